@@ -1,0 +1,1 @@
+"""Configurations: each file is one experiment, its docstring holds command and expected result."""

@@ -1,0 +1,23 @@
+"""Seconds: a tiny network without pretrained weights, to see that everything runs.
+
+python train.py --config=configs/smoke.py --workdir=runs/smoke
+"""
+
+from ml_collections import ConfigDict
+
+from configs import breakhis
+
+
+def get_config() -> ConfigDict:
+    """Everything of the headline experiment but its size."""
+    config = breakhis.get_config()
+    config.data.dir = "sample"
+    config.data.size = (32, 32)
+    config.model.pretrained = "none"
+    config.model.stage_sizes = (1, 1, 1, 1)
+    config.model.width = 8
+    config.batch_size = 16
+    config.epochs = 2
+    config.bootstrap_resamples = 200
+    config.optim.learning_rate = 1e-3
+    return config

@@ -1,0 +1,248 @@
+"""Balancing the classes of the training set as a plan, not as pixels.
+
+SMOTE is linear, ``x_new = (1 - t) x_base + t x_neighbour`` (Chawla et al. 2002), so a synthetic
+image is three numbers until a batch needs its pixels. imbalanced-learn computes them: its
+over-sampler runs on one-hot rows that stand for the images, with a neighbour search that looks at
+the images behind the rows; each synthetic row it returns then holds ``1 - t`` at the base and
+``t`` at the neighbour. Memory is O(images), where over-sampling 224x224 pixels directly takes
+18 GB for the full data set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE, RandomOverSampler
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.neighbors._base import KNeighborsMixin
+
+from data.records import CLASS_NAMES, Records
+from se_resnet.errors import UserError
+
+METHODS = ("smote", "borderline_smote", "adasyn", "oversample", "class_weights", "none")
+FEATURES = ("pixels", "thumbnail")
+_THUMBNAIL = 32
+# Their cluster and support-vector models are fitted to the rows themselves, and a one-hot row
+# says nothing about the image it stands for.
+_NEED_PIXELS = ("svm_smote", "kmeans_smote")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The rows of one training epoch, in no particular order.
+
+    A row's pixels are ``(1 - weight) * images[base] + weight * images[neighbour]``.
+
+    Attributes:
+        base: ``int64 [P]``, rows of the pixel array.
+        neighbour: ``int64 [P]``, rows of the pixel array; equal to ``base`` for a real image.
+        weight: ``float64 [P]`` in [0, 1), the neighbour's share; 0 for a real image.
+        label: ``int64 [P]``, 0 benign, 1 malignant.
+        importance: ``float64 [P]``, the row's factor in the loss; averages 1.
+        notes: what a user should know about how the plan came about.
+    """
+
+    base: np.ndarray
+    neighbour: np.ndarray
+    weight: np.ndarray
+    label: np.ndarray
+    importance: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    @property
+    def num_synthetic(self) -> int:
+        """Rows that blend two images."""
+        return int((self.base != self.neighbour).sum())
+
+
+def make_plan(
+    records: Records,
+    images: np.ndarray,
+    *,
+    method: str,
+    features: str = "pixels",
+    within_magnification: bool = True,
+    k_neighbors: int = 5,
+    seed: int = 0,
+) -> Plan:
+    """Plans the balanced training epoch.
+
+    Args:
+        records: the training images alone: neighbours are searched among them and nowhere else.
+        images: ``uint8 [N, H, W, 3]``, the pixel array that ``records.row`` points into.
+        method: ``smote``, ``borderline_smote`` (Han et al. 2005) or ``adasyn`` (He et al. 2008)
+            blend new minority images; ``oversample`` repeats minority images; ``class_weights``
+            weighs the loss by inverse class frequency; ``none`` leaves the classes as they are.
+        features: where neighbours are near: ``pixels``, exactly as SMOTE on flattened images, or
+            ``thumbnail``, 32x32 area averages, some 50 times cheaper at 224x224.
+        within_magnification: balance each magnification by itself, so no image blends two.
+        k_neighbors: neighbours a base image may blend with.
+        seed: imbalanced-learn's ``random_state``.
+
+    Raises:
+        UserError: an unknown name, or an over-sampler that these images defeat.
+    """
+    if method in _NEED_PIXELS:
+        raise UserError(
+            f"config.balance.method = {method!r} cannot run as a plan, because it fits a model of "
+            "the pixels themselves: use smote, borderline_smote or adasyn."
+        )
+    if method not in METHODS:
+        raise UserError(
+            f"config.balance.method = {method!r} is unknown: choose from {', '.join(METHODS)}."
+        )
+    if features not in FEATURES:
+        raise UserError(
+            f"config.balance.features = {features!r} is unknown: choose from {', '.join(FEATURES)}."
+        )
+    if k_neighbors < 1:
+        raise UserError(f"config.balance.k_neighbors = {k_neighbors} is too small: give 1 or more.")
+
+    real = _real_rows(records, weigh_classes=method == "class_weights")
+    if method in ("class_weights", "none"):
+        return real
+    groups = records.magnification if within_magnification else np.zeros(len(records), np.int64)
+    parts, notes = [real], []
+    for group in np.unique(groups):
+        members = records.take(groups == group)
+        place = f"{group}X" if within_magnification else "the training set"
+        counts = np.bincount(members.label, minlength=2)
+        if counts.min() == 0:
+            missing = CLASS_NAMES[int(counts.argmin())]
+            notes.append(f"{place} has no {missing} image to balance with and stays as it is")
+        elif counts[0] != counts[1]:
+            new, note = _oversample(members, images, method, features, k_neighbors, seed)
+            parts.append(new)
+            notes += [f"{place}: {note}"] if note else []
+    columns = [field.name for field in dataclasses.fields(Plan) if field.name != "notes"]
+    return Plan(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
+        notes=tuple(notes),
+    )
+
+
+def _real_rows(records: Records, weigh_classes: bool) -> Plan:
+    importance = np.ones(len(records))
+    if weigh_classes:
+        importance = (len(records) / (2 * np.bincount(records.label, minlength=2)))[records.label]
+    return Plan(records.row, records.row, np.zeros(len(records)), records.label, importance)
+
+
+def _oversample(
+    members: Records, images: np.ndarray, method: str, features: str, k: int, seed: int
+) -> tuple[Plan, str]:
+    """The new minority rows of one group, and a note where the method had to be bent."""
+    counts = np.bincount(members.label)
+    minority, available = int(counts.argmin()), int(counts.min())
+    note = ""
+    if method != "oversample" and available <= k:
+        note = f"only {available} {CLASS_NAMES[minority]} images, so " + (
+            f"k_neighbors is {available - 1}" if available > 1 else "the one image is repeated"
+        )
+        k = available - 1
+    one_hot = sparse.identity(len(members), dtype=np.float64, format="csr")
+    if method == "oversample" or k == 0:
+        sampler = RandomOverSampler(random_state=seed)
+    else:
+        nearest = _ImageNeighbours(*_features(members, images, features), k + 1)
+        if method == "smote":
+            sampler = SMOTE(k_neighbors=nearest, random_state=seed)
+        elif method == "adasyn":
+            sampler = ADASYN(n_neighbors=nearest, random_state=seed)
+        else:
+            wider = _ImageNeighbours(nearest.features, nearest.rows, min(11, len(members)))
+            sampler = BorderlineSMOTE(k_neighbors=nearest, m_neighbors=wider, random_state=seed)
+    try:
+        resampled, _ = sampler.fit_resample(one_hot, members.label)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"config.balance.method = {method!r} cannot balance these images "
+            f"({' '.join(str(error).split())}): use 'smote'."
+        ) from error
+    new = sparse.csr_matrix(resampled)[len(members) :]
+    new.eliminate_zeros()
+    new.sort_indices()
+    if new.shape[0] == 0:
+        note = f"{method} found no image worth blending, so nothing was added"
+    first, last = new.indptr[:-1], new.indptr[1:] - 1
+    size = new.shape[0]
+    plan = Plan(
+        base=members.row[new.indices[first]],
+        neighbour=members.row[new.indices[last]],
+        weight=np.where(first == last, 0.0, new.data[last]),
+        label=np.full(size, minority),
+        importance=np.ones(size),
+    )
+    return plan, note
+
+
+def _features(members: Records, images: np.ndarray, features: str) -> tuple:
+    """Feature vectors ``uint8 [*, d]`` and the row of each member in them, ``int [n]``."""
+    if features == "pixels":
+        return images.reshape(len(images), -1), members.row
+    thumbnails = [
+        cv2.resize(images[row], (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+        for row in members.row
+    ]
+    return np.stack(thumbnails).reshape(len(members), -1), np.arange(len(members))
+
+
+class _ImageNeighbours(KNeighborsMixin, BaseEstimator):
+    """A neighbour search over one-hot rows that measures the images they stand for.
+
+    Euclidean, exact to the last bit, ties broken by order. The distances of ``uint8`` vectors are
+    integers; a float32 product over 256 columns stays below 2^24, where float32 still counts
+    exactly, so the fast matrix product loses nothing. Features are read in slabs of columns, so a
+    memory-mapped array is never held as a whole.
+    """
+
+    _EXACT_COLUMNS = 256
+    _SLAB_COLUMNS = 32 * _EXACT_COLUMNS
+
+    def __init__(self, features: np.ndarray, rows: np.ndarray, n_neighbors: int):
+        self.features = features
+        self.rows = rows
+        self.n_neighbors = n_neighbors
+
+    def __sklearn_clone__(self) -> _ImageNeighbours:
+        # The default would copy the features.
+        return type(self)(self.features, self.rows, self.n_neighbors)
+
+    def fit(self, X: sparse.csr_matrix, y: None = None) -> _ImageNeighbours:
+        """Takes the images of these rows as the ones to search."""
+        self.fitted_rows_ = self.rows[X.indices]
+        return self
+
+    def kneighbors(
+        self, X: sparse.csr_matrix, n_neighbors: int | None = None, return_distance: bool = True
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """The nearest fitted rows of each row, nearest first: ``int64 [m, n_neighbors]``."""
+        squared = self._squared_distances(self.rows[X.indices], self.fitted_rows_)
+        nearest = np.argsort(squared, axis=1, kind="stable")[:, : n_neighbors or self.n_neighbors]
+        if return_distance:
+            return np.sqrt(np.take_along_axis(squared, nearest, axis=1)), nearest
+        return nearest
+
+    def _squared_distances(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        products = np.zeros((len(left), len(right)))
+        left_squares, right_squares = np.zeros(len(left)), np.zeros(len(right))
+        for start in range(0, self.features.shape[1], self._SLAB_COLUMNS):
+            columns = slice(start, start + self._SLAB_COLUMNS)
+            right_slab = self.features[right, columns].astype(np.float32)
+            left_slab = (
+                right_slab
+                if np.array_equal(left, right)
+                else self.features[left, columns].astype(np.float32)
+            )
+            left_squares += np.square(left_slab).sum(axis=1, dtype=np.float64)
+            right_squares += np.square(right_slab).sum(axis=1, dtype=np.float64)
+            for first in range(0, right_slab.shape[1], self._EXACT_COLUMNS):
+                part = slice(first, first + self._EXACT_COLUMNS)
+                products += left_slab[:, part] @ right_slab[:, part].T
+        return left_squares[:, None] + right_squares[None, :] - 2 * products

@@ -1,0 +1,306 @@
+"""BreaKHis as a TensorFlow Datasets builder, and the preparation that runs use."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import dataclasses
+import hashlib
+import io
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging as absl_logging
+from tqdm import tqdm
+
+from data import sources
+from data.filenames import CLASS_FOLDERS, SUBTYPES
+from data.official import official_names
+from data.sources import OFFICIAL_ARCHIVE, Problem, Source, SourceImage
+from data.summary import Summary, summarise
+from se_resnet.errors import UserError
+
+BAD_IMAGE_POLICIES = ("error", "skip")
+SPLIT = "images"  # TFDS keeps the name "all" for itself
+
+_STALE_SECONDS = 24 * 3600
+
+
+class Breakhis(tfds.core.GeneratorBasedBuilder):
+    """BreaKHis: 7,909 images of benign and malignant breast tumours at four magnifications.
+
+    One split, ``images``, sorted by file name, with unofficial names between their official
+    neighbours. Every image keeps its original encoded bytes.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Original encoded bytes, parsed names."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
+    Download {OFFICIAL_ARCHIVE} (about 4 GB) from
+    https://web.inf.ufpr.br/vri/databases/breast-cancer-histopathological-database-breakhis/
+    and put it, or the folder that it extracts to, into the manual folder. A part of the data set
+    and the Kaggle mirror's nested folders work as well.
+    """
+
+    # Nothing is downloaded, so there are no checksums. Looking for them, TFDS 4.9.10 would import
+    # importlib_resources, which neither it nor etils 1.15 installs on Python 3.11.
+    url_infos: ClassVar[dict] = {}
+
+    def __init__(
+        self,
+        *,
+        source: Source | None = None,
+        on_bad_image: str = "error",
+        **kwargs: Any,
+    ):
+        """Builds from ``source``, or from what the manual folder of the download holds.
+
+        Args:
+            source: where the images are; None looks in ``dl_manager.manual_dir``.
+            on_bad_image: ``error`` refuses a source with unusable files and names them all;
+                ``skip`` leaves them out and keeps the list in the summary.
+            **kwargs: ``data_dir`` and ``version`` of ``tfds.core.DatasetBuilder``.
+
+        Raises:
+            UserError: the policy is unknown.
+        """
+        if on_bad_image not in BAD_IMAGE_POLICIES:
+            raise UserError(
+                f"on_bad_image = {on_bad_image!r} is unknown: choose "
+                f"{' or '.join(map(repr, BAD_IMAGE_POLICIES))}."
+            )
+        self._source = source
+        self._on_bad_image = on_bad_image
+        super().__init__(**kwargs)
+
+    @property
+    def summary(self) -> Summary:
+        """What was prepared; stored with the data set."""
+        return Summary.from_json(self.info.metadata["summary"])
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Microscopic images of surgical biopsies of breast tumours, 700x460 RGB, "
+            "at 40X, 100X, 200X and 400X.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                    "label": tfds.features.ClassLabel(names=list(CLASS_FOLDERS.values())),
+                    "subtype": tfds.features.ClassLabel(names=[*SUBTYPES["B"], *SUBTYPES["M"]]),
+                    "slide": tfds.features.Text(),
+                    "accession": tfds.features.Text(),
+                    "magnification": tfds.features.Scalar(np.int32),
+                    "file_name": tfds.features.Text(),
+                    "digest": tfds.features.Text(doc="SHA-256 of the decoded RGB pixels"),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://web.inf.ufpr.br/vri/databases/"
+            "breast-cancer-histopathological-database-breakhis/",
+            citation="""@article{spanhol2016dataset,
+  author = {Spanhol, Fabio A. and Oliveira, Luiz S. and Petitjean, Caroline and Heutte, Laurent},
+  title = {A Dataset for Breast Cancer Histopathological Image Classification},
+  journal = {IEEE Transactions on Biomedical Engineering},
+  volume = {63}, number = {7}, pages = {1455--1462}, year = {2016}
+}""",
+            license="CC BY 4.0",
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+        source = self._source or sources.find(Path(dl_manager.manual_dir))
+        return {SPLIT: self._generate_examples(source)}
+
+    def _generate_examples(self, source: Source) -> Iterator[tuple[int, dict]]:
+        digests: dict[str, str] = {}
+        problems: list[Problem] = []
+        scanned = tqdm(
+            sources.scan(source),
+            total=sources.count_files(source),
+            desc="preparing",
+            unit="image",
+            disable=None,  # quiet when not a terminal
+        )
+        for item in scanned:
+            if isinstance(item, Problem):
+                problems.append(item)
+                continue
+            digests[str(item.name)] = item.facts.digest
+            if not problems or self._on_bad_image == "skip":
+                yield _order_key(str(item.name)), _example(item)
+        if problems and self._on_bad_image == "error":
+            raise UserError(_list_problems(source, problems, len(digests) + len(problems)))
+        if not digests:
+            raise UserError(
+                f"{source.path} holds no usable image"
+                + (f": all {len(problems)} were skipped." if problems else ".")
+            )
+        # Stored by TFDS together with the images, under the same rename.
+        self.info.metadata["summary"] = summarise(digests, problems).to_json()
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Validated images, ready to be read.
+
+    Attributes:
+        num_images: how many.
+        summary: complete or a subset, counts, duplicates, skipped files.
+        fingerprint: identity of the content: SHA-256 over sorted file names and pixel digests.
+        path: the folder TFDS reads from.
+    """
+
+    num_images: int
+    summary: Summary
+    fingerprint: str
+    path: Path
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """Path and reason of every file that was left out."""
+        return [(problem.path, problem.reason) for problem in self.summary.skipped]
+
+    def examples(self) -> Iterator[dict[str, Any]]:
+        """Reads the images, in an order that depends on their names alone, not on the source.
+
+        Yields:
+            ``image`` (encoded PNG bytes), ``file``, ``slide``, ``accession``, ``magnification``
+            (int), ``subtype``, ``label`` (0 benign, 1 malignant) and ``digest``.
+        """
+        builder = Breakhis(data_dir=self.path)
+        subtype_name = builder.info.features["subtype"].int2str
+        images = builder.as_dataset(
+            split=SPLIT,
+            decoders={"image": tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        )
+        for example in images.as_numpy_iterator():
+            yield {
+                "image": example["image"],
+                "file": example["file_name"].decode(),
+                "slide": example["slide"].decode(),
+                "accession": example["accession"].decode(),
+                "magnification": int(example["magnification"]),
+                "subtype": subtype_name(example["subtype"]),
+                "label": int(example["label"]),
+                "digest": example["digest"].decode(),
+            }
+
+
+def prepare(source: str | Path, cache_dir: str | Path, on_bad_image: str = "error") -> Prepared:
+    """Validates and prepares the images at ``source`` once; later calls reuse the result.
+
+    Args:
+        source: BreaKHis or a part of it: a folder at any height above ``benign/`` and
+            ``malignant/``, an archive, or a folder that holds the archive.
+        cache_dir: where prepared images are kept; about the size of the source.
+        on_bad_image: ``error`` or ``skip``, see :class:`Breakhis`.
+
+    Raises:
+        UserError: the source holds no usable images; files are unusable under ``error`` (the
+            message lists each with its reason); or ``cache_dir`` is full or not writable.
+    """
+    found = sources.find(source)
+    # The policy changes what is prepared, so it is part of the key.
+    key = f"{sources.fingerprint(found)[:32]}-{on_bad_image}"
+    data_dir = Path(cache_dir).expanduser().absolute() / "prepared" / key
+    with _quiet():
+        builder = Breakhis(data_dir=data_dir, source=found, on_bad_image=on_bad_image)
+        prepared_dir = Path(builder.data_dir)
+        if not prepared_dir.exists():
+            _make_room(data_dir, found)
+            try:
+                builder.download_and_prepare()
+            except OSError as error:
+                # Another process that prepared the same images may have been first to rename.
+                if not prepared_dir.exists():
+                    raise UserError(f"preparing into {data_dir} failed: {error}.") from error
+            builder = Breakhis(data_dir=data_dir)
+        summary = builder.summary
+    return Prepared(
+        num_images=summary.num_images,
+        summary=summary,
+        fingerprint=summary.fingerprint,
+        path=data_dir,
+    )
+
+
+def _example(image: SourceImage) -> dict[str, Any]:
+    return {
+        "image": image.data,
+        "label": image.name.label,
+        "subtype": image.name.subtype,
+        "slide": image.name.slide,
+        "accession": image.name.accession,
+        "magnification": image.name.magnification,
+        "file_name": str(image.name),
+        "digest": image.facts.digest,
+    }
+
+
+def _order_key(file_name: str) -> int:
+    """A 128-bit key that sorts like the official names.
+
+    TFDS divides the key space into 1,000 files and sorts each in memory. Consecutive numbers would
+    put the whole data set into one of them; evenly spread ones would open all at once, more than
+    macOS allows. So the leading six bits divide the official names into 64 equal parts. A name
+    outside the official list comes before the next official one.
+    """
+    names = official_names()
+    index = bisect.bisect_left(names, file_name)
+    part = index * 64 // (len(names) + 1)
+    if index < len(names) and names[index] == file_name:
+        return part << 122 | (2 * index + 1) << 64
+    digest = hashlib.sha256(file_name.encode()).digest()
+    return part << 122 | (2 * index) << 64 | int.from_bytes(digest[:8], "big")
+
+
+def _list_problems(source: Source, problems: list[Problem], total: int) -> str:
+    files = "file is" if len(problems) == 1 else "files are"
+    lines = [
+        f"{len(problems):,} of {total:,} image {files} unusable in {source.path}: repair or remove "
+        "them, or leave them out with on_bad_image = 'skip'."
+    ]
+    lines.extend(f"  {problem.path}: {problem.reason}" for problem in problems)
+    return "\n".join(lines)
+
+
+def _make_room(data_dir: Path, source: Source) -> None:
+    """Makes the folder, clears what killed preparations left, and checks the free space."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        for leftover in data_dir.glob("*/incomplete.*"):
+            if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
+        # TFDS sorts what exceeds 1 GB on disk, but removes each part before writing the next.
+        needed = sources.size_bytes(source)
+        free = shutil.disk_usage(data_dir).free
+    except OSError as error:
+        raise UserError(
+            f"{data_dir} cannot be written ({error.strerror}): choose another cache folder."
+        ) from error
+    if needed > free:
+        raise UserError(
+            f"preparing needs {needed / 1e9:.1f} GB but {data_dir} has {free / 1e9:.1f} GB free: "
+            "make room or choose another cache folder."
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TFDS from logging, printing and drawing its own progress bars."""
+    tfds.disable_progress_bar()
+    before = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        absl_logging.set_verbosity(before)

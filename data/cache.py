@@ -1,0 +1,174 @@
+"""Every image decoded once into one memory-mapped array.
+
+A cache is a folder with ``images.npy`` (``uint8 [N, H, W, 3]``), ``records.csv`` and
+``cache.json``. It is self-contained: it can be copied to a machine that has neither the images nor
+TensorFlow and opened there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data.records import Records
+from se_resnet.errors import UserError
+from se_resnet.files import write_json
+from se_resnet.imaging import RESIZE_RULES, resize
+
+_FORMAT = 1  # raised when the same inputs would give other pixels
+
+
+class Images(Protocol):
+    """What a cache is built from: ``data.breakhis.Prepared`` has this shape."""
+
+    num_images: int
+    fingerprint: str
+
+    def examples(self) -> Iterator[dict]:
+        """Dictionaries with ``image`` (encoded bytes) and the columns of ``Records`` less row."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """Decoded images and their description.
+
+    Attributes:
+        images: ``uint8 [N, H, W, 3]`` RGB, memory-mapped read-only.
+        records: one row per image; ``records.row`` points into ``images``.
+        fingerprint: identifies the pixels: same content, size and resize rule, same value.
+        path: the cache's folder.
+    """
+
+    images: np.ndarray
+    records: Records
+    fingerprint: str
+    path: Path
+
+
+def default_cache_dir() -> Path:
+    """``$SE_RESNET_CACHE``, else ``se_resnet`` in the user's cache folder."""
+    if configured := os.environ.get("SE_RESNET_CACHE"):
+        return Path(configured)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se_resnet"
+
+
+def open_or_build(images: Images, cache_dir: Path, size: tuple[int, int], rule: str) -> Cache:
+    """Opens the cache of these images at this size, building it the first time.
+
+    Args:
+        images: prepared images.
+        cache_dir: where caches are kept.
+        size: height and width in pixels.
+        rule: how an image is brought to that size, see :func:`se_resnet.imaging.resize`.
+
+    Raises:
+        UserError: bad size or rule, or too little disk space.
+    """
+    if rule not in RESIZE_RULES:
+        raise UserError(
+            f"config.data.resize = {rule!r} is unknown: choose from {', '.join(RESIZE_RULES)}."
+        )
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise UserError(
+            f"config.data.size = {tuple(size)} is no image size: give (height, width) in pixels."
+        )
+    key = json.dumps([_FORMAT, images.fingerprint, list(size), rule])
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()
+    path = cache_dir / "pixels" / fingerprint[:16]
+    if not path.exists():
+        _build(images, path, size, rule, fingerprint)
+    return open_cache(path)
+
+
+def open_cache(path: str | Path) -> Cache:
+    """Opens a finished cache folder.
+
+    Raises:
+        UserError: the folder is missing, incomplete or damaged.
+    """
+    path = Path(path)
+    try:
+        facts = json.loads((path / "cache.json").read_text())
+        images = np.load(path / "images.npy", mmap_mode="r")
+        records = Records.read_csv(path / "records.csv")
+        if len(images) != len(records) or images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError("array and table disagree")
+        return Cache(images, records, facts["fingerprint"], path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a whole image cache ({error}): delete the folder and run again."
+        ) from error
+
+
+def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerprint: str) -> None:
+    shape = (images.num_images, *size, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise UserError(
+            f"the image cache needs {needed / 1e9:.1f} GB but {path.parent} has {free / 1e9:.1f} "
+            "GB free: make room or set config.data.cache_dir to another disk."
+        )
+    # Built under another name and renamed when whole, so a killed build is never opened.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary.mkdir()
+    try:
+        array = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.uint8, shape)
+
+        def decode(row: int, example: dict) -> dict:
+            encoded = np.frombuffer(example.pop("image"), np.uint8)
+            bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+            try:
+                array[row] = resize(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), size, rule)
+            except UserError as error:
+                raise UserError(f"{example['file']}: {error}") from error
+            return {**example, "row": row}
+
+        rows = list(
+            tqdm(
+                _parallel(decode, images.examples()),
+                total=images.num_images,
+                desc="decoding",
+                unit="image",
+                disable=None,
+            )
+        )
+        array.flush()
+        Records.from_rows(rows).write_csv(temporary / "records.csv")
+        write_json(
+            temporary / "cache.json", {"fingerprint": fingerprint, "size": size, "resize": rule}
+        )
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.exists():  # else another process finished the same cache first
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _parallel(work: Callable[[int, dict], dict], examples: Iterator[dict]) -> Iterator[dict]:
+    """Runs ``work`` on all cores, in order, holding only a few encoded images at a time."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[dict]] = deque()
+        for number, example in enumerate(examples):
+            waiting.append(pool.submit(work, number, example))
+            if len(waiting) >= 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

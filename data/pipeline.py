@@ -1,0 +1,140 @@
+"""tf.data over plan rows: shuffled, gathered, blended, prefetched, laid out over the devices.
+
+A training batch is a pure function of seed and step, so resuming needs no state but the step
+number. Only indices are shuffled; pixels are read when a batch needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import tensorflow as tf
+
+from data.balance import Plan
+from se_resnet.errors import UserError
+
+Batch = dict[str, jax.Array]
+
+
+def steps_per_epoch(plan: Plan, batch_size: int) -> int:
+    """Full batches in one epoch; the rows left over differ from epoch to epoch.
+
+    Raises:
+        UserError: the plan is smaller than one batch.
+    """
+    steps = len(plan) // batch_size
+    if steps == 0:
+        raise UserError(
+            f"config.batch_size = {batch_size} is larger than the {len(plan)} rows to train on: "
+            "lower it or bring more images."
+        )
+    return steps
+
+
+def rows_of_step(plan: Plan, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """The plan rows of the batch of step ``step`` (from 0): ``int64 [batch_size]``."""
+    epoch, position = divmod(step, steps_per_epoch(plan, batch_size))
+    order = np.random.default_rng((seed, epoch)).permutation(len(plan))
+    return order[position * batch_size : (position + 1) * batch_size]
+
+
+def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:
+    """The pixels of plan rows.
+
+    Args:
+        images: ``uint8 [N, H, W, 3]``.
+        plan: whose rows to make.
+        rows: ``int [B]``.
+
+    Returns:
+        ``uint8 [B, H, W, 3]``, synthetic images rounded to whole grey values.
+    """
+    batch = images[plan.base[rows]]
+    for position in np.flatnonzero(plan.weight[rows]):
+        row = rows[position]
+        weight = np.float32(plan.weight[row])
+        mixed = batch[position] * (1 - weight) + images[plan.neighbour[row]] * weight
+        batch[position] = np.rint(mixed)
+    return batch
+
+
+def train_batches(
+    images: np.ndarray,
+    plan: Plan,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int,
+    stop: int,
+    sharding: jax.sharding.NamedSharding,
+) -> Iterator[Batch]:
+    """The batches of steps ``start`` to ``stop - 1``.
+
+    Yields:
+        ``image uint8 [B, H, W, 3]``, ``label float32 [B]`` and ``importance float32 [B]``, global
+        arrays sharded over their first axis.
+    """
+    steps_per_epoch(plan, batch_size)
+
+    def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows = rows_of_step(plan, batch_size, seed, int(step))
+        return (
+            blend(images, plan, rows),
+            plan.label[rows].astype(np.float32),
+            plan.importance[rows].astype(np.float32),
+        )
+
+    names = ("image", "label", "importance")
+    return _batches(load, range(start, stop), names, images.shape[1:], sharding)
+
+
+def eval_batches(
+    images: np.ndarray,
+    rows: np.ndarray,
+    *,
+    batch_size: int,
+    sharding: jax.sharding.NamedSharding,
+) -> Iterator[Batch]:
+    """Every image once, in order; the last batch is filled up and masked.
+
+    Args:
+        images: ``uint8 [N, H, W, 3]``.
+        rows: ``int [M]``, rows of ``images``.
+        batch_size: images per batch, a multiple of the device count.
+        sharding: where the batches go.
+
+    Yields:
+        ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``, false where an image only fills up.
+    """
+    steps = -(-len(rows) // batch_size)
+
+    def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        position = int(step) * batch_size + np.arange(batch_size)
+        mask = position < len(rows)
+        return images[rows[np.where(mask, position, 0)]], mask
+
+    return _batches(load, range(steps), ("image", "mask"), images.shape[1:], sharding)
+
+
+_DTYPES = {"image": tf.uint8, "label": tf.float32, "importance": tf.float32, "mask": tf.bool}
+
+
+def _batches(
+    load, steps: range, names: tuple[str, ...], image_shape: tuple, sharding
+) -> Iterator[Batch]:
+    dataset = (
+        tf.data.Dataset.range(steps.start, steps.stop)
+        .map(
+            lambda step: tf.numpy_function(load, [step], [_DTYPES[name] for name in names]),
+            num_parallel_calls=2,
+            deterministic=True,
+        )
+        .prefetch(2)
+    )
+    for arrays in dataset.as_numpy_iterator():
+        yield {
+            name: jax.make_array_from_process_local_data(sharding, array)
+            for name, array in zip(names, arrays, strict=True)
+        }

@@ -1,0 +1,229 @@
+"""Which image trains, validates and tests: the protocols, and the promise each one keeps.
+
+* ``strict``: k folds of accessions, stratified by class, so no patient of the test set was seen in
+  training. The headline protocol. Patients are divided evenly, not images: one benign accession
+  holds a fifth of all benign images, and folds of equal image counts would test on it alone.
+* ``official``: the authors' five folds (Spanhol et al. 2016). They separate slide folders; ten
+  accessions span several folders, so some patients stand on both sides.
+* ``random``: k folds stratified by class over images. Leaks patients by design: the control that
+  shows what leakage is worth.
+
+Every protocol carves its validation set out of its training part, by accession where the protocol
+knows patients, and uses each distinct image once: accession 14-13412 is filed twice, as ductal and
+as lobular carcinoma, and its second copy is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from data.official import slide_table
+from data.records import CLASS_NAMES, Records
+from se_resnet.errors import UserError
+from se_resnet.files import atomic_write
+
+PROTOCOLS = ("strict", "official", "random")
+TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
+ROLES = (TRAIN, VAL, TEST)
+
+
+def assign_roles(
+    records: Records, protocol: str, *, folds: int, fold: int, val_fraction: float, seed: int
+) -> np.ndarray:
+    """Gives every image its role.
+
+    Args:
+        records: N images.
+        protocol: ``strict``, ``official`` or ``random``.
+        folds: number of folds of ``strict`` and ``random``; ``official`` has five.
+        fold: which fold is the test set, from 0; ``official`` fold 0 is the authors' fold 1.
+        val_fraction: share of the training part that becomes the validation set, in (0, 0.5].
+        seed: decides the folds; ``official`` uses it for the validation set only.
+
+    Returns:
+        ``str [N]``: ``train``, ``val``, ``test``, or ``excluded`` for the second copy of an image.
+
+    Raises:
+        UserError: a value out of range, too few accessions for the folds, or slides that the
+            authors' folds do not know.
+    """
+    if protocol not in PROTOCOLS:
+        raise UserError(
+            f"config.split.protocol = {protocol!r} is unknown: choose from {', '.join(PROTOCOLS)}."
+        )
+    folds = 5 if protocol == "official" else folds
+    if folds < 2:
+        raise UserError(f"config.split.folds = {folds} leaves no test set: give 2 or more.")
+    if not 0 <= fold < folds:
+        raise UserError(f"config.split.fold = {fold} does not exist: choose 0 to {folds - 1}.")
+    if not 0 < val_fraction <= 0.5:
+        raise UserError(
+            f"config.split.val_fraction = {val_fraction} is out of range: give more than 0 and at "
+            "most 0.5."
+        )
+
+    roles = np.full(len(records), EXCLUDED, dtype="<U8")
+    _, first_copies = np.unique(records.digest, return_index=True)
+    first_copies.sort()
+    images = records.take(first_copies)
+    grouped = protocol != "random"
+    if protocol == "official":
+        is_test = _official_test_images(images, fold)
+    else:
+        is_test = _fold(images, folds, fold, seed, grouped, "config.split.folds")
+    roles[first_copies] = np.where(is_test, TEST, TRAIN)
+    rest = first_copies[~is_test]
+    is_val = _fold(
+        records.take(rest),
+        round(1 / val_fraction),
+        0,
+        seed,
+        grouped,
+        "1 / config.split.val_fraction",
+    )
+    roles[rest[is_val]] = VAL
+    return roles
+
+
+def _fold(
+    images: Records, folds: int, fold: int, seed: int, grouped: bool, option: str
+) -> np.ndarray:
+    """Marks the held-out images of one fold: ``bool [N]``."""
+    # The unit that is divided: a patient with all images, or an image by itself.
+    _, first, unit = np.unique(
+        images.accession if grouped else images.file, return_index=True, return_inverse=True
+    )
+    label = images.label[first]
+    for value, name in enumerate(CLASS_NAMES):
+        available = int((label == value).sum())
+        if available < folds:
+            raise UserError(
+                f"{folds} folds need {folds} {'accessions' if grouped else 'images'} of each "
+                f"class, but there are only {available} {name} ones to divide: lower {option} or "
+                "bring more data."
+            )
+    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, label)
+    held_out = np.zeros(len(first), bool)
+    held_out[list(parts)[fold][1]] = True
+    return held_out[unit]
+
+
+def _official_test_images(images: Records, fold: int) -> np.ndarray:
+    role_of = {row["slide"]: row[f"fold{fold + 1}"] for row in slide_table()}
+    unknown = sorted(set(images.slide.tolist()) - set(role_of))
+    if unknown:
+        raise UserError(
+            f"the authors' folds do not know slide {', '.join(unknown[:5])}"
+            f"{' and others' if len(unknown) > 5 else ''}: use config.split.protocol = 'strict'."
+        )
+    return np.array([role_of[slide] == TEST for slide in images.slide.tolist()])
+
+
+def audit(records: Records, roles: np.ndarray) -> dict[str, int]:
+    """Counts what two roles share.
+
+    Returns:
+        ``shared_images``: distinct images in more than one role; ``straddling_accessions``:
+        accessions of the test set that also train or validate; ``straddling_test_images``: the
+        test images of those accessions; ``excluded_copies``: images left out as second copies.
+    """
+    digests = [set(records.digest[roles == role].tolist()) for role in ROLES]
+    seen = set(records.accession[(roles == TRAIN) | (roles == VAL)].tolist())
+    tested = records.accession[roles == TEST].tolist()
+    return {
+        "shared_images": sum(map(len, digests)) - len(set.union(*digests)),
+        "straddling_accessions": len(seen & set(tested)),
+        "straddling_test_images": sum(accession in seen for accession in tested),
+        "excluded_copies": int((roles == EXCLUDED).sum()),
+    }
+
+
+def verify(records: Records, roles: np.ndarray, protocol: str) -> None:
+    """Refuses a split that breaks its protocol's promise or that nothing can be learned from.
+
+    Raises:
+        UserError: an image in two roles, under ``strict`` an accession in two roles, an empty
+            role, or a training set with one class.
+    """
+    counts = audit(records, roles)
+    if counts["shared_images"]:
+        raise UserError(
+            f"the split leaks: {counts['shared_images']} images stand in more than one role."
+        )
+    if protocol == "strict":
+        pairs = {*zip(records.accession.tolist(), roles.tolist(), strict=True)}
+        owners = [accession for accession, role in pairs if role != EXCLUDED]
+        straddling = sorted({accession for accession in owners if owners.count(accession) > 1})
+        if straddling:
+            raise UserError(
+                "the split leaks: protocol 'strict' promises unseen patients, but accession "
+                f"{', '.join(straddling[:5])} stands in more than one role."
+            )
+    for role in ROLES:
+        if not (roles == role).any():
+            raise UserError(f"the split has no {role} image: bring more data or change the folds.")
+    if len(set(records.label[roles == TRAIN].tolist())) < 2:
+        raise UserError(
+            "the training set holds one class only: bring images of both benign and malignant "
+            "tumours."
+        )
+
+
+def summarise(records: Records, roles: np.ndarray) -> list[dict]:
+    """One row per role and class: ``role``, ``class``, ``images``, ``slides``, ``accessions``."""
+    rows = []
+    for role in ROLES:
+        for label, name in enumerate(CLASS_NAMES):
+            part = records.take((roles == role) & (records.label == label))
+            rows.append(
+                {
+                    "role": role,
+                    "class": name,
+                    "images": len(part),
+                    "slides": len(set(part.slide.tolist())),
+                    "accessions": len(set(part.accession.tolist())),
+                }
+            )
+    return rows
+
+
+def write_split(path: Path, records: Records, roles: np.ndarray) -> None:
+    """Writes ``split.csv``: file, slide, accession, magnification, subtype, label, role."""
+    names = ("file", "slide", "accession", "magnification", "subtype", "label")
+    columns = [getattr(records, name).tolist() for name in names]
+    with atomic_write(path) as file:
+        writer = csv.writer(file)
+        writer.writerow([*names, "role"])
+        writer.writerows(zip(*columns, roles.tolist(), strict=True))
+
+
+def read_split(path: Path) -> list[dict[str, str]]:
+    """The lines of ``split.csv``.
+
+    Raises:
+        UserError: the file is missing or is no ``split.csv``.
+    """
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            if not {"file", "accession", "role"} <= set(reader.fieldnames or ()):
+                raise KeyError("columns file, accession, role")
+            lines = list(reader)
+        unknown = sorted({line["role"] for line in lines} - {*ROLES, EXCLUDED})
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is no readable split ({error!r}): restore the file that train.py wrote."
+        ) from error
+    if unknown:
+        raise UserError(f"{path} names the unknown role {unknown[0]!r}: use {', '.join(ROLES)}.")
+    return lines
+
+
+def read_roles(path: Path, records: Records) -> np.ndarray:
+    """The roles that ``split.csv`` gives these images: ``str [N]``, ``excluded`` if not listed."""
+    role_of = {line["file"]: line["role"] for line in read_split(path)}
+    return np.array([role_of.get(name, EXCLUDED) for name in records.file.tolist()], dtype="<U8")

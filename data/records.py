@@ -1,0 +1,106 @@
+"""The table that describes a set of images: one row per image, no pixels."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from se_resnet.errors import UserError
+
+BENIGN, MALIGNANT = 0, 1
+CLASS_NAMES = ("benign", "malignant")
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Columns of equal length N, sorted by file name.
+
+    Attributes:
+        file: ``str [N]``, official file name, unique.
+        slide: ``str [N]``, slide folder, for example ``SOB_B_A-14-22549AB``.
+        accession: ``str [N]``, year and accession number, for example ``14-22549``: the patient.
+        magnification: ``int [N]``, 40, 100, 200 or 400.
+        subtype: ``str [N]``, A, F, PT, TA (benign), DC, LC, MC or PC (malignant).
+        label: ``int [N]``, 0 benign, 1 malignant.
+        digest: ``str [N]``, SHA-256 of the decoded original pixels: equal means the same image.
+        row: ``int [N]``, where the image lies in the pixel array.
+    """
+
+    file: np.ndarray
+    slide: np.ndarray
+    accession: np.ndarray
+    magnification: np.ndarray
+    subtype: np.ndarray
+    label: np.ndarray
+    digest: np.ndarray
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def take(self, index: np.ndarray) -> Records:
+        """The rows named by ``index``, an ``int [M]`` or ``bool [N]`` array."""
+        return Records(**{name: column[index] for name, column in self.columns().items()})
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Column name to array, in the order of the CSV file."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[dict]) -> Records:
+        """Builds the table from dictionaries with one value per column, sorting by file name."""
+        ordered = sorted(rows, key=lambda row: row["file"])
+        return cls(
+            **{
+                field.name: np.array(
+                    [_TYPES[field.name](row[field.name]) for row in ordered],
+                    dtype=np.int64 if _TYPES[field.name] is int else np.str_,
+                )
+                for field in dataclasses.fields(cls)
+            }
+        )
+
+    def write_csv(self, path: Path) -> None:
+        """Writes one line per image with a header of the column names."""
+        columns = self.columns()
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+
+    @classmethod
+    def read_csv(cls, path: Path) -> Records:
+        """Reads what :meth:`write_csv` wrote."""
+        with path.open(newline="") as file:
+            return cls.from_rows(csv.DictReader(file))
+
+    def at_magnifications(self, magnifications: tuple[int, ...]) -> Records:
+        """The images of the named magnifications.
+
+        Raises:
+            UserError: a magnification does not exist in BreaKHis or no image has it here.
+        """
+        present = sorted(set(self.magnification.tolist()))
+        for magnification in magnifications:
+            if magnification not in (40, 100, 200, 400):
+                raise UserError(
+                    f"magnification {magnification} does not exist in BreaKHis: "
+                    "choose from 40, 100, 200 and 400."
+                )
+        chosen = self.take(np.isin(self.magnification, magnifications))
+        if not len(chosen):
+            raise UserError(
+                f"no image has magnification {', '.join(map(str, magnifications))}: "
+                f"this data set holds {', '.join(map(str, present))}."
+            )
+        return chosen
+
+
+_TYPES: dict[str, type] = {
+    field.name: int if field.name in ("magnification", "label", "row") else str
+    for field in dataclasses.fields(Records)
+}

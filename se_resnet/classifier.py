@@ -1,0 +1,88 @@
+"""A network together with all that turns pixels into its input: what a checkpoint must carry."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from se_resnet.pretrained import Preprocessing
+from se_resnet.resnet import ResNet, create_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """Benign or malignant, from an image of any size.
+
+    Attributes:
+        model: the network, with one output: the logit of malignant.
+        preprocessing: from RGB pixels of 0 to 255 to the network's input.
+        size: height and width of the network's input in pixels.
+        resize: how an image is brought to that size, see :func:`se_resnet.imaging.resize`.
+    """
+
+    model: ResNet
+    preprocessing: Preprocessing
+    size: tuple[int, int]
+    resize: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON knows it; :meth:`from_dict` reads it back."""
+        names = ("attention", "attention_position", "variant", "bn_epsilon", "width")
+        return {
+            "model": {
+                **{name: getattr(self.model, name) for name in names},
+                "attention_options": dict(self.model.attention_options),
+                "stage_sizes": list(self.model.stage_sizes),
+            },
+            "preprocessing": self.preprocessing.as_dict(),
+            "size": list(self.size),
+            "resize": self.resize,
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Classifier:
+        """Rebuilds what :meth:`as_dict` described.
+
+        Raises:
+            UserError: a value is out of range.
+            KeyError: a value is missing.
+        """
+        model = facts["model"]
+        return cls(
+            create_model(**{**model, "stage_sizes": tuple(model["stage_sizes"])}),
+            Preprocessing.from_dict(facts["preprocessing"]),
+            (facts["size"][0], facts["size"][1]),
+            facts["resize"],
+        )
+
+    def abstract_variables(self) -> dict[str, Any]:
+        """Shapes and dtypes of ``{'params', 'batch_stats'}``; nothing is allocated."""
+        images = jax.ShapeDtypeStruct((1, *self.size, 3), jnp.float32)
+        return jax.eval_shape(lambda x: self.model.init(jax.random.key(0), x, train=False), images)
+
+    def make_predict(self) -> Callable[[Mapping, Iterable[Mapping]], np.ndarray]:
+        """Builds the jitted forward pass over batches.
+
+        Returns:
+            ``(variables, batches) -> float64 [M]``, the logit of malignant for every image whose
+            ``mask`` is true; a batch holds ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``.
+        """
+
+        @jax.jit
+        def forward(variables: Mapping, images: jax.Array) -> jax.Array:
+            inputs = self.preprocessing(images)
+            return self.model.apply(variables, inputs, train=False)[:, 0]
+
+        def predict(variables: Mapping, batches: Iterable[Mapping]) -> np.ndarray:
+            logits = [
+                np.asarray(forward(variables, batch["image"]))[np.asarray(batch["mask"])]
+                for batch in batches
+            ]
+            return np.concatenate(logits or [np.zeros(0)]).astype(np.float64)
+
+        return predict

@@ -1,0 +1,79 @@
+"""What the commands have in common: reading flags, and how they end."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from se_resnet.errors import UserError
+
+
+def run_command(main: Callable[[], None], usage: str) -> None:
+    """Parses the flags, runs ``main`` and ends the process.
+
+    Args:
+        main: the command's work; flags are parsed when it is called.
+        usage: text above the flags in ``--help``.
+
+    The exit code is 0 after success, 2 after a user's mistake, told in one sentence on standard
+    error, and 130 after Ctrl-C. A bug ends with its traceback.
+    """
+    sys.modules["__main__"].__doc__ = usage
+    app.define_help_flags()
+    try:
+        _parse(sys.argv)
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parse(argv: list[str]) -> None:
+    try:
+        rest = flags.FLAGS(argv)[1:]
+    except flags.Error as error:
+        told = str(error).strip().splitlines()[-1]
+        raise UserError(f"{told} (--help lists the flags)") from error
+    except AttributeError as error:
+        # ml_collections names the last part of the path only, and the field it resembles.
+        key = re.findall(r"\w+", str(error))[0]
+        given = next((arg.split("=")[0] for arg in argv if f".{key}" in arg.split("=")[0]), key)
+        hint = re.search(r'Did you mean "(\w+)"', str(error))
+        raise UserError(
+            f"{given} names no field of the configuration: "
+            + (f"did you mean {hint[1]}?" if hint else "the config file lists the fields.")
+        ) from error
+    except OSError as error:
+        raise _missing_config(argv) from error
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}: options start with '--'.")
+
+
+def read_config(value: ConfigDict | None) -> ConfigDict:
+    """The loaded value of the ``--config`` flag.
+
+    Raises:
+        UserError: the flag was not given, or its file does not exist.
+    """
+    if value is None:
+        raise UserError("--config is missing: give a file, for example configs/quickstart.py.")
+    try:
+        value.lock()
+    except OSError as error:  # what ml_collections raises at the first use of a missing file
+        raise _missing_config(sys.argv) from error
+    return value
+
+
+def _missing_config(argv: list[str]) -> UserError:
+    # A flag that could not be parsed does not tell its value.
+    path = re.search(r"--?config[= ](\S+)", " ".join(argv))
+    return UserError(
+        f"the config file {path[1] if path else ''} does not exist: see the folder configs."
+    )

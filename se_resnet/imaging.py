@@ -1,0 +1,60 @@
+"""Bringing an image to the network's size: the one function that training and prediction share."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from se_resnet.errors import UserError
+
+RESIZE_RULES = ("squash", "crop", "none")
+
+
+def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
+    """Resizes one image.
+
+    Args:
+        image: ``uint8 [h, w, 3]``.
+        size: wanted height and width in pixels.
+        rule: ``squash`` scales each axis on its own, so the aspect ratio changes (what the
+            original notebook did); ``crop`` scales both axes alike until the image covers the
+            wanted size and cuts out the centre; ``none`` asks that the size agrees already.
+
+    Returns:
+        ``uint8 [height, width, 3]``. Shrinking averages over areas, which does not alias;
+        enlarging interpolates linearly.
+
+    Raises:
+        UserError: under ``none``, when the sizes differ; for an unknown rule.
+    """
+    height, width = size
+    if rule == "none":
+        if image.shape[:2] != (height, width):
+            raise UserError(
+                f"the image is {image.shape[1]}x{image.shape[0]} pixels but {width}x{height} is "
+                "configured: set config.data.size to the images' size or config.data.resize to "
+                "'squash' or 'crop'."
+            )
+        return image
+    if rule == "squash":
+        return _scale(image, height, width)
+    if rule == "crop":
+        scale = max(height / image.shape[0], width / image.shape[1])
+        scaled = _scale(
+            image,
+            max(height, round(image.shape[0] * scale)),
+            max(width, round(image.shape[1] * scale)),
+        )
+        top, left = (scaled.shape[0] - height) // 2, (scaled.shape[1] - width) // 2
+        return scaled[top : top + height, left : left + width]
+    raise UserError(
+        f"config.data.resize = {rule!r} is unknown: choose from {', '.join(RESIZE_RULES)}."
+    )
+
+
+def _scale(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height < image.shape[0] or width < image.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=interpolation)

@@ -1,0 +1,47 @@
+"""``metrics.jsonl``: one JSON object a line, each with its step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from se_resnet.files import atomic_write
+
+
+def read_log(path: Path) -> list[dict]:
+    """The lines of a log, oldest first; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    entries = []
+    for line in path.read_text().splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return entries
+
+
+class MetricLog:
+    """Appends to the log of a run.
+
+    Args:
+        path: the file.
+        step: the step that the run goes on from; later lines, from work that is done again, go.
+    """
+
+    def __init__(self, path: Path, step: int):
+        kept = [entry for entry in read_log(path) if entry["step"] <= step]
+        with atomic_write(path) as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in kept)
+        self._file = path.open("a")
+
+    def write(self, step: int, epoch: float, scalars: Mapping[str, float | None]) -> None:
+        """Adds one line, on disk when this returns to the loop."""
+        line = json.dumps({"step": step, "epoch": round(epoch, 4), **scalars}, allow_nan=False)
+        self._file.write(line + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()

@@ -1,0 +1,258 @@
+"""ResNet with bottleneck blocks and a slot for attention (He et al. 2016; Hu et al. 2018).
+
+Variables are ``{'params': ..., 'batch_stats': ...}``. Parameters are nested by module:
+``stem/{conv,norm}``, ``stage<i>/block<j>/{conv1,norm1,...,conv3,norm3,projection/{conv,norm}}``,
+``head/{kernel,bias}``, and ``attention`` in every block or in every stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.core import FrozenDict
+
+from se_resnet import attention as attention_modules
+from se_resnet.errors import UserError
+from se_resnet.layers import BatchNorm, Conv, global_average_pool, max_pool
+
+VARIANTS = ("v1", "v1.5")
+ATTENTION_POSITIONS = ("branch", "stage")
+EXPANSION = 4
+
+
+class ConvNorm(nn.Module):
+    """A convolution followed by batch normalisation, without activation."""
+
+    features: int
+    size: int
+    stride: int
+    bn_epsilon: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps ``[B, H, W, C]`` to ``[B, ceil(H / stride), ceil(W / stride), features]``."""
+        x = Conv(self.features, self.size, self.stride, name="conv")(x)
+        return BatchNorm(use_running_average=not train, epsilon=self.bn_epsilon, name="norm")(x)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut; attention acts before the addition.
+
+    Attributes:
+        width: channels of the 3x3 convolution; the output has ``4 * width``.
+        stride: taken by the first convolution in variant v1 and by the 3x3 in v1.5.
+        project: whether the shortcut is a 1x1 convolution rather than the identity.
+        variant: ``'v1'`` or ``'v1.5'``.
+        bn_epsilon: added to the variances in batch normalisation.
+        attention: name of the attention module in the residual branch, or ``'none'``.
+        attention_options: its options.
+    """
+
+    width: int
+    stride: int
+    project: bool
+    variant: str
+    bn_epsilon: float
+    attention: str
+    attention_options: Mapping[str, Any]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps ``[B, H, W, C]`` to ``[B, ceil(H / stride), ceil(W / stride), 4 * width]``."""
+        strides = (self.stride, 1, 1) if self.variant == "v1" else (1, self.stride, 1)
+        layers = zip(
+            (self.width, self.width, EXPANSION * self.width), (1, 3, 1), strides, strict=True
+        )
+        residual = x
+        for i, (features, size, stride) in enumerate(layers, start=1):
+            residual = Conv(features, size, stride, name=f"conv{i}")(residual)
+            residual = BatchNorm(
+                use_running_average=not train, epsilon=self.bn_epsilon, name=f"norm{i}"
+            )(residual)
+            if i < 3:
+                residual = nn.relu(residual)
+        attend = attention_modules.create(
+            self.attention, name="attention", **self.attention_options
+        )
+        if attend is not None:
+            residual = attend(residual)
+        if self.project:
+            x = ConvNorm(
+                EXPANSION * self.width, 1, self.stride, self.bn_epsilon, name="projection"
+            )(x, train)
+        return nn.relu(x + residual)
+
+
+class Stage(nn.Module):
+    """Bottlenecks of one width, the first of which may take a stride; see :class:`ResNet`."""
+
+    blocks: int
+    width: int
+    stride: int
+    variant: str
+    bn_epsilon: float
+    attention: str
+    attention_position: str
+    attention_options: Mapping[str, Any]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps ``[B, H, W, C]`` to ``[B, ceil(H / stride), ceil(W / stride), 4 * width]``."""
+        in_branch = self.attention_position == "branch"
+        for i in range(self.blocks):
+            x = Bottleneck(
+                width=self.width,
+                stride=self.stride if i == 0 else 1,
+                project=i == 0,
+                variant=self.variant,
+                bn_epsilon=self.bn_epsilon,
+                attention=self.attention if in_branch else attention_modules.NONE,
+                attention_options=self.attention_options if in_branch else FrozenDict(),
+                name=f"block{i + 1}",
+            )(x, train)
+        if not in_branch:
+            attend = attention_modules.create(
+                self.attention, name="attention", **self.attention_options
+            )
+            if attend is not None:
+                x = attend(x)
+        return x
+
+
+class ResNet(nn.Module):
+    """A ResNet with bottlenecks, to be made by :func:`create_model`, which checks the values.
+
+    Attributes:
+        attention: name of the attention module, see :mod:`se_resnet.attention`.
+        attention_position: ``'branch'``, in every residual branch before the addition (Hu et al.),
+            or ``'stage'``, once on each stage's output.
+        attention_options: options of the attention module.
+        variant: ``'v1'`` strides in the first 1x1 convolution of a stage (He et al. 2016, Caffe and
+            Keras weights), ``'v1.5'`` in its 3x3 convolution (torch weights).
+        bn_epsilon: added to the variances in batch normalisation.
+        stage_sizes: number of bottlenecks in each stage.
+        width: channels of the stem; stage ``i`` has ``4 * width * 2**(i - 1)`` output channels.
+        num_outputs: number of logits.
+    """
+
+    attention: str
+    attention_position: str
+    attention_options: Mapping[str, Any]
+    variant: str
+    bn_epsilon: float
+    stage_sizes: tuple[int, ...]
+    width: int
+    num_outputs: int
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool, return_stages: bool = False
+    ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+        """Computes logits from preprocessed images.
+
+        Args:
+            images: float32 ``[B, H, W, 3]`` as the weights' preprocessing makes them, of any size.
+            train: normalise with the statistics of the batch and update the running ones
+                (``mutable=['batch_stats']``), rather than with the running ones.
+            return_stages: also return the feature maps.
+
+        Returns:
+            Logits float32 ``[B, num_outputs]``; with ``return_stages`` a pair of these and a dict
+            of ``'stem'`` (after the max-pool, ``[B, ceil(H / 4), ceil(W / 4), width]``) and
+            ``'stage1'``, ``'stage2'``, ... at a quarter, an eighth, ... of the image's size.
+        """
+        x = ConvNorm(self.width, 7, 2, self.bn_epsilon, name="stem")(images, train)
+        x = max_pool(nn.relu(x))
+        stages = {"stem": x}
+        for i, blocks in enumerate(self.stage_sizes):
+            x = Stage(
+                blocks=blocks,
+                width=self.width * 2**i,
+                stride=1 if i == 0 else 2,
+                variant=self.variant,
+                bn_epsilon=self.bn_epsilon,
+                attention=self.attention,
+                attention_position=self.attention_position,
+                attention_options=self.attention_options,
+                name=f"stage{i + 1}",
+            )(x, train)
+            stages[f"stage{i + 1}"] = x
+        # From zero the first loss of a binary classifier is exactly ln 2, and the first gradients
+        # stop at the head instead of bending pretrained features towards random directions.
+        head = nn.Dense(self.num_outputs, kernel_init=nn.initializers.zeros, name="head")
+        logits = head(global_average_pool(x))
+        return (logits, stages) if return_stages else logits
+
+
+def create_model(
+    *,
+    attention: str = "se",
+    attention_position: str = "branch",
+    attention_options: Mapping[str, Any] | None = None,
+    variant: str = "v1",
+    bn_epsilon: float = 1e-3,
+    stage_sizes: Sequence[int] = (3, 4, 6, 3),
+    width: int = 64,
+    num_outputs: int = 1,
+) -> ResNet:
+    """Makes a :class:`ResNet`, by default the SE-ResNet50 with one logit.
+
+    ``variant`` and ``bn_epsilon`` belong to the weights: take them from the
+    :class:`se_resnet.pretrained.Pretrained` that will fill the model.
+
+    Raises:
+        UserError: a value is unknown or out of range; the sentence names it.
+    """
+    for field, value, allowed in (
+        ("variant", variant, VARIANTS),
+        ("attention_position", attention_position, ATTENTION_POSITIONS),
+    ):
+        if value not in allowed:
+            raise UserError(f"unknown {field} {value!r}: choose one of {', '.join(allowed)}")
+    if not bn_epsilon > 0:
+        raise UserError(f"bn_epsilon must be positive, not {bn_epsilon!r}")
+    for field, values in (
+        ("stage_sizes", stage_sizes),
+        ("width", (width,)),
+        ("num_outputs", (num_outputs,)),
+    ):
+        if not values or any(not isinstance(v, int) or v < 1 for v in values):
+            raise UserError(f"{field} must hold whole numbers of at least 1, not {values!r}")
+    options: FrozenDict[str, Any] = FrozenDict(attention_options or {})
+    attention_modules.create(attention, **options)
+    return ResNet(
+        attention=attention,
+        attention_position=attention_position,
+        attention_options=options,
+        variant=variant,
+        bn_epsilon=float(bn_epsilon),
+        stage_sizes=tuple(stage_sizes),
+        width=width,
+        num_outputs=num_outputs,
+    )
+
+
+def count_parameters(params: Any) -> int:
+    """The number of values in a tree of arrays or shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def flops(model: ResNet, image_size: tuple[int, int]) -> float:
+    """Floating-point operations (a multiply-add counts as two) of one image's forward pass.
+
+    They are counted by XLA in the lowered program; nothing is compiled or allocated.
+
+    Args:
+        model: any model of this module.
+        image_size: height and width in pixels.
+    """
+    images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+    apply = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    analysis = apply.lower(variables, images).cost_analysis()
+    assert analysis is not None
+    return float(analysis["flops"])

@@ -1,0 +1,122 @@
+"""The training step: a pure function of a state and a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from se_resnet.augment import Augmentation
+from se_resnet.classifier import Classifier
+from se_resnet.errors import UserError
+
+Batch = Mapping[str, jax.Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes, and all that a resumed run needs.
+
+    Attributes:
+        step: ``int32 []``, optimizer steps done; names the position in the data and the random
+            numbers of the next step.
+        params: trained parameters, float32.
+        batch_stats: running means and variances of the batch normalisations, float32.
+        opt_state: the optimizer's moments.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+
+    @classmethod
+    def create(cls, variables: Mapping, optimizer: optax.GradientTransformation) -> TrainState:
+        """The state before the first step, from ``{'params', 'batch_stats'}``."""
+        params = variables["params"]
+        return cls(
+            jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params)
+        )
+
+
+def data_mesh() -> Mesh:
+    """All devices in a row along the axis ``data``."""
+    return jax.make_mesh((jax.device_count(),), ("data",))
+
+
+def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
+    """Divides the first axis of a batch over the devices.
+
+    Raises:
+        UserError: the batch size is no multiple of the device count.
+    """
+    if batch_size < 1 or batch_size % mesh.size:
+        raise UserError(
+            f"batch size {batch_size} cannot be divided over {mesh.size} devices: use a positive "
+            f"multiple of {mesh.size}."
+        )
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def on_devices(tree: Any, sharding: NamedSharding) -> Any:
+    """The shapes of ``tree`` as arrays laid out by ``sharding``; nothing is allocated."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
+
+
+def make_train_step(
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    augment: Augmentation,
+    seed: int,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Builds the jitted step; the state passed in is donated and must not be used again.
+
+    A batch holds ``image uint8 [B, H, W, 3]``, ``label float32 [B]`` and
+    ``importance float32 [B]``. The loss is the mean over the batch of importance times binary
+    cross-entropy. Under a sharded batch the statistics of batch normalisation, the loss and the
+    gradient are those of the whole batch.
+
+    Returns:
+        ``(state, batch) -> (state, {'loss', 'accuracy'})``, both metrics ``float32 []``.
+    """
+    root = jax.random.key(seed)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(root, state.step)
+        inputs = classifier.preprocessing(augment(key, batch["image"].astype(jnp.float32)))
+
+        def loss_fn(params):
+            logits, updates = classifier.model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                inputs,
+                train=True,
+                mutable=["batch_stats"],
+            )
+            losses = optax.sigmoid_binary_cross_entropy(logits[:, 0], batch["label"])
+            return jnp.mean(batch["importance"] * losses), (logits[:, 0], updates["batch_stats"])
+
+        (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        metrics = {"loss": loss, "accuracy": jnp.mean((logits > 0) == (batch["label"] > 0.5))}
+        return state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        ), metrics
+
+    return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from data import cache
+from se_resnet.errors import UserError
+from se_resnet.imaging import resize
+from tests.datasets import make_records
+from tests.image_trees import encode, random_image
+
+
+@dataclasses.dataclass
+class GeneratedImages:
+    """What a cache is built from, without files."""
+
+    num_images: int = 40
+    size: tuple[int, int] = (70, 46)
+    fingerprint: str = "generated"
+    reads: int = 0
+
+    def examples(self):
+        self.reads += 1
+        records = make_records(2, 2)
+        for index in range(self.num_images):
+            row = {name: column[index].item() for name, column in records.columns().items()}
+            del row["row"]
+            yield {**row, "image": encode(random_image(self.size, index))}
+
+
+def test_pixels_are_the_resized_images(tmp_path):
+    made = cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash")
+    assert made.images.shape == (40, 23, 35, 3) and made.images.dtype == np.uint8
+    assert len(made.records) == 40 and isinstance(made.images, np.memmap)
+    for index in (0, 17, 39):
+        rgb = cv2.cvtColor(random_image(seed=index), cv2.COLOR_BGR2RGB)
+        row = made.records.row[index]
+        assert (made.images[row] == resize(rgb, (23, 35), "squash")).all()
+    with pytest.raises(ValueError, match="read-only"):
+        made.images[0] = 0
+
+
+def test_the_second_run_reuses_and_another_size_does_not(tmp_path):
+    images = GeneratedImages()
+    first = cache.open_or_build(images, tmp_path, (23, 35), "squash")
+    second = cache.open_or_build(images, tmp_path, (23, 35), "squash")
+    assert images.reads == 1 and first.path == second.path
+    assert (first.records.file == second.records.file).all()
+    for size, rule in (((24, 35), "squash"), ((23, 35), "crop")):
+        assert cache.open_or_build(images, tmp_path, size, rule).path != first.path
+    images.fingerprint = "changed"
+    assert cache.open_or_build(images, tmp_path, (23, 35), "squash").path != first.path
+    assert images.reads == 4
+
+
+def test_a_failed_build_leaves_nothing(tmp_path):
+    class Failing(GeneratedImages):
+        def examples(self):
+            yield from list(super().examples())[:10]
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        cache.open_or_build(Failing(), tmp_path, (23, 35), "squash")
+    assert list((tmp_path / "pixels").iterdir()) == []
+    assert len(cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash").records) == 40
+
+
+def test_a_killed_build_is_not_mistaken_for_a_finished_one(tmp_path):
+    code = f"""
+import pathlib, time
+from data import cache
+from tests.test_cache import GeneratedImages
+class Slow(GeneratedImages):
+    def examples(self):
+        for number, example in enumerate(super().examples()):
+            if number == 20:
+                print("half", flush=True)
+                time.sleep(60)
+            yield example
+cache.open_or_build(Slow(), pathlib.Path({str(tmp_path)!r}), (23, 35), "squash")
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "half\n"
+    time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    images = GeneratedImages()
+    made = cache.open_or_build(images, tmp_path, (23, 35), "squash")
+    assert images.reads == 1 and len(made.records) == 40
+
+
+@pytest.mark.parametrize("damage", ["images.npy", "records.csv", "cache.json"])
+def test_a_damaged_cache_is_named(tmp_path, damage):
+    path = cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash").path
+    content = (path / damage).read_bytes()
+    (path / damage).write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="delete the folder and run again"):
+        cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash")
+    (path / damage).unlink()
+    with pytest.raises(UserError, match="delete the folder and run again"):
+        cache.open_cache(path)
+
+
+def test_too_little_disk_is_told_before_the_work(tmp_path, monkeypatch):
+    usage = cache.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(UserError, match="set config.data.cache_dir"):
+        cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash")
+
+
+@pytest.mark.parametrize(
+    ("size", "rule", "words"),
+    [
+        ((23, 35), "stretch", "choose from squash, crop, none"),
+        ((0, 35), "squash", "is no image size"),
+        ((23, 35, 3), "squash", "is no image size"),
+        ((23.5, 35), "squash", "is no image size"),
+        ((23, 35), "none", r"SOB_B_A-14-1000-200-001.png: the image is 70x46"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, size, rule, words):
+    with pytest.raises(UserError, match=words):
+        cache.open_or_build(GeneratedImages(), tmp_path, size, rule)

@@ -1,0 +1,249 @@
+"""train.py and eval.py from end to end, on generated images and a tiny network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import eval as evaluation
+import train
+from configs import smoke
+from se_resnet.errors import UserError
+from se_resnet.metrics import Predictions
+from tests.datasets import make_records
+from tests.image_trees import make_tree
+
+ROOT = Path(train.__file__).parent
+
+
+def tiny_config(data_dir: Path, cache_dir: Path) -> ConfigDict:
+    config = smoke.get_config()
+    config.data.dir = str(data_dir)
+    config.data.cache_dir = str(cache_dir)
+    config.data.size = (16, 16)
+    config.model.stage_sizes = (1, 1)
+    config.model.width = 4
+    config.batch_size = 8
+    config.eval_batch_size = 16
+    config.log_every_steps = 3
+    return config
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> tuple[Path, Path]:
+    """A tree of 10 benign and 14 malignant patients, and a cache folder."""
+    root = tmp_path_factory.mktemp("data")
+    make_tree(root / "tree", make_records(10, 14, images=3).file.tolist())
+    return root / "tree", root / "cache"
+
+
+@pytest.fixture(scope="module")
+def run(place, tmp_path_factory) -> Path:
+    """A finished run."""
+    workdir = tmp_path_factory.mktemp("runs") / "first"
+    train.train_and_evaluate(tiny_config(*place), workdir)
+    return workdir
+
+
+def lines_of(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_what_it_promises(run):
+    for name in ("config.json", "split.csv", "metrics.jsonl", "data.json"):
+        assert (run / name).stat().st_size > 0
+    for name in ("predictions.csv", "metrics.json", "report.html"):
+        assert (run / "eval" / "test" / name).stat().st_size > 0
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best", "latest"}
+    roles = {row["role"] for row in csv.DictReader((run / "split.csv").open())}
+    assert roles == {"train", "val", "test"}
+
+
+def test_every_test_image_is_predicted_once(run):
+    split = list(csv.DictReader((run / "split.csv").open()))
+    expected = [row["file"] for row in split if row["role"] == "test"]
+    predictions = Predictions.read_csv(run / "eval" / "test" / "predictions.csv")
+    assert predictions.file.tolist() == expected
+    results = json.loads((run / "eval" / "test" / "metrics.json").read_text())
+    assert {"image", "patient", "by_magnification", "audit"} <= set(results)
+    accuracy = ((predictions.probability >= 0.5) == predictions.label).mean()
+    assert results["image"]["accuracy"]["value"] == pytest.approx(accuracy)
+    assert results["audit"]["evaluated_images_of_training_accessions"] == 0
+
+
+def test_the_log_tells_training_and_validation(run):
+    lines = lines_of(run)
+    steps = [line["step"] for line in lines]
+    assert steps == sorted(steps)
+    assert [line["epoch"] for line in lines if "val/loss" in line] == [1.0, 2.0]
+    assert all(np.isfinite(line["train/loss"]) for line in lines if "train/loss" in line)
+
+
+def test_eval_alone_gives_the_same_predictions(run, tmp_path):
+    before = (run / "eval" / "test" / "predictions.csv").read_bytes()
+    evaluation.evaluate_run(run, out=tmp_path / "again")
+    assert (tmp_path / "again" / "predictions.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("split", ["val", "train", "all"])
+def test_other_splits_carry_their_warning(run, split, capsys):
+    results = evaluation.evaluate_run(run, split)
+    assert (run / "eval" / split / "report.html").exists()
+    trained_on = results["audit"]["evaluated_images_trained_on"]
+    assert (trained_on > 0) == (split != "val")
+    assert "WARNING" in capsys.readouterr().out
+
+
+def test_another_folder_of_one_patient_is_evaluated(run, tmp_path, capsys):
+    names = [f"SOB_M_MC-14-777-{magnification}-001.png" for magnification in (40, 200)]
+    make_tree(tmp_path / "one_patient", names, size=(33, 57))
+    results = evaluation.evaluate_run(run, data_dir=str(tmp_path / "one_patient"))
+    assert results["counts"]["images"]["all"] == 2
+    assert results["image"]["roc_auc"]["value"] is None
+    assert "reason" in results["image"]["roc_auc"]
+    assert (run / "eval" / "one_patient" / "report.html").exists()
+    assert "undefined" in capsys.readouterr().out
+
+
+def test_a_moved_data_set_keeps_its_split(run, place, tmp_path):
+    shutil.copytree(place[0], tmp_path / "moved")
+    evaluation.evaluate_run(run, "test", str(tmp_path / "moved"), tmp_path / "out")
+    first = (run / "eval" / "test" / "predictions.csv").read_bytes()
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == first
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(run, place, tmp_path, monkeypatch):
+    """Stopped in the second epoch, after a checkpoint in its middle."""
+    config = tiny_config(*place)
+    config.checkpoint_minutes = 0.0
+    make_step = train.training.make_train_step
+
+    def make_failing_step(*args):
+        step = make_step(*args)
+        count = 0
+
+        def failing(state, batch):
+            nonlocal count
+            count += 1
+            if count == 17:
+                raise KeyboardInterrupt
+            return step(state, batch)
+
+        return failing
+
+    monkeypatch.setattr(train.training, "make_train_step", make_failing_step)
+    with pytest.raises(KeyboardInterrupt):
+        train.train_and_evaluate(config, tmp_path / "run")
+    monkeypatch.undo()
+    train.train_and_evaluate(config, tmp_path / "run")
+    assert lines_of(tmp_path / "run") == lines_of(run)
+    predictions = Path("eval") / "test" / "predictions.csv"
+    assert (tmp_path / "run" / predictions).read_bytes() == (run / predictions).read_bytes()
+
+
+def test_a_finished_run_started_again_only_evaluates(run, place):
+    before = lines_of(run)
+    train.train_and_evaluate(tiny_config(*place), run)
+    assert lines_of(run) == before
+
+
+def test_another_configuration_is_refused_with_the_difference(run, place):
+    config = tiny_config(*place)
+    config.optim.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"config.optim.learning_rate = 0.001, but .* 0.5"):
+        train.train_and_evaluate(config, run)
+
+
+def test_other_images_are_refused(run, place, tmp_path):
+    config = tiny_config(*place)
+    make_tree(tmp_path / "other", make_records(10, 14, images=2).file.tolist())
+    config.data.dir = str(tmp_path / "other")
+    with pytest.raises(UserError, match="no longer those that the run"):
+        train.train_and_evaluate(config, run)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(place, tmp_path):
+    config = tiny_config(*place)
+    config.optim.learning_rate = 1e38
+    with pytest.raises(UserError, match=r"the loss of step \d+ is (nan|inf)"):
+        train.train_and_evaluate(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("method", ["class_weights", "oversample", "none"])
+def test_other_ways_to_balance_train_too(place, tmp_path, method):
+    config = tiny_config(*place)
+    config.epochs = 1
+    config.balance.method = method
+    train.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_skipped_files_are_listed_in_the_workdir(place, tmp_path):
+    shutil.copytree(place[0], tmp_path / "tree")
+    broken = next((tmp_path / "tree").rglob("*-40-001.png"))
+    broken.write_bytes(broken.read_bytes()[:200])
+    config = tiny_config(tmp_path / "tree", place[1])
+    config.epochs = 1
+    with pytest.raises(UserError, match=broken.name):
+        train.train_and_evaluate(config, tmp_path / "strict")
+    config.data.on_bad_image = "skip"
+    train.train_and_evaluate(config, tmp_path / "lenient")
+    rows = list(csv.DictReader((tmp_path / "lenient" / "skipped_files.csv").open()))
+    assert len(rows) == 1 and rows[0]["path"].endswith(broken.name)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train.py"], "workdir"),
+        (["train.py", "--workdir={tmp}/w"], "--config is missing"),
+        (["train.py", "--config=configs/nothing.py", "--workdir={tmp}/w"], "configs/nothing.py"),
+        (
+            ["train.py", "--config=configs/smoke.py", "--workdir={tmp}/w", "--config.epohcs=3"],
+            "--config.epohcs names no field",
+        ),
+        (
+            ["train.py", "--config=configs/smoke.py", "--workdir={tmp}/w", "--config.epochs=many"],
+            "--config.epochs=many",
+        ),
+        (
+            [
+                "train.py",
+                "--config=configs/smoke.py",
+                "--workdir={tmp}/w",
+                "--config.data.dir={tmp}/x",
+            ],
+            "does not exist",
+        ),
+        (["train.py", "--config=configs/smoke.py", "--workdir=README.md/w"], "cannot be written"),
+        (["eval.py", "--workdir={tmp}/nothing"], "must be the folder of a run"),
+        (["eval.py", "--workdir={tmp}", "--split=tets"], "tets"),
+        (["eval.py", "--workdir={tmp}", "extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence_and_code_2(tmp_path, arguments, words):
+    result = command(*(argument.format(tmp=tmp_path) for argument in arguments))
+    assert result.returncode == 2, result.stderr
+    told = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1 and words in told[0]
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_help_shows_examples_and_flags(script):
+    result = command(script, "--help")
+    assert f"python {script} --" in result.stdout and "--workdir" in result.stdout

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+
+from se_resnet.metrics import Predictions, evaluate
+from se_resnet.report import write_report
+
+HOSTILE = "<script>alert('x')</script>&\"\udcff"
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements, identifiers, links, and text outside the figures."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.ids, self.links, self.words = [], Counter(), [], [], []
+        self.feed(html)
+        assert not self.open, f"never closed: {self.open}"
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags[tag] += 1
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "action", "data"):
+                self.links.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if "svg" not in self.open and "style" not in self.open:
+            self.words.append(data)
+
+
+def predictions(accession, label, probability):
+    label = np.asarray(label)
+    return Predictions(
+        file=np.array([f"{HOSTILE}{i}.png" for i in range(len(label))]),
+        slide=np.asarray(accession, dtype=np.str_),
+        accession=np.asarray(accession, dtype=np.str_),
+        magnification=np.resize([40, 200], len(label)),
+        subtype=np.where(label == 1, "DC", "A"),
+        label=label,
+        probability=np.asarray(probability, dtype=np.float64),
+    )
+
+
+def both_classes():
+    rng = np.random.default_rng(0)
+    owner = rng.integers(0, 12, 200)
+    label = (owner >= 5).astype(int)
+    probability = np.clip(rng.normal(0.3 + 0.4 * label, 0.2), 0, 1)
+    return predictions([f"14-{i:05d}" for i in owner], label, probability)
+
+
+LOG = [
+    {"step": 1, "epoch": 0, "train/loss": 0.7, "train/accuracy": 0.5},
+    {"step": 2, "epoch": 0, "train/loss": float("nan"), "train/accuracy": 0.6},
+    {"step": 3, "epoch": 1, "val/loss": 0.6, "val/accuracy": 0.7, "val/roc_auc": None},
+    {"epoch": 1},
+]
+SPLIT = [{"role": "test", "class": "benign", "images": 1234, "slides": 7, "accessions": 5}]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def run(shown, **change):
+        arguments = {
+            "title": "A title",
+            "predictions": shown,
+            "metrics": evaluate(shown, resamples=50),
+            "split_summary": SPLIT,
+            "training_log": LOG,
+            "config": {"seed": 3, "shape": (1, 2), "kind": np.float32},
+            "command": "python train.py --config=configs/a.py --workdir=w",
+            "warnings": [],
+            "notes": [],
+        } | change
+        write_report(tmp_path / "new" / "report.html", **arguments)
+        html = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+        return html, Page(html)
+
+    return run
+
+
+def test_a_whole_report(write):
+    shown = both_classes()
+    html, page = write(shown, warnings=["Beware of leaks."], notes=["Step 900."])
+    for words in (
+        "A title",
+        "Read this first Beware of leaks.",
+        "Step 900.",
+        "200 images",
+        "12 patients (5 benign, 7 malignant)",
+        "Patient recognition rate",
+        "40× 200×",
+        "1,234 7 5",
+        "python train.py --config=configs/a.py --workdir=w",
+        '"seed": 3',
+        "not a medical device",
+    ):
+        assert words in page.text, words
+    assert page.tags["svg"] == 4
+    assert html.count("(AUC ") == 2
+    assert "undefined" not in page.text
+    for row in evaluate(shown, resamples=50)["patient"]["patients"]:
+        assert f"{row['accession']} {'malignant' if row['label'] else 'benign'}" in page.text
+
+
+def test_figures_are_shown_with_their_intervals(write):
+    shown = both_classes()
+    metrics = evaluate(shown, resamples=50)
+    metrics["patient"]["recognition_rate"] = {"value": 0.8768, "low": 0.8, "high": 0.95}
+    metrics["image"]["roc_auc"] = {"value": 0.9876, "low": 0.9, "high": 1.0}
+    metrics["image"]["confusion"] = {"tp": 3, "fp": 20, "tn": 80, "fn": 9}
+    _, page = write(shown, metrics=metrics)
+    assert "Recognition rate 87.7 % 95 %: 80.0–95.0" in page.text
+    assert "ROC AUC 0.988 95 %: 0.900–1.000" in page.text
+    matrix = "benign 80 right 80.0 % 20 wrong 20.0 % malignant 9 wrong 75.0 % 3 right 25.0 %"
+    assert matrix in page.text
+
+
+def test_the_file_needs_nothing_else(write):
+    html, page = write(both_classes())
+    assert page.tags["script"] == page.tags["link"] == page.tags["iframe"] == 0
+    assert all(link.startswith("#") for link in page.links)
+    assert "@import" not in html
+    assert "default-src 'none'" in html
+
+
+def test_identifiers_are_unique_and_found(write):
+    html, page = write(both_classes())
+    assert [name for name, count in Counter(page.ids).items() if count > 1] == []
+    targets = re.findall(r"url\(#([^)]+)\)", html)
+    targets += [link.removeprefix("#") for link in page.links]
+    targets += re.findall(r'aria-labelledby="([^"]+)"', html)
+    assert targets
+    assert set(targets) <= set(page.ids)
+
+
+def test_hostile_text_is_escaped(write):
+    accession = [HOSTILE, HOSTILE, "b"]
+    split = [{"role": HOSTILE, "class": HOSTILE, "images": 1, "slides": 1, "accessions": 1}]
+    html, page = write(
+        predictions(accession, [1, 1, 0], [0.9, 0.8, 0.1]),
+        title=HOSTILE,
+        split_summary=split,
+        config={HOSTILE: HOSTILE},
+        command=HOSTILE,
+        warnings=[HOSTILE],
+        notes=[HOSTILE],
+    )
+    assert page.tags["script"] == 0
+    assert "<script" not in html
+    assert page.text.count("<script>alert('x')</script>") == 10
+
+
+def test_one_class_and_one_patient(write):
+    shown = predictions(["a"] * 4, [1, 1, 1, 1], [0.9, 0.8, 0.1, 0.9])
+    _, page = write(shown, training_log=[], split_summary=[])
+    assert "1 image" not in page.text
+    assert "4 images (0 benign, 4 malignant) from 1 slide of 1 patient (" in page.text
+    assert "Recognition rate 75.0 % no interval: only one accession" in page.text
+    assert "ROC AUC undefined: no image is benign" in page.text
+    assert "ROC curve undefined" in page.text
+    assert "There is no training log." in page.text
+    assert "belong to no split" in page.text
+    assert page.tags["svg"] == 1
+
+
+def test_a_log_without_validation(write):
+    _, page = write(both_classes(), training_log=LOG[:1])
+    assert page.tags["svg"] == 4
+    _, page = write(both_classes(), training_log=[{"step": 1, "train/loss": float("inf")}])
+    assert page.tags["svg"] == 2
+
+
+def test_same_evaluation_same_file_whatever_the_settings_of_matplotlib(write):
+    first, _ = write(both_classes())
+    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path"}):
+        second, _ = write(both_classes())
+        assert matplotlib.rcParams["font.size"] == 30
+    assert first == second
+
+
+def test_importing_the_report_does_not_import_matplotlib():
+    code = "import sys, se_resnet.report; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_full_data_set_makes_a_small_file(write):
+    rng = np.random.default_rng(0)
+    owner = rng.integers(0, 70, 7909)
+    label = (owner >= 16).astype(int)
+    html, _ = write(predictions([f"14-{i:05d}" for i in owner], label, rng.random(7909)))
+    assert len(html) < 1_000_000

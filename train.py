@@ -1,0 +1,353 @@
+"""Trains an SE-ResNet on BreaKHis and evaluates it on the patients it never saw."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
+
+import eval as evaluation
+from data import balance, loading, pipeline, protocols
+from se_resnet import metrics, pretrained, resnet, training
+from se_resnet.augment import Augmentation
+from se_resnet.checkpoint import Checkpoints
+from se_resnet.classifier import Classifier
+from se_resnet.cli import read_config, run_command
+from se_resnet.errors import UserError
+from se_resnet.files import atomic_write, write_json
+from se_resnet.metric_log import MetricLog
+from se_resnet.optim import make_optimizer
+
+USAGE = """Trains an SE-ResNet on BreaKHis and evaluates it on patients it never saw.
+
+  python train.py --config=configs/quickstart.py --workdir=runs/quickstart
+  python train.py --config=configs/breakhis.py --workdir=runs/200x \\
+      --config.data.dir=/path/to/BreaKHis_v1 --config.data.magnifications=200
+
+Any field of the config file can be set as --config.FIELD=VALUE. The same command again resumes."""
+
+# What may change between two starts of the same run: where things lie and how often it reports.
+_FREE_FIELDS = ("data.dir", "data.cache_dir", "checkpoint_minutes", "eval_batch_size")
+
+
+def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+    """Runs one experiment, or the rest of it.
+
+    Args:
+        config: as made by ``configs/breakhis.py``.
+        workdir: holds everything the run writes; a run that was interrupted there goes on.
+
+    Returns:
+        The test metrics, as in ``W/eval/test/metrics.json``.
+
+    Raises:
+        UserError: a value is out of range, the data is missing or broken, ``workdir`` belongs to
+            another configuration, or the loss is no longer finite.
+    """
+    workdir = Path(workdir)
+    _claim(workdir, config)
+
+    # ------------------------------------------------------------------ data
+    dataset = loading.load(
+        config.data.dir,
+        size=config.data.size,
+        resize=config.data.resize,
+        magnifications=config.data.magnifications,
+        on_bad_image=config.data.on_bad_image,
+        cache_dir=config.data.cache_dir,
+    )
+    images, records = dataset.images, dataset.records
+    _say("data", dataset.description)
+    roles = protocols.assign_roles(
+        records,
+        config.split.protocol,
+        folds=config.split.folds,
+        fold=config.split.fold,
+        val_fraction=config.split.val_fraction,
+        seed=config.split.seed,
+    )
+    protocols.verify(records, roles, config.split.protocol)
+    _keep_split(workdir, dataset, roles)
+    _say("split", _describe_split(config, records, roles))
+    validation = records.take(roles == protocols.VAL)
+    plan = balance.make_plan(
+        records.take(roles == protocols.TRAIN),
+        images,
+        method=config.balance.method,
+        features=config.balance.features,
+        within_magnification=config.balance.within_magnification,
+        k_neighbors=config.balance.k_neighbors,
+        seed=config.seed,
+    )
+    _say("balance", _describe_plan(config, plan))
+
+    # ----------------------------------------------------------------- model
+    weights = pretrained.load(config.model.pretrained)
+    model = resnet.create_model(
+        attention=config.model.attention,
+        attention_position=config.model.attention_position,
+        variant=weights.variant,
+        bn_epsilon=weights.bn_epsilon,
+        stage_sizes=config.model.stage_sizes,
+        width=config.model.width,
+    )
+    classifier = Classifier(model, weights.preprocessing, config.data.size, config.data.resize)
+    optimizer = make_optimizer(config.optim.learning_rate)
+    augment = Augmentation(**config.augment)
+    mesh = training.data_mesh()
+    sharding = training.batch_sharding(mesh, config.batch_size)
+    eval_sharding = training.batch_sharding(mesh, config.eval_batch_size)
+    state = training.TrainState.create(
+        pretrained.initial_variables(model, weights, jax.random.key(config.seed), classifier.size),
+        optimizer,
+    )
+    state = jax.device_put(state, training.replicated(mesh))
+    _say("model", _describe_model(config, classifier, state, mesh))
+
+    # ----------------------------------------------------------------- steps
+    train_step = training.make_train_step(classifier, optimizer, augment, config.seed)
+    predict = classifier.make_predict()
+    epoch_steps = pipeline.steps_per_epoch(plan, config.batch_size)
+    total_steps = config.epochs * epoch_steps
+    if total_steps < 1:
+        raise UserError(f"config.epochs = {config.epochs} trains nothing: give 1 or more.")
+
+    # ------------------------------------------------------------ checkpoint
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    best_score: list[float] = []
+    if restored := checkpoints.restore_latest(state):
+        state, facts = restored
+        best_score = facts["best_score"]
+        _say("resume", f"from step {int(state.step)} of {total_steps}")
+
+    # ------------------------------------------------------------------ loop
+    start = int(state.step)
+    log = _Log(workdir, start, epoch_steps)
+    last_save = time.monotonic()
+    window: list[tuple[float, float]] = []
+    progress = tqdm(
+        total=total_steps * config.batch_size,
+        initial=start * config.batch_size,
+        unit="image",
+        desc="training",
+        disable=None,
+    )
+    batches = pipeline.train_batches(
+        images,
+        plan,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start=start,
+        stop=total_steps,
+        sharding=sharding,
+    )
+    for step, batch in enumerate(batches, start + 1):
+        state, step_metrics = train_step(state, batch)
+        loss = float(step_metrics["loss"])
+        if not np.isfinite(loss):
+            raise UserError(
+                f"the loss of step {step} is {loss}: lower config.optim.learning_rate and train in "
+                "a new --workdir; the last good checkpoint stays in this one."
+            )
+        window.append((loss, float(step_metrics["accuracy"])))
+        progress.update(config.batch_size)
+        progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        end_of_epoch = step % epoch_steps == 0
+        if step % config.log_every_steps and not end_of_epoch:
+            continue
+        means = np.mean(window, axis=0)
+        window.clear()
+        log.write(step, {"train/loss": float(means[0]), "train/accuracy": float(means[1])})
+        if end_of_epoch:
+            variables = {"params": state.params, "batch_stats": state.batch_stats}
+            logits = predict(
+                variables,
+                pipeline.eval_batches(
+                    images,
+                    validation.row,
+                    batch_size=config.eval_batch_size,
+                    sharding=eval_sharding,
+                ),
+            )
+            scalars = _validation_metrics(validation.label, logits)
+            log.write(step, scalars)
+            progress.write(_describe_epoch(step // epoch_steps, config.epochs, means, scalars))
+            score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
+            if not best_score or score > best_score:
+                best_score = score
+                checkpoints.save_best(step, variables, classifier.as_dict())
+        elif time.monotonic() - last_save < 60 * config.checkpoint_minutes:
+            continue
+        checkpoints.save_latest(step, state, {"best_score": best_score})
+        last_save = time.monotonic()
+    progress.close()
+    log.close()
+
+    # ------------------------------------------------------------ evaluation
+    return evaluation.evaluate_run(workdir)
+
+
+class _Log:
+    """Writes each line of figures to ``metrics.jsonl`` and to TensorBoard."""
+
+    def __init__(self, workdir: Path, step: int, epoch_steps: int):
+        from clu.metric_writers import SummaryWriter
+
+        self._epoch_steps = epoch_steps
+        self._lines = MetricLog(workdir / "metrics.jsonl", step)
+        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
+
+    def write(self, step: int, scalars: Mapping[str, float | None]) -> None:
+        self._lines.write(step, step / self._epoch_steps, scalars)
+        self._tensorboard.write_scalars(
+            step, {name: value for name, value in scalars.items() if value is not None}
+        )
+
+    def close(self) -> None:
+        self._lines.close()
+        self._tensorboard.close()
+
+
+def _validation_metrics(label: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
+    """Validation figures from labels and logits of one epoch; AUC is None with one class."""
+    one_group = np.zeros(len(label), int)
+    probability = metrics.probability_of(logits)
+    figures = metrics.binary_metrics(
+        label == 1, probability, probability >= 0.5, one_group, np.ones((1, 1))
+    )
+    auc = float(figures["roc_auc"][0])
+    return {
+        "val/loss": float(np.logaddexp(0, -logits * (2 * label - 1)).mean()),
+        "val/accuracy": float(figures["accuracy"][0]),
+        "val/roc_auc": None if np.isnan(auc) else auc,
+    }
+
+
+def _claim(workdir: Path, config: ConfigDict) -> None:
+    """Writes ``config.json``, or compares with the one of the run that this workdir holds."""
+    wanted = json.loads(config.to_json())
+    path = workdir / "config.json"
+    if not path.exists():
+        try:
+            write_json(path, wanted)
+        except OSError as error:
+            raise UserError(
+                f"--workdir={workdir} cannot be written ({error.strerror}): choose another folder."
+            ) from error
+        return
+    try:
+        found = _flatten(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): choose another --workdir.") from error
+    given = _flatten(wanted)
+    for name in sorted({*found, *given} - {*_FREE_FIELDS}):
+        if found.get(name) != given.get(name):
+            raise UserError(
+                f"--workdir={workdir} holds a run with config.{name} = {found.get(name)!r}, but "
+                f"this command has {given.get(name)!r}: choose another --workdir, or set it alike."
+            )
+
+
+def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _keep_split(workdir: Path, dataset: loading.Dataset, roles: np.ndarray) -> None:
+    """Writes what the run was trained on; a run that goes on must find the same images."""
+    path = workdir / "data.json"
+    facts = {
+        "fingerprint": dataset.fingerprint,
+        "description": dataset.description,
+        "audit": protocols.audit(dataset.records, roles),
+        "split": protocols.summarise(dataset.records, roles),
+    }
+    if path.exists():
+        if json.loads(path.read_text())["fingerprint"] != dataset.fingerprint:
+            raise UserError(
+                f"the images are no longer those that the run in {workdir} began with: restore "
+                "them, or choose another --workdir."
+            )
+        return
+    protocols.write_split(workdir / "split.csv", dataset.records, roles)
+    if dataset.skipped:
+        with atomic_write(workdir / "skipped_files.csv") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "reason"])
+            writer.writerows(dataset.skipped)
+    write_json(path, facts)
+
+
+def _say(topic: str, text: str) -> None:
+    print(f"{topic:<10}" + text.replace("\n", "\n" + " " * 10), flush=True)
+
+
+def _describe_split(config: ConfigDict, records, roles: np.ndarray) -> str:
+    folds = 5 if config.split.protocol == "official" else config.split.folds
+    lines = [f"{config.split.protocol}, fold {config.split.fold} of {folds}"]
+    for row in protocols.summarise(records, roles):
+        lines.append(
+            f"{row['role']:<6}{row['class']:<10}{row['images']:>5} images of "
+            f"{row['accessions']} accessions"
+        )
+    counts = protocols.audit(records, roles)
+    if counts["straddling_accessions"]:
+        lines.append(
+            f"WARNING: {counts['straddling_accessions']} accessions of the test set, with "
+            f"{counts['straddling_test_images']} images, also train or validate"
+        )
+    return "\n".join(lines)
+
+
+def _describe_plan(config: ConfigDict, plan: balance.Plan) -> str:
+    benign, malignant = np.bincount(plan.label, minlength=2)
+    text = (
+        f"{config.balance.method}: {len(plan)} rows an epoch ({benign} benign, {malignant} "
+        f"malignant), {plan.num_synthetic} of them synthetic"
+    )
+    return "\n".join([text, *plan.notes])
+
+
+def _describe_model(config: ConfigDict, classifier: Classifier, state, mesh) -> str:
+    height, width = classifier.size
+    return (
+        f"ResNet{3 * sum(config.model.stage_sizes) + 2}, attention {config.model.attention}, "
+        f"weights {config.model.pretrained}: {resnet.count_parameters(state.params):,} parameters, "
+        f"{resnet.flops(classifier.model, classifier.size) / 1e9:.2f} GFLOPs an image of "
+        f"{height}x{width}, on {mesh.size} {jax.default_backend()} device"
+        f"{'s' if mesh.size > 1 else ''}"
+    )
+
+
+def _describe_epoch(epoch: int, epochs: int, means: np.ndarray, scalars: Mapping) -> str:
+    auc = scalars["val/roc_auc"]
+    return (
+        f"{'epoch':<10}{epoch} of {epochs}: loss {means[0]:.3f}, validation loss "
+        f"{scalars['val/loss']:.3f}, AUC {'undefined' if auc is None else format(auc, '.3f')}, "
+        f"accuracy {scalars['val/accuracy']:.3f}"
+    )
+
+
+def main() -> None:
+    """The command."""
+    train_and_evaluate(read_config(_CONFIG.value), _WORKDIR.value)
+
+
+if __name__ == "__main__":
+    _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    run_command(main, USAGE)
