@@ -54,7 +54,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             another configuration, or the loss is no longer finite.
     """
     workdir = Path(workdir)
-    _claim(workdir, config)
+    _check_workdir(workdir, config)
 
     # ------------------------------------------------------------------ data
     dataset = loading.load(
@@ -76,7 +76,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         seed=config.split.seed,
     )
     protocols.verify(records, roles, config.split.protocol)
-    _keep_split(workdir, dataset, roles)
+    _check_images(workdir, dataset)
     _say("split", _describe_split(config, records, roles))
     validation = records.take(roles == protocols.VAL)
     plan = balance.make_plan(
@@ -122,6 +122,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         raise UserError(f"config.epochs = {config.epochs} trains nothing: give 1 or more.")
 
     # ------------------------------------------------------------ checkpoint
+    _keep_inputs(workdir, config, dataset, roles)
     checkpoints = Checkpoints(workdir / "checkpoints")
     best_score: list[float] = []
     if restored := checkpoints.restore_latest(state):
@@ -217,7 +218,7 @@ class _Log:
         self._tensorboard.close()
 
 
-def _validation_metrics(label: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
+def _validation_metrics(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
     """Validation figures from labels and logits of one epoch; AUC is None with one class."""
     one_group = np.zeros(len(label), int)
     probability = metrics.probability_of(logits)
@@ -232,23 +233,21 @@ def _validation_metrics(label: np.ndarray, logits: np.ndarray) -> dict[str, floa
     }
 
 
-def _claim(workdir: Path, config: ConfigDict) -> None:
-    """Writes ``config.json``, or compares with the one of the run that this workdir holds."""
-    wanted = json.loads(config.to_json())
-    path = workdir / "config.json"
-    if not path.exists():
-        try:
-            write_json(path, wanted)
-        except OSError as error:
-            raise UserError(
-                f"--workdir={workdir} cannot be written ({error.strerror}): choose another folder."
-            ) from error
-        return
+def _check_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Refuses a folder that cannot be written or that holds a run of another configuration."""
     try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        path = workdir / "config.json"
+        if not path.exists():
+            return
         found = _flatten(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): choose another --workdir.") from error
-    given = _flatten(wanted)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be used ({error.strerror}): choose another folder."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}): choose another --workdir.") from error
+    given = _flatten(json.loads(config.to_json()))
     for name in sorted({*found, *given} - {*_FREE_FIELDS}):
         if found.get(name) != given.get(name):
             raise UserError(
@@ -267,29 +266,36 @@ def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _keep_split(workdir: Path, dataset: loading.Dataset, roles: np.ndarray) -> None:
-    """Writes what the run was trained on; a run that goes on must find the same images."""
+def _check_images(workdir: Path, dataset: loading.Dataset) -> None:
+    """A run that goes on must find the images that it began with."""
     path = workdir / "data.json"
-    facts = {
-        "fingerprint": dataset.fingerprint,
-        "description": dataset.description,
-        "audit": protocols.audit(dataset.records, roles),
-        "split": protocols.summarise(dataset.records, roles),
-    }
-    if path.exists():
-        if json.loads(path.read_text())["fingerprint"] != dataset.fingerprint:
-            raise UserError(
-                f"the images are no longer those that the run in {workdir} began with: restore "
-                "them, or choose another --workdir."
-            )
-        return
+    if path.exists() and json.loads(path.read_text())["fingerprint"] != dataset.fingerprint:
+        raise UserError(
+            f"the images are no longer those that the run in {workdir} began with: restore them, "
+            "or choose another --workdir."
+        )
+
+
+def _keep_inputs(
+    workdir: Path, config: ConfigDict, dataset: loading.Dataset, roles: np.ndarray
+) -> None:
+    """Writes what the run is made of, once nothing about it is in doubt."""
     protocols.write_split(workdir / "split.csv", dataset.records, roles)
     if dataset.skipped:
         with atomic_write(workdir / "skipped_files.csv") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "reason"])
             writer.writerows(dataset.skipped)
-    write_json(path, facts)
+    write_json(
+        workdir / "data.json",
+        {
+            "fingerprint": dataset.fingerprint,
+            "description": dataset.description,
+            "audit": protocols.audit(dataset.records, roles),
+            "split": protocols.summarise(dataset.records, roles),
+        },
+    )
+    write_json(workdir / "config.json", json.loads(config.to_json()))
 
 
 def _say(topic: str, text: str) -> None:

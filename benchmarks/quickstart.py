@@ -1,6 +1,6 @@
 """Wall time and peak memory of the quickstart, from the start of the process to its end.
 
-    python benchmarks/quickstart.py
+python benchmarks/quickstart.py
 """
 
 from __future__ import annotations

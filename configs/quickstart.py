@@ -2,8 +2,8 @@
 
     python train.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-The images are a small sample of BreaKHis, shrunk to 128x128: the numbers show that the machinery
-works and are no result on BreaKHis.
+The images are a small sample of BreaKHis: the numbers show that the machinery works and are no
+result on BreaKHis.
 """
 
 from ml_collections import ConfigDict
@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     """The headline experiment, smaller."""
     config = breakhis.get_config()
     config.data.dir = "sample"
-    config.batch_size = 16
+    config.batch_size = 8  # so that it fits in 4 GB of memory
+    config.eval_batch_size = 8
     config.epochs = 6
     return config

@@ -182,7 +182,7 @@ def _oversample(
     return plan, note
 
 
-def _features(members: Records, images: np.ndarray, features: str) -> tuple:
+def _features(members: Records, images: np.ndarray, features: str) -> tuple[np.ndarray, np.ndarray]:
     """Feature vectors ``uint8 [*, d]`` and the row of each member in them, ``int [n]``."""
     if features == "pixels":
         return images.reshape(len(images), -1), members.row

@@ -71,7 +71,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
         """
         if on_bad_image not in BAD_IMAGE_POLICIES:
             raise UserError(
-                f"on_bad_image = {on_bad_image!r} is unknown: choose "
+                f"config.data.on_bad_image = {on_bad_image!r} is unknown: choose "
                 f"{' or '.join(map(repr, BAD_IMAGE_POLICIES))}."
             )
         self._source = source
@@ -266,7 +266,7 @@ def _list_problems(source: Source, problems: list[Problem], total: int) -> str:
     files = "file is" if len(problems) == 1 else "files are"
     lines = [
         f"{len(problems):,} of {total:,} image {files} unusable in {source.path}: repair or remove "
-        "them, or leave them out with on_bad_image = 'skip'."
+        "them, or leave them out with config.data.on_bad_image = 'skip'."
     ]
     lines.extend(f"  {problem.path}: {problem.reason}" for problem in problems)
     return "\n".join(lines)
@@ -284,12 +284,13 @@ def _make_room(data_dir: Path, source: Source) -> None:
         free = shutil.disk_usage(data_dir).free
     except OSError as error:
         raise UserError(
-            f"{data_dir} cannot be written ({error.strerror}): choose another cache folder."
+            f"{data_dir} cannot be written ({error.strerror}): set config.data.cache_dir to another "
+            "folder."
         ) from error
     if needed > free:
         raise UserError(
             f"preparing needs {needed / 1e9:.1f} GB but {data_dir} has {free / 1e9:.1f} GB free: "
-            "make room or choose another cache folder."
+            "make room or set config.data.cache_dir to another folder."
         )
 
 

@@ -34,8 +34,15 @@ _FORMAT = 1  # raised when the same inputs would give other pixels
 class Images(Protocol):
     """What a cache is built from: ``data.breakhis.Prepared`` has this shape."""
 
-    num_images: int
-    fingerprint: str
+    @property
+    def num_images(self) -> int:
+        """How many examples there are."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the content."""
+        ...
 
     def examples(self) -> Iterator[dict]:
         """Dictionaries with ``image`` (encoded bytes) and the columns of ``Records`` less row."""
@@ -132,6 +139,7 @@ def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerp
         def decode(row: int, example: dict) -> dict:
             encoded = np.frombuffer(example.pop("image"), np.uint8)
             bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+            assert bgr is not None, "preparation decoded it before"
             try:
                 array[row] = resize(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), size, rule)
             except UserError as error:

@@ -75,8 +75,8 @@ class Classifier:
 
         @jax.jit
         def forward(variables: Mapping, images: jax.Array) -> jax.Array:
-            inputs = self.preprocessing(images)
-            return self.model.apply(variables, inputs, train=False)[:, 0]
+            logits: Any = self.model.apply(variables, self.preprocessing(images), train=False)
+            return logits[:, 0]
 
         def predict(variables: Mapping, batches: Iterable[Mapping]) -> np.ndarray:
             logits = [

@@ -163,6 +163,16 @@ def test_another_configuration_is_refused_with_the_difference(run, place):
         train.train_and_evaluate(config, run)
 
 
+def test_a_mistake_leaves_the_workdir_free_for_the_corrected_command(place, tmp_path):
+    config = tiny_config(*place)
+    config.split.folds = 13
+    with pytest.raises(UserError, match="only 10 benign ones"):
+        train.train_and_evaluate(config, tmp_path / "run")
+    config.split.folds = 5
+    config.epochs = 1
+    train.train_and_evaluate(config, tmp_path / "run")
+
+
 def test_other_images_are_refused(run, place, tmp_path):
     config = tiny_config(*place)
     make_tree(tmp_path / "other", make_records(10, 14, images=2).file.tolist())
@@ -229,7 +239,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
             ],
             "does not exist",
         ),
-        (["train.py", "--config=configs/smoke.py", "--workdir=README.md/w"], "cannot be written"),
+        (["train.py", "--config=configs/smoke.py", "--workdir=README.md/w"], "cannot be used"),
         (["eval.py", "--workdir={tmp}/nothing"], "must be the folder of a run"),
         (["eval.py", "--workdir={tmp}", "--split=tets"], "tets"),
         (["eval.py", "--workdir={tmp}", "extra"], "unexpected argument 'extra'"),

@@ -1,0 +1,135 @@
+"""The baseline to beat: frozen ImageNet ResNet50 features and a logistic regression.
+
+    python benchmarks/frozen_features.py --data_dir=/path/to/BreaKHis_v1 --magnifications=200
+
+Same images, same splits and same metrics as train.py, for every fold of the protocols named. What
+train.py keeps for validation is training data here, because nothing is chosen on it. The gap
+between ``random`` and ``strict`` is what leaking patients is worth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import jax
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from data import loading, pipeline, protocols
+from data.records import Records
+from se_resnet import metrics, pretrained, resnet, training
+from se_resnet.files import write_json
+from se_resnet.layers import global_average_pool
+
+FOLDS = 5
+
+
+def frozen_features(images: np.ndarray, records: Records, batch_size: int = 32) -> np.ndarray:
+    """Pooled output of the last stage of the ImageNet network: ``float32 [N, 2048]``."""
+    weights = pretrained.load("imagenet")
+    model = resnet.create_model(
+        attention="none", variant=weights.variant, bn_epsilon=weights.bn_epsilon
+    )
+    variables = pretrained.initial_variables(model, weights, jax.random.key(0))
+
+    @jax.jit
+    def forward(batch: jax.Array) -> jax.Array:
+        inputs = weights.preprocessing(batch)
+        _, stages = model.apply(variables, inputs, train=False, return_stages=True)
+        return global_average_pool(stages["stage4"])
+
+    batches = pipeline.eval_batches(
+        images,
+        records.row,
+        batch_size=batch_size,
+        sharding=training.batch_sharding(training.data_mesh(), batch_size),
+    )
+    return np.concatenate(
+        [np.asarray(forward(batch["image"]))[np.asarray(batch["mask"])] for batch in batches]
+    )
+
+
+def evaluate_fold(records: Records, features: np.ndarray, roles: np.ndarray) -> metrics.Predictions:
+    test = roles == protocols.TEST
+    fit = (roles == protocols.TRAIN) | (roles == protocols.VAL)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    classifier.fit(features[fit], records.label[fit])
+    tested = records.take(test)
+    names = ("file", "slide", "accession", "magnification", "subtype", "label")
+    return metrics.Predictions(
+        **{name: getattr(tested, name) for name in names},
+        probability=classifier.predict_proba(features[test])[:, 1],
+    )
+
+
+def pool(parts: list[metrics.Predictions]) -> metrics.Predictions:
+    columns = parts[0].columns()
+    return metrics.Predictions(
+        **{name: np.concatenate([part.columns()[name] for part in parts]) for name in columns}
+    )
+
+
+def show(figure: dict) -> str:
+    if figure["value"] is None:
+        return "undefined"
+    if figure["low"] is None:
+        return f"{figure['value']:.3f}"
+    return f"{figure['value']:.3f} ({figure['low']:.3f}-{figure['high']:.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_dir", default="sample")
+    parser.add_argument("--magnifications", type=int, nargs="+", default=[40, 100, 200, 400])
+    parser.add_argument("--protocols", nargs="+", default=["strict", "random"])
+    parser.add_argument("--cache_dir", default="")
+    parser.add_argument("--out", help="JSON file to write")
+    options = parser.parse_args()
+
+    dataset = loading.load(
+        options.data_dir,
+        magnifications=tuple(options.magnifications),
+        cache_dir=options.cache_dir,
+    )
+    records = dataset.records
+    print(dataset.description)
+    start = time.monotonic()
+    features = frozen_features(dataset.images, records)
+    print(f"features of {len(records)} images in {time.monotonic() - start:.0f} s\n")
+
+    print("| protocol | fold | images | patients (benign) | image AUC | image accuracy | ", end="")
+    print("patient recognition rate | patient AUC |\n|---|---|---|---|---|---|---|---|")
+    results = {}
+    for protocol in options.protocols:
+        parts = []
+        for fold in range(FOLDS):
+            roles = protocols.assign_roles(
+                records, protocol, folds=FOLDS, fold=fold, val_fraction=0.2, seed=0
+            )
+            protocols.verify(records, roles, protocol)
+            parts.append(evaluate_fold(records, features, roles))
+        for name, predictions in [*enumerate(parts), ("pooled", pool(parts))]:
+            result = metrics.evaluate(predictions)
+            results[f"{protocol}/{name}"] = result
+            patients = result["counts"]["accessions"]
+            image, patient = result["image"], result["patient"]
+            cells = [
+                protocol,
+                str(name),
+                str(len(predictions)),
+                f"{patients['all']} ({patients['benign']})",
+                show(image["roc_auc"]),
+                show(image["accuracy"]),
+                show(patient["recognition_rate"]),
+                show(patient["mean_probability"]["roc_auc"]),
+            ]
+            print(f"| {' | '.join(cells)} |")
+    if options.out:
+        write_json(options.out, results)
+
+
+if __name__ == "__main__":
+    main()
