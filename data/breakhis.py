@@ -284,8 +284,8 @@ def _make_room(data_dir: Path, source: Source) -> None:
         free = shutil.disk_usage(data_dir).free
     except OSError as error:
         raise UserError(
-            f"{data_dir} cannot be written ({error.strerror}): set config.data.cache_dir to another "
-            "folder."
+            f"{data_dir} cannot be written ({error.strerror}): set config.data.cache_dir to "
+            "another folder."
         ) from error
     if needed > free:
         raise UserError(
