@@ -54,6 +54,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             another configuration, or the loss is no longer finite.
     """
     workdir = Path(workdir)
+    _check_numbers(config)
     _check_workdir(workdir, config)
 
     # ------------------------------------------------------------------ data
@@ -118,8 +119,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     predict = classifier.make_predict()
     epoch_steps = pipeline.steps_per_epoch(plan, config.batch_size)
     total_steps = config.epochs * epoch_steps
-    if total_steps < 1:
-        raise UserError(f"config.epochs = {config.epochs} trains nothing: give 1 or more.")
 
     # ------------------------------------------------------------ checkpoint
     _keep_inputs(workdir, config, dataset, roles)
@@ -231,6 +230,22 @@ def _validation_metrics(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]
         "val/accuracy": float(figures["accuracy"][0]),
         "val/roc_auc": None if np.isnan(auc) else auc,
     }
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    """Refuses, before any work, numbers that would fail after it."""
+    for name in (
+        "epochs",
+        "batch_size",
+        "eval_batch_size",
+        "log_every_steps",
+        "bootstrap_resamples",
+    ):
+        if config[name] < 1:
+            raise UserError(f"config.{name} = {config[name]} is out of range: give 1 or more.")
+    for name, seed in (("seed", config.seed), ("split.seed", config.split.seed)):
+        if not 0 <= seed < 2**32:
+            raise UserError(f"config.{name} = {seed} is out of range: give 0 to {2**32 - 1}.")
 
 
 def _check_workdir(workdir: Path, config: ConfigDict) -> None:

@@ -163,6 +163,26 @@ def test_another_configuration_is_refused_with_the_difference(run, place):
         train.train_and_evaluate(config, run)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("eval_batch_size", -1),
+        ("log_every_steps", 0),
+        ("bootstrap_resamples", 0),
+        ("seed", -1),
+        ("split.seed", 2**32),
+    ],
+)
+def test_numbers_out_of_range_are_named_before_any_work(tmp_path, name, value):
+    config = smoke.get_config()
+    config.update_from_flattened_dict({name: value})
+    with pytest.raises(UserError, match=f"config.{name} = {value} is out of range"):
+        train.train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_mistake_leaves_the_workdir_free_for_the_corrected_command(place, tmp_path):
     config = tiny_config(*place)
     config.split.folds = 13
