@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from se_resnet.files import write_json
 from se_resnet.metric_log import read_log
 from se_resnet.metrics import Predictions
 from se_resnet.report import write_report
+from se_resnet.workdir import read
 
 USAGE = """Evaluates a run's best checkpoint.
 
@@ -58,7 +58,10 @@ def evaluate_run(
     """
     workdir = Path(workdir)
     split = split or ("all" if data_dir else "test")
-    config, run = _read(workdir / "config.json"), _read(workdir / "data.json")
+    config = read(workdir / "config.json", ("data", "split", "eval_batch_size"))
+    run = read(workdir / "data.json", ("audit", "split"))
+    out = Path(out) if out else workdir / "eval" / (Path(data_dir).name if data_dir else split)
+    _make_folder(out)
     checkpoints = Checkpoints(workdir / "checkpoints")
     classifier = Classifier.from_dict(checkpoints.best_facts())
     mesh = training.data_mesh()
@@ -97,7 +100,6 @@ def evaluate_run(
         **_seen_in_training(chosen, workdir),
     }
 
-    out = Path(out) if out else workdir / "eval" / (Path(data_dir).name if data_dir else split)
     predictions.write_csv(out / "predictions.csv")
     write_json(out / "metrics.json", results)
     warnings = _warnings(results["audit"], split)
@@ -117,12 +119,12 @@ def evaluate_run(
     return results
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _make_folder(out: Path) -> None:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error}): --workdir must be the folder of a run of train.py."
+            f"{out} cannot be written ({error.strerror}): give another folder by --out."
         ) from error
 
 

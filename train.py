@@ -26,6 +26,7 @@ from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, write_json
 from se_resnet.metric_log import MetricLog
 from se_resnet.optim import make_optimizer
+from se_resnet.workdir import claim, read
 
 USAGE = """Trains an SE-ResNet on BreaKHis and evaluates it on patients it never saw.
 
@@ -55,7 +56,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     """
     workdir = Path(workdir)
     _check_numbers(config)
-    _check_workdir(workdir, config)
+    claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
 
     # ------------------------------------------------------------------ data
     dataset = loading.load(
@@ -248,43 +249,10 @@ def _check_numbers(config: ConfigDict) -> None:
             raise UserError(f"config.{name} = {seed} is out of range: give 0 to {2**32 - 1}.")
 
 
-def _check_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Refuses a folder that cannot be written or that holds a run of another configuration."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        path = workdir / "config.json"
-        if not path.exists():
-            return
-        found = _flatten(json.loads(path.read_text()))
-    except OSError as error:
-        raise UserError(
-            f"--workdir={workdir} cannot be used ({error.strerror}): choose another folder."
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}): choose another --workdir.") from error
-    given = _flatten(json.loads(config.to_json()))
-    for name in sorted({*found, *given} - {*_FREE_FIELDS}):
-        if found.get(name) != given.get(name):
-            raise UserError(
-                f"--workdir={workdir} holds a run with config.{name} = {found.get(name)!r}, but "
-                f"this command has {given.get(name)!r}: choose another --workdir, or set it alike."
-            )
-
-
-def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
 def _check_images(workdir: Path, dataset: loading.Dataset) -> None:
     """A run that goes on must find the images that it began with."""
     path = workdir / "data.json"
-    if path.exists() and json.loads(path.read_text())["fingerprint"] != dataset.fingerprint:
+    if path.exists() and read(path, ["fingerprint"])["fingerprint"] != dataset.fingerprint:
         raise UserError(
             f"the images are no longer those that the run in {workdir} began with: restore them, "
             "or choose another --workdir."

@@ -201,6 +201,23 @@ def test_other_images_are_refused(run, place, tmp_path):
         train.train_and_evaluate(config, run)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("config.json", "[]"), ("data.json", "{}"), ("data.json", "{"), ("split.csv", "")],
+)
+def test_a_damaged_workdir_is_named(run, tmp_path, name, content):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / name).write_text(content)
+    with pytest.raises(UserError, match=name):
+        evaluation.evaluate_run(tmp_path / "run")
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(run, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="give another folder by --out"):
+        evaluation.evaluate_run(run, out=tmp_path / "file" / "out")
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(place, tmp_path):
     config = tiny_config(*place)
     config.optim.learning_rate = 1e38

@@ -1,0 +1,73 @@
+"""The folder of a run, and whether it may be used for a given configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from se_resnet.errors import UserError
+
+
+def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> None:
+    """Makes the folder, or checks that the run in it has this configuration.
+
+    Args:
+        workdir: folder of the run.
+        config: the configuration as JSON has it.
+        free: fields, as ``part.field``, that may differ from those of the run's ``config.json``.
+
+    Raises:
+        UserError: the folder cannot be written, or holds a run of another configuration; the first
+            field that differs is named with both values.
+    """
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            return
+        found = _flatten(json.loads(path.read_text()))
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be used ({error.strerror}): choose another folder."
+        ) from error
+    except (ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no configuration ({error}): choose another --workdir."
+        ) from error
+    given = _flatten(config)
+    for name in sorted({*found, *given} - {*free}):
+        if found.get(name) != given.get(name):
+            raise UserError(
+                f"--workdir={workdir} holds a run with config.{name} = {found.get(name)!r}, but "
+                f"this command has {given.get(name)!r}: choose another --workdir, or set it alike."
+            )
+
+
+def read(path: Path, fields: Collection[str]) -> dict[str, Any]:
+    """Reads one of a run's JSON files.
+
+    Raises:
+        UserError: the file is missing, is no JSON object, or lacks one of ``fields``.
+    """
+    try:
+        content = json.loads(path.read_text())
+        missing = [field for field in fields if field not in content]
+        if missing or not isinstance(content, dict):
+            raise ValueError(f"it lacks {', '.join(missing)}")
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): --workdir must be the folder of a run of train.py."
+        ) from error
+    return content
+
+
+def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
