@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,13 +79,13 @@ def plan(folder: Path) -> None:
     np.savez(folder / "plan.npz", **{k: v for k, v in vars(made).items() if k != "notes"})
 
 
-def first_batch(folder: Path) -> None:
+def _batches(folder: Path) -> Iterator[dict]:
     from data import pipeline
     from se_resnet.training import batch_sharding, data_mesh
 
     (path,) = (folder / "cache" / "pixels").iterdir()
     made = balance.Plan(**np.load(folder / "plan.npz"))
-    batches = pipeline.train_batches(
+    return pipeline.train_batches(
         open_cache(path).images,
         made,
         batch_size=BATCH,
@@ -94,25 +94,15 @@ def first_batch(folder: Path) -> None:
         stop=pipeline.steps_per_epoch(made, BATCH),
         sharding=batch_sharding(data_mesh(), BATCH),
     )
-    next(batches)["image"].block_until_ready()
+
+
+def first_batch(folder: Path) -> None:
+    next(_batches(folder))["image"].block_until_ready()
 
 
 def epoch(folder: Path) -> None:
     """Every batch of one epoch, thrown away."""
-    from data import pipeline
-    from se_resnet.training import batch_sharding, data_mesh
-
-    (path,) = (folder / "cache" / "pixels").iterdir()
-    made = balance.Plan(**np.load(folder / "plan.npz"))
-    for batch in pipeline.train_batches(
-        open_cache(path).images,
-        made,
-        batch_size=BATCH,
-        seed=0,
-        start=0,
-        stop=pipeline.steps_per_epoch(made, BATCH),
-        sharding=batch_sharding(data_mesh(), BATCH),
-    ):
+    for batch in _batches(folder):
         batch["image"].block_until_ready()
 
 
