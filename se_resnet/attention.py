@@ -6,6 +6,9 @@ A module of your own becomes ``config.model.attention = 'mine'`` by one decorato
     class Mine(nn.Module):
         @nn.compact
         def __call__(self, features): ...
+
+If it multiplies channels by gates ``[B, C]``, ``self.sow("intermediates", "gates", gates)`` shows
+them to :func:`se_resnet.explain.gates`; it costs nothing elsewhere.
 """
 
 from __future__ import annotations
@@ -116,4 +119,5 @@ class SqueezeExcite(nn.Module):
         gates = jax.nn.sigmoid(expand(nn.relu(hidden)))
         if identity:
             gates = 2 * gates
+        self.sow("intermediates", "gates", gates)
         return features * gates[:, None, None, :]

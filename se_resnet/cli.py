@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from absl import app, flags
 from ml_collections import ConfigDict
@@ -25,14 +26,22 @@ def run_command(main: Callable[[], None], usage: str) -> None:
     sys.modules["__main__"].__doc__ = usage
     app.define_help_flags()
     try:
-        _parse(sys.argv)
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        with mistakes_told():
+            _parse(sys.argv)
+            main()
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """Ends the process with exit code 2 and one sentence when the block raises a UserError."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _parse(argv: list[str]) -> None:

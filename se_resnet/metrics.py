@@ -13,11 +13,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from se_resnet.bootstrap import cumulated, figure, interval, rank, resample, too_few
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write
 
@@ -45,9 +47,6 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 }
 METRIC_NAMES = tuple(_NEEDS)
 _VOTE_NAMES = ("accuracy", "precision", "recall", "specificity", "f1", "mcc")
-
-# Floats held at once while ranking; larger falls out of the processor's cache.
-_CHUNK = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +204,10 @@ def evaluate(
         ``by_magnification``: ``"40"``, ...: as ``image`` with ``patient_recognition_rate``, over
         the images of one magnification and the accessions that have any.
 
+        ``by_subtype``: ``"A"``, ``"F"``, ...: ``images`` and ``accessions`` (counts), ``accuracy``
+        (the share of the subtype's images called right; with one class in it, no more can be said)
+        and ``patient_recognition_rate``. Benign subtypes come first, each class in order of name.
+
         ``counts``: ``images``, ``slides`` and ``accessions``, each over ``all``, ``benign`` and
         ``malignant``. ``threshold``, ``resamples`` and ``seed`` as given.
 
@@ -215,8 +218,6 @@ def evaluate(
         raise UserError("there are no predictions to evaluate: choose a split that holds images.")
     if not 0 <= threshold <= 1:
         raise UserError(f"the threshold {threshold} is not a probability: choose one from 0 to 1.")
-    if resamples < 1:
-        raise UserError(f"{resamples} bootstrap resamples are too few: choose at least 1.")
 
     image, patient = _image_and_patient(predictions, threshold, resamples, seed)
     by_magnification = {}
@@ -229,6 +230,7 @@ def evaluate(
         "image": image,
         "patient": patient,
         "by_magnification": by_magnification,
+        "by_subtype": _by_subtype(predictions, threshold, resamples, seed),
         "counts": _counts(predictions, patient["patients"]),
         "threshold": float(threshold),
         "resamples": int(resamples),
@@ -236,16 +238,45 @@ def evaluate(
     }
 
 
-def bootstrap_weights(accessions: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each accession is drawn in each resample.
+def compare(a: Predictions, b: Predictions, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """What run B gains over run A, by a paired bootstrap over accessions.
+
+    Only images that both runs hold, by file name, are compared. Each resample draws the same
+    accessions for both runs, so that what makes a patient hard for both cancels in the difference
+    (Efron and Tibshirani 1993). Both runs are judged at the threshold 0.5.
+
+    Args:
+        a: predictions of run A.
+        b: predictions of run B.
+        resamples: number of bootstrap resamples, at least 1.
+        seed: seed of the resamples.
 
     Returns:
-        ``float64 [resamples, accessions]`` of whole numbers; every row sums to ``accessions``.
+        ``image`` and ``patient`` as in :func:`evaluate`, without ``confusion`` and ``patients``;
+        in place of each figure stand ``value_a``, ``value_b``, ``difference`` (B minus A, a figure)
+        and ``probability_above_zero``, the share of the resamples in which B's value is strictly
+        above A's, which is None where there is no interval. Mind that a lower Brier score is the
+        better one.
+
+        ``images``, ``accessions``: what was compared. ``only_a``, ``only_b``: images left out
+        because the other run lacks them. ``resamples`` and ``seed`` as given.
+
+    Raises:
+        UserError: no image is common, a file name occurs twice in a run, the runs disagree on a
+            label or an accession, or ``resamples`` is below 1.
     """
-    draw = np.random.default_rng(seed).multinomial(
-        accessions, np.full(accessions, 1 / accessions), size=resamples
-    )
-    return draw.astype(np.float64)
+    part_a, part_b = _common(a, b)
+    names, group, weights = resample(part_a.accession, resamples, seed)
+    draws_a, draws_b = (_draws(part, 0.5, group, weights) for part in (part_a, part_b))
+    return {
+        **_each(_difference, draws_a, draws_b),
+        "images": len(part_a),
+        "accessions": len(names),
+        "only_a": len(a) - len(part_a),
+        "only_b": len(b) - len(part_b),
+        "resamples": int(resamples),
+        "seed": int(seed),
+    }
 
 
 def probability_of(logit: np.ndarray) -> np.ndarray:
@@ -320,7 +351,7 @@ def roc_curve(
     label = np.asarray(label, dtype=bool)
     if label.all() or not label.any():
         raise ValueError("a ROC curve needs both classes")
-    order, last = _order(probability)
+    order, last = rank(probability)
     tp = np.cumsum(label[order])[last]
     fp = last + 1 - tp
     return (
@@ -330,51 +361,203 @@ def roc_curve(
     )
 
 
+def pr_curve(
+    label: np.ndarray, probability: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision against recall, one point per distinct probability.
+
+    Args:
+        label: ``int [n]``, 0 or 1.
+        probability: ``float64 [n]``.
+
+    Returns:
+        Precision, recall and threshold, each ``float64 [m]``, from the largest probability to the
+        smallest, where recall is 1. Draw it as steps, precision at a recall being that of the next
+        point: a straight line between two points promises more than any threshold gives (Davis and
+        Goadrich 2006), and the area under the steps is the average precision.
+
+    Raises:
+        ValueError: no label is 1.
+    """
+    label = np.asarray(label, dtype=bool)
+    if not label.any():
+        raise ValueError("a precision-recall curve needs malignant images")
+    order, last = rank(probability)
+    tp = np.cumsum(label[order])[last]
+    return tp / (last + 1), tp / tp[-1], np.asarray(probability)[order][last]
+
+
+def roc_band(
+    predictions: Predictions, resamples: int = 2000, seed: int = 0, points: int = 101
+) -> dict[str, Any]:
+    """The ROC curve of the images on an even grid, with a pointwise 95 % band.
+
+    The band is the bootstrap of :func:`evaluate` applied to the true positive rate at each false
+    positive rate (vertical averaging, Fawcett 2006). Pointwise means that it speaks of any one
+    false positive rate, not of the whole curve at once.
+
+    Args:
+        predictions: N images.
+        resamples: number of bootstrap resamples, at least 1.
+        seed: seed of the resamples.
+        points: size of the grid, at least 2.
+
+    Returns:
+        Lists of ``points`` floats: ``false_positive_rate``, from 0 to 1; ``true_positive_rate``,
+        linear between the points of :func:`roc_curve` and the highest where the curve is upright;
+        ``low`` and ``high``. These two are None, and ``reason`` says why, where benign or malignant
+        images come from one accession only.
+
+    Raises:
+        ValueError: only one class is present.
+    """
+    label = predictions.label == 1
+    if label.all() or not label.any():
+        raise ValueError("a ROC curve needs both classes")
+
+    def read(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+        # A whole number of images times a whole number: exact, so that a grid point which falls on
+        # an upright stretch of the curve does not depend on rounding.
+        at = np.arange(points) * fp[-1] / (points - 1)
+        return np.interp(at, np.append(0, fp), np.append(0, tp)) / tp[-1]
+
+    return {
+        "false_positive_rate": np.linspace(0, 1, points).tolist(),
+        **_band("true_positive_rate", predictions, ("malignant", "benign"), read, resamples, seed),
+    }
+
+
+def pr_band(
+    predictions: Predictions, resamples: int = 2000, seed: int = 0, points: int = 101
+) -> dict[str, Any]:
+    """The precision-recall curve of the images on an even grid, with a pointwise 95 % band.
+
+    Args:
+        predictions: N images.
+        resamples: number of bootstrap resamples, at least 1.
+        seed: seed of the resamples.
+        points: size of the grid, at least 2.
+
+    Returns:
+        Lists of ``points`` floats: ``recall``, from 0 to 1; ``precision``, that of the highest
+        threshold which reaches the recall, as average precision has it, and at recall 0 of the
+        highest that finds anything malignant; ``low`` and ``high``, as in :func:`roc_band`, with
+        ``reason`` where malignant images come from one accession only.
+
+    Raises:
+        ValueError: no image is malignant.
+    """
+    if not (predictions.label == 1).any():
+        raise ValueError("a precision-recall curve needs malignant images")
+
+    def read(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+        reach = np.maximum(np.arange(points) * tp[-1] / (points - 1), np.finfo(float).tiny)
+        at = np.searchsorted(tp, reach)
+        return tp[at] / (tp[at] + fp[at])
+
+    return {
+        "recall": np.linspace(0, 1, points).tolist(),
+        **_band("precision", predictions, ("malignant",), read, resamples, seed),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Draws:
+    """A metric's estimate and resamples, with what :func:`figure` needs to judge them."""
+
+    values: np.ndarray
+    unit: str
+    supply: dict[str, np.ndarray]
+    accessions: int
+
+    def figure(self) -> dict[str, Any]:
+        return figure(self.values, self.unit, self.supply, self.accessions)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Patients:
+    """Columns with one row per accession."""
+
+    malignant: np.ndarray
+    images: np.ndarray
+    correct: np.ndarray
+    mean_probability: np.ndarray
+    called: np.ndarray
+    vote: np.ndarray
+    voted: np.ndarray
+
+    @classmethod
+    def of(cls, predictions: Predictions, threshold: float, group: np.ndarray) -> _Patients:
+        predicted = predictions.probability >= threshold
+        images = np.bincount(group)
+        mean_probability = np.bincount(group, predictions.probability) / images
+        votes = np.bincount(group, predicted).astype(int)
+        return cls(
+            malignant=np.bincount(group, predictions.label) > 0,
+            images=images,
+            correct=np.bincount(group, (predictions.label == 1) == predicted).astype(int),
+            mean_probability=mean_probability,
+            called=mean_probability >= threshold,
+            vote=votes / images,
+            voted=2 * votes >= images,
+        )
+
+
 def _image_and_patient(
     predictions: Predictions, threshold: float, resamples: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    names, group = np.unique(predictions.accession, return_inverse=True)
-    weights = np.vstack([np.ones((1, len(names))), bootstrap_weights(len(names), resamples, seed)])
-    label = predictions.label == 1
-    predicted = predictions.probability >= threshold
-
-    image = _figures("image", label, predictions.probability, predicted, group, weights)
-    image["recognition_rate"] = image["accuracy"]
-
-    images = np.bincount(group)
-    correct = np.bincount(group, label == predicted).astype(int)
-    score = correct / images
-    mean_probability = np.bincount(group, predictions.probability) / images
-    votes = np.bincount(group, predicted).astype(int)
-    malignant = np.bincount(group, label) > 0
-
-    # One unit per group from here on: the patient.
-    own = np.arange(len(names))
-    called = mean_probability >= threshold
-    voted = 2 * votes >= images
-    by_vote = _figures("patient", malignant, votes / images, voted, own, weights)
-    patient = {
-        "recognition_rate": _mean_figure(score, np.ones_like(malignant), "", weights),
-        "recognition_rate_benign": _mean_figure(score, ~malignant, "benign", weights),
-        "recognition_rate_malignant": _mean_figure(score, malignant, "malignant", weights),
-        "mean_probability": _figures("patient", malignant, mean_probability, called, own, weights),
-        "majority_vote": {name: by_vote[name] for name in (*_VOTE_NAMES, "confusion")},
-        "patients": [
-            {
-                "accession": str(names[i]),
-                "label": int(malignant[i]),
-                "images": int(images[i]),
-                "correct": int(correct[i]),
-                "patient_score": float(score[i]),
-                "mean_probability": float(mean_probability[i]),
-            }
-            for i in own
-        ],
-    }
+    names, group, weights = resample(predictions.accession, resamples, seed)
+    figures = _each(_Draws.figure, _draws(predictions, threshold, group, weights))
+    image, patient = figures["image"], figures["patient"]
+    patients = _Patients.of(predictions, threshold, group)
+    label, predicted = predictions.label == 1, predictions.probability >= threshold
+    image["confusion"] = _confusion(label, predicted)
+    patient["mean_probability"]["confusion"] = _confusion(patients.malignant, patients.called)
+    patient["majority_vote"]["confusion"] = _confusion(patients.malignant, patients.voted)
+    patient["patients"] = [
+        {
+            "accession": str(name),
+            "label": int(patients.malignant[i]),
+            "images": int(patients.images[i]),
+            "correct": int(patients.correct[i]),
+            "patient_score": float(patients.correct[i] / patients.images[i]),
+            "mean_probability": float(patients.mean_probability[i]),
+        }
+        for i, name in enumerate(names)
+    ]
     return image, patient
 
 
-def _figures(
+def _draws(
+    predictions: Predictions, threshold: float, group: np.ndarray, weights: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Every metric at ``image`` and ``patient`` level; the first row of ``weights`` estimates."""
+    label, predicted = predictions.label == 1, predictions.probability >= threshold
+    image = _metric_draws("image", label, predictions.probability, predicted, group, weights)
+    image["recognition_rate"] = image["accuracy"]
+
+    # One unit per group from here on: the patient.
+    patients = _Patients.of(predictions, threshold, group)
+    malignant, own = patients.malignant, np.arange(weights.shape[1])
+    by_mean, by_vote = (
+        _metric_draws("patient", malignant, probability, called, own, weights)
+        for probability, called in (
+            (patients.mean_probability, patients.called),
+            (patients.vote, patients.voted),
+        )
+    )
+    score = patients.correct / patients.images
+    patient = {
+        "recognition_rate": _mean_draws(score, np.ones_like(malignant), "", weights),
+        "recognition_rate_benign": _mean_draws(score, ~malignant, "benign", weights),
+        "recognition_rate_malignant": _mean_draws(score, malignant, "malignant", weights),
+        "mean_probability": by_mean,
+        "majority_vote": {name: by_vote[name] for name in _VOTE_NAMES},
+    }
+    return {"image": image, "patient": patient}
+
+
+def _metric_draws(
     unit: str,
     label: np.ndarray,
     probability: np.ndarray,
@@ -382,49 +565,131 @@ def _figures(
     group: np.ndarray,
     weights: np.ndarray,
 ) -> dict[str, Any]:
-    """Figures of all metrics and the confusion; the first row of ``weights`` is the estimate."""
     values = binary_metrics(label, probability, predicted, group, weights)
     tally = _tally(label, predicted, group, weights.shape[1])
-    figures: dict[str, Any] = {}
-    for name, needs in _NEEDS.items():
-        supply = {need: np.asarray(tally[:, _OUTCOMES[need]].sum(axis=1) > 0) for need in needs}
-        figures[name] = _figure(values[name], unit, supply, weights.shape[1])
-    tp, fp, tn, fn = tally.sum(axis=0).astype(int).tolist()
-    figures["confusion"] = {"tp": tp, "fp": fp, "tn": tn, "fn": fn}
-    return figures
+    return {
+        name: _Draws(
+            values[name],
+            unit,
+            {need: np.asarray(tally[:, _OUTCOMES[need]].sum(axis=1) > 0) for need in needs},
+            weights.shape[1],
+        )
+        for name, needs in _NEEDS.items()
+    }
 
 
-def _mean_figure(
-    score: np.ndarray, chosen: np.ndarray, need: str, weights: np.ndarray
-) -> dict[str, Any]:
-    """Figure of the mean of ``score [G]`` over the ``chosen [G]`` accessions."""
-    count = weights @ chosen
+def _mean_draws(score: np.ndarray, chosen: np.ndarray, need: str, weights: np.ndarray) -> _Draws:
+    """The mean of ``score [G]`` over the ``chosen [G]`` accessions."""
     with np.errstate(invalid="ignore"):
-        values = (weights @ (score * chosen)) / count
-    return _figure(values, "patient", {need: chosen} if need else {}, len(score))
+        values = (weights @ (score * chosen)) / (weights @ chosen)
+    return _Draws(values, "patient", {need: chosen} if need else {}, len(score))
 
 
-def _figure(
-    values: np.ndarray, unit: str, supply: dict[str, np.ndarray], accessions: int
+def _each(function: Callable[..., Any], *trees: dict[str, Any]) -> dict[str, Any]:
+    """Applies ``function`` to the draws in the same place of each tree."""
+    return {
+        key: function(*parts) if isinstance(parts[0], _Draws) else _each(function, *parts)
+        for key, *parts in ((key, *(tree[key] for tree in trees)) for key in trees[0])
+    }
+
+
+def _difference(a: _Draws, b: _Draws) -> dict[str, Any]:
+    figures = [a.figure(), b.figure()]
+    value_a, value_b = (one["value"] for one in figures)
+    difference: dict[str, Any] = {"value": None, "low": None, "high": None}
+    if value_a is not None and value_b is not None:
+        difference = figure(b.values - a.values, a.unit, {}, a.accessions)
+    probability = None
+    for run, one in zip("AB", figures, strict=True):
+        if "reason" in one:
+            difference |= {"low": None, "high": None, "reason": f"run {run}: {one['reason']}"}
+            break
+    if difference["low"] is not None:
+        draws = (b.values - a.values)[1:]
+        # Runs that tie differ by rounding where the metric is a mean of fractions.
+        probability = float((draws[np.isfinite(draws)] > 1e-12).mean())
+    return {
+        "value_a": value_a,
+        "value_b": value_b,
+        "difference": difference,
+        "probability_above_zero": probability,
+    }
+
+
+def _common(a: Predictions, b: Predictions) -> tuple[Predictions, Predictions]:
+    """The rows of both runs that show the same images, in the same order."""
+    for run, predictions in (("A", a), ("B", b)):
+        names, times = np.unique(predictions.file, return_counts=True)
+        if (times > 1).any():
+            raise UserError(
+                f"run {run} holds {names[times > 1][0]} more than once: compare runs in which "
+                "every image has a name of its own."
+            )
+    common, row_a, row_b = np.intersect1d(a.file, b.file, assume_unique=True, return_indices=True)
+    if not len(common):
+        raise UserError("the two runs have no image in common: compare the same split of both.")
+    a, b = a.take(row_a), b.take(row_b)
+    for name in ("label", "accession"):
+        column_a, column_b = a.columns()[name], b.columns()[name]
+        if len(differs := np.flatnonzero(column_a != column_b)):
+            at = differs[0]
+            raise UserError(
+                f"the two runs disagree on the {name} of {common[at]} ({column_a[at]} in A, "
+                f"{column_b[at]} in B): compare runs on the same images."
+            )
+    return a, b
+
+
+def _by_subtype(
+    predictions: Predictions, threshold: float, resamples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    order = np.lexsort((predictions.subtype, predictions.label))
+    found = {}
+    for subtype in dict.fromkeys(predictions.subtype[order].tolist()):
+        part = predictions.take(predictions.subtype == subtype)
+        names, group, weights = resample(part.accession, resamples, seed)
+        correct = (part.probability >= threshold) == (part.label == 1)
+        images, right = np.bincount(group), np.bincount(group, correct)
+        share = figure((weights @ right) / (weights @ images), "image", {}, len(names))
+        rate = _mean_draws(right / images, np.ones(len(names), bool), "", weights).figure()
+        found[subtype] = {
+            "images": len(part),
+            "accessions": len(names),
+            "accuracy": share,
+            "patient_recognition_rate": rate,
+        }
+    return found
+
+
+def _band(
+    name: str,
+    predictions: Predictions,
+    needs: tuple[str, ...],
+    read: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    resamples: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """Figure from the estimate ``values[0]`` and the resamples ``values[1:]``.
-
-    ``supply`` maps each thing the metric needs to ``bool [accessions]``: who has any of it.
-    """
-    for need, has in supply.items():
-        if not has.any():
-            return {"value": None, "low": None, "high": None, "reason": f"no {unit} is {need}"}
-    value = float(values[0])
-    for need, has in [("", np.ones(accessions)), *supply.items()]:
-        if has.sum() < 2:
-            reason = f"{need} {unit}s in one accession only" if need else "only one accession"
-            return {"value": value, "low": None, "high": None, "reason": reason}
-    defined = values[1:][np.isfinite(values[1:])]
-    if not len(defined):
+    """A curve under ``name`` with its band; ``read`` makes a curve of running TP and FP counts."""
+    names, group, weights = resample(predictions.accession, resamples, seed)
+    label = predictions.label == 1
+    classes = {"malignant": label, "benign": ~label}
+    supply = {need: np.bincount(group, classes[need]) > 0 for need in needs}
+    curves = np.array(
+        [
+            read(tp, fp)
+            for chunk in cumulated(predictions.probability, (label, ~label), group, weights)
+            for tp, fp in zip(*chunk, strict=True)
+            if all({"malignant": tp, "benign": fp}[need][-1] > 0 for need in needs)
+        ]
+    )
+    band: dict[str, Any] = {name: curves[0].tolist()}
+    reason = too_few("image", supply, len(names))
+    if not reason and len(curves) == 1:
         reason = "undefined in every resample"
-        return {"value": value, "low": None, "high": None, "reason": reason}
-    low, high = np.quantile(defined, (0.025, 0.975)).tolist()
-    return {"value": value, "low": low, "high": high}
+    if reason:
+        return band | {"low": None, "high": None, "reason": reason}
+    low, high = interval(curves[1:]).tolist()
+    return band | {"low": low, "high": high}
 
 
 def _tally(label: np.ndarray, predicted: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
@@ -433,30 +698,23 @@ def _tally(label: np.ndarray, predicted: np.ndarray, group: np.ndarray, groups: 
     return np.bincount(group * 4 + outcome, minlength=groups * 4).reshape(groups, 4).astype(float)
 
 
-def _order(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order of falling probability and, in it, the position of the last of each run of ties."""
-    order = np.argsort(-np.asarray(probability), kind="stable")
-    return order, np.flatnonzero(np.append(np.diff(np.asarray(probability)[order]) != 0, True))
+def _confusion(label: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
+    tally = _tally(label, predicted, np.zeros(len(label), int), 1)[0].astype(int).tolist()
+    return dict(zip(("tp", "fp", "tn", "fn"), tally, strict=True))
 
 
 def _ranking(
     label: np.ndarray, probability: np.ndarray, group: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """ROC AUC (trapezoids) and average precision (steps), ``float64 [R]`` each, ties as one."""
-    order, last = _order(probability)
-    roc_auc, average_precision = np.empty(len(weights)), np.empty(len(weights))
-    rows = max(1, _CHUNK // len(label))
-    for start in range(0, len(weights), rows):
-        part = weights[start : start + rows, group[order]]
-        tp = np.cumsum(part * label[order], axis=1)[:, last]
-        fp = np.cumsum(part * ~label[order], axis=1)[:, last]
+    roc_auc, average_precision = [], []
+    for tp, fp in cumulated(probability, (label, ~label), group, weights):
         gained = np.diff(tp, axis=1, prepend=0)
         area = (np.diff(fp, axis=1, prepend=0) * (tp - gained / 2)).sum(axis=1)
         precision = np.divide(tp, tp + fp, out=np.zeros_like(tp), where=tp + fp > 0)
-        chunk = slice(start, start + rows)
-        roc_auc[chunk] = area / (tp[:, -1] * fp[:, -1])
-        average_precision[chunk] = (gained * precision).sum(axis=1) / tp[:, -1]
-    return roc_auc, average_precision
+        roc_auc.append(area / (tp[:, -1] * fp[:, -1]))
+        average_precision.append((gained * precision).sum(axis=1) / tp[:, -1])
+    return np.concatenate(roc_auc), np.concatenate(average_precision)
 
 
 def _counts(predictions: Predictions, patients: list[dict]) -> dict[str, dict[str, int]]:
@@ -479,3 +737,9 @@ def _counts(predictions: Predictions, patients: list[dict]) -> dict[str, dict[st
             "malignant": positive,
         },
     }
+
+
+if __name__ == "__main__":
+    from se_resnet.comparison import main
+
+    main()

@@ -22,6 +22,7 @@ from se_resnet.layers import BatchNorm, Conv, global_average_pool, max_pool
 VARIANTS = ("v1", "v1.5")
 ATTENTION_POSITIONS = ("branch", "stage")
 EXPANSION = 4
+PERTURBATIONS = "perturbations"
 
 
 class ConvNorm(nn.Module):
@@ -166,7 +167,7 @@ class ResNet(nn.Module):
             ``'stage1'``, ``'stage2'``, ... at a quarter, an eighth, ... of the image's size.
         """
         x = ConvNorm(self.width, 7, 2, self.bn_epsilon, name="stem")(images, train)
-        x = max_pool(nn.relu(x))
+        x = self._perturbed("stem", max_pool(nn.relu(x)))
         stages = {"stem": x}
         for i, blocks in enumerate(self.stage_sizes):
             x = Stage(
@@ -180,12 +181,18 @@ class ResNet(nn.Module):
                 attention_options=self.attention_options,
                 name=f"stage{i + 1}",
             )(x, train)
+            x = self._perturbed(f"stage{i + 1}", x)
             stages[f"stage{i + 1}"] = x
         # From zero the first loss of a binary classifier is exactly ln 2, and the first gradients
         # stop at the head instead of bending pretrained features towards random directions.
         head = nn.Dense(self.num_outputs, kernel_init=nn.initializers.zeros, name="head")
         logits = head(global_average_pool(x))
         return (logits, stages) if return_stages else logits
+
+    def _perturbed(self, stage: str, x: jax.Array) -> jax.Array:
+        """Adds what ``variables['perturbations'][stage]`` holds, to differentiate by it."""
+        # `perturb` alone would make `init` return the collection, and would demand every stage.
+        return self.perturb(stage, x) if self.has_variable(PERTURBATIONS, stage) else x
 
 
 def create_model(
@@ -222,7 +229,13 @@ def create_model(
     ):
         if not values or any(not isinstance(v, int) or v < 1 for v in values):
             raise UserError(f"{field} must hold whole numbers of at least 1, not {values!r}")
-    options: FrozenDict[str, Any] = FrozenDict(attention_options or {})
+    # JSON knows only lists, and a model that holds one has no hash: no static argument of a jit.
+    options: FrozenDict[str, Any] = FrozenDict(
+        {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in (attention_options or {}).items()
+        }
+    )
     attention_modules.create(attention, **options)
     return ResNet(
         attention=attention,

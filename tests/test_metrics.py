@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from se_resnet import metrics
+from se_resnet import bootstrap, metrics
 from se_resnet.errors import UserError
 from se_resnet.metrics import Predictions, evaluate
 
@@ -94,7 +94,7 @@ def test_weighted_metrics_agree_with_scikit_learn():
 def test_chunks_do_not_change_the_result(monkeypatch):
     predictions = simulate(images=100, accessions=8)
     whole = evaluate(predictions, resamples=50)
-    monkeypatch.setattr(metrics, "_CHUNK", 300)
+    monkeypatch.setattr(bootstrap, "_CHUNK", 300)
     assert evaluate(predictions, resamples=50) == whole
 
 
@@ -104,7 +104,7 @@ def test_bootstrap_equals_a_plain_loop_over_the_same_resamples():
     names = np.unique(predictions.accession)
     draws = {name: [] for name in metrics.METRIC_NAMES}
     rates, patient_auc = [], []
-    for multiplicity in metrics.bootstrap_weights(len(names), 150, seed=7).astype(int):
+    for multiplicity in bootstrap.bootstrap_weights(len(names), 150, seed=7).astype(int):
         drawn = np.repeat(names, multiplicity)
         rows = [np.flatnonzero(predictions.accession == name) for name in drawn]
         part = predictions.take(np.concatenate(rows))
@@ -254,7 +254,7 @@ def test_one_benign_patient_gives_specificity_no_interval():
 def test_a_single_resample_in_which_a_metric_is_undefined():
     # Found by trying seeds: the only resample has no benign accession.
     predictions = make(list("abcd"), [0, 0, 1, 1], [0.1, 0.6, 0.7, 0.8])
-    seed = next(s for s in range(999) if not metrics.bootstrap_weights(4, 1, s)[0, :2].any())
+    seed = next(s for s in range(999) if not bootstrap.bootstrap_weights(4, 1, s)[0, :2].any())
     figure = evaluate(predictions, resamples=1, seed=seed)["image"]["specificity"]
     assert figure["value"] == 0.5
     assert figure["low"] is None
@@ -286,7 +286,7 @@ def test_intervals():
 def test_bootstrap_is_centred_on_the_estimate_and_follows_the_seed():
     predictions = simulate(images=300, accessions=30)
     names, group = np.unique(predictions.accession, return_inverse=True)
-    weights = metrics.bootstrap_weights(len(names), 2000, seed=0)
+    weights = bootstrap.bootstrap_weights(len(names), 2000, seed=0)
     assert (weights.sum(axis=1) == len(names)).all()
     predicted = predictions.probability >= 0.5
     draws = metrics.binary_metrics(
@@ -316,6 +316,111 @@ def test_roc_curve_agrees_with_scikit_learn():
         np.testing.assert_allclose(mine, theirs, atol=1e-15)
     with pytest.raises(ValueError, match="both classes"):
         metrics.roc_curve(np.ones(3), np.linspace(0, 1, 3))
+
+
+def test_subtypes_are_evaluated_on_their_own():
+    predictions = dataclasses.replace(
+        make(list("aabbcccd"), [0, 0, 0, 0, 1, 1, 1, 1], [0.1, 0.9, 0.2, 0.3, 0.9, 0.1, 0.1, 0.8]),
+        subtype=np.array(["PT", "PT", "A", "A", "DC", "DC", "LC", "DC"]),
+    )
+    found = evaluate(predictions, resamples=100)["by_subtype"]
+    assert list(found) == ["A", "PT", "DC", "LC"]
+    assert found["DC"]["images"] == 3
+    assert found["DC"]["accessions"] == 2
+    assert found["DC"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert found["DC"]["patient_recognition_rate"]["value"] == pytest.approx(3 / 4)
+    assert found["DC"]["accuracy"]["low"] == pytest.approx(1 / 2)
+    assert found["DC"]["accuracy"]["high"] == 1
+    assert found["PT"]["accuracy"]["value"] == 0.5
+    assert found["PT"]["accuracy"]["reason"] == "only one accession"
+    at_another = evaluate(predictions, threshold=0.85, resamples=10)["by_subtype"]
+    assert at_another["DC"]["accuracy"]["value"] == pytest.approx(1 / 3)
+
+
+def test_pr_curve_agrees_with_scikit_learn():
+    predictions = simulate(decimals=1)
+    found = metrics.pr_curve(predictions.label, predictions.probability)
+    expected = reference.precision_recall_curve(predictions.label, predictions.probability)
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine[::-1], theirs[: len(mine)], atol=1e-15)
+    with pytest.raises(ValueError, match="malignant"):
+        metrics.pr_curve(np.zeros(3), np.linspace(0, 1, 3))
+
+
+def step_precision(label, probability, recalls):
+    precision, recall, _ = reference.precision_recall_curve(label, probability)
+    precision, recall = precision[-2::-1], recall[-2::-1]
+    reached = [recall > 0 if at == 0 else recall >= at - 1e-12 for at in recalls]
+    return [precision[np.flatnonzero(one)[0]] for one in reached]
+
+
+def upright_roc(label, probability, rates):
+    fpr, tpr, _ = reference.roc_curve(label, probability, drop_intermediate=False)
+    return np.interp(np.asarray(rates) + 1e-12, fpr, tpr)
+
+
+@pytest.mark.parametrize(
+    ("band", "x", "y", "curve"),
+    [
+        (metrics.roc_band, "false_positive_rate", "true_positive_rate", upright_roc),
+        (metrics.pr_band, "recall", "precision", step_precision),
+    ],
+)
+def test_bands_equal_a_plain_loop_over_the_same_resamples(band, x, y, curve, monkeypatch):
+    monkeypatch.setattr(bootstrap, "_CHUNK", 1000)
+    predictions = simulate(images=120, accessions=9, seed=4, benign_share=0.3, decimals=1)
+    found = band(predictions, resamples=150, seed=7, points=11)
+    names = np.unique(predictions.accession)
+    curves = []
+    for multiplicity in bootstrap.bootstrap_weights(len(names), 150, seed=7).astype(int):
+        rows = [
+            np.flatnonzero(predictions.accession == name) for name in np.repeat(names, multiplicity)
+        ]
+        part = predictions.take(np.concatenate(rows))
+        if part.label.any() and (y == "precision" or not part.label.all()):
+            curves.append(curve(part.label, part.probability, found[x]))
+    np.testing.assert_allclose(found[x], np.linspace(0, 1, 11))
+    np.testing.assert_allclose(
+        found[y], curve(predictions.label, predictions.probability, found[x]), atol=1e-9
+    )
+    low, high = np.quantile(curves, [0.025, 0.975], axis=0)
+    np.testing.assert_allclose(found["low"], low, atol=1e-9)
+    np.testing.assert_allclose(found["high"], high, atol=1e-9)
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_area_under_the_precision_steps_is_the_average_precision():
+    predictions = simulate(images=300)
+    precision = metrics.pr_band(predictions, resamples=1, points=20_001)["precision"]
+    expected = reference.average_precision_score(predictions.label, predictions.probability)
+    assert np.mean(precision) == pytest.approx(expected, abs=1e-3)
+
+
+def test_bands_by_hand():
+    # Falling: one benign; a tie of one benign and two malignant; the rest.
+    predictions = make(list("abcdefg"), [0, 0, 1, 1, 0, 1, 0], [0.9, 0.7, 0.7, 0.7, 0.5, 0.4, 0.1])
+    roc = metrics.roc_band(predictions, resamples=20, points=9)["true_positive_rate"]
+    assert roc == pytest.approx([0, 0, 0, 1 / 3, 2 / 3, 2 / 3, 1, 1, 1])
+    # At recall 0 what the first malignant images bring, not the benign one above them.
+    precision = metrics.pr_band(predictions, resamples=20, points=4)["precision"]
+    assert precision == pytest.approx([2 / 4, 2 / 4, 2 / 4, 3 / 6])
+    tied = make(list("abcd"), [0, 1, 0, 1], [0.5] * 4)
+    roc = metrics.roc_band(tied, resamples=20, points=5)["true_positive_rate"]
+    assert roc == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+
+
+def test_bands_without_enough_patients():
+    one_benign = make(list("aabbcc"), [0, 0, 1, 1, 1, 1], [0.1, 0.6, 0.7, 0.8, 0.3, 0.9])
+    band = metrics.roc_band(one_benign, resamples=50)
+    assert band["low"] is band["high"] is None
+    assert band["reason"] == "benign images in one accession only"
+    assert metrics.pr_band(one_benign, resamples=50)["low"] is not None
+    one_class = make(list("ab"), [1, 1], [0.2, 0.8])
+    with pytest.raises(ValueError, match="both classes"):
+        metrics.roc_band(one_class)
+    assert metrics.pr_band(one_class, resamples=50)["precision"] == [1.0] * 101
+    with pytest.raises(ValueError, match="malignant"):
+        metrics.pr_band(make(list("ab"), [0, 0], [0.2, 0.8]))
 
 
 @pytest.mark.parametrize(

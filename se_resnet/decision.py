@@ -1,0 +1,83 @@
+"""The decision threshold, chosen on validation predictions only."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from se_resnet.errors import UserError
+
+_NAMED = ("accuracy", "balanced_accuracy", "youden")
+
+
+def parse_target(target: str) -> tuple[str, float]:
+    """Reads the name of a target, so that a wrong one is told before a run begins.
+
+    Args:
+        target: ``accuracy``, ``balanced_accuracy``, ``youden`` or ``sensitivity>=x`` with
+            0 < x <= 1, for example ``sensitivity>=0.95``; no spaces.
+
+    Returns:
+        The name and the least sensitivity, which is 0 where the target asks for none.
+
+    Raises:
+        UserError: ``target`` is none of these.
+    """
+    if target in _NAMED:
+        return target, 0.0
+    match = re.fullmatch(r"sensitivity>=([01]|[01]?\.[0-9]+)", target)
+    if match and 0 < float(match[1]) <= 1:
+        return "sensitivity", float(match[1])
+    raise UserError(
+        f"the threshold target {target!r} is unknown: choose {', '.join(_NAMED)} or "
+        "sensitivity>=x with x above 0 and at most 1, for example sensitivity>=0.95."
+    )
+
+
+def choose_threshold(
+    label: np.ndarray, probability: np.ndarray, target: str = "balanced_accuracy"
+) -> tuple[float, str]:
+    """The threshold that does best on the given images; pass validation images, never test.
+
+    An image is called malignant when its probability is at least the threshold. The candidates are
+    0, the midpoints between neighbouring distinct probabilities, and 1. Of those that do equally
+    well the nearest to 0.5 is taken, and of two equally near the lower, which misses fewer
+    malignant images.
+
+    ``accuracy`` and ``balanced_accuracy`` maximise what they say. ``youden`` maximises the index
+    sensitivity + specificity - 1 (Youden 1950), which is 2 x balanced accuracy - 1 and so gives the
+    same threshold. ``sensitivity>=x`` maximises specificity among the candidates whose sensitivity
+    on these images is at least x; 0 is always one of them.
+
+    Args:
+        label: ``int [n]``, 0 or 1.
+        probability: ``float64 [n]`` in [0, 1].
+        target: as in :func:`parse_target`.
+
+    Returns:
+        The threshold and an empty string; or 0.5 and the reason, where no choice is possible
+        because one class is missing, so that such a validation set does not end a run.
+
+    Raises:
+        UserError: ``target`` is unknown.
+    """
+    name, least = parse_target(target)
+    label = np.asarray(label, dtype=bool)
+    malignant, benign = np.sort(probability[label]), np.sort(probability[~label])
+    for of_class, called in ((malignant, "malignant"), (benign, "benign")):
+        if not len(of_class):
+            return 0.5, f"no validation image is {called}, so the threshold stays at 0.5"
+
+    distinct = np.unique(probability)
+    candidates = np.concatenate([[0.0], (distinct[:-1] + distinct[1:]) / 2, [1.0]])
+    tp = len(malignant) - np.searchsorted(malignant, candidates)
+    tn = np.searchsorted(benign, candidates)
+    # Whole numbers, so that what ties does tie.
+    score = {
+        "accuracy": tp + tn,
+        "sensitivity": np.where(tp / len(malignant) >= least, tn, -1),
+    }.get(name, tp * len(benign) + tn * len(malignant))
+    best = candidates[score == score.max()]
+    # The larger of the two shares, unlike |t - 0.5|, is the same for 0.3 and 0.7 in floating point.
+    return float(best[np.argmin(np.maximum(best, 1 - best))]), ""

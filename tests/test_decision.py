@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sklearn.metrics as reference
+
+from se_resnet.decision import choose_threshold, parse_target
+from se_resnet.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("accuracy", ("accuracy", 0)),
+        ("balanced_accuracy", ("balanced_accuracy", 0)),
+        ("youden", ("youden", 0)),
+        ("sensitivity>=0.95", ("sensitivity", 0.95)),
+        ("sensitivity>=.9", ("sensitivity", 0.9)),
+        ("sensitivity>=1", ("sensitivity", 1)),
+        ("sensitivity>=1.0", ("sensitivity", 1)),
+    ],
+)
+def test_targets(target, expected):
+    assert parse_target(target) == expected
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["", "Accuracy", "f1", "sensitivity", "sensitivity>0.9", "sensitivity>=", "sensitivity>=95",
+     "sensitivity>=1.01", "sensitivity>=0", "sensitivity>=0.0", "sensitivity>=-0.9",
+     "sensitivity >= 0.9", "sensitivity>=0.9 ", "sensitivity>=0.9\n", "sensitivity>=nan",
+     "sensitivity>=1e-1", "specificity>=0.9"],
+)  # fmt: skip
+def test_other_targets_are_refused(target):
+    with pytest.raises(UserError, match="threshold target.*sensitivity>=0.95"):
+        choose_threshold(np.array([0, 1]), np.array([0.1, 0.9]), target)
+
+
+def simulate(seed, decimals):
+    rng = np.random.default_rng(seed)
+    label = (rng.random(60) < 0.7).astype(int)
+    return label, np.round(np.clip(rng.normal(0.3 + 0.25 * label, 0.2), 0, 1), decimals)
+
+
+def outcome(label, probability, threshold):
+    predicted = (probability >= threshold).astype(int)
+    return {
+        "accuracy": reference.accuracy_score(label, predicted),
+        "balanced_accuracy": reference.balanced_accuracy_score(label, predicted),
+        "sensitivity": reference.recall_score(label, predicted),
+        "specificity": reference.recall_score(label, predicted, pos_label=0),
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("decimals", [1, 9])
+def test_no_threshold_does_better(seed, decimals):
+    label, probability = simulate(seed, decimals)
+    every = [outcome(label, probability, t) for t in (*np.unique(probability), 1.0)]
+    for target in ("accuracy", "balanced_accuracy"):
+        chosen, reason = choose_threshold(label, probability, target)
+        assert reason == ""
+        found = outcome(label, probability, chosen)[target]
+        assert found == pytest.approx(max(one[target] for one in every))
+    for least in (0.5, 0.9, 1):
+        chosen, _ = choose_threshold(label, probability, f"sensitivity>={least}")
+        found = outcome(label, probability, chosen)
+        assert found["sensitivity"] >= least
+        admitted = [one["specificity"] for one in every if one["sensitivity"] >= least]
+        assert found["specificity"] == pytest.approx(max(admitted))
+    assert choose_threshold(label, probability, "youden") == choose_threshold(
+        label, probability, "balanced_accuracy"
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "probability", "target", "expected"),
+    [
+        # A gap: its middle, not either end.
+        ([0, 0, 1, 1], [0.1, 0.2, 0.7, 0.9], "accuracy", 0.45),
+        # Equally good at 0.3 (one false alarm) and at 0.7 (one miss): the lower of two as near.
+        ([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8], "accuracy", 0.3),
+        ([0, 1, 0, 1], [0.25, 0.35, 0.65, 0.75], "accuracy", 0.3),
+        # A probability of 1 is called malignant at the threshold 1 too.
+        ([0, 0, 1], [1.0, 1.0, 0.2], "accuracy", 0.0),
+        # 0.15 and 0.6 are as good; 0.6 is nearer to 0.5.
+        ([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.8], "accuracy", 0.6),
+        # All malignant is best for accuracy, not for balanced accuracy.
+        ([1, 1, 1, 0, 1], [0.2, 0.3, 0.6, 0.7, 0.9], "accuracy", 0.0),
+        ([1, 1, 1, 0, 1], [0.2, 0.3, 0.6, 0.7, 0.9], "balanced_accuracy", 0.8),
+        # None malignant is best.
+        ([0, 1, 0, 0], [0.2, 0.3, 0.4, 0.6], "accuracy", 1.0),
+        # Half of the malignant images suffice, but more of them cost nothing.
+        ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], "sensitivity>=0.5", 0.5),
+        ([0, 1, 0, 1], [0.1, 0.2, 0.6, 0.9], "sensitivity>=0.5", 0.75),
+        ([0, 1, 0, 1], [0.1, 0.2, 0.6, 0.9], "sensitivity>=0.51", 0.15),
+        ([1, 0], [0.0, 0.5], "sensitivity>=1", 0.0),
+    ],
+)  # fmt: skip
+def test_by_hand(label, probability, target, expected):
+    found = choose_threshold(np.array(label), np.array(probability), target)
+    assert found == (pytest.approx(expected), "")
+
+
+@pytest.mark.parametrize(
+    ("label", "word"), [([1, 1], "benign"), ([0, 0], "malignant"), ([], "malignant")]
+)
+def test_one_class_leaves_the_threshold_at_a_half(label, word):
+    threshold, reason = choose_threshold(np.array(label), np.array([0.2, 0.9][: len(label)]))
+    assert threshold == 0.5
+    assert f"no validation image is {word}" in reason
