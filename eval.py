@@ -12,7 +12,7 @@ from absl import flags
 
 from data import loading, pipeline, protocols
 from data.records import Records
-from se_resnet import metrics, training
+from se_resnet import calibration, metrics, selective, training
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.cli import run_command
@@ -63,7 +63,8 @@ def evaluate_run(
     out = Path(out) if out else workdir / "eval" / (Path(data_dir).name if data_dir else split)
     _make_folder(out)
     checkpoints = Checkpoints(workdir / "checkpoints")
-    classifier = Classifier.from_dict(checkpoints.best_facts())
+    facts = checkpoints.best_facts()
+    classifier, decision = Classifier.from_dict(facts), facts["decision"]
     mesh = training.data_mesh()
     like = training.on_devices(classifier.abstract_variables(), training.replicated(mesh))
     variables = checkpoints.restore_best(like)
@@ -93,7 +94,18 @@ def evaluate_run(
     )
     logits = classifier.make_predict()(variables, batches)
     predictions = _predictions(chosen, metrics.probability_of(logits))
-    results = metrics.evaluate(predictions, resamples=config["bootstrap_resamples"])
+    resamples = config["bootstrap_resamples"]
+    results = metrics.evaluate(predictions, resamples=resamples)
+    chosen_call = metrics.evaluate(predictions, decision["threshold"], resamples)
+    results["decision"] = decision
+    results["at_chosen_threshold"] = {part: chosen_call[part] for part in ("image", "patient")}
+    results["calibration"] = calibration.describe(
+        predictions, decision["temperature"], resamples=resamples
+    )
+    results["calibration"]["reliability"] = calibration.reliability_curve(
+        predictions, resamples=resamples
+    )
+    results["selective"] = selective.risk_coverage(predictions, resamples)
     results["audit"] = {
         "protocol": config["split"]["protocol"],
         **run["audit"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from se_resnet.augment import Augmentation
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.cli import read_config, run_command
+from se_resnet.decision import decide, parse_target
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, write_json
 from se_resnet.metric_log import MetricLog
@@ -126,8 +128,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     checkpoints = Checkpoints(workdir / "checkpoints")
     best_score: list[float] = []
     if restored := checkpoints.restore_latest(state):
-        state, facts = restored
-        best_score = facts["best_score"]
+        state, progress_facts = restored
+        best_score = progress_facts["best_score"]
         _say("resume", f"from step {int(state.step)} of {total_steps}")
 
     # ------------------------------------------------------------------ loop
@@ -185,7 +187,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
             if not best_score or score > best_score:
                 best_score = score
-                checkpoints.save_best(step, variables, classifier.as_dict())
+                chosen = decide(validation.label, logits, config.decision.target)
+                facts = {**classifier.as_dict(), "decision": dataclasses.asdict(chosen)}
+                checkpoints.save_best(step, variables, facts)
         elif time.monotonic() - last_save < 60 * config.checkpoint_minutes:
             continue
         checkpoints.save_latest(step, state, {"best_score": best_score})
@@ -244,6 +248,7 @@ def _check_numbers(config: ConfigDict) -> None:
     ):
         if config[name] < 1:
             raise UserError(f"config.{name} = {config[name]} is out of range: give 1 or more.")
+    parse_target(config.decision.target)
     for name, seed in (("seed", config.seed), ("split.seed", config.split.seed)):
         if not 0 <= seed < 2**32:
             raise UserError(f"config.{name} = {seed} is out of range: give 0 to {2**32 - 1}.")

@@ -37,6 +37,11 @@ def get_config() -> ConfigDict:
     config.split.val_fraction = 0.2  # of the training part
     config.split.seed = 0
 
+    config.decision = ConfigDict()
+    # What the threshold is chosen for, on validation: 'accuracy', 'balanced_accuracy', 'youden' or
+    # 'sensitivity>=0.95' with any share.
+    config.decision.target = "balanced_accuracy"
+
     config.balance = ConfigDict()
     # 'smote', 'borderline_smote', 'adasyn', 'oversample', 'class_weights', 'none'
     config.balance.method = "smote"

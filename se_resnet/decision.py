@@ -1,13 +1,17 @@
-"""The decision threshold, chosen on validation predictions only."""
+"""From a probability to a call: threshold, temperature and doubt, chosen on validation only."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
 
+from se_resnet.calibration import fit_temperature
 from se_resnet.errors import UserError
+from se_resnet.metrics import probability_of
 
+COVERAGE = 0.8  # share of the validation images that is not flagged as uncertain
 _NAMED = ("accuracy", "balanced_accuracy", "youden")
 
 
@@ -81,3 +85,40 @@ def choose_threshold(
     best = candidates[score == score.max()]
     # The larger of the two shares, unlike |t - 0.5|, is the same for 0.3 and 0.7 in floating point.
     return float(best[np.argmin(np.maximum(best, 1 - best))]), ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """How a probability becomes a call; chosen on validation and stored with the checkpoint.
+
+    Attributes:
+        target: what the threshold was chosen for.
+        threshold: probability from which an image is called malignant.
+        temperature: the logit is divided by it before a probability is shown as calibrated.
+        confidence: the least ``max(p, 1 - p)`` of the most confident 80 % of the validation images;
+            an image below it is flagged as uncertain.
+        reason: why the threshold stayed at 0.5, or an empty string.
+    """
+
+    target: str
+    threshold: float
+    temperature: float
+    confidence: float
+    reason: str
+
+
+def decide(label: np.ndarray, logit: np.ndarray, target: str) -> Decision:
+    """Chooses all parts of a decision from the validation images.
+
+    Args:
+        label: ``int [n]``, 0 or 1.
+        logit: ``float64 [n]``, the logit of malignant.
+        target: see :func:`parse_target`.
+
+    Raises:
+        UserError: ``target`` is unknown.
+    """
+    probability = probability_of(logit)
+    threshold, reason = choose_threshold(label, probability, target)
+    confidence = np.quantile(np.maximum(probability, 1 - probability), 1 - COVERAGE)
+    return Decision(target, threshold, fit_temperature(label, logit), float(confidence), reason)

@@ -85,7 +85,9 @@ def write_report(
         path: the HTML file to write; it is replaced at once or not at all.
         title: heading of the page, plain text as every text here: it is escaped.
         predictions: the images evaluated.
-        metrics: what :func:`se_resnet.metrics.evaluate` returned for ``predictions``.
+        metrics: what :func:`se_resnet.metrics.evaluate` returned for ``predictions``; with
+            ``decision``, ``at_chosen_threshold``, ``calibration`` and ``selective``, as
+            ``metrics.json`` has them, the report shows those too.
         split_summary: rows with ``role``, ``class``, ``images``, ``slides`` and ``accessions``.
         training_log: lines of ``metrics.jsonl``; each holds ``step`` and some of ``train/loss``,
             ``train/accuracy``, ``val/loss``, ``val/accuracy`` and ``val/roc_auc``. May be empty.
@@ -116,6 +118,8 @@ def write_report(
         roc=_roc_figure(predictions, metrics),
         distribution=_distribution_figure(predictions, metrics["threshold"]),
         training=_training_figures(training_log),
+        reliability=_reliability_figure(metrics),
+        risk_coverage=_risk_coverage_figure(metrics),
     )
     with atomic_write(path, "wb") as file:
         # A file name that is not valid UTF-8 arrives as surrogates, which UTF-8 cannot encode.
@@ -211,6 +215,56 @@ def _distribution_figure(predictions: Predictions, threshold: float) -> Markup:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1.2)
 
     return _svg("distribution", "Predicted probabilities by true class", draw, (5.2, 4.6))
+
+
+def _reliability_figure(metrics: dict[str, Any]) -> Markup | None:
+    if "calibration" not in metrics:
+        return None
+    curve = metrics["calibration"]["reliability"]
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle=":", label="as promised")
+        axes.plot(curve["mean_probability"], curve["frequency"], "o", color=BLUE, label="images")
+        for x, low, high in zip(
+            curve["mean_probability"], curve["low"], curve["high"], strict=True
+        ):
+            if low is not None:
+                axes.plot([x, x], [low, high], color=BLUE, linewidth=1.5)
+        axes.set(
+            xlabel="predicted probability of malignant",
+            ylabel="share that is malignant",
+            xlim=(-0.02, 1.02),
+            ylim=(-0.02, 1.02),
+            aspect="equal",
+        )
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1.2)
+
+    return _svg("reliability", "Reliability diagram", draw, (5.2, 4.6))
+
+
+def _risk_coverage_figure(metrics: dict[str, Any]) -> Markup | None:
+    if "selective" not in metrics:
+        return None
+    curve = metrics["selective"]["curve"]
+
+    def draw(axes: Axes) -> None:
+        axes.plot(curve["coverage"], curve["risk"], color=BLUE, label="error rate")
+        if curve["low"] is not None:
+            axes.fill_between(
+                curve["coverage"],
+                curve["low"],
+                curve["high"],
+                color=BLUE,
+                alpha=0.15,
+                linewidth=0,
+                label="95 % interval",
+            )
+        axes.axvline(0.8, color=INK, linestyle="--", label="80 % of the images")
+        axes.set(xlabel="share of the images called", ylabel="error rate", xlim=(0, 1))
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1.2)
+
+    return _svg("risk-coverage", "Risk-coverage curve", draw, (5.2, 4.6))
 
 
 def _training_figures(training_log: list[dict[str, Any]]) -> list[Markup]:

@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 import eval as evaluation
 import train
 from configs import smoke
+from se_resnet.checkpoint import Checkpoints
+from se_resnet.decision import decide
 from se_resnet.errors import UserError
 from se_resnet.metrics import Predictions
 from tests.datasets import make_records
@@ -78,6 +80,23 @@ def test_every_test_image_is_predicted_once(run):
     accuracy = ((predictions.probability >= 0.5) == predictions.label).mean()
     assert results["image"]["accuracy"]["value"] == pytest.approx(accuracy)
     assert results["audit"]["evaluated_images_of_training_accessions"] == 0
+    assert {"decision", "at_chosen_threshold", "calibration", "selective"} <= set(results)
+    assert "Threshold, calibration and doubt" in (run / "eval/test/report.html").read_text()
+
+
+def test_threshold_and_temperature_come_from_validation_and_live_with_the_checkpoint(run):
+    decision = Checkpoints(run / "checkpoints").best_facts()["decision"]
+    evaluation.evaluate_run(run, "val")
+    val = Predictions.read_csv(run / "eval" / "val" / "predictions.csv")
+    logits = np.log(val.probability) - np.log1p(-val.probability)
+    expected = decide(val.label, logits, "balanced_accuracy")
+    assert decision["threshold"] == pytest.approx(expected.threshold, abs=1e-6)
+    assert decision["temperature"] == pytest.approx(expected.temperature, rel=1e-4)
+    results = json.loads((run / "eval" / "test" / "metrics.json").read_text())
+    assert results["decision"] == decision
+    test = Predictions.read_csv(run / "eval" / "test" / "predictions.csv")
+    accuracy = ((test.probability >= decision["threshold"]) == test.label).mean()
+    assert results["at_chosen_threshold"]["image"]["accuracy"]["value"] == pytest.approx(accuracy)
 
 
 def test_the_log_tells_training_and_validation(run):
