@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -13,15 +14,13 @@ from absl import flags
 from data import loading, pipeline, protocols
 from data.records import Records
 from se_resnet import calibration, metrics, selective, training
-from se_resnet.checkpoint import Checkpoints
-from se_resnet.classifier import Classifier
 from se_resnet.cli import run_command
 from se_resnet.errors import UserError
 from se_resnet.files import write_json
 from se_resnet.metric_log import read_log
 from se_resnet.metrics import Predictions
 from se_resnet.report import write_report
-from se_resnet.workdir import read
+from se_resnet.workdir import load_best, read
 
 USAGE = """Evaluates a run's best checkpoint.
 
@@ -62,18 +61,14 @@ def evaluate_run(
     run = read(workdir / "data.json", ("audit", "split"))
     out = Path(out) if out else workdir / "eval" / (Path(data_dir).name if data_dir else split)
     _make_folder(out)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    facts = checkpoints.best_facts()
-    classifier, decision = Classifier.from_dict(facts), facts["decision"]
+    best = load_best(workdir)
     mesh = training.data_mesh()
-    like = training.on_devices(classifier.abstract_variables(), training.replicated(mesh))
-    variables = checkpoints.restore_best(like)
 
     data = config["data"]
     dataset = loading.load(
         data_dir or data["dir"],
-        size=classifier.size,
-        resize=classifier.resize,
+        size=best.classifier.size,
+        resize=best.classifier.resize,
         magnifications=tuple(data["magnifications"]),
         on_bad_image=data["on_bad_image"],
         cache_dir=data["cache_dir"],
@@ -92,15 +87,15 @@ def evaluate_run(
         batch_size=config["eval_batch_size"],
         sharding=training.batch_sharding(mesh, config["eval_batch_size"]),
     )
-    logits = classifier.make_predict()(variables, batches)
+    logits = best.predict(best.variables, batches)
     predictions = _predictions(chosen, metrics.probability_of(logits))
     resamples = config["bootstrap_resamples"]
     results = metrics.evaluate(predictions, resamples=resamples)
-    chosen_call = metrics.evaluate(predictions, decision["threshold"], resamples)
-    results["decision"] = decision
+    chosen_call = metrics.evaluate(predictions, best.decision.threshold, resamples)
+    results["decision"] = dataclasses.asdict(best.decision)
     results["at_chosen_threshold"] = {part: chosen_call[part] for part in ("image", "patient")}
     results["calibration"] = calibration.describe(
-        predictions, decision["temperature"], resamples=resamples
+        predictions, best.decision.temperature, resamples=resamples
     )
     results["calibration"]["reliability"] = calibration.reliability_curve(
         predictions, resamples=resamples

@@ -1,12 +1,20 @@
-"""The folder of a run, and whether it may be used for a given configuration."""
+"""The folder of a run: whether it may be used for a configuration, and what it learned."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from se_resnet import training
+from se_resnet.checkpoint import Checkpoints
+from se_resnet.classifier import Classifier
+from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 
 
@@ -61,6 +69,41 @@ def read(path: Path, fields: Collection[str]) -> dict[str, Any]:
             f"{path} cannot be read ({error}): --workdir must be the folder of a run of train.py."
         ) from error
     return content
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The best checkpoint of a run, ready to predict.
+
+    Attributes:
+        classifier: network, preprocessing, size and resize rule.
+        variables: ``{'params', 'batch_stats'}`` on all devices.
+        decision: threshold and temperature, chosen on the run's validation images.
+    """
+
+    classifier: Classifier
+    variables: Mapping[str, Any]
+    decision: Decision
+
+    @cached_property
+    def predict(self) -> Callable[[Mapping, Iterable[Mapping]], np.ndarray]:
+        """The compiled forward pass, see :meth:`Classifier.make_predict`."""
+        return self.classifier.make_predict()
+
+
+def load_best(workdir: Path) -> Run:
+    """Loads the checkpoint with the best validation score.
+
+    Raises:
+        UserError: the folder holds no run, or the run no readable checkpoint.
+    """
+    read(workdir / "config.json", ())
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    facts = checkpoints.best_facts()
+    classifier = Classifier.from_dict(facts)
+    sharding = training.replicated(training.data_mesh())
+    like = training.on_devices(classifier.abstract_variables(), sharding)
+    return Run(classifier, checkpoints.restore_best(like), Decision(**facts["decision"]))
 
 
 def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 import eval as evaluation
 import train
@@ -20,39 +19,11 @@ from se_resnet.checkpoint import Checkpoints
 from se_resnet.decision import decide
 from se_resnet.errors import UserError
 from se_resnet.metrics import Predictions
+from tests.conftest import tiny_config
 from tests.datasets import make_records
 from tests.image_trees import make_tree
 
 ROOT = Path(train.__file__).parent
-
-
-def tiny_config(data_dir: Path, cache_dir: Path) -> ConfigDict:
-    config = smoke.get_config()
-    config.data.dir = str(data_dir)
-    config.data.cache_dir = str(cache_dir)
-    config.data.size = (16, 16)
-    config.model.stage_sizes = (1, 1)
-    config.model.width = 4
-    config.batch_size = 8
-    config.eval_batch_size = 16
-    config.log_every_steps = 3
-    return config
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> tuple[Path, Path]:
-    """A tree of 10 benign and 14 malignant patients, and a cache folder."""
-    root = tmp_path_factory.mktemp("data")
-    make_tree(root / "tree", make_records(10, 14, images=3).file.tolist())
-    return root / "tree", root / "cache"
-
-
-@pytest.fixture(scope="module")
-def run(place, tmp_path_factory) -> Path:
-    """A finished run."""
-    workdir = tmp_path_factory.mktemp("runs") / "first"
-    train.train_and_evaluate(tiny_config(*place), workdir)
-    return workdir
 
 
 def lines_of(workdir: Path) -> list[dict]:

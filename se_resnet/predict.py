@@ -1,0 +1,299 @@
+"""Predictions for images that belong to no data set: a file, or a folder with all below it.
+
+python -m se_resnet.predict --workdir=runs/breakhis --input=IMAGES --out=predictions
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from absl import flags
+
+from se_resnet import explain
+from se_resnet.calibration import scale
+from se_resnet.cli import run_command
+from se_resnet.decision import Decision
+from se_resnet.errors import UserError
+from se_resnet.files import atomic_write, write_json
+from se_resnet.imaging import resize
+from se_resnet.metrics import probability_of
+from se_resnet.workdir import Run, load_best
+
+USAGE = """Predicts benign or malignant for new images with a run's best checkpoint.
+
+  python -m se_resnet.predict --workdir=runs/breakhis --input=image.png --out=predictions
+  python -m se_resnet.predict --workdir=runs/breakhis --input=folder --out=predictions
+
+Takes PNG, JPEG, TIFF and BMP of any size, 8 or 16 bits, and folders with all below them. Writes
+predictions.csv, predictions.json, patients.csv where file names tell the patient, and overlays/."""
+
+NOTICE = "Research software: no medical device, not for diagnosis."
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+BREAKHIS_PATIENT = r"^SOB_[BM]_[A-Z]+-(\d+-\d+)"
+_BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What is said of one image.
+
+    Attributes:
+        file: path below the input.
+        patient: as the file name tells it, or an empty string.
+        probability: of malignant, in [0, 1].
+        calibrated_probability: after temperature scaling.
+        call: ``malignant`` from the run's threshold, else ``benign``.
+        uncertain: whether the network is less confident than in the most confident 80 % of its
+            validation images.
+    """
+
+    file: str
+    patient: str
+    probability: float
+    calibrated_probability: float
+    call: str
+    uncertain: bool
+
+
+def find_images(source: Path) -> list[Path]:
+    """The image itself, or every image below a folder, sorted.
+
+    Raises:
+        UserError: nothing is there, or no image.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise UserError(f"--input={source} does not exist: give an image or a folder.")
+    found = sorted(
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not found:
+        raise UserError(
+            f"--input={source} holds no image: {', '.join(SUFFIXES)} files are looked for."
+        )
+    return found
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Decodes any colour or grey image of 8 or 16 bits.
+
+    Returns:
+        ``uint8 [h, w, 3]`` RGB; grey is repeated, alpha dropped, 16 bits rounded to 8.
+
+    Raises:
+        ValueError: the file cannot be read or decoded, with the reason.
+    """
+    try:
+        encoded = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(encoded) else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise ValueError("is no image, or a broken one")
+    if image.dtype == np.uint16:
+        image = np.rint(image / 257).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise ValueError(f"has pixels of type {image.dtype}: 8 or 16 bits are needed")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[2] < 3:  # grey, with or without alpha
+        image = image[..., [0, 0, 0]]
+    return np.ascontiguousarray(image[..., 2::-1])
+
+
+def predict(
+    run: Run, images: np.ndarray, files: Iterable[str], patient_pattern: str
+) -> list[Prediction]:
+    """Predicts images of the network's size.
+
+    Args:
+        run: the checkpoint.
+        images: ``uint8 [B, H, W, 3]`` RGB, as :func:`se_resnet.imaging.resize` makes them.
+        files: B names.
+        patient_pattern: regular expression whose first group, in a file's name, is the patient.
+    """
+    filled = np.zeros((_BATCH, *images.shape[1:]), np.uint8)
+    filled[: len(images)] = images
+    mask = np.arange(_BATCH) < len(images)
+    logits = run.predict(run.variables, [{"image": filled, "mask": mask}])
+    return [
+        _describe(file, float(p), run.decision, patient_pattern)
+        for file, p in zip(files, probability_of(logits), strict=True)
+    ]
+
+
+def _describe(file: str, probability: float, decision: Decision, pattern: str) -> Prediction:
+    patient = re.search(pattern, Path(file).name)
+    return Prediction(
+        file=file,
+        patient=patient[1] if patient else "",
+        probability=probability,
+        calibrated_probability=float(scale(np.array(probability), decision.temperature)),
+        call="malignant" if probability >= decision.threshold else "benign",
+        uncertain=max(probability, 1 - probability) < decision.confidence,
+    )
+
+
+def summarise_patients(
+    predictions: list[Prediction], threshold: float
+) -> list[dict[str, str | int | float]]:
+    """One row per patient: images, images called malignant, mean probability and its call."""
+    rows: list[dict[str, str | int | float]] = []
+    for patient in sorted({one.patient for one in predictions} - {""}):
+        own = [one for one in predictions if one.patient == patient]
+        mean = float(np.mean([one.probability for one in own]))
+        rows.append(
+            {
+                "patient": patient,
+                "images": len(own),
+                "called_malignant": sum(one.call == "malignant" for one in own),
+                "mean_probability": mean,
+                "call": "malignant" if mean >= threshold else "benign",
+            }
+        )
+    return rows
+
+
+def predict_folder(
+    workdir: Path, source: Path, out: Path, *, overlays: bool, patient_pattern: str
+) -> list[Prediction]:
+    """The command: predicts all images, writes the results and lists the files it could not use.
+
+    Raises:
+        UserError: no checkpoint, no image, none that can be used, a pattern that is no regular
+            expression with a group, or an output folder that cannot be written.
+    """
+    try:
+        if re.compile(patient_pattern).groups < 1:
+            raise re.error("it has no group in parentheses")
+    except re.error as error:
+        raise UserError(
+            f"--patient_pattern={patient_pattern!r} cannot be used ({error}): give a regular "
+            "expression whose first group is the patient."
+        ) from error
+    run = load_best(workdir)
+    paths = find_images(source)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--out={out} cannot be written ({error.strerror}): give another folder."
+        ) from error
+    root = source if source.is_dir() else source.parent
+    predictions: list[Prediction] = []
+    failures: list[dict[str, str]] = []
+    for files, images in _batches(run, paths, root, failures):
+        predictions += predict(run, images, files, patient_pattern)
+        if overlays:
+            _write_overlays(run, files, images, out / "overlays")
+    if not predictions:
+        raise UserError(
+            f"none of the {len(failures)} files in {source} can be used: {failures[0]['file']} "
+            f"{failures[0]['reason']}."
+        )
+    patients = summarise_patients(predictions, run.decision.threshold)
+    _write_table(out / "predictions.csv", [dataclasses.asdict(one) for one in predictions])
+    if patients:
+        _write_table(out / "patients.csv", patients)
+    write_json(
+        out / "predictions.json",
+        {
+            "notice": NOTICE,
+            "decision": dataclasses.asdict(run.decision),
+            "predictions": [dataclasses.asdict(one) for one in predictions],
+            "patients": patients,
+            "failures": failures,
+        },
+    )
+    _tell(predictions, patients, failures, out)
+    return predictions
+
+
+def _batches(
+    run: Run, paths: list[Path], root: Path, failures: list[dict[str, str]]
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Names and resized pixels of a few images at a time; what fails goes to ``failures``."""
+    files: list[str] = []
+    images: list[np.ndarray] = []
+    for path in paths:
+        file = path.relative_to(root).as_posix()
+        try:
+            image = resize(read_image(path), run.classifier.size, run.classifier.resize)
+        except (ValueError, UserError) as error:
+            failures.append({"file": file, "reason": str(error)})
+            continue
+        files.append(file)
+        images.append(image)
+        if len(files) == _BATCH:
+            yield files, np.stack(images)
+            files, images = [], []
+    if files:
+        yield files, np.stack(images)
+
+
+def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path) -> None:
+    last = f"stage{len(run.classifier.model.stage_sizes)}"
+    heats = explain.grad_cam(run.classifier, run.variables, images, stage=last)
+    for file, image, heat in zip(files, images, heats, strict=True):
+        picture = cv2.cvtColor(explain.overlay(image, heat), cv2.COLOR_RGB2BGR)
+        _, encoded = cv2.imencode(".png", np.hstack([image[..., ::-1], picture]))
+        with atomic_write(folder / f"{file}.png", "wb") as target:
+            target.write(encoded.tobytes())
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    with atomic_write(path) as target:
+        writer = csv.DictWriter(target, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _tell(
+    predictions: list[Prediction], patients: list, failures: list[dict[str, str]], out: Path
+) -> None:
+    malignant = sum(one.call == "malignant" for one in predictions)
+    uncertain = sum(one.uncertain for one in predictions)
+    print(
+        f"{len(predictions)} images: {malignant} called malignant, {uncertain} flagged as uncertain"
+        + (f", {len(patients)} patients" if patients else "")
+    )
+    for failure in failures:
+        print(f"not used: {failure['file']} {failure['reason']}")
+    print(f"written to {out}\n{NOTICE}")
+
+
+def main() -> None:
+    """The command."""
+    predict_folder(
+        Path(_WORKDIR.value),
+        Path(_INPUT.value),
+        Path(_OUT.value),
+        overlays=_OVERLAYS.value,
+        patient_pattern=_PATTERN.value,
+    )
+
+
+if __name__ == "__main__":
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    _INPUT = flags.DEFINE_string("input", None, "An image, or a folder of images.", required=True)
+    _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+    _OVERLAYS = flags.DEFINE_bool("overlays", True, "Draw where the network looked (Grad-CAM).")
+    _PATTERN = flags.DEFINE_string(
+        "patient_pattern",
+        BREAKHIS_PATIENT,
+        "Regular expression whose first group, in a file's name, is the patient.",
+    )
+    run_command(main, USAGE)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from se_resnet import predict
+from se_resnet.errors import UserError
+from se_resnet.metrics import Predictions
+from tests.image_trees import random_image
+
+
+def run_predict(run, source, out, **options):
+    options = {"overlays": False, "patient_pattern": predict.BREAKHIS_PATIENT} | options
+    return predict.predict_folder(run, source, out, **options)
+
+
+def test_test_images_get_the_probabilities_of_the_evaluation(run, place, tmp_path):
+    run_predict(run, place[0], tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
+    ours = {row["file"].rsplit("/", 1)[-1]: float(row["probability"]) for row in rows}
+    expected = Predictions.read_csv(run / "eval" / "test" / "predictions.csv")
+    assert len(expected) > 0
+    for file, probability in zip(expected.file.tolist(), expected.probability, strict=True):
+        assert ours[file] == pytest.approx(probability, abs=1e-6)
+
+
+def test_patients_are_the_mean_of_their_images(run, place, tmp_path):
+    run_predict(run, place[0], tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
+    patients = list(csv.DictReader((tmp_path / "out" / "patients.csv").open()))
+    assert len(patients) == 24
+    first = patients[0]
+    own = [float(row["probability"]) for row in rows if row["patient"] == first["patient"]]
+    assert int(first["images"]) == len(own) == 6
+    assert float(first["mean_probability"]) == pytest.approx(np.mean(own))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_any_format_and_size_is_read(run, tmp_path, suffix):
+    path = tmp_path / f"photo{suffix}"
+    cv2.imwrite(str(path), random_image((123, 45)))
+    (one,) = run_predict(run, path, tmp_path / "out")
+    assert one.file == path.name and 0 <= one.probability <= 1 and one.patient == ""
+    assert not (tmp_path / "out" / "patients.csv").exists()
+
+
+def test_depths_and_channels_become_the_same_8_bit_rgb(tmp_path):
+    image = random_image()
+    variants = {
+        "rgb.png": image,
+        "deep.png": image.astype(np.uint16) * 257,
+        "alpha.png": np.dstack([image, np.full(image.shape[:2], 9, np.uint8)]),
+        "deep.tif": image.astype(np.uint16) * 257,
+    }
+    for name, pixels in variants.items():
+        cv2.imwrite(str(tmp_path / name), pixels)
+        assert (predict.read_image(tmp_path / name) == image[..., ::-1]).all(), name
+    cv2.imwrite(str(tmp_path / "grey.png"), image[..., 0])
+    assert (predict.read_image(tmp_path / "grey.png") == image[..., :1]).all()
+
+
+def test_one_bad_file_does_not_stop_the_others_and_is_listed(run, tmp_path, capsys):
+    folder = tmp_path / "in" / "deeper"
+    folder.mkdir(parents=True)
+    for number in range(18):  # more than a batch
+        cv2.imwrite(str(folder / f"good{number}.png"), random_image(seed=number))
+    (folder / "empty.png").touch()
+    (folder / "broken.jpg").write_bytes(b"no image at all")
+    cv2.imwrite(str(folder / "float.tif"), np.ones((20, 20, 3), np.float32))
+    predictions = run_predict(run, tmp_path / "in", tmp_path / "out", overlays=True)
+    assert len(predictions) == 18
+    written = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert sorted(failure["file"] for failure in written["failures"]) == [
+        "deeper/broken.jpg",
+        "deeper/empty.png",
+        "deeper/float.tif",
+    ]
+    assert "no medical device" in written["notice"]
+    assert len(list((tmp_path / "out" / "overlays" / "deeper").glob("*.png"))) == 18
+    out = capsys.readouterr().out
+    assert "not used: deeper/float.tif has pixels of type float32" in out
+    assert "no medical device" in out
+
+
+def test_calls_follow_the_stored_threshold_and_doubt(run, place, tmp_path):
+    predictions = run_predict(run, place[0], tmp_path / "out")
+    decision = json.loads((tmp_path / "out" / "predictions.json").read_text())["decision"]
+    for one in predictions:
+        assert (one.call == "malignant") == (one.probability >= decision["threshold"])
+        assert one.uncertain == (max(one.probability, 1 - one.probability) < decision["confidence"])
+    assert 0 < sum(one.uncertain for one in predictions) < len(predictions)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        ("nothing", {}, "does not exist"),
+        (".", {}, "holds no image"),
+        (".", {"patient_pattern": "("}, "cannot be used"),
+        (".", {"patient_pattern": "abc"}, "no group"),
+    ],
+)
+def test_mistakes_are_named(run, tmp_path, source, options, words):
+    with pytest.raises(UserError, match=words):
+        run_predict(run, tmp_path / source, tmp_path / "out", **options)
+
+
+def test_only_broken_files_is_a_mistake(run, tmp_path):
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(UserError, match="none of the 1 files"):
+        run_predict(run, tmp_path / "empty.png", tmp_path / "out")
+
+
+def test_the_command_tells_a_mistake_in_one_sentence(tmp_path):
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "se_resnet.predict",
+            f"--workdir={tmp_path}",
+            "--input=x",
+            "--out=y",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2 and "must be the folder of a run" in result.stderr
+    assert "Traceback" not in result.stderr
