@@ -156,11 +156,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     for step, batch in enumerate(batches, start + 1):
         state, step_metrics = train_step(state, batch)
         loss = float(step_metrics["loss"])
-        if not np.isfinite(loss):
-            raise UserError(
-                f"the loss of step {step} is {loss}: lower config.optim.learning_rate and train in "
-                "a new --workdir; the last good checkpoint stays in this one."
-            )
+        _check_finite("the loss", step, step_metrics["loss"])
+        _check_finite("the gradient", step, step_metrics["gradient_norm"])
         window.append((loss, float(step_metrics["accuracy"])))
         progress.update(config.batch_size)
         progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -181,6 +178,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
                     sharding=eval_sharding,
                 ),
             )
+            _check_finite("a validation logit", step, logits)
             scalars = _validation_metrics(validation.label, logits)
             log.write(step, scalars)
             progress.write(_describe_epoch(step // epoch_steps, config.epochs, means, scalars))
@@ -199,6 +197,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
     # ------------------------------------------------------------ evaluation
     return evaluation.evaluate_run(workdir)
+
+
+def _check_finite(name: str, step: int, values: Any) -> None:
+    """Stops a run that has diverged before anything of it is saved."""
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{name} of step {step} is not finite: lower config.optim.learning_rate and train in a "
+            "new --workdir; the last good checkpoint stays in this one."
+        )
 
 
 class _Log:

@@ -89,7 +89,8 @@ def make_train_step(
     gradient are those of the whole batch.
 
     Returns:
-        ``(state, batch) -> (state, {'loss', 'accuracy'})``, both metrics ``float32 []``.
+        ``(state, batch) -> (state, {'loss', 'accuracy', 'gradient_norm'})``, the metrics
+        ``float32 []``; the norm is over all parameters and says whether the gradient is finite.
     """
     root = jax.random.key(seed)
 
@@ -111,7 +112,11 @@ def make_train_step(
             state.params
         )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics = {"loss": loss, "accuracy": jnp.mean((logits > 0) == (batch["label"] > 0.5))}
+        metrics = {
+            "loss": loss,
+            "accuracy": jnp.mean((logits > 0) == (batch["label"] > 0.5)),
+            "gradient_norm": optax.tree.norm(gradients),
+        }
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
