@@ -46,8 +46,8 @@ def evaluate_run(
         split: which images: ``test``, ``val`` or ``train`` as the run's ``split.csv`` has them, or
             ``all``. None means ``test``, and ``all`` when ``data_dir`` is given.
         data_dir: other images than the run's own: a BreaKHis tree or archive.
-        out: where to write; None for ``W/eval/<split>``, or ``W/eval/<folder's name>`` for another
-            ``data_dir``.
+        out: where to write; None for ``W/eval/<split>``, or ``W/eval/<folder's name>-<split>`` for
+            another ``data_dir``.
 
     Returns:
         The metrics, as in ``metrics.json``.
@@ -59,7 +59,7 @@ def evaluate_run(
     split = split or ("all" if data_dir else "test")
     config = read(workdir / "config.json", ("data", "split", "eval_batch_size"))
     run = read(workdir / "data.json", ("audit", "split"))
-    out = Path(out) if out else workdir / "eval" / (Path(data_dir).name if data_dir else split)
+    out = Path(out) if out else workdir / "eval" / _default_name(data_dir, split)
     _make_folder(out)
     best = load_best(workdir)
     mesh = training.data_mesh()
@@ -124,6 +124,10 @@ def evaluate_run(
     )
     _print_summary(results, split, warnings, out)
     return results
+
+
+def _default_name(data_dir: str | None, split: str) -> str:
+    return f"{Path(data_dir).resolve().name or 'root'}-{split}" if data_dir else split
 
 
 def _make_folder(out: Path) -> None:

@@ -76,11 +76,11 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         config.split.protocol,
         folds=config.split.folds,
         fold=config.split.fold,
-        val_fraction=config.split.val_fraction,
+        val_folds=config.split.val_folds,
         seed=config.split.seed,
     )
     protocols.verify(records, roles, config.split.protocol)
-    _check_images(workdir, dataset)
+    _check_inputs(workdir, dataset, roles)
     _say("split", _describe_split(config, records, roles))
     validation = records.take(roles == protocols.VAL)
     plan = balance.make_plan(
@@ -261,13 +261,19 @@ def _check_numbers(config: ConfigDict) -> None:
             raise UserError(f"config.{name} = {seed} is out of range: give 0 to {2**32 - 1}.")
 
 
-def _check_images(workdir: Path, dataset: loading.Dataset) -> None:
-    """A run that goes on must find the images that it began with."""
+def _check_inputs(workdir: Path, dataset: loading.Dataset, roles: np.ndarray) -> None:
+    """A run that goes on must find the images that it began with, in the same roles."""
     path = workdir / "data.json"
     if path.exists() and read(path, ["fingerprint"])["fingerprint"] != dataset.fingerprint:
         raise UserError(
             f"the images are no longer those that the run in {workdir} began with: restore them, "
             "or choose another --workdir."
+        )
+    split = workdir / "split.csv"
+    if path.exists() and (protocols.read_roles(split, dataset.records) != roles).any():
+        raise UserError(
+            f"the images would be divided otherwise than {split} says: restore that file and the "
+            "library versions of the run's start, or choose another --workdir."
         )
 
 

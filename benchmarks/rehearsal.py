@@ -45,7 +45,8 @@ def generate(tree: Path) -> None:
         grain = rng.integers(0, 6, field.shape, np.uint8)
         folder = tree / parse(name).folder
         folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / name), field + grain)
+        if not cv2.imwrite(str(folder / name), field + grain):
+            raise OSError(f"{folder / name} could not be written")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         total = len(official_names())
@@ -67,9 +68,7 @@ def cache(folder: Path) -> None:
 def _training_plan(folder: Path) -> tuple[Cache, balance.Plan]:
     (path,) = (folder / "cache" / "pixels").iterdir()
     opened = open_cache(path)
-    roles = protocols.assign_roles(
-        opened.records, "strict", folds=5, fold=0, val_fraction=0.2, seed=0
-    )
+    roles = protocols.assign_roles(opened.records, "strict", folds=5, fold=0, val_folds=5, seed=0)
     training = opened.records.take(roles == protocols.TRAIN)
     return opened, balance.make_plan(training, opened.images, method="smote")
 
@@ -120,10 +119,12 @@ def measured(stage: Callable[[Path], None], folder: Path, answer) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = time.monotonic()
-    stage(folder)
-    seconds = time.monotonic() - start
-    done.set()
-    watcher.join()
+    try:
+        stage(folder)
+    finally:
+        seconds = time.monotonic() - start
+        done.set()
+        watcher.join()
     answer.send((seconds, peak))
 
 
@@ -134,8 +135,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp())
     try:
-        if not (folder / "tree").exists():
-            generate(folder / "tree")
+        generate(folder / "tree")
+        shutil.rmtree(folder / "cache", ignore_errors=True)  # a reused cache would take no time
         results = {}
         print("| stage | seconds | peak memory, GB |\n|---|---|---|")
         for stage in (prepare, cache, plan, first_batch, epoch):
@@ -144,7 +145,11 @@ def main() -> None:
                 target=measured, args=(stage, folder, send)
             )
             process.start()
-            seconds, peak = receive.recv()
+            send.close()
+            try:
+                seconds, peak = receive.recv()
+            except EOFError:
+                raise SystemExit(f"the stage {stage.__name__} failed") from None
             process.join()
             name = stage.__name__.replace("_", " ")
             results[name] = {"seconds": seconds, "peak_bytes": peak}

@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.split.protocol = "strict"  # 'strict', 'official', 'random' (leaks patients)
     config.split.folds = 5
     config.split.fold = 0  # which fold is the test set, from 0
-    config.split.val_fraction = 0.2  # of the training part
+    config.split.val_folds = 5  # one of so many parts of the training part
     config.split.seed = 0
 
     config.decision = ConfigDict()

@@ -181,7 +181,7 @@ class Prepared:
             decoders={"image": tfds.decode.SkipDecoding()},
             read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
         )
-        for example in images.as_numpy_iterator():
+        for example in _read_whole(images, self.path):
             yield {
                 "image": example["image"],
                 "file": example["file_name"].decode(),
@@ -210,7 +210,7 @@ def prepare(source: str | Path, cache_dir: str | Path, on_bad_image: str = "erro
     found = sources.find(source)
     # The policy changes what is prepared, so it is part of the key.
     key = f"{sources.fingerprint(found)[:32]}-{on_bad_image}"
-    data_dir = Path(cache_dir).expanduser().absolute() / "prepared" / key
+    data_dir = Path(cache_dir).absolute() / "prepared" / key
     with _quiet():
         builder = Breakhis(data_dir=data_dir, source=found, on_bad_image=on_bad_image)
         prepared_dir = Path(builder.data_dir)
@@ -218,17 +218,35 @@ def prepare(source: str | Path, cache_dir: str | Path, on_bad_image: str = "erro
             _make_room(data_dir, found)
             try:
                 builder.download_and_prepare()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # a full disk comes as either
                 # Another process that prepared the same images may have been first to rename.
                 if not prepared_dir.exists():
                     raise UserError(f"preparing into {data_dir} failed: {error}.") from error
             builder = Breakhis(data_dir=data_dir)
-        summary = builder.summary
+        try:
+            summary = builder.summary
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(data_dir) from error
     return Prepared(
         num_images=summary.num_images,
         summary=summary,
         fingerprint=summary.fingerprint,
         path=data_dir,
+    )
+
+
+def _read_whole(images: Any, path: Path) -> Iterator[dict[str, Any]]:
+    import tensorflow as tf
+
+    try:
+        yield from images.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(
+        f"the prepared images in {path} are damaged: delete that folder and run again."
     )
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,7 +30,8 @@ from se_resnet.errors import UserError
 from se_resnet.files import write_json
 from se_resnet.imaging import RESIZE_RULES, resize
 
-_FORMAT = 1  # raised when the same inputs would give other pixels
+_STALE_SECONDS = 24 * 3600
+_FORMAT = 2  # raised when the same inputs would give other pixels
 
 
 class Images(Protocol):
@@ -69,7 +72,7 @@ class Cache:
 def default_cache_dir() -> Path:
     """``$SE_RESNET_CACHE``, else ``se_resnet`` in the user's cache folder."""
     if configured := os.environ.get("SE_RESNET_CACHE"):
-        return Path(configured)
+        return Path(os.path.expanduser(configured))
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se_resnet"
 
 
@@ -89,7 +92,7 @@ def open_or_build(images: Images, cache_dir: Path, size: tuple[int, int], rule: 
         raise UserError(
             f"config.data.resize = {rule!r} is unknown: choose from {', '.join(RESIZE_RULES)}."
         )
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         raise UserError(
             f"config.data.size = {tuple(size)} is no image size: give (height, width) in pixels."
         )
@@ -115,7 +118,7 @@ def open_cache(path: str | Path) -> Cache:
         if len(images) != len(records) or images.dtype != np.uint8 or images.ndim != 4:
             raise ValueError("array and table disagree")
         return Cache(images, records, facts["fingerprint"], path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is not a whole image cache ({error}): delete the folder and run again."
         ) from error
@@ -124,7 +127,10 @@ def open_cache(path: str | Path) -> Cache:
 def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerprint: str) -> None:
     shape = (images.num_images, *size, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    needed, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
+    for leftover in path.parent.glob(".*"):
+        if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(leftover, ignore_errors=True)
+    needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
     if needed > free:
         raise UserError(
             f"the image cache needs {needed / 1e9:.1f} GB but {path.parent} has {free / 1e9:.1f} "
@@ -135,10 +141,11 @@ def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerp
     temporary.mkdir()
     try:
         array = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.uint8, shape)
+        _reserve(temporary / "images.npy")
 
         def decode(row: int, example: dict) -> dict:
             encoded = np.frombuffer(example.pop("image"), np.uint8)
-            bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+            bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
             assert bgr is not None, "preparation decoded it before"
             try:
                 array[row] = resize(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), size, rule)
@@ -167,6 +174,13 @@ def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerp
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _reserve(path: Path) -> None:
+    """Takes the disk space now: writing to a mapped file on a full disk kills the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _parallel(work: Callable[[int, dict], dict], examples: Iterator[dict]) -> Iterator[dict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,15 @@ def load(
             "config.data.dir is empty: give the path of BreaKHis (tree or archive), or 'sample' "
             "for the images that ship with the project."
         )
-    root = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
-    prepared = breakhis.prepare(SAMPLE if source == "sample" else source, root, on_bad_image)
-    cache = open_or_build(prepared, root, size, resize)
+    try:
+        root = Path(os.path.expanduser(cache_dir)) if cache_dir else default_cache_dir()
+        prepared = breakhis.prepare(SAMPLE if source == "sample" else source, root, on_bad_image)
+        cache = open_or_build(prepared, root, size, resize)
+    except OSError as error:
+        raise UserError(
+            f"the cache folder {cache_dir or '$SE_RESNET_CACHE or ~/.cache/se_resnet'} cannot be "
+            f"used ({error}): set config.data.cache_dir to another folder."
+        ) from error
     return Dataset(
         cache.images,
         cache.records.at_magnifications(magnifications),

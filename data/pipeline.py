@@ -87,7 +87,7 @@ def train_batches(
         )
 
     names = ("image", "label", "importance")
-    return _batches(load, range(start, stop), names, images.shape[1:], sharding)
+    return _batches(load, range(start, stop), names, sharding)
 
 
 def eval_batches(
@@ -115,15 +115,15 @@ def eval_batches(
         mask = position < len(rows)
         return images[rows[np.where(mask, position, 0)]], mask
 
-    return _batches(load, range(steps), ("image", "mask"), images.shape[1:], sharding)
+    return _batches(load, range(steps), ("image", "mask"), sharding)
 
 
 _DTYPES = {"image": tf.uint8, "label": tf.float32, "importance": tf.float32, "mask": tf.bool}
 
 
-def _batches(
-    load, steps: range, names: tuple[str, ...], image_shape: tuple, sharding
-) -> Iterator[Batch]:
+def _batches(load, steps: range, names: tuple[str, ...], sharding) -> Iterator[Batch]:
+    if jax.process_count() > 1:
+        raise UserError("several processes are not supported yet: start one, with all devices.")
     dataset = (
         tf.data.Dataset.range(steps.start, steps.stop)
         .map(

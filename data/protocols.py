@@ -32,7 +32,7 @@ ROLES = (TRAIN, VAL, TEST)
 
 
 def assign_roles(
-    records: Records, protocol: str, *, folds: int, fold: int, val_fraction: float, seed: int
+    records: Records, protocol: str, *, folds: int, fold: int, val_folds: int, seed: int
 ) -> np.ndarray:
     """Gives every image its role.
 
@@ -41,7 +41,8 @@ def assign_roles(
         protocol: ``strict``, ``official`` or ``random``.
         folds: number of folds of ``strict`` and ``random``; ``official`` has five.
         fold: which fold is the test set, from 0; ``official`` fold 0 is the authors' fold 1.
-        val_fraction: share of the training part that becomes the validation set, in (0, 0.5].
+        val_folds: the training part is divided into so many folds and one becomes the validation
+            set: 5 means a fifth.
         seed: decides the folds; ``official`` uses it for the validation set only.
 
     Returns:
@@ -60,11 +61,8 @@ def assign_roles(
         raise UserError(f"config.split.folds = {folds} leaves no test set: give 2 or more.")
     if not 0 <= fold < folds:
         raise UserError(f"config.split.fold = {fold} does not exist: choose 0 to {folds - 1}.")
-    if not 0 < val_fraction <= 0.5:
-        raise UserError(
-            f"config.split.val_fraction = {val_fraction} is out of range: give more than 0 and at "
-            "most 0.5."
-        )
+    if val_folds < 2:
+        raise UserError(f"config.split.val_folds = {val_folds} trains on nothing: give 2 or more.")
 
     roles = np.full(len(records), EXCLUDED, dtype="<U8")
     _, first_copies = np.unique(records.digest, return_index=True)
@@ -79,11 +77,11 @@ def assign_roles(
     rest = first_copies[~is_test]
     is_val = _fold(
         records.take(rest),
-        round(1 / val_fraction),
+        val_folds,
         0,
         seed,
         grouped,
-        "1 / config.split.val_fraction",
+        "config.split.val_folds",
     )
     roles[rest[is_val]] = VAL
     return roles

@@ -11,7 +11,6 @@ import numpy as np
 
 from se_resnet.errors import UserError
 
-BENIGN, MALIGNANT = 0, 1
 CLASS_NAMES = ("benign", "malignant")
 
 
@@ -82,8 +81,12 @@ class Records:
         """The images of the named magnifications.
 
         Raises:
-            UserError: a magnification does not exist in BreaKHis or no image has it here.
+            UserError: a magnification does not exist in BreaKHis, or no image has any of them.
         """
+        if not magnifications:
+            raise UserError(
+                "config.data.magnifications is empty: choose from 40, 100, 200 and 400."
+            )
         present = sorted(set(self.magnification.tolist()))
         for magnification in magnifications:
             if magnification not in (40, 100, 200, 400):

@@ -58,6 +58,11 @@ class Problem:
     path: str
     reason: str
 
+    def __post_init__(self) -> None:
+        # A file name need not be text; the list of problems must be.
+        printable = self.path.encode("utf-8", "backslashreplace").decode()
+        object.__setattr__(self, "path", printable)
+
 
 @dataclass(frozen=True)
 class ImageFacts:
@@ -271,7 +276,7 @@ def _find_trees(folder: Path) -> list[Path]:
                 continue
             seen.add(real)
             try:
-                children = sorted(entry for entry in candidate.iterdir() if entry.is_dir())
+                children = sorted(entry for entry in candidate.iterdir() if os.path.isdir(entry))
             except OSError:
                 if candidate == folder:
                     raise

@@ -55,6 +55,7 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
 def _scale(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
-    shrinks = height < image.shape[0] or width < image.shape[1]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=interpolation)
+    # In two steps, because OpenCV averages over areas only where no axis grows.
+    smaller = (min(width, image.shape[1]), min(height, image.shape[0]))
+    image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -100,7 +100,7 @@ def test_another_folder_of_one_patient_is_evaluated(run, tmp_path, capsys):
     assert results["counts"]["images"]["all"] == 2
     assert results["image"]["roc_auc"]["value"] is None
     assert "reason" in results["image"]["roc_auc"]
-    assert (run / "eval" / "one_patient" / "report.html").exists()
+    assert (run / "eval" / "one_patient-all" / "report.html").exists()
     assert "undefined" in capsys.readouterr().out
 
 

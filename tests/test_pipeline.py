@@ -55,6 +55,16 @@ def test_batches_hold_what_the_plan_says(setting):
     assert (batch["importance"] == 1).all()
 
 
+def test_class_weights_arrive_with_their_images():
+    records = make_records(4, 9)
+    images = make_images(records)
+    plan = make_plan(records, images, method="class_weights")
+    batch = collect((images, plan, batch_sharding(data_mesh(), 8)), 0, 1)[0]
+    rows = pipeline.rows_of_step(plan, 8, 0, 0)
+    assert (batch["importance"] == plan.importance[rows].astype(np.float32)).all()
+    assert len(set(batch["importance"].tolist())) == 2
+
+
 def test_batches_are_global_arrays_on_all_devices(setting):
     images, plan, sharding = setting
     batch = next(

@@ -36,7 +36,7 @@ def full() -> Records:
 
 
 def assign(records: Records, protocol: str, **changes) -> np.ndarray:
-    options = {"folds": 5, "fold": 0, "val_fraction": 0.2, "seed": 0} | changes
+    options = {"folds": 5, "fold": 0, "val_folds": 5, "seed": 0} | changes
     return protocols.assign_roles(records, protocol, **options)
 
 
@@ -136,13 +136,13 @@ def test_verify_refuses_an_empty_role_and_a_one_class_training_set():
         ({"fold": 5}, "choose 0 to 4"),
         ({"fold": -1}, "choose 0 to 4"),
         ({"folds": 1}, "give 2 or more"),
-        ({"val_fraction": 0.0}, "at most 0.5"),
+        ({"val_folds": 1}, "trains on nothing"),
         ({"folds": 13}, "only 12 benign ones"),
         ({"protocol": "official"}, "do not know slide SOB_B_A-14-1000"),
     ],
 )
 def test_mistakes_are_named(changes, words):
-    options = {"protocol": "strict", "folds": 5, "fold": 0, "val_fraction": 0.2, "seed": 0}
+    options = {"protocol": "strict", "folds": 5, "fold": 0, "val_folds": 5, "seed": 0}
     with pytest.raises(UserError, match=words):
         protocols.assign_roles(make_records(), **(options | changes))
 
