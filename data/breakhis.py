@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
+from google.protobuf.json_format import ParseError
 from tqdm import tqdm
 
 from data import sources
@@ -212,7 +213,10 @@ def prepare(source: str | Path, cache_dir: str | Path, on_bad_image: str = "erro
     key = f"{sources.fingerprint(found)[:32]}-{on_bad_image}"
     data_dir = Path(cache_dir).absolute() / "prepared" / key
     with _quiet():
-        builder = Breakhis(data_dir=data_dir, source=found, on_bad_image=on_bad_image)
+        try:
+            builder = Breakhis(data_dir=data_dir, source=found, on_bad_image=on_bad_image)
+        except ParseError as error:
+            raise _damaged(data_dir) from error
         prepared_dir = Path(builder.data_dir)
         if not prepared_dir.exists():
             _make_room(data_dir, found)

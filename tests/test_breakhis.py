@@ -314,3 +314,14 @@ def test_shipped_sample(tmp_path):
     assert "accession 14-13412 is filed twice, as DC and LC: 1 identical image" in (
         summary.describe()
     )
+
+
+@pytest.mark.parametrize("damaged", ["dataset_info.json", "metadata.json", "*.tfrecord-*"])
+def test_damaged_prepared_images_are_named(tmp_path, damaged):
+    tree = make_tree(tmp_path / "tree", official_names()[:5])
+    prepared = prepare(tree, tmp_path / "cache")
+    assert len(list(prepared.examples())) == 5
+    (path,) = prepared.path.rglob(damaged)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="are damaged: delete that folder and run again"):
+        list(prepare(tree, tmp_path / "cache").examples())
