@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -38,8 +39,14 @@ USAGE = """Trains an SE-ResNet on BreaKHis and evaluates it on patients it never
 
 Any field of the config file can be set as --config.FIELD=VALUE. The same command again resumes."""
 
-# What may change between two starts of the same run: where things lie and how often it reports.
-_FREE_FIELDS = ("data.dir", "data.cache_dir", "checkpoint_minutes", "eval_batch_size")
+# What may change between two starts of the same run: where things lie and how often it saves.
+_FREE_FIELDS = (
+    "data.dir",
+    "data.cache_dir",
+    "checkpoint_minutes",
+    "eval_batch_size",
+    "bootstrap_resamples",
+)
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
@@ -163,6 +170,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         end_of_epoch = step % epoch_steps == 0
         if step % config.log_every_steps and not end_of_epoch:
             continue
+        _check_finite("a parameter", step, _all_finite(state.params))
         means = np.mean(window, axis=0)
         window.clear()
         log.write(step, {"train/loss": float(means[0]), "train/accuracy": float(means[1])})
@@ -180,7 +188,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             _check_finite("a validation logit", step, logits)
             scalars = _validation_metrics(validation.label, logits)
             log.write(step, scalars)
-            progress.write(_describe_epoch(step // epoch_steps, config.epochs, means, scalars))
+            progress.write(_describe_epoch(step // epoch_steps, config.epochs, scalars))
             score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
             if not best_score or score > best_score:
                 best_score = score
@@ -196,6 +204,13 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
     # ------------------------------------------------------------ evaluation
     return evaluation.evaluate_run(workdir)
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    """1 when every value of the tree is finite, else NaN."""
+    finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
+    return jnp.where(jnp.stack(jax.tree.leaves(finite)).all(), 1.0, jnp.nan)
 
 
 def _check_finite(name: str, step: int, values: Any) -> None:
@@ -255,6 +270,12 @@ def _check_numbers(config: ConfigDict) -> None:
         if config[name] < 1:
             raise UserError(f"config.{name} = {config[name]} is out of range: give 1 or more.")
     parse_target(config.decision.target)
+    for name, value in (
+        ("optim.learning_rate", config.optim.learning_rate),
+        ("checkpoint_minutes", config.checkpoint_minutes),
+    ):
+        if not np.isfinite(value):
+            raise UserError(f"config.{name} = {value} is out of range: give a finite number.")
     for name, seed in (("seed", config.seed), ("split.seed", config.split.seed)):
         if not 0 <= seed < 2**32:
             raise UserError(f"config.{name} = {seed} is out of range: give 0 to {2**32 - 1}.")
@@ -339,10 +360,10 @@ def _describe_model(config: ConfigDict, classifier: Classifier, state, mesh) -> 
     )
 
 
-def _describe_epoch(epoch: int, epochs: int, means: np.ndarray, scalars: Mapping) -> str:
+def _describe_epoch(epoch: int, epochs: int, scalars: Mapping) -> str:
     auc = scalars["val/roc_auc"]
     return (
-        f"{'epoch':<10}{epoch} of {epochs}: loss {means[0]:.3f}, validation loss "
+        f"{'epoch':<10}{epoch} of {epochs}: validation loss "
         f"{scalars['val/loss']:.3f}, AUC {'undefined' if auc is None else format(auc, '.3f')}, "
         f"accuracy {scalars['val/accuracy']:.3f}"
     )

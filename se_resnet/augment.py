@@ -105,7 +105,7 @@ def _sampling_matrix(size: int, scale: jax.Array, shift: jax.Array) -> jax.Array
     positions = jnp.arange(size, dtype=jnp.float32)
     centre = (size - 1) / 2
     source = (positions - centre) / scale + centre + shift * size
-    period = 2 * (size - 1)
+    period = max(1, 2 * (size - 1))  # one pixel mirrors onto itself
     source = jnp.abs(source) % period
     source = jnp.minimum(source, period - source)
     return jnp.maximum(0.0, 1 - jnp.abs(source[:, :, None] - positions))

@@ -95,16 +95,23 @@ class Decision:
         target: what the threshold was chosen for.
         threshold: probability from which an image is called malignant.
         temperature: the logit is divided by it before a probability is shown as calibrated.
-        confidence: the least ``max(p, 1 - p)`` of the most confident 80 % of the validation images;
-            an image below it is flagged as uncertain.
+        margin: the least distance from the threshold, in logits, of the clearest 80 % of the
+            validation images; an image nearer to the threshold is flagged as uncertain.
         reason: why the threshold stayed at 0.5, or an empty string.
     """
 
     target: str
     threshold: float
     temperature: float
-    confidence: float
+    margin: float
     reason: str
+
+    def distance(self, probability: np.ndarray) -> np.ndarray:
+        """How far a probability lies from the threshold: ``float64`` logits, not negative."""
+        # A threshold of 0 or 1 has an infinite logit; this far out is certain enough.
+        clipped = np.clip(np.append(probability, self.threshold), 1e-12, 1 - 1e-12)
+        logit = np.log(clipped) - np.log1p(-clipped)
+        return np.abs(logit[:-1] - logit[-1])
 
 
 def decide(label: np.ndarray, logit: np.ndarray, target: str) -> Decision:
@@ -120,5 +127,6 @@ def decide(label: np.ndarray, logit: np.ndarray, target: str) -> Decision:
     """
     probability = probability_of(logit)
     threshold, reason = choose_threshold(label, probability, target)
-    confidence = np.quantile(np.maximum(probability, 1 - probability), 1 - COVERAGE)
-    return Decision(target, threshold, fit_temperature(label, logit), float(confidence), reason)
+    chosen = Decision(target, threshold, fit_temperature(label, logit), 0.0, reason)
+    margin = float(np.quantile(chosen.distance(probability), 1 - COVERAGE))
+    return dataclasses.replace(chosen, margin=margin)

@@ -6,19 +6,30 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from se_resnet.errors import UserError
 from se_resnet.files import atomic_write
 
 
 def read_log(path: Path) -> list[dict]:
-    """The lines of a log, oldest first; a last line cut short by a kill is left out."""
+    """The lines of a log, oldest first; a last line cut short by a kill is left out.
+
+    Raises:
+        UserError: another line is damaged.
+    """
     if not path.exists():
         return []
+    lines = path.read_bytes().splitlines()
     entries = []
-    for line in path.read_text().splitlines():
+    for number, line in enumerate(lines, 1):
         try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            entry = json.loads(line)
+            entry["step"]
+            entries.append(entry)
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines):
+                raise UserError(
+                    f"line {number} of {path} is damaged: restore or remove that line."
+                ) from error
     return entries
 
 

@@ -50,8 +50,8 @@ class Prediction:
         probability: of malignant, in [0, 1].
         calibrated_probability: after temperature scaling.
         call: ``malignant`` from the run's threshold, else ``benign``.
-        uncertain: whether the network is less confident than in the most confident 80 % of its
-            validation images.
+        uncertain: whether it lies nearer to the threshold than the clearest 80 % of the validation
+            images.
     """
 
     file: str
@@ -143,7 +143,7 @@ def _describe(file: str, probability: float, decision: Decision, pattern: str) -
         probability=probability,
         calibrated_probability=float(scale(np.array(probability), decision.temperature)),
         call="malignant" if probability >= decision.threshold else "benign",
-        uncertain=max(probability, 1 - probability) < decision.confidence,
+        uncertain=bool(decision.distance(np.array([probability]))[0] < decision.margin),
     )
 
 

@@ -111,3 +111,17 @@ def test_the_range_is_kept():
 def test_values_out_of_range_are_named(change):
     with pytest.raises(UserError, match=f"config.augment.{next(iter(change))}"):
         Augmentation(**change)
+
+
+def test_contrast_keeps_the_mean_and_brightness_shifts_by_what_it_says():
+    images = smooth_images(64)
+    changed = apply(dataclasses.replace(OFF, contrast=0.3), images)
+    np.testing.assert_allclose(changed.mean(axis=(1, 2, 3)), images.mean(axis=(1, 2, 3)), atol=0.1)
+    shift = apply(dataclasses.replace(OFF, brightness=0.1), images) - images
+    assert np.ptp(shift, axis=(1, 2, 3)).max() < 1e-3
+    assert 20 < np.abs(shift).max() <= 25.501
+
+
+def test_a_side_of_one_pixel_stays_finite():
+    images = smooth_images(4, 1, 1)
+    assert np.isfinite(apply(dataclasses.replace(OFF, translate=0.2, zoom=0.2), images)).all()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss, roc_auc_score
 
 import eval as evaluation
 import train
@@ -163,6 +164,8 @@ def test_another_configuration_is_refused_with_the_difference(run, place):
         ("bootstrap_resamples", 0),
         ("seed", -1),
         ("split.seed", 2**32),
+        ("optim.learning_rate", float("inf")),
+        ("checkpoint_minutes", float("inf")),
     ],
 )
 def test_numbers_out_of_range_are_named_before_any_work(tmp_path, name, value):
@@ -208,10 +211,57 @@ def test_an_output_folder_that_cannot_be_made_is_named(run, tmp_path):
         evaluation.evaluate_run(run, out=tmp_path / "file" / "out")
 
 
-@pytest.mark.parametrize("batch_size", [8, 80])  # 80: one step an epoch, so validation sees it
-def test_a_run_that_diverges_is_stopped_before_it_is_saved(place, tmp_path, batch_size):
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ([(0.6, 1.0), (0.9, 1.0), (0.7, 0.1)], 2),  # the highest AUC, whatever the loss
+        ([(0.9, 1.0), (0.9, 0.4), (0.9, 0.7)], 2),  # of equal AUCs the lowest loss
+        ([(None, 1.0), (None, 0.4), (None, 0.7)], 2),  # one class: the loss alone
+    ],
+)
+def test_the_best_checkpoint_is_that_of_the_best_validation(
+    place, tmp_path, monkeypatch, scores, best
+):
+    config = tiny_config(*place)
+    config.epochs = 3
+    given = iter(scores)
+
+    def figures(label, logits):
+        auc, loss = next(given)
+        return {"val/loss": loss, "val/accuracy": 0.5, "val/roc_auc": auc}
+
+    monkeypatch.setattr(train, "_validation_metrics", figures)
+    train.train_and_evaluate(config, tmp_path / "run")
+    folders = tmp_path / "run" / "checkpoints"
+    steps = {
+        kind: int(next(path for path in (folders / kind).iterdir() if path.is_dir()).name)
+        for kind in ("best", "latest")
+    }
+    assert steps["best"] * 3 == steps["latest"] * best
+
+
+def test_validation_figures_equal_scikit_learn():
+    rng = np.random.default_rng(0)
+    label, logits = rng.integers(0, 2, 50), rng.normal(size=50)
+    figures = train._validation_metrics(label, logits)
+    probability = 1 / (1 + np.exp(-logits))
+    assert figures["val/loss"] == pytest.approx(log_loss(label, probability))
+    assert figures["val/roc_auc"] == pytest.approx(roc_auc_score(label, probability))
+    assert figures["val/accuracy"] == pytest.approx(((logits >= 0) == label).mean())
+    assert train._validation_metrics(np.ones(3, int), logits[:3])["val/roc_auc"] is None
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "log_every_steps"),
+    [(8, 3), (8, 1), (80, 3)],  # seen by the loss, by the parameters, by validation
+)
+def test_a_run_that_diverges_is_stopped_before_it_is_saved(
+    place, tmp_path, batch_size, log_every_steps
+):
     config = tiny_config(*place)
     config.batch_size = batch_size
+    config.log_every_steps = log_every_steps
+    config.checkpoint_minutes = 0.0
     config.optim.learning_rate = 1e39  # infinite in float32
     with pytest.raises(UserError, match=r"of step \d+ is not finite: lower config.optim"):
         train.train_and_evaluate(config, tmp_path / "run")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from se_resnet.decision import choose_threshold, parse_target
+from se_resnet.decision import Decision, choose_threshold, decide, parse_target
 from se_resnet.errors import UserError
+from se_resnet.metrics import probability_of
 
 
 @pytest.mark.parametrize(
@@ -109,3 +110,19 @@ def test_one_class_leaves_the_threshold_at_a_half(label, word):
     threshold, reason = choose_threshold(np.array(label), np.array([0.2, 0.9][: len(label)]))
     assert threshold == 0.5
     assert f"no validation image is {word}" in reason
+
+
+@pytest.mark.parametrize("shift", [-2.1, 0.0, 1.5])
+def test_doubt_is_nearness_to_the_threshold_that_makes_the_call(shift):
+    logit = np.linspace(-5, 5, 101) + shift
+    chosen = decide((logit > shift).astype(int), logit, "balanced_accuracy")
+    distance = chosen.distance(probability_of(logit))
+    assert (distance < chosen.margin).mean() == pytest.approx(0.2, abs=0.02)
+    near = chosen.distance(np.array([chosen.threshold - 1e-4, chosen.threshold + 1e-4]))
+    assert (near < chosen.margin).all()
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_distance_from_an_end_is_finite(threshold):
+    chosen = Decision("accuracy", threshold, 1.0, 0.0, "")
+    assert np.isfinite(chosen.distance(np.array([0.0, 0.5, 1.0]))).all()

@@ -146,6 +146,22 @@ def test_augmentation_depends_on_seed_and_step_alone():
     assert not all(jax.tree.leaves(jax.tree.map(lambda a, b: (a == b).all(), first, other)))
 
 
+def test_each_step_augments_anew():
+    """A learning rate of almost nothing: only the augmentation moves the loss."""
+    classifier = tiny_classifier()
+    augment = Augmentation(brightness=0.5)
+    step = training.make_train_step(classifier, optax.sgd(1e-12), augment, seed=0)
+    state = start(classifier, optax.sgd(1e-12))
+    state = state.replace(
+        params={**state.params, "head": {"kernel": jnp.ones((32, 1)), "bias": jnp.zeros(1)}}
+    )
+    losses = []
+    for _ in range(3):
+        state, metrics = step(state, make_batch())
+        losses.append(float(metrics["loss"]))
+    assert len(set(losses)) == 3
+
+
 def test_the_state_is_donated():
     classifier = tiny_classifier()
     step = training.make_train_step(classifier, make_optimizer(1e-2), OFF, seed=0)

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from se_resnet.errors import UserError
+from se_resnet.metric_log import MetricLog, read_log
+
+
+def test_lines_after_the_resumed_step_go(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricLog(path, 0)
+    for step in range(1, 6):
+        log.write(step, step / 5, {"train/loss": 1.0})
+    log.close()
+    log = MetricLog(path, 3)
+    log.write(4, 0.8, {"train/loss": 2.0})
+    log.close()
+    assert [(line["step"], line["train/loss"]) for line in read_log(path)] == [
+        (1, 1.0),
+        (2, 1.0),
+        (3, 1.0),
+        (4, 2.0),
+    ]
+
+
+def test_only_a_last_line_may_be_cut_short(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"st')
+    assert read_log(path) == [{"step": 1}, {"step": 2}]
+    path.write_bytes(b'{"step": 1}\n\xff\xfe\n{"step": 3}\n')
+    with pytest.raises(UserError, match="line 2 of .* is damaged"):
+        MetricLog(path, 5)
+    assert path.read_bytes().count(b"\n") == 3, "nothing is lost"
