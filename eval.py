@@ -58,7 +58,7 @@ def evaluate_run(
     workdir = Path(workdir)
     split = split or ("all" if data_dir else "test")
     config = read(workdir / "config.json", ("data", "split", "eval_batch_size"))
-    run = read(workdir / "data.json", ("audit", "split"))
+    run = read(workdir / "data.json", ("audit", "split", "seen_digests"))
     out = Path(out) if out else workdir / "eval" / _default_name(data_dir, split)
     _make_folder(out)
     best = load_best(workdir)
@@ -75,7 +75,7 @@ def evaluate_run(
     )
     records = dataset.records
     roles = protocols.read_roles(workdir / "split.csv", records)
-    chosen = records.take(np.full(len(records), True) if split == "all" else roles == split)
+    chosen = records.take(_first_copies(records) if split == "all" else roles == split)
     if not len(chosen):
         raise UserError(
             f"none of these images is in the run's split {split!r}: use --split=all to evaluate "
@@ -104,7 +104,7 @@ def evaluate_run(
     results["audit"] = {
         "protocol": config["split"]["protocol"],
         **run["audit"],
-        **_seen_in_training(chosen, workdir),
+        **_seen(chosen, workdir, set(run["seen_digests"])),
     }
 
     predictions.write_csv(out / "predictions.csv")
@@ -144,31 +144,37 @@ def _predictions(records: Records, probability: np.ndarray) -> Predictions:
     return Predictions(**{name: getattr(records, name) for name in names}, probability=probability)
 
 
-def _seen_in_training(chosen: Records, workdir: Path) -> dict[str, int]:
-    """How many of the evaluated images, and of their patients, the run has trained on."""
+def _first_copies(records: Records) -> np.ndarray:
+    """``int [M]``: one image of each content, so that a copy does not count twice."""
+    return np.sort(np.unique(records.digest, return_index=True)[1])
+
+
+def _seen(chosen: Records, workdir: Path, digests: set[str]) -> dict[str, int]:
+    """How many of the evaluated images, by content, and of their patients the run has seen."""
     lines = protocols.read_split(workdir / "split.csv")
-    trained = [line for line in lines if line["role"] == protocols.TRAIN]
-    images = {line["file"] for line in trained}
-    accessions = {line["accession"] for line in trained}
+    accessions = {line["accession"] for line in lines if line["role"] in protocols.SEEN}
     return {
-        "evaluated_images_trained_on": sum(name in images for name in chosen.file.tolist()),
-        "evaluated_images_of_training_accessions": sum(
+        "evaluated_images_seen": sum(digest in digests for digest in chosen.digest.tolist()),
+        "evaluated_images_of_seen_accessions": sum(
             accession in accessions for accession in chosen.accession.tolist()
         ),
     }
 
 
 def _warnings(audit: dict[str, Any], split: str) -> list[str]:
-    warnings = []
-    if count := audit["evaluated_images_trained_on"]:
-        warnings.append(f"{count} of the evaluated images were trained on.")
-    if count := audit["evaluated_images_of_training_accessions"]:
-        warnings.append(
-            f"{count} of the evaluated images come from patients that were trained on: these "
-            "figures say little about unseen patients."
-        )
     if split == "val":
-        warnings.append("The checkpoint was chosen on these images, so the figures flatter it.")
+        return [
+            "Checkpoint, threshold and temperature were chosen on these images: the figures "
+            "flatter them."
+        ]
+    warnings = []
+    if count := audit["evaluated_images_seen"]:
+        warnings.append(f"{count} of the evaluated images were trained on or validated on.")
+    if count := audit["evaluated_images_of_seen_accessions"]:
+        warnings.append(
+            f"{count} of the evaluated images come from patients that were trained on or validated "
+            "on: these figures say little about unseen patients."
+        )
     return warnings
 
 

@@ -314,6 +314,7 @@ def _keep_inputs(
             "description": dataset.description,
             "audit": protocols.audit(dataset.records, roles),
             "split": protocols.summarise(dataset.records, roles),
+            "seen_digests": sorted(set(dataset.records.digest[protocols.is_seen(roles)].tolist())),
         },
     )
     write_json(workdir / "config.json", json.loads(config.to_json()))

@@ -29,6 +29,7 @@ from se_resnet.files import atomic_write
 PROTOCOLS = ("strict", "official", "random")
 TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
 ROLES = (TRAIN, VAL, TEST)
+SEEN = (TRAIN, VAL)  # learned from, or chosen on
 
 
 def assign_roles(
@@ -121,6 +122,11 @@ def _official_test_images(images: Records, fold: int) -> np.ndarray:
     return np.array([role_of[slide] == TEST for slide in images.slide.tolist()])
 
 
+def is_seen(roles: np.ndarray) -> np.ndarray:
+    """``bool [N]``: the run has learned from these images or chosen its checkpoint on them."""
+    return np.isin(roles, SEEN)
+
+
 def audit(records: Records, roles: np.ndarray) -> dict[str, int]:
     """Counts what two roles share.
 
@@ -130,7 +136,7 @@ def audit(records: Records, roles: np.ndarray) -> dict[str, int]:
         test images of those accessions; ``excluded_copies``: images left out as second copies.
     """
     digests = [set(records.digest[roles == role].tolist()) for role in ROLES]
-    seen = set(records.accession[(roles == TRAIN) | (roles == VAL)].tolist())
+    seen = set(records.accession[is_seen(roles)].tolist())
     tested = records.accession[roles == TEST].tolist()
     return {
         "shared_images": sum(map(len, digests)) - len(set.union(*digests)),
