@@ -16,7 +16,7 @@ from data.records import Records
 from se_resnet import calibration, metrics, selective, training
 from se_resnet.cli import run_command
 from se_resnet.errors import UserError
-from se_resnet.files import write_json
+from se_resnet.files import writable_folder, write_json
 from se_resnet.metric_log import read_log
 from se_resnet.metrics import Predictions
 from se_resnet.report import write_report
@@ -60,7 +60,7 @@ def evaluate_run(
     config = read(workdir / "config.json", ("data", "split", "eval_batch_size"))
     run = read(workdir / "data.json", ("audit", "split", "seen_digests"))
     out = Path(out) if out else workdir / "eval" / _default_name(data_dir, split)
-    _make_folder(out)
+    writable_folder(out, "give another folder by --out")
     best = load_best(workdir)
     mesh = training.data_mesh()
 
@@ -128,15 +128,6 @@ def evaluate_run(
 
 def _default_name(data_dir: str | None, split: str) -> str:
     return f"{Path(data_dir).resolve().name or 'root'}-{split}" if data_dir else split
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror}): give another folder by --out."
-        ) from error
 
 
 def _predictions(records: Records, probability: np.ndarray) -> Predictions:

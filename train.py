@@ -29,7 +29,7 @@ from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, write_json
 from se_resnet.metric_log import MetricLog
 from se_resnet.optim import make_optimizer
-from se_resnet.workdir import claim, read
+from se_resnet.workdir import claim, has_begun, read
 
 USAGE = """Trains an SE-ResNet on BreaKHis and evaluates it on patients it never saw.
 
@@ -136,7 +136,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     best_score: list[float] = []
     if restored := checkpoints.restore_latest(state):
         state, progress_facts = restored
-        best_score = progress_facts["best_score"]
+        best_score = progress_facts.get("best_score", [])
+        if best_score:
+            checkpoints.best_facts()  # refuses now what could not be evaluated after the training
         _say("resume", f"from step {int(state.step)} of {total_steps}")
 
     # ------------------------------------------------------------------ loop
@@ -283,14 +285,16 @@ def _check_numbers(config: ConfigDict) -> None:
 
 def _check_inputs(workdir: Path, dataset: loading.Dataset, roles: np.ndarray) -> None:
     """A run that goes on must find the images that it began with, in the same roles."""
-    path = workdir / "data.json"
-    if path.exists() and read(path, ["fingerprint"])["fingerprint"] != dataset.fingerprint:
+    if not has_begun(workdir):
+        return
+    run = read(workdir / "data.json", ["fingerprint"])
+    if run["fingerprint"] != dataset.fingerprint:
         raise UserError(
             f"the images are no longer those that the run in {workdir} began with: restore them, "
             "or choose another --workdir."
         )
     split = workdir / "split.csv"
-    if path.exists() and (protocols.read_roles(split, dataset.records) != roles).any():
+    if (protocols.read_roles(split, dataset.records) != roles).any():
         raise UserError(
             f"the images would be divided otherwise than {split} says: restore that file and the "
             "library versions of the run's start, or choose another --workdir."

@@ -57,10 +57,13 @@ class Checkpoints:
             if step is None:
                 raise UserError(
                     f"{self.folder} holds no checkpoint to evaluate: run train.py with this "
-                    "--workdir first."
+                    "--workdir to the end of an epoch; if it was, delete that folder first."
                 )
-            restored = manager.restore(step, args=ocp.args.Composite(facts=ocp.args.JsonRestore()))
-            return restored["facts"]
+            try:
+                arguments = ocp.args.Composite(facts=ocp.args.JsonRestore())
+                return manager.restore(step, args=arguments)["facts"]
+            except (ValueError, KeyError, OSError) as error:
+                raise self._damaged("best", step, error) from error
 
     def restore_best(self, like: Any) -> Any:
         """The best weights ``{'params', 'batch_stats'}``, laid out as ``like``."""
@@ -98,9 +101,11 @@ class Checkpoints:
                     ),
                 )
             except (ValueError, KeyError, OSError) as error:
-                raise UserError(
-                    f"the checkpoint {self.folder / kind / str(step)} cannot be read "
-                    f"({' '.join(str(error).split())[:200]}): delete that folder, or use a new "
-                    "--workdir."
-                ) from error
+                raise self._damaged(kind, step, error) from error
             return restored["tree"], restored["facts"]
+
+    def _damaged(self, kind: str, step: int, error: Exception) -> UserError:
+        return UserError(
+            f"the checkpoint {self.folder / kind / str(step)} cannot be read "
+            f"({' '.join(str(error).split())[:200]}): delete {self.folder} and run train.py again."
+        )

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from se_resnet.errors import UserError
+
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
@@ -27,6 +29,21 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def writable_folder(path: Path, remedy: str) -> None:
+    """Makes a folder and sees that files can be made in it, before work is spent on them.
+
+    Raises:
+        UserError: they cannot; the sentence ends with ``remedy``.
+    """
+    probe = path / f".{uuid.uuid4().hex[:8]}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): {remedy}.") from error
 
 
 def write_json(path: str | Path, value: Any) -> None:

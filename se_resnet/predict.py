@@ -21,7 +21,7 @@ from se_resnet.calibration import scale
 from se_resnet.cli import run_command
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, write_json
+from se_resnet.files import atomic_write, writable_folder, write_json
 from se_resnet.imaging import resize
 from se_resnet.metrics import probability_of
 from se_resnet.workdir import Run, load_best
@@ -186,12 +186,7 @@ def predict_folder(
         ) from error
     run = load_best(workdir)
     paths = find_images(source)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--out={out} cannot be written ({error.strerror}): give another folder."
-        ) from error
+    writable_folder(out, "give another folder by --out")
     root = source if source.is_dir() else source.parent
     predictions: list[Prediction] = []
     failures: list[dict[str, str]] = []

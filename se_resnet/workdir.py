@@ -16,6 +16,7 @@ from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
+from se_resnet.files import writable_folder
 
 
 def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> None:
@@ -30,15 +31,21 @@ def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> No
         UserError: the folder cannot be written, or holds a run of another configuration; the first
             field that differs is named with both values.
     """
+    writable_folder(workdir, "choose another --workdir")
+    if not has_begun(workdir):
+        return  # what a start that failed early has left is written anew
+    for name in ("config.json", "data.json", "split.csv"):
+        if not (workdir / name).exists():
+            raise UserError(
+                f"--workdir={workdir} holds checkpoints but no {name}: restore the file, or choose "
+                "another --workdir."
+            )
     path = workdir / "config.json"
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            return
         found = _flatten(json.loads(path.read_text()))
     except OSError as error:
         raise UserError(
-            f"--workdir={workdir} cannot be used ({error.strerror}): choose another folder."
+            f"{path} cannot be read ({error.strerror}): choose another --workdir."
         ) from error
     except (ValueError, AttributeError) as error:
         raise UserError(
@@ -51,6 +58,11 @@ def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> No
                 f"--workdir={workdir} holds a run with config.{name} = {found.get(name)!r}, but "
                 f"this command has {given.get(name)!r}: choose another --workdir, or set it alike."
             )
+
+
+def has_begun(workdir: Path) -> bool:
+    """Whether the run in this folder has saved a state to go on from."""
+    return any((workdir / "checkpoints" / "latest").glob("[0-9]*"))
 
 
 def read(path: Path, fields: Collection[str]) -> dict[str, Any]:
@@ -100,10 +112,16 @@ def load_best(workdir: Path) -> Run:
     read(workdir / "config.json", ())
     checkpoints = Checkpoints(workdir / "checkpoints")
     facts = checkpoints.best_facts()
-    classifier = Classifier.from_dict(facts)
+    try:
+        classifier, decision = Classifier.from_dict(facts), Decision(**facts["decision"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"the facts of the best checkpoint in {workdir} are damaged ({error!r}): delete "
+            f"{workdir / 'checkpoints'} and run train.py again."
+        ) from error
     sharding = training.replicated(training.data_mesh())
     like = training.on_devices(classifier.abstract_variables(), sharding)
-    return Run(classifier, checkpoints.restore_best(like), Decision(**facts["decision"]))
+    return Run(classifier, checkpoints.restore_best(like), decision)
 
 
 def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:

@@ -126,8 +126,9 @@ def test_a_moved_data_set_keeps_its_split(run, place, tmp_path):
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == first
 
 
-def test_an_interrupted_run_goes_on_to_the_same_end(run, place, tmp_path, monkeypatch):
-    """Stopped in the second epoch, after a checkpoint in its middle."""
+@pytest.mark.parametrize("stop", [5, 17])  # in the first epoch, in the second
+def test_an_interrupted_run_goes_on_to_the_same_end(run, place, tmp_path, monkeypatch, stop):
+    """Stopped after a checkpoint in the middle of an epoch."""
     config = tiny_config(*place)
     config.checkpoint_minutes = 0.0
     make_step = train.training.make_train_step
@@ -139,7 +140,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(run, place, tmp_path, monkey
         def failing(state, batch):
             nonlocal count
             count += 1
-            if count == 17:
+            if count == stop:
                 raise KeyboardInterrupt
             return step(state, batch)
 
@@ -197,6 +198,35 @@ def test_a_mistake_leaves_the_workdir_free_for_the_corrected_command(place, tmp_
         train.train_and_evaluate(config, tmp_path / "run")
     config.split.folds = 5
     config.epochs = 1
+    train.train_and_evaluate(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json", "split.csv"])
+def test_checkpoints_of_an_unknown_run_are_not_adopted(run, place, tmp_path, name):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / name).unlink()
+    with pytest.raises(UserError, match=f"holds checkpoints but no {name}"):
+        train.train_and_evaluate(tiny_config(*place), tmp_path / "run")
+
+
+@pytest.mark.parametrize("lost", ["best", "facts", "model"])
+def test_a_lost_best_checkpoint_is_told_before_training_goes_on(run, place, tmp_path, lost):
+    shutil.copytree(run, tmp_path / "run")
+    (best,) = (tmp_path / "run" / "checkpoints" / "best").glob("[0-9]*")
+    if lost == "model":
+        (best / "facts" / "metadata").write_text("{}")
+    else:
+        shutil.rmtree(best if lost == "best" else best / "facts")
+    with pytest.raises(UserError, match="run train.py"):
+        train.train_and_evaluate(tiny_config(*place), tmp_path / "run")
+
+
+def test_what_a_start_killed_early_left_does_not_bind(place, tmp_path):
+    config = tiny_config(*place)
+    config.epochs = 1
+    (tmp_path / "run").mkdir()
+    for name in ("config.json", "data.json", "split.csv"):
+        (tmp_path / "run" / name).write_text("half a fi")
     train.train_and_evaluate(config, tmp_path / "run")
 
 
@@ -333,7 +363,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
             ],
             "does not exist",
         ),
-        (["train.py", "--config=configs/smoke.py", "--workdir=README.md/w"], "cannot be used"),
+        (["train.py", "--config=configs/smoke.py", "--workdir=README.md/w"], "cannot be written"),
         (["eval.py", "--workdir={tmp}/nothing"], "must be the folder of a run"),
         (["eval.py", "--workdir={tmp}", "--split=tets"], "tets"),
         (["eval.py", "--workdir={tmp}", "extra"], "unexpected argument 'extra'"),
