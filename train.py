@@ -102,26 +102,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     _say("balance", _describe_plan(config, plan))
 
     # ----------------------------------------------------------------- model
-    weights = pretrained.load(config.model.pretrained)
-    model = resnet.create_model(
-        attention=config.model.attention,
-        attention_position=config.model.attention_position,
-        variant=weights.variant,
-        bn_epsilon=weights.bn_epsilon,
-        stage_sizes=config.model.stage_sizes,
-        width=config.model.width,
-    )
-    classifier = Classifier(model, weights.preprocessing, config.data.size, config.data.resize)
+    classifier, variables = _build_model(config)
     optimizer = make_optimizer(config.optim.learning_rate)
     augment = Augmentation(**config.augment)
     mesh = training.data_mesh()
     sharding = training.batch_sharding(mesh, config.batch_size)
     eval_sharding = training.batch_sharding(mesh, config.eval_batch_size)
-    state = training.TrainState.create(
-        pretrained.initial_variables(model, weights, jax.random.key(config.seed), classifier.size),
-        optimizer,
-    )
+    state = training.TrainState.create(variables, optimizer)
     state = jax.device_put(state, training.replicated(mesh))
+    del variables  # the first step takes their memory
     _say("model", _describe_model(config, classifier, state, mesh))
 
     # ----------------------------------------------------------------- steps
@@ -206,6 +195,22 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
     # ------------------------------------------------------------ evaluation
     return evaluation.evaluate_run(workdir)
+
+
+def _build_model(config: ConfigDict) -> tuple[Classifier, dict[str, Any]]:
+    """The network and its variables before the first step, from the configured weights."""
+    weights = pretrained.load(config.model.pretrained)
+    model = resnet.create_model(
+        attention=config.model.attention,
+        attention_position=config.model.attention_position,
+        variant=weights.variant,
+        bn_epsilon=weights.bn_epsilon,
+        stage_sizes=config.model.stage_sizes,
+        width=config.model.width,
+    )
+    classifier = Classifier(model, weights.preprocessing, config.data.size, config.data.resize)
+    key = jax.random.key(config.seed)
+    return classifier, pretrained.initial_variables(model, weights, key, classifier.size)
 
 
 @jax.jit
