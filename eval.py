@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,36 @@ from absl import flags
 
 from data import loading, pipeline, protocols
 from data.records import Records
-from se_resnet import calibration, metrics, selective, training
+from se_resnet import calibration, metrics, selective, training, views
 from se_resnet.cli import run_command
+from se_resnet.decision import Decision, decide
 from se_resnet.errors import UserError
 from se_resnet.files import writable_folder, write_json
+from se_resnet.imaging import TILE_RULES
 from se_resnet.metric_log import read_log
 from se_resnet.metrics import Predictions
 from se_resnet.report import write_report
+from se_resnet.settings import ALL_FOLDS
 from se_resnet.workdir import load_best, read
 
-USAGE = """Evaluates a run's best checkpoint.
+USAGE = """Evaluates a run's best checkpoint, or the folds of a cross-validation together.
 
   python eval.py --workdir=runs/quickstart
   python eval.py --workdir=runs/quickstart --split=val
+  python eval.py --workdir=runs/quickstart --tta=dihedral
   python eval.py --workdir=runs/quickstart --data_dir=/path/to/other/images
 
 Writes predictions.csv, metrics.json and report.html."""
 
 SPLITS = ("test", "val", "train", "all")
+_FOLD_FIGURES = {
+    "image_accuracy": ("image", "accuracy"),
+    "image_balanced_accuracy": ("image", "balanced_accuracy"),
+    "image_roc_auc": ("image", "roc_auc"),
+    "patient_recognition_rate": ("patient", "recognition_rate"),
+    "patient_accuracy": ("patient", "mean_probability", "accuracy"),
+    "patient_roc_auc": ("patient", "mean_probability", "roc_auc"),
+}
 
 
 def evaluate_run(
@@ -38,16 +51,22 @@ def evaluate_run(
     split: str | None = None,
     data_dir: str | None = None,
     out: str | Path | None = None,
+    tta: str = "none",
 ) -> dict[str, Any]:
-    """Evaluates the best checkpoint of a run.
+    """Evaluates the best checkpoint of a run, or of every fold of a cross-validation.
+
+    The folds' test images are evaluated together, each as the one network predicted it that did
+    not train on it; threshold and temperature are chosen on the validation images of all folds.
 
     Args:
         workdir: folder of the run.
         split: which images: ``test``, ``val`` or ``train`` as the run's ``split.csv`` has them, or
-            ``all``. None means ``test``, and ``all`` when ``data_dir`` is given.
+            ``all``. None means ``test``, and ``all`` when ``data_dir`` is given. A cross-validation
+            has ``test`` only.
         data_dir: other images than the run's own: a BreaKHis tree or archive.
         out: where to write; None for ``W/eval/<split>``, or ``W/eval/<folder's name>-<split>`` for
-            another ``data_dir``.
+            another ``data_dir``, with ``-<tta>`` appended where views are averaged.
+        tta: test-time augmentation, see :mod:`se_resnet.views`.
 
     Returns:
         The metrics, as in ``metrics.json``.
@@ -56,88 +75,209 @@ def evaluate_run(
         UserError: the run has no checkpoint, the images cannot be found, or the split is empty.
     """
     workdir = Path(workdir)
-    split = split or ("all" if data_dir else "test")
     config = read(workdir / "config.json", ("data", "split", "eval_batch_size"))
-    run = read(workdir / "data.json", ("audit", "split", "seen_digests"))
-    out = Path(out) if out else workdir / "eval" / _default_name(data_dir, split)
+    split = split or ("all" if data_dir else "test")
+    out = Path(out) if out else workdir / "eval" / _default_name(data_dir, split, tta)
     writable_folder(out, "give another folder by --out")
-    best = load_best(workdir)
-    mesh = training.data_mesh()
-
-    data = config["data"]
-    dataset = loading.load(
-        data_dir or data["dir"],
-        size=best.classifier.size,
-        resize=best.classifier.resize,
-        magnifications=tuple(data["magnifications"]),
-        on_bad_image=data["on_bad_image"],
-        cache_dir=data["cache_dir"],
-    )
-    records = dataset.records
-    roles = protocols.read_roles(workdir / "split.csv", records)
-    chosen = records.take(_first_copies(records) if split == "all" else roles == split)
-    if not len(chosen):
+    if config["split"]["fold"] != ALL_FOLDS:
+        return _evaluate_one(workdir, config, split, data_dir, out, tta)
+    if data_dir or split != "test":
         raise UserError(
-            f"none of these images is in the run's split {split!r}: use --split=all to evaluate "
-            "images that the run did not know."
+            f"--workdir={workdir} holds a cross-validation, which is evaluated on its test images "
+            f"only: for others give the run of one fold, for example --workdir={workdir / 'fold0'}."
         )
-    batches = pipeline.eval_batches(
-        dataset.images,
-        chosen.row,
-        batch_size=config["eval_batch_size"],
-        sharding=training.batch_sharding(mesh, config["eval_batch_size"]),
-    )
-    logits = best.predict(best.variables, batches)
-    predictions = _predictions(chosen, metrics.probability_of(logits))
-    resamples = config["bootstrap_resamples"]
-    results = metrics.evaluate(predictions, resamples=resamples)
-    chosen_call = metrics.evaluate(predictions, best.decision.threshold, resamples)
-    results["decision"] = dataclasses.asdict(best.decision)
-    results["at_chosen_threshold"] = {part: chosen_call[part] for part in ("image", "patient")}
-    results["calibration"] = calibration.describe(
-        predictions, best.decision.temperature, resamples=resamples
-    )
-    results["calibration"]["reliability"] = calibration.reliability_curve(
-        predictions, resamples=resamples
-    )
-    results["selective"] = selective.risk_coverage(predictions, resamples)
+    return _evaluate_folds(workdir, config, out, tta)
+
+
+def is_evaluated(workdir: Path, split: str = "test", tta: str = "none") -> bool:
+    """Whether a run was evaluated to the end on one of its own splits."""
+    return (workdir / "eval" / _default_name(None, split, tta) / "report.html").exists()
+
+
+def _evaluate_one(
+    workdir: Path, config: dict, split: str, data_dir: str | None, out: Path, tta: str
+) -> dict[str, Any]:
+    run = read(workdir / "data.json", ("audit", "split", "seen_digests"))
+    best = load_best(workdir)
+    logits = []
+    for rule in views.resize_rules(tta, best.classifier.resize):
+        dataset = loading.load(
+            data_dir or config["data"]["dir"],
+            size=best.classifier.size,
+            resize=rule,
+            magnifications=tuple(config["data"]["magnifications"]),
+            on_bad_image=config["data"]["on_bad_image"],
+            cache_dir=config["data"]["cache_dir"],
+        )
+        chosen = _choose(dataset.records, workdir, split)
+        batches = pipeline.eval_batches(
+            dataset.images,
+            chosen.row,
+            batch_size=config["eval_batch_size"],
+            sharding=training.batch_sharding(training.data_mesh(), config["eval_batch_size"]),
+        )
+        logits.append(views.mean_logits(best.predict, best.variables, batches, tta))
+    predictions = _predictions(chosen, metrics.probability_of(np.mean(logits, axis=0)))
+    results = _figures(predictions, best.decision, config["bootstrap_resamples"])
     results["audit"] = {
         "protocol": config["split"]["protocol"],
         **run["audit"],
         **_seen(chosen, workdir, set(run["seen_digests"])),
     }
-
-    predictions.write_csv(out / "predictions.csv")
-    write_json(out / "metrics.json", results)
-    warnings = _warnings(results["audit"], split)
-    write_report(
-        out / "report.html",
+    _publish(
+        out,
+        predictions,
+        results,
         title=f"{workdir.name}: {split} images",
-        predictions=predictions,
-        metrics=results,
+        warnings=_warnings(results["audit"], split),
         split_summary=run["split"],
         training_log=read_log(workdir / "metrics.jsonl"),
         config=config,
-        command=shlex.join(["python", *sys.argv]),
-        warnings=warnings,
-        notes=[line for line in dataset.description.splitlines() if line],
+        notes=[*_describe_views(tta, best.classifier.resize), *dataset.description.splitlines()],
     )
-    _print_summary(results, split, warnings, out)
     return results
 
 
-def _default_name(data_dir: str | None, split: str) -> str:
-    return f"{Path(data_dir).resolve().name or 'root'}-{split}" if data_dir else split
+def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[str, Any]:
+    """Pools what the folds predict for the images that each did not train on."""
+    protocol, folds = config["split"]["protocol"], config["split"]["folds"]
+    folders = [workdir / f"fold{k}" for k in range(protocols.number_of_folds(protocol, folds))]
+    if missing := [folder for folder in folders if not is_evaluated(folder)]:
+        raise UserError(
+            f"{missing[0]} is not finished: run train.py on --workdir={workdir} again, which goes "
+            "on from there."
+        )
+    pooled = {}
+    for split in ("val", "test"):
+        name = _default_name(None, split, tta)
+        for folder in folders:
+            if not is_evaluated(folder, split, tta):
+                evaluate_run(folder, split, tta=tta)
+        pooled[split] = metrics.concatenate(
+            [Predictions.read_csv(folder / "eval" / name / "predictions.csv") for folder in folders]
+        )
+    logits = metrics.logit_of(np.clip(pooled["val"].probability, 1e-12, 1 - 1e-12))
+    decision = decide(pooled["val"].label, logits, config["decision"]["target"])
+    results = _figures(pooled["test"], decision, config["bootstrap_resamples"])
+    each = [read(folder / "eval" / name / "metrics.json", ("image", "audit")) for folder in folders]
+    results["folds"] = {
+        figure: _across([_look_up(fold, path) for fold in each])
+        for figure, path in _FOLD_FIGURES.items()
+    }
+    results["audit"] = {"protocol": protocol} | {
+        count: sum(fold["audit"][count] for fold in each)
+        for count, value in each[0]["audit"].items()
+        if count != "protocol"
+    }
+    write_json(workdir / "decision.json", dataclasses.asdict(decision))
+    _publish(
+        out,
+        pooled["test"],
+        results,
+        title=f"{workdir.name}: test images of {len(folders)} folds",
+        warnings=_warnings(results["audit"], "test"),
+        split_summary=[
+            {**row, "role": f"fold {fold}: {row['role']}"}
+            for fold, folder in enumerate(folders)
+            for row in read(folder / "data.json", ("split",))["split"]
+        ],
+        training_log=[],
+        config=config,
+        notes=_describe_views(tta, config["data"]["resize"]),
+    )
+    return results
+
+
+def _across(values: list[float | None]) -> dict[str, Any]:
+    """Mean and sample standard deviation of one figure over the folds where it is defined."""
+    defined = [value for value in values if value is not None]
+    return {
+        "mean": statistics.fmean(defined) if defined else None,
+        "sd": statistics.stdev(defined) if len(defined) > 1 else None,
+        "values": values,
+    }
+
+
+def _look_up(results: dict, path: tuple[str, ...]) -> float | None:
+    for name in path:
+        results = results[name]
+    return results["value"]
+
+
+def _figures(predictions: Predictions, decision: Decision, resamples: int) -> dict[str, Any]:
+    """All figures of a set of predictions, at 0.5 and at the threshold chosen on validation."""
+    results = metrics.evaluate(predictions, resamples=resamples)
+    chosen_call = metrics.evaluate(predictions, decision.threshold, resamples)
+    results["decision"] = dataclasses.asdict(decision)
+    results["at_chosen_threshold"] = {part: chosen_call[part] for part in ("image", "patient")}
+    results["calibration"] = calibration.describe(
+        predictions, decision.temperature, resamples=resamples
+    )
+    results["calibration"]["reliability"] = calibration.reliability_curve(
+        predictions, resamples=resamples
+    )
+    results["selective"] = selective.risk_coverage(predictions, resamples)
+    return results
+
+
+def _publish(
+    out: Path,
+    predictions: Predictions,
+    results: dict[str, Any],
+    *,
+    title: str,
+    warnings: list[str],
+    **parts: Any,
+) -> None:
+    """Writes the files of an evaluation, the report last, and prints the main figures."""
+    predictions.write_csv(out / "predictions.csv")
+    write_json(out / "metrics.json", results)
+    write_report(
+        out / "report.html",
+        title=title,
+        predictions=predictions,
+        metrics=results,
+        command=shlex.join(["python", *sys.argv]),
+        warnings=warnings,
+        **parts,
+    )
+    _print_summary(results, title, warnings, out)
+
+
+def _choose(records: Records, workdir: Path, split: str) -> Records:
+    """The images of a split of the run, each content once where all are asked for."""
+    if split == "all":
+        # One image of each content, so that a copy does not count twice.
+        return records.take(np.sort(np.unique(records.digest, return_index=True)[1]))
+    chosen = records.take(protocols.read_roles(workdir / "split.csv", records) == split)
+    if not len(chosen):
+        raise UserError(
+            f"none of these images is in the run's split {split!r}: use --split=all to evaluate "
+            "images that the run did not know."
+        )
+    return chosen
+
+
+def _describe_views(tta: str, rule: str) -> list[str]:
+    if tta == "none":
+        return []
+    notes = [f"Every logit is the mean over the views of --tta={tta}."]
+    if tta != "dihedral" and rule not in TILE_RULES:
+        notes.append(
+            f"The network was trained on whole images (config.data.resize = {rule!r}); its tiles "
+            "show another scale and aspect ratio than it has learned."
+        )
+    return notes
+
+
+def _default_name(data_dir: str | None, split: str, tta: str) -> str:
+    name = f"{Path(data_dir).resolve().name or 'root'}-{split}" if data_dir else split
+    return name if tta == "none" else f"{name}-{tta}"
 
 
 def _predictions(records: Records, probability: np.ndarray) -> Predictions:
     names = ("file", "slide", "accession", "magnification", "subtype", "label")
     return Predictions(**{name: getattr(records, name) for name in names}, probability=probability)
-
-
-def _first_copies(records: Records) -> np.ndarray:
-    """``int [M]``: one image of each content, so that a copy does not count twice."""
-    return np.sort(np.unique(records.digest, return_index=True)[1])
 
 
 def _seen(chosen: Records, workdir: Path, digests: set[str]) -> dict[str, int]:
@@ -169,10 +309,10 @@ def _warnings(audit: dict[str, Any], split: str) -> list[str]:
     return warnings
 
 
-def _print_summary(results: dict, split: str, warnings: list[str], out: Path) -> None:
+def _print_summary(results: dict, title: str, warnings: list[str], out: Path) -> None:
     counts = results["counts"]
     print(
-        f"\n{split}: {counts['images']['all']} images of {counts['accessions']['all']} patients "
+        f"\n{title}: {counts['images']['all']} images of {counts['accessions']['all']} patients "
         f"({counts['accessions']['benign']} benign, {counts['accessions']['malignant']} malignant)"
     )
     image, patient = results["image"], results["patient"]
@@ -184,7 +324,11 @@ def _print_summary(results: dict, split: str, warnings: list[str], out: Path) ->
         ("patient accuracy, mean probability", patient["mean_probability"]["accuracy"]),
         ("patient ROC AUC, mean probability", patient["mean_probability"]["roc_auc"]),
     ):
-        print(f"  {name:<36}{_format(figure)}")
+        print(f"  {name:<41}{_format(figure)}")
+    for name, fold in results.get("folds", {}).items():
+        if fold["sd"] is not None:
+            spoken = f"{name.replace('_', ' ').replace('roc auc', 'ROC AUC')}, mean of folds"
+            print(f"  {spoken:<41}{fold['mean']:.3f}  (SD {fold['sd']:.3f})")
     for warning in warnings:
         print(f"  WARNING: {warning}")
     print(f"  written to {out}: report.html, metrics.json, predictions.csv")
@@ -200,7 +344,7 @@ def _format(figure: dict) -> str:
 
 def main() -> None:
     """The command."""
-    evaluate_run(_WORKDIR.value, _SPLIT.value, _DATA_DIR.value, _OUT.value)
+    evaluate_run(_WORKDIR.value, _SPLIT.value, _DATA_DIR.value, _OUT.value, _TTA.value)
 
 
 if __name__ == "__main__":
@@ -209,5 +353,8 @@ if __name__ == "__main__":
         "split", None, SPLITS, "Which images; default: test, or all with --data_dir."
     )
     _DATA_DIR = flags.DEFINE_string("data_dir", None, "Other images than the run's own.")
+    _TTA = flags.DEFINE_enum(
+        "tta", "none", views.TTA, "Average over 8 turned and mirrored views, over tiles, or both."
+    )
     _OUT = flags.DEFINE_string("out", None, "Where to write; default: W/eval/SPLIT.")
     run_command(main, USAGE)

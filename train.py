@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -19,12 +18,12 @@ from tqdm import tqdm
 
 import eval as evaluation
 from data import balance, loading, pipeline, protocols
-from se_resnet import metrics, pretrained, resnet, training
+from se_resnet import pretrained, resnet, settings, training
 from se_resnet.augment import Augmentation
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.cli import read_config, run_command
-from se_resnet.decision import decide, parse_target
+from se_resnet.decision import decide
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, write_json
 from se_resnet.metric_log import MetricLog
@@ -53,7 +52,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     """Runs one experiment, or the rest of it.
 
     Args:
-        config: as made by ``configs/breakhis.py``.
+        config: as made by ``configs/breakhis.py``; with ``split.fold = 'all'`` the folds are
+            trained one after another, each in ``W/fold0``, ``W/fold1``, ..., and what they predict
+            for their test images is evaluated together.
         workdir: holds everything the run writes; a run that was interrupted there goes on.
 
     Returns:
@@ -64,9 +65,30 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             another configuration, or the loss is no longer finite.
     """
     workdir = Path(workdir)
-    _check_numbers(config)
+    settings.check(config)
     claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
+    run = _cross_validate if config.split.fold == settings.ALL_FOLDS else _train
+    run(config, workdir)
+    return evaluation.evaluate_run(workdir)
 
+
+def _cross_validate(config: ConfigDict, workdir: Path) -> None:
+    """Trains and evaluates the folds that are not finished."""
+    write_json(workdir / "config.json", json.loads(config.to_json()))
+    folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
+    for fold in range(folds):
+        folder = workdir / f"fold{fold}"
+        if evaluation.is_evaluated(folder):
+            _say("fold", f"{fold}: finished before")
+            continue
+        _say("fold", f"{fold}, the {fold + 1}. of {folds}")
+        own = config.copy_and_resolve_references()
+        own.split.fold = str(fold)
+        train_and_evaluate(own, folder)
+
+
+def _train(config: ConfigDict, workdir: Path) -> None:
+    """Trains one network, from where an earlier start in this folder left off."""
     # ------------------------------------------------------------------ data
     dataset = loading.load(
         config.data.dir,
@@ -82,7 +104,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         records,
         config.split.protocol,
         folds=config.split.folds,
-        fold=config.split.fold,
+        fold=int(config.split.fold),
         val_folds=config.split.val_folds,
         seed=config.split.seed,
     )
@@ -99,7 +121,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         k_neighbors=config.balance.k_neighbors,
         seed=config.seed,
     )
-    _say("balance", _describe_plan(config, plan))
+    _say("balance", f"{config.balance.method}: {plan.describe()}")
 
     # ----------------------------------------------------------------- model
     classifier, variables = _build_model(config)
@@ -132,7 +154,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
     # ------------------------------------------------------------------ loop
     start = int(state.step)
-    log = _Log(workdir, start, epoch_steps)
+    log = MetricLog(workdir, start, epoch_steps)
     last_save = time.monotonic()
     window: list[tuple[float, float]] = []
     progress = tqdm(
@@ -154,14 +176,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     for step, batch in enumerate(batches, start + 1):
         state, step_metrics = train_step(state, batch)
         loss = float(step_metrics["loss"])
-        _check_finite("the loss", step, step_metrics["loss"])
+        _check_finite("the loss", step, loss)
         window.append((loss, float(step_metrics["accuracy"])))
         progress.update(config.batch_size)
         progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
         end_of_epoch = step % epoch_steps == 0
         if step % config.log_every_steps and not end_of_epoch:
             continue
-        _check_finite("a parameter", step, _all_finite(state.params))
+        _check_finite("a parameter", step, state.params)
         means = np.mean(window, axis=0)
         window.clear()
         log.write(step, {"train/loss": float(means[0]), "train/accuracy": float(means[1])})
@@ -177,7 +199,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
                 ),
             )
             _check_finite("a validation logit", step, logits)
-            scalars = _validation_metrics(validation.label, logits)
+            scalars = training.validation_figures(validation.label, logits)
             log.write(step, scalars)
             progress.write(_describe_epoch(step // epoch_steps, config.epochs, scalars))
             score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
@@ -192,9 +214,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         last_save = time.monotonic()
     progress.close()
     log.close()
-
-    # ------------------------------------------------------------ evaluation
-    return evaluation.evaluate_run(workdir)
 
 
 def _build_model(config: ConfigDict) -> tuple[Classifier, dict[str, Any]]:
@@ -213,79 +232,13 @@ def _build_model(config: ConfigDict) -> tuple[Classifier, dict[str, Any]]:
     return classifier, pretrained.initial_variables(model, weights, key, classifier.size)
 
 
-@jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-    """1 when every value of the tree is finite, else NaN."""
-    finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
-    return jnp.where(jnp.stack(jax.tree.leaves(finite)).all(), 1.0, jnp.nan)
-
-
 def _check_finite(name: str, step: int, values: Any) -> None:
-    """Stops a run that has diverged."""
-    if not np.isfinite(values).all():
+    """Stops a run that has diverged; ``values`` is a tree of numbers or arrays."""
+    if not training.all_finite(values):
         raise UserError(
             f"{name} of step {step} is not finite: lower config.optim.learning_rate and train in a "
             "new --workdir; the last good checkpoint stays in this one."
         )
-
-
-class _Log:
-    """Writes each line of figures to ``metrics.jsonl`` and to TensorBoard."""
-
-    def __init__(self, workdir: Path, step: int, epoch_steps: int):
-        from clu.metric_writers import SummaryWriter
-
-        self._epoch_steps = epoch_steps
-        self._lines = MetricLog(workdir / "metrics.jsonl", step)
-        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
-
-    def write(self, step: int, scalars: Mapping[str, float | None]) -> None:
-        self._lines.write(step, step / self._epoch_steps, scalars)
-        self._tensorboard.write_scalars(
-            step, {name: value for name, value in scalars.items() if value is not None}
-        )
-
-    def close(self) -> None:
-        self._lines.close()
-        self._tensorboard.close()
-
-
-def _validation_metrics(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
-    """Validation figures from labels and logits of one epoch; AUC is None with one class."""
-    one_group = np.zeros(len(label), int)
-    probability = metrics.probability_of(logits)
-    figures = metrics.binary_metrics(
-        label == 1, probability, probability >= 0.5, one_group, np.ones((1, 1))
-    )
-    auc = float(figures["roc_auc"][0])
-    return {
-        "val/loss": float(np.logaddexp(0, -logits * (2 * label - 1)).mean()),
-        "val/accuracy": float(figures["accuracy"][0]),
-        "val/roc_auc": None if np.isnan(auc) else auc,
-    }
-
-
-def _check_numbers(config: ConfigDict) -> None:
-    """Refuses, before any work, numbers that would fail after it."""
-    for name in (
-        "epochs",
-        "batch_size",
-        "eval_batch_size",
-        "log_every_steps",
-        "bootstrap_resamples",
-    ):
-        if config[name] < 1:
-            raise UserError(f"config.{name} = {config[name]} is out of range: give 1 or more.")
-    parse_target(config.decision.target)
-    for name, value in (
-        ("optim.learning_rate", config.optim.learning_rate),
-        ("checkpoint_minutes", config.checkpoint_minutes),
-    ):
-        if not np.isfinite(value):
-            raise UserError(f"config.{name} = {value} is out of range: give a finite number.")
-    for name, seed in (("seed", config.seed), ("split.seed", config.split.seed)):
-        if not 0 <= seed < 2**32:
-            raise UserError(f"config.{name} = {seed} is out of range: give 0 to {2**32 - 1}.")
 
 
 def _check_inputs(workdir: Path, dataset: loading.Dataset, roles: np.ndarray) -> None:
@@ -334,7 +287,7 @@ def _say(topic: str, text: str) -> None:
 
 
 def _describe_split(config: ConfigDict, records, roles: np.ndarray) -> str:
-    folds = 5 if config.split.protocol == "official" else config.split.folds
+    folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
     lines = [f"{config.split.protocol}, fold {config.split.fold} of {folds}"]
     for row in protocols.summarise(records, roles):
         lines.append(
@@ -348,15 +301,6 @@ def _describe_split(config: ConfigDict, records, roles: np.ndarray) -> str:
             f"{counts['straddling_test_images']} images, also train or validate"
         )
     return "\n".join(lines)
-
-
-def _describe_plan(config: ConfigDict, plan: balance.Plan) -> str:
-    benign, malignant = np.bincount(plan.label, minlength=2)
-    text = (
-        f"{config.balance.method}: {len(plan)} rows an epoch ({benign} benign, {malignant} "
-        f"malignant), {plan.num_synthetic} of them synthetic"
-    )
-    return "\n".join([text, *plan.notes])
 
 
 def _describe_model(config: ConfigDict, classifier: Classifier, state, mesh) -> str:

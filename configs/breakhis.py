@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.split = ConfigDict()
     config.split.protocol = "strict"  # 'strict', 'official', 'random' (leaks patients)
     config.split.folds = 5
-    config.split.fold = 0  # which fold is the test set, from 0
+    config.split.fold = "0"  # which fold is the test set, from 0; or 'all', one after another
     config.split.val_folds = 5  # one of so many parts of the training part
     config.split.seed = 0
 

@@ -61,6 +61,15 @@ class Plan:
         """Rows that blend two images."""
         return int((self.base != self.neighbour).sum())
 
+    def describe(self) -> str:
+        """How many rows of which kind, for people."""
+        benign, malignant = np.bincount(self.label, minlength=2)
+        text = (
+            f"{len(self)} rows an epoch ({benign} benign, {malignant} malignant), "
+            f"{self.num_synthetic} of them synthetic"
+        )
+        return "\n".join([text, *self.notes])
+
 
 def make_plan(
     records: Records,

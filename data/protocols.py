@@ -53,13 +53,7 @@ def assign_roles(
         UserError: a value out of range, too few accessions for the folds, or slides that the
             authors' folds do not know.
     """
-    if protocol not in PROTOCOLS:
-        raise UserError(
-            f"config.split.protocol = {protocol!r} is unknown: choose from {', '.join(PROTOCOLS)}."
-        )
-    folds = 5 if protocol == "official" else folds
-    if folds < 2:
-        raise UserError(f"config.split.folds = {folds} leaves no test set: give 2 or more.")
+    folds = number_of_folds(protocol, folds)
     if not 0 <= fold < folds:
         raise UserError(f"config.split.fold = {fold} does not exist: choose 0 to {folds - 1}.")
     if val_folds < 2:
@@ -86,6 +80,23 @@ def assign_roles(
     )
     roles[rest[is_val]] = VAL
     return roles
+
+
+def number_of_folds(protocol: str, folds: int) -> int:
+    """How many test sets a protocol has, given ``config.split.folds``.
+
+    Raises:
+        UserError: the protocol is unknown, or ``folds`` is below 2.
+    """
+    if protocol not in PROTOCOLS:
+        raise UserError(
+            f"config.split.protocol = {protocol!r} is unknown: choose from {', '.join(PROTOCOLS)}."
+        )
+    if protocol == "official":
+        return 5
+    if folds < 2:
+        raise UserError(f"config.split.folds = {folds} leaves no test set: give 2 or more.")
+    return folds
 
 
 def _fold(

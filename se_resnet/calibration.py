@@ -8,7 +8,7 @@ import numpy as np
 from scipy import optimize
 
 from se_resnet.bootstrap import figure, interval, resample
-from se_resnet.metrics import Predictions, probability_of
+from se_resnet.metrics import Predictions, logit_of, probability_of
 
 # Range of temperatures; where the likelihood has no finite maximum the nearer end is taken.
 LOWEST, HIGHEST = 0.05, 20.0
@@ -55,9 +55,7 @@ def fit_temperature(label: np.ndarray, logits: np.ndarray) -> float:
 
 def scale(probability: np.ndarray, temperature: float) -> np.ndarray:
     """``sigmoid(logit / temperature)`` of a probability, ``float64`` of the same shape."""
-    with np.errstate(divide="ignore"):
-        logit = np.log(probability) - np.log1p(-np.asarray(probability, np.float64))
-    return probability_of(logit / temperature)
+    return probability_of(logit_of(probability) / temperature)
 
 
 def expected_calibration_error(label: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from se_resnet.calibration import fit_temperature
 from se_resnet.errors import UserError
-from se_resnet.metrics import probability_of
+from se_resnet.metrics import logit_of, probability_of
 
 COVERAGE = 0.8  # share of the validation images that is not flagged as uncertain
 _NAMED = ("accuracy", "balanced_accuracy", "youden")
@@ -109,8 +109,7 @@ class Decision:
     def distance(self, probability: np.ndarray) -> np.ndarray:
         """How far a probability lies from the threshold: ``float64`` logits, not negative."""
         # A threshold of 0 or 1 has an infinite logit; this far out is certain enough.
-        clipped = np.clip(np.append(probability, self.threshold), 1e-12, 1 - 1e-12)
-        logit = np.log(clipped) - np.log1p(-clipped)
+        logit = logit_of(np.clip(np.append(probability, self.threshold), 1e-12, 1 - 1e-12))
         return np.abs(logit[:-1] - logit[-1])
 
 

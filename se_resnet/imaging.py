@@ -7,7 +7,9 @@ import numpy as np
 
 from se_resnet.errors import UserError
 
-RESIZE_RULES = ("squash", "crop", "none")
+# The parts of an image along its longer side, in order.
+TILE_RULES = ("crop_start", "crop", "crop_end")
+RESIZE_RULES = ("squash", *TILE_RULES, "none")
 
 
 def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
@@ -18,7 +20,8 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
         size: wanted height and width in pixels.
         rule: ``squash`` scales each axis on its own, so the aspect ratio changes (what the
             original notebook did); ``crop`` scales both axes alike until the image covers the
-            wanted size and cuts out the centre; ``none`` asks that the size agrees already.
+            wanted size and cuts out the centre; ``crop_start`` cuts out the upper or left end and
+            ``crop_end`` the other; ``none`` asks that the size agrees already.
 
     Returns:
         ``uint8 [height, width, 3]``. Shrinking averages over areas, which does not alias;
@@ -38,14 +41,15 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
         return image
     if rule == "squash":
         return _scale(image, height, width)
-    if rule == "crop":
+    if rule in TILE_RULES:
         scale = max(height / image.shape[0], width / image.shape[1])
         scaled = _scale(
             image,
             max(height, round(image.shape[0] * scale)),
             max(width, round(image.shape[1] * scale)),
         )
-        top, left = (scaled.shape[0] - height) // 2, (scaled.shape[1] - width) // 2
+        place = TILE_RULES.index(rule)
+        top, left = place * (scaled.shape[0] - height) // 2, place * (scaled.shape[1] - width) // 2
         return scaled[top : top + height, left : left + width]
     raise UserError(
         f"config.data.resize = {rule!r} is unknown: choose from {', '.join(RESIZE_RULES)}."

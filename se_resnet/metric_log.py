@@ -1,4 +1,7 @@
-"""``metrics.jsonl``: one JSON object a line, each with its step."""
+"""The figures of a run while it trains: ``metrics.jsonl`` and TensorBoard.
+
+``metrics.jsonl`` holds one JSON object a line, each with its step.
+"""
 
 from __future__ import annotations
 
@@ -37,22 +40,33 @@ class MetricLog:
     """Appends to the log of a run.
 
     Args:
-        path: the file.
+        workdir: folder of the run.
         step: the step that the run goes on from; later lines, from work that is done again, go.
+        epoch_steps: steps in one epoch.
     """
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, workdir: Path, step: int, epoch_steps: int):
+        from clu.metric_writers import SummaryWriter  # imports TensorFlow, which takes seconds
+
+        path = workdir / "metrics.jsonl"
         kept = [entry for entry in read_log(path) if entry["step"] <= step]
         with atomic_write(path) as file:
             file.writelines(json.dumps(entry) + "\n" for entry in kept)
         self._file = path.open("a")
+        self._epoch_steps = epoch_steps
+        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
 
-    def write(self, step: int, epoch: float, scalars: Mapping[str, float | None]) -> None:
-        """Adds one line, on disk when this returns to the loop."""
-        line = json.dumps({"step": step, "epoch": round(epoch, 4), **scalars}, allow_nan=False)
+    def write(self, step: int, scalars: Mapping[str, float | None]) -> None:
+        """Adds one line, on disk when this returns to the loop; None where there is no figure."""
+        epoch = round(step / self._epoch_steps, 4)
+        line = json.dumps({"step": step, "epoch": epoch, **scalars}, allow_nan=False)
         self._file.write(line + "\n")
         self._file.flush()
+        self._tensorboard.write_scalars(
+            step, {name: value for name, value in scalars.items() if value is not None}
+        )
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the files."""
         self._file.close()
+        self._tensorboard.close()

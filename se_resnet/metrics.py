@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,14 @@ class Predictions:
                 for name in names
             }
         )
+
+
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
+    """The rows of all parts, in order; an image may stand in several, as one row of each."""
+    columns = [part.columns() for part in parts]
+    return Predictions(
+        **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+    )
 
 
 _DTYPES: dict[str, Any] = {
@@ -282,6 +290,13 @@ def compare(a: Predictions, b: Predictions, resamples: int = 2000, seed: int = 0
 def probability_of(logit: np.ndarray) -> np.ndarray:
     """The logistic function: ``float64`` of the same shape, without overflow at either end."""
     return np.exp(-np.logaddexp(0, -np.asarray(logit, np.float64)))
+
+
+def logit_of(probability: np.ndarray) -> np.ndarray:
+    """The inverse of :func:`probability_of`: ``float64``, infinite at 0 and 1."""
+    probability = np.asarray(probability, np.float64)
+    with np.errstate(divide="ignore"):
+        return np.log(probability) - np.log1p(-probability)
 
 
 def binary_metrics(

@@ -8,12 +8,14 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from se_resnet.augment import Augmentation
 from se_resnet.classifier import Classifier
 from se_resnet.errors import UserError
+from se_resnet.metrics import binary_metrics, probability_of
 
 Batch = Mapping[str, jax.Array]
 
@@ -119,3 +121,33 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def validation_figures(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
+    """``val/loss``, ``val/accuracy`` and ``val/roc_auc`` of one epoch.
+
+    Args:
+        label: ``int [n]``, 0 or 1.
+        logits: ``float64 [n]``, of malignant.
+
+    Returns:
+        The mean binary cross-entropy, the accuracy at the threshold 0.5 and the AUC, which is None
+        where one class is missing.
+    """
+    one_group = np.zeros(len(label), int)
+    probability = probability_of(logits)
+    figures = binary_metrics(
+        label == 1, probability, probability >= 0.5, one_group, np.ones((1, 1))
+    )
+    auc = float(figures["roc_auc"][0])
+    return {
+        "val/loss": float(np.logaddexp(0, -logits * (2 * label - 1)).mean()),
+        "val/accuracy": float(figures["accuracy"][0]),
+        "val/roc_auc": None if np.isnan(auc) else auc,
+    }
+
+
+@jax.jit
+def all_finite(tree: Any) -> jax.Array:
+    """Whether every value of the tree is finite: ``bool []``."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

@@ -32,25 +32,16 @@ def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> No
             field that differs is named with both values.
     """
     writable_folder(workdir, "choose another --workdir")
-    if not has_begun(workdir):
+    if not has_begun(workdir) and not fold_runs(workdir):
         return  # what a start that failed early has left is written anew
-    for name in ("config.json", "data.json", "split.csv"):
+    needed = ("config.json", "data.json", "split.csv") if has_begun(workdir) else ("config.json",)
+    for name in needed:
         if not (workdir / name).exists():
             raise UserError(
                 f"--workdir={workdir} holds checkpoints but no {name}: restore the file, or choose "
                 "another --workdir."
             )
-    path = workdir / "config.json"
-    try:
-        found = _flatten(json.loads(path.read_text()))
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}): choose another --workdir."
-        ) from error
-    except (ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path} is no configuration ({error}): choose another --workdir."
-        ) from error
+    found = _flatten(read(workdir / "config.json", ()))
     given = _flatten(config)
     for name in sorted({*found, *given} - {*free}):
         if found.get(name) != given.get(name):
@@ -65,6 +56,12 @@ def has_begun(workdir: Path) -> bool:
     return any((workdir / "checkpoints" / "latest").glob("[0-9]*"))
 
 
+def fold_runs(workdir: Path) -> list[Path]:
+    """The runs that a cross-validation in this folder has begun, in order of their folds."""
+    folds = [path for path in workdir.glob("fold[0-9]*") if path.name[4:].isdecimal()]
+    return sorted(filter(has_begun, folds), key=lambda path: int(path.name[4:]))
+
+
 def read(path: Path, fields: Collection[str]) -> dict[str, Any]:
     """Reads one of a run's JSON files.
 
@@ -73,10 +70,11 @@ def read(path: Path, fields: Collection[str]) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-        missing = [field for field in fields if field not in content]
-        if missing or not isinstance(content, dict):
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+        if missing := [field for field in fields if field not in content]:
             raise ValueError(f"it lacks {', '.join(missing)}")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): --workdir must be the folder of a run of train.py."
         ) from error
@@ -110,6 +108,11 @@ def load_best(workdir: Path) -> Run:
         UserError: the folder holds no run, or the run no readable checkpoint.
     """
     read(workdir / "config.json", ())
+    if folds := fold_runs(workdir):
+        raise UserError(
+            f"--workdir={workdir} holds a cross-validation: name the run of one fold, for example "
+            f"--workdir={folds[0]}."
+        )
     checkpoints = Checkpoints(workdir / "checkpoints")
     facts = checkpoints.best_facts()
     try:

@@ -17,6 +17,7 @@ import eval as evaluation
 import train
 from configs import smoke
 from data.filenames import parse
+from se_resnet import training
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.decision import decide
 from se_resnet.errors import UserError
@@ -146,7 +147,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(run, place, tmp_path, monkey
 
         return failing
 
-    monkeypatch.setattr(train.training, "make_train_step", make_failing_step)
+    monkeypatch.setattr(training, "make_train_step", make_failing_step)
     with pytest.raises(KeyboardInterrupt):
         train.train_and_evaluate(config, tmp_path / "run")
     monkeypatch.undo()
@@ -274,7 +275,7 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(
         auc, loss = next(given)
         return {"val/loss": loss, "val/accuracy": 0.5, "val/roc_auc": auc}
 
-    monkeypatch.setattr(train, "_validation_metrics", figures)
+    monkeypatch.setattr(training, "validation_figures", figures)
     train.train_and_evaluate(config, tmp_path / "run")
     folders = tmp_path / "run" / "checkpoints"
     steps = {
@@ -287,12 +288,12 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(
 def test_validation_figures_equal_scikit_learn():
     rng = np.random.default_rng(0)
     label, logits = rng.integers(0, 2, 50), rng.normal(size=50)
-    figures = train._validation_metrics(label, logits)
+    figures = training.validation_figures(label, logits)
     probability = 1 / (1 + np.exp(-logits))
     assert figures["val/loss"] == pytest.approx(log_loss(label, probability))
     assert figures["val/roc_auc"] == pytest.approx(roc_auc_score(label, probability))
     assert figures["val/accuracy"] == pytest.approx(((logits >= 0) == label).mean())
-    assert train._validation_metrics(np.ones(3, int), logits[:3])["val/roc_auc"] is None
+    assert train.training.validation_figures(np.ones(3, int), logits[:3])["val/roc_auc"] is None
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from se_resnet.metric_log import MetricLog, read_log
 
 def test_lines_after_the_resumed_step_go(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    log = MetricLog(path, 0)
+    log = MetricLog(tmp_path, 0, 5)
     for step in range(1, 6):
-        log.write(step, step / 5, {"train/loss": 1.0})
+        log.write(step, {"train/loss": 1.0})
     log.close()
-    log = MetricLog(path, 3)
-    log.write(4, 0.8, {"train/loss": 2.0})
+    log = MetricLog(tmp_path, 3, 5)
+    log.write(4, {"train/loss": 2.0})
     log.close()
     assert [(line["step"], line["train/loss"]) for line in read_log(path)] == [
         (1, 1.0),
@@ -21,6 +21,7 @@ def test_lines_after_the_resumed_step_go(tmp_path):
         (3, 1.0),
         (4, 2.0),
     ]
+    assert [line["epoch"] for line in read_log(path)] == [0.2, 0.4, 0.6, 0.8]
 
 
 def test_only_a_last_line_may_be_cut_short(tmp_path):
@@ -29,5 +30,5 @@ def test_only_a_last_line_may_be_cut_short(tmp_path):
     assert read_log(path) == [{"step": 1}, {"step": 2}]
     path.write_bytes(b'{"step": 1}\n\xff\xfe\n{"step": 3}\n')
     with pytest.raises(UserError, match="line 2 of .* is damaged"):
-        MetricLog(path, 5)
+        MetricLog(tmp_path, 5, 1)
     assert path.read_bytes().count(b"\n") == 3, "nothing is lost"

@@ -1,0 +1,124 @@
+"""config.split.fold = 'all': the folds one after another, and what they say together."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import numpy as np
+import pytest
+
+import eval as evaluation
+import train
+from se_resnet.decision import decide
+from se_resnet.errors import UserError
+from se_resnet.metrics import Predictions, logit_of
+from se_resnet.workdir import load_best
+from tests.conftest import tiny_config
+
+FOLDS = 2
+
+
+def all_folds(place):
+    config = tiny_config(*place)
+    config.split.fold = "all"
+    config.split.folds = FOLDS
+    config.epochs = 1
+    return config
+
+
+@pytest.fixture(scope="module")
+def validated(place, tmp_path_factory):
+    """A finished cross-validation."""
+    workdir = tmp_path_factory.mktemp("folds") / "run"
+    train.train_and_evaluate(all_folds(place), workdir)
+    return workdir
+
+
+def predictions_of(workdir, split="test"):
+    return Predictions.read_csv(workdir / "eval" / split / "predictions.csv")
+
+
+def metrics_of(workdir):
+    return json.loads((workdir / "eval" / "test" / "metrics.json").read_text())
+
+
+def test_every_image_is_tested_once_by_the_fold_that_did_not_train_on_it(validated):
+    pooled = predictions_of(validated)
+    parts = [predictions_of(validated / f"fold{fold}") for fold in range(FOLDS)]
+    assert len(set(pooled.file.tolist())) == len(pooled) == 144
+    assert pooled.file.tolist() == [name for part in parts for name in part.file.tolist()]
+    np.testing.assert_array_equal(
+        pooled.probability, np.concatenate([part.probability for part in parts])
+    )
+    accessions = [set(part.accession.tolist()) for part in parts]
+    assert not accessions[0] & accessions[1]
+
+
+def test_figures_are_pooled_and_by_fold(validated):
+    results = metrics_of(validated)
+    pooled = predictions_of(validated)
+    accuracy = ((pooled.probability >= 0.5) == pooled.label).mean()
+    assert results["image"]["accuracy"]["value"] == pytest.approx(accuracy)
+    each = [
+        metrics_of(validated / f"fold{fold}")["image"]["accuracy"]["value"] for fold in range(FOLDS)
+    ]
+    assert results["folds"]["image_accuracy"] == {
+        "mean": pytest.approx(statistics.fmean(each)),
+        "sd": pytest.approx(statistics.stdev(each)),
+        "values": each,
+    }
+    assert results["audit"]["straddling_test_images"] == 0
+
+
+def test_the_threshold_comes_from_the_validation_images_of_all_folds(validated):
+    parts = [predictions_of(validated / f"fold{fold}", "val") for fold in range(FOLDS)]
+    label = np.concatenate([part.label for part in parts])
+    logits = logit_of(np.concatenate([part.probability for part in parts]))
+    expected = decide(label, logits, "balanced_accuracy")
+    decision = metrics_of(validated)["decision"]
+    assert decision["threshold"] == pytest.approx(expected.threshold)
+    assert decision["temperature"] == pytest.approx(expected.temperature)
+    assert json.loads((validated / "decision.json").read_text()) == decision
+
+
+def test_a_finished_fold_is_not_repeated_and_a_missing_one_is_done(place, validated, capsys):
+    before = predictions_of(validated)
+    (validated / "fold1" / "eval" / "test" / "report.html").unlink()
+    train.train_and_evaluate(all_folds(place), validated)
+    told = capsys.readouterr().out
+    assert "0: finished before" in told
+    assert "1: finished before" not in told
+    np.testing.assert_array_equal(predictions_of(validated).probability, before.probability)
+
+
+def test_another_configuration_is_refused(place, validated):
+    config = all_folds(place)
+    config.seed = 5
+    with pytest.raises(UserError, match="config.seed = 0"):
+        train.train_and_evaluate(config, validated)
+
+
+def test_one_network_is_asked_for_by_its_fold(place, validated):
+    with pytest.raises(UserError, match="--workdir=.*fold0"):
+        load_best(validated)
+    with pytest.raises(UserError, match="--workdir=.*fold0"):
+        evaluation.evaluate_run(validated, "val")
+
+
+def test_an_unfinished_fold_is_named(place, tmp_path):
+    config = all_folds(place)
+    config.split.fold = "0"
+    train.train_and_evaluate(config, tmp_path / "fold0")
+    config.split.fold = "all"
+    (tmp_path / "config.json").write_text(config.to_json())
+    with pytest.raises(UserError, match="fold1 is not finished: run train.py"):
+        evaluation.evaluate_run(tmp_path)
+
+
+@pytest.mark.parametrize("fold", ["-1", "two", "7", ""])
+def test_a_wrong_fold_is_refused(place, tmp_path, fold):
+    config = tiny_config(*place)
+    config.split.fold = fold
+    with pytest.raises(UserError, match=r"config\.split\.fold"):
+        train.train_and_evaluate(config, tmp_path / "run")
