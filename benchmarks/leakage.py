@@ -3,12 +3,11 @@
     python benchmarks/leakage.py --data_dir=SUBSET --workdir=runs/leakage
 
 Trains and evaluates the network of ``configs/breakhis.py`` under every protocol, with and without
-Squeeze-and-Excitation, and writes ``leakage.md``, ``leakage.json`` and
-``leakage.png`` into the workdir. Only ``split.protocol`` and ``model.attention`` differ between the
-runs. ``strict`` and ``random`` pool the test images of all folds; ``official`` has the authors' five
-test sets, which overlap; ``source`` has the original notebook's single test set. The same command
-again goes on where it stopped, and one with ``--protocols`` adds to the table. A run that an
-earlier one has finished is read, not repeated.
+Squeeze-and-Excitation, and writes ``leakage.md``, ``leakage.json`` and ``leakage.png`` into the
+workdir. Only ``split.protocol`` and ``model.attention`` differ between the runs. ``strict`` and
+``random`` pool the test images of all folds; ``official`` has the authors' five test sets, which
+overlap; ``source`` has the original notebook's single test set. The same command again goes on
+where it stopped; a finished run is read, not repeated, so that ``--protocols`` can add to a table.
 """
 
 from __future__ import annotations

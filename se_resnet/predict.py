@@ -24,6 +24,7 @@ from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, writable_folder, write_json
 from se_resnet.imaging import resize
 from se_resnet.metrics import probability_of
+from se_resnet.views import TTA, mean_logits, resize_rules
 from se_resnet.workdir import Run, load_best
 
 USAGE = """Predicts benign or malignant for new images with a run's best checkpoint.
@@ -115,20 +116,25 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def predict(
-    run: Run, images: np.ndarray, files: Iterable[str], patient_pattern: str
+    run: Run, tiles: np.ndarray, files: Iterable[str], patient_pattern: str, tta: str = "none"
 ) -> list[Prediction]:
     """Predicts images of the network's size.
 
     Args:
         run: the checkpoint.
-        images: ``uint8 [B, H, W, 3]`` RGB, as :func:`se_resnet.imaging.resize` makes them.
+        tiles: ``uint8 [T, B, H, W, 3]`` RGB, as :func:`se_resnet.imaging.resize` makes them by each
+            of the T rules of :func:`se_resnet.views.resize_rules`; B is at most 16.
         files: B names.
         patient_pattern: regular expression whose first group, in a file's name, is the patient.
+        tta: test-time augmentation, see :mod:`se_resnet.views`.
     """
-    filled = np.zeros((_BATCH, *images.shape[1:]), np.uint8)
-    filled[: len(images)] = images
-    mask = np.arange(_BATCH) < len(images)
-    logits = run.predict(run.variables, [{"image": filled, "mask": mask}])
+    mask = np.arange(_BATCH) < tiles.shape[1]
+    filled = np.zeros((len(tiles), _BATCH, *tiles.shape[2:]), np.uint8)
+    filled[:, mask] = tiles
+    batches = [{"image": tile, "mask": mask} for tile in filled]
+    logits = np.mean(
+        [mean_logits(run.predict, run.variables, [batch], tta) for batch in batches], axis=0
+    )
     return [
         _describe(file, float(p), run.decision, patient_pattern)
         for file, p in zip(files, probability_of(logits), strict=True)
@@ -168,7 +174,13 @@ def summarise_patients(
 
 
 def predict_folder(
-    workdir: Path, source: Path, out: Path, *, overlays: bool, patient_pattern: str
+    workdir: Path,
+    source: Path,
+    out: Path,
+    *,
+    overlays: bool = True,
+    patient_pattern: str = BREAKHIS_PATIENT,
+    tta: str = "none",
 ) -> list[Prediction]:
     """The command: predicts all images, writes the results and lists the files it could not use.
 
@@ -190,10 +202,11 @@ def predict_folder(
     root = source if source.is_dir() else source.parent
     predictions: list[Prediction] = []
     failures: list[dict[str, str]] = []
-    for files, images in _batches(run, paths, root, failures):
-        predictions += predict(run, images, files, patient_pattern)
-        if overlays:
-            _write_overlays(run, files, images, out / "overlays")
+    rules = resize_rules(tta, run.classifier.resize)
+    for files, tiles in _batches(run.classifier.size, rules, paths, root, failures):
+        predictions += predict(run, tiles, files, patient_pattern, tta)
+        if overlays:  # of the middle tile
+            _write_overlays(run, files, tiles[len(tiles) // 2], out / "overlays")
     if not predictions:
         raise UserError(
             f"none of the {len(failures)} files in {source} can be used: {failures[0]['file']} "
@@ -208,6 +221,7 @@ def predict_folder(
         {
             "notice": NOTICE,
             "decision": dataclasses.asdict(run.decision),
+            "tta": tta,
             "predictions": [dataclasses.asdict(one) for one in predictions],
             "patients": patients,
             "failures": failures,
@@ -218,25 +232,30 @@ def predict_folder(
 
 
 def _batches(
-    run: Run, paths: list[Path], root: Path, failures: list[dict[str, str]]
+    size: tuple[int, int],
+    rules: tuple[str, ...],
+    paths: list[Path],
+    root: Path,
+    failures: list[dict[str, str]],
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Names and resized pixels of a few images at a time; what fails goes to ``failures``."""
+    """Names and tiles ``[T, B, H, W, 3]`` of a few images; what fails goes to ``failures``."""
     files: list[str] = []
-    images: list[np.ndarray] = []
+    images: list[list[np.ndarray]] = []
     for path in paths:
         file = path.relative_to(root).as_posix()
         try:
-            image = resize(read_image(path), run.classifier.size, run.classifier.resize)
+            image = read_image(path)
+            tiles = [resize(image, size, rule) for rule in rules]
         except (ValueError, UserError) as error:
             failures.append({"file": file, "reason": str(error)})
             continue
         files.append(file)
-        images.append(image)
+        images.append(tiles)
         if len(files) == _BATCH:
-            yield files, np.stack(images)
+            yield files, np.stack(images, axis=1)
             files, images = [], []
     if files:
-        yield files, np.stack(images)
+        yield files, np.stack(images, axis=1)
 
 
 def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path) -> None:
@@ -278,6 +297,7 @@ def main() -> None:
         Path(_OUT.value),
         overlays=_OVERLAYS.value,
         patient_pattern=_PATTERN.value,
+        tta=_TTA.value,
     )
 
 
@@ -286,6 +306,9 @@ if __name__ == "__main__":
     _INPUT = flags.DEFINE_string("input", None, "An image, or a folder of images.", required=True)
     _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
     _OVERLAYS = flags.DEFINE_bool("overlays", True, "Draw where the network looked (Grad-CAM).")
+    _TTA = flags.DEFINE_enum(
+        "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
+    )
     _PATTERN = flags.DEFINE_string(
         "patient_pattern",
         BREAKHIS_PATIENT,

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+import eval as evaluation
 from se_resnet import predict
 from se_resnet.errors import UserError
 from se_resnet.metrics import Predictions
@@ -16,15 +17,16 @@ from tests.image_trees import random_image
 
 
 def run_predict(run, source, out, **options):
-    options = {"overlays": False, "patient_pattern": predict.BREAKHIS_PATIENT} | options
-    return predict.predict_folder(run, source, out, **options)
+    return predict.predict_folder(run, source, out, **{"overlays": False} | options)
 
 
-def test_test_images_get_the_probabilities_of_the_evaluation(run, place, tmp_path):
-    run_predict(run, place[0], tmp_path / "out")
+@pytest.mark.parametrize("tta", ["none", "dihedral", "tiles", "both"])
+def test_test_images_get_the_probabilities_of_the_evaluation(run, place, tmp_path, tta):
+    run_predict(run, place[0], tmp_path / "out", tta=tta)
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     ours = {row["file"].rsplit("/", 1)[-1]: float(row["probability"]) for row in rows}
-    expected = Predictions.read_csv(run / "eval" / "test" / "predictions.csv")
+    evaluation.evaluate_run(run, tta=tta, out=tmp_path / "eval")
+    expected = Predictions.read_csv(tmp_path / "eval" / "predictions.csv")
     assert len(expected) > 0
     for file, probability in zip(expected.file.tolist(), expected.probability, strict=True):
         assert ours[file] == pytest.approx(probability, abs=1e-6)
