@@ -153,26 +153,36 @@ def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[st
         for folder in folders:
             if not is_evaluated(folder, split, tta):
                 evaluate_run(folder, split, tta=tta)
-        pooled[split] = metrics.concatenate(
-            [Predictions.read_csv(folder / "eval" / name / "predictions.csv") for folder in folders]
-        )
-    logits = metrics.logit_of(np.clip(pooled["val"].probability, 1e-12, 1 - 1e-12))
-    decision = decide(pooled["val"].label, logits, config["decision"]["target"])
-    results = _figures(pooled["test"], decision, config["bootstrap_resamples"])
+        pooled[split] = [
+            Predictions.read_csv(folder / "eval" / name / "predictions.csv") for folder in folders
+        ]
+    validation, tested = (metrics.concatenate(pooled[split]) for split in ("val", "test"))
+    logits = metrics.logit_of(np.clip(validation.probability, 1e-12, 1 - 1e-12))
+    decision = decide(validation.label, logits, config["decision"]["target"])
+    results = _figures(tested, decision, config["bootstrap_resamples"])
     each = [read(folder / "eval" / name / "metrics.json", ("image", "audit")) for folder in folders]
     results["folds"] = {
         figure: _across([_look_up(fold, path) for fold in each])
         for figure, path in _FOLD_FIGURES.items()
     }
-    results["audit"] = {"protocol": protocol} | {
-        count: sum(fold["audit"][count] for fold in each)
-        for count, value in each[0]["audit"].items()
-        if count != "protocol"
+    seen = set[str]()
+    for folder, part in zip(folders, pooled["test"], strict=True):
+        seen |= _seen_accessions(folder) & set(part.accession.tolist())
+    # Images count once for every fold that they leak in, patients once.
+    results["audit"] = {
+        "protocol": protocol,
+        **{
+            count: sum(fold["audit"][count] for fold in each)
+            for count in each[0]["audit"]
+            if count != "protocol"
+        },
+        "straddling_accessions": len(seen),
+        "evaluated_accessions_seen": len(seen),
     }
     write_json(workdir / "decision.json", dataclasses.asdict(decision))
     _publish(
         out,
-        pooled["test"],
+        tested,
         results,
         title=f"{workdir.name}: test images of {len(folders)} folds",
         warnings=_warnings(results["audit"], "test"),
@@ -282,14 +292,20 @@ def _predictions(records: Records, probability: np.ndarray) -> Predictions:
 
 def _seen(chosen: Records, workdir: Path, digests: set[str]) -> dict[str, int]:
     """How many of the evaluated images, by content, and of their patients the run has seen."""
-    lines = protocols.read_split(workdir / "split.csv")
-    accessions = {line["accession"] for line in lines if line["role"] in protocols.SEEN}
+    accessions = _seen_accessions(workdir)
     return {
         "evaluated_images_seen": sum(digest in digests for digest in chosen.digest.tolist()),
         "evaluated_images_of_seen_accessions": sum(
             accession in accessions for accession in chosen.accession.tolist()
         ),
+        "evaluated_accessions_seen": len(accessions & set(chosen.accession.tolist())),
     }
+
+
+def _seen_accessions(workdir: Path) -> set[str]:
+    """The patients that a run has learned from or chosen its checkpoint on."""
+    lines = protocols.read_split(workdir / "split.csv")
+    return {line["accession"] for line in lines if line["role"] in protocols.SEEN}
 
 
 def _warnings(audit: dict[str, Any], split: str) -> list[str]:
@@ -303,9 +319,12 @@ def _warnings(audit: dict[str, Any], split: str) -> list[str]:
         warnings.append(f"{count} of the evaluated images were trained on or validated on.")
     if count := audit["evaluated_images_of_seen_accessions"]:
         warnings.append(
-            f"{count} of the evaluated images come from patients that were trained on or validated "
-            "on: these figures say little about unseen patients."
+            f"{count} of the evaluated images come from {audit['evaluated_accessions_seen']} "
+            "patients that were trained on or validated on: these figures say little about unseen "
+            "patients."
         )
+    if count := audit.get("synthetic_test_images"):
+        warnings.append(f"{count} of the test images are synthetic: blends, not photographs.")
     return warnings
 
 

@@ -92,6 +92,19 @@ def test_a_finished_fold_is_not_repeated_and_a_missing_one_is_done(place, valida
     np.testing.assert_array_equal(predictions_of(validated).probability, before.probability)
 
 
+def test_leaking_patients_are_counted_once_and_their_images_in_every_fold(place, tmp_path):
+    config = all_folds(place)
+    config.split.protocol = "random"
+    audit = train.train_and_evaluate(config, tmp_path / "run")["audit"]
+    each = [metrics_of(tmp_path / "run" / f"fold{fold}")["audit"] for fold in range(FOLDS)]
+    assert audit["straddling_accessions"] == audit["evaluated_accessions_seen"] <= 24
+    assert sum(one["straddling_accessions"] for one in each) > 24
+    images = [one["evaluated_images_of_seen_accessions"] for one in each]
+    assert audit["evaluated_images_of_seen_accessions"] == sum(images) > 0
+    report = (tmp_path / "run" / "eval" / "test" / "report.html").read_text()
+    assert f"come from {audit['evaluated_accessions_seen']} patients" in report
+
+
 def test_another_configuration_is_refused(place, validated):
     config = all_folds(place)
     config.seed = 5
