@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ from se_resnet.files import write_json
 from se_resnet.imaging import RESIZE_RULES, resize
 
 _STALE_SECONDS = 24 * 3600
+_BUILDING = ".building"  # ends the name of a cache that is not whole yet
 _FORMAT = 2  # raised when the same inputs would give other pixels
 
 
@@ -61,12 +62,14 @@ class Cache:
         records: one row per image; ``records.row`` points into ``images``.
         fingerprint: identifies the pixels: same content, size and resize rule, same value.
         path: the cache's folder.
+        facts: what ``cache.json`` says of it, ``fingerprint`` included.
     """
 
     images: np.ndarray
     records: Records
     fingerprint: str
     path: Path
+    facts: dict[str, Any]
 
 
 def default_cache_dir() -> Path:
@@ -117,32 +120,63 @@ def open_cache(path: str | Path) -> Cache:
         records = Records.read_csv(path / "records.csv")
         if len(images) != len(records) or images.dtype != np.uint8 or images.ndim != 4:
             raise ValueError("array and table disagree")
-        return Cache(images, records, facts["fingerprint"], path)
+        return Cache(images, records, facts["fingerprint"], path, facts)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is not a whole image cache ({error}): delete the folder and run again."
         ) from error
 
 
-def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerprint: str) -> None:
-    shape = (images.num_images, *size, 3)
+def write_cache(
+    path: Path,
+    shape: tuple[int, int, int, int],
+    fill: Callable[[np.ndarray], tuple[list[dict], dict[str, Any]]],
+    remedy: str,
+) -> None:
+    """Writes a cache folder so that it appears whole or not at all.
+
+    Args:
+        path: the folder to make.
+        shape: N, H, W, 3.
+        fill: puts the pixels into the ``uint8 [N, H, W, 3]`` array it is given, a memory-mapped
+            file, and returns the rows of the ``Records`` and the content of ``cache.json``, which
+            must have a ``fingerprint``.
+        remedy: what a user whose disk is too small can do besides making room.
+
+    Raises:
+        UserError: too little disk space.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(".*"):
+    for leftover in path.parent.glob(f".*{_BUILDING}"):
         if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(leftover, ignore_errors=True)
     needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
     if needed > free:
         raise UserError(
             f"the image cache needs {needed / 1e9:.1f} GB but {path.parent} has {free / 1e9:.1f} "
-            "GB free: make room or set config.data.cache_dir to another disk."
+            f"GB free: make room or {remedy}."
         )
     # Built under another name and renamed when whole, so a killed build is never opened.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_BUILDING}")
     temporary.mkdir()
     try:
         array = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.uint8, shape)
         _reserve(temporary / "images.npy")
+        rows, facts = fill(array)
+        array.flush()
+        Records.from_rows(rows).write_csv(temporary / "records.csv")
+        write_json(temporary / "cache.json", facts)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.exists():  # else another process finished the same cache first
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
+
+def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerprint: str) -> None:
+    def fill(array: np.ndarray) -> tuple[list[dict], dict[str, Any]]:
         def decode(row: int, example: dict) -> dict:
             encoded = np.frombuffer(example.pop("image"), np.uint8)
             bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -162,18 +196,10 @@ def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerp
                 disable=None,
             )
         )
-        array.flush()
-        Records.from_rows(rows).write_csv(temporary / "records.csv")
-        write_json(
-            temporary / "cache.json", {"fingerprint": fingerprint, "size": size, "resize": rule}
-        )
-        try:
-            temporary.rename(path)
-        except OSError:
-            if not path.exists():  # else another process finished the same cache first
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        return rows, {"fingerprint": fingerprint, "size": size, "resize": rule}
+
+    shape = (images.num_images, *size, 3)
+    write_cache(path, shape, fill, remedy="set config.data.cache_dir to another disk")
 
 
 def _reserve(path: Path) -> None:

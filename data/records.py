@@ -12,6 +12,7 @@ import numpy as np
 from se_resnet.errors import UserError
 
 CLASS_NAMES = ("benign", "malignant")
+SYNTHETIC_PREFIX = "synthetic-"  # begins the file name of an image that is no photograph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Records:
     def columns(self) -> dict[str, np.ndarray]:
         """Column name to array, in the order of the CSV file."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @property
+    def is_synthetic(self) -> np.ndarray:
+        """``bool [N]``: images blended from others, told by their file names."""
+        return np.char.startswith(self.file, SYNTHETIC_PREFIX)
 
     @classmethod
     def from_rows(cls, rows: Iterable[dict]) -> Records:

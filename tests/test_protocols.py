@@ -4,9 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from sklearn.model_selection import train_test_split
 
 from data import protocols
 from data.filenames import parse
+from data.notebook import folder_order
 from data.official import official_names, slide_table
 from data.records import Records
 from se_resnet.errors import UserError
@@ -64,7 +66,7 @@ def test_strict_tests_every_patient_once_over_the_folds(full):
     assert len(set.union(*tested)) == 70
 
 
-@pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
+@pytest.mark.parametrize("protocol", ["strict", "official", "random"])
 def test_the_accession_filed_twice_is_counted_once(full, protocol):
     roles = assign(full, protocol)
     excluded = full.slide[roles == "excluded"]
@@ -93,6 +95,49 @@ def test_random_is_stratified_and_leaks(full):
     share = full.label[roles == "test"].mean()
     assert share == pytest.approx(full.label.mean(), abs=0.005)
     assert protocols.audit(full, roles)["straddling_accessions"] == 70
+
+
+def as_derived(full: Records) -> Records:
+    """What the notebook divided, by name: its order, and rows for its synthetic images."""
+    chosen = full.take(folder_order(full)[:3000])
+    columns = chosen.take(np.r_[:3000, np.resize(np.flatnonzero(chosen.label), 1960)]).columns()
+    columns["row"] = np.arange(4960)
+    columns["file"] = np.r_[chosen.file, [f"synthetic-{k:05d}.png" for k in range(1, 1961)]]
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return Records.from_rows(dict(zip(columns, row, strict=True)) for row in rows)
+
+
+def test_source_has_the_test_set_of_the_notebook(full):
+    records = as_derived(full)
+    roles = assign(records, "source")
+    protocols.verify(records, roles, "source")
+    test = roles == "test"
+    assert {role: int((roles == role).sum()) for role in protocols.ROLES} == {
+        "train": 3174,
+        "val": 794,
+        "test": 992,
+    }
+    assert int(records.label[test].sum()) == 486
+    assert int(records.is_synthetic[test].sum()) == 376
+    expected = train_test_split(np.arange(4960), test_size=0.2, random_state=42)[1]
+    assert set(records.row[test].tolist()) == set(expected.tolist())
+    other_seed = assign(records, "source", seed=1, folds=0)
+    assert ((other_seed == "test") == test).all() and (other_seed != roles).any()
+
+
+def test_source_keeps_second_copies_and_has_one_fold():
+    records = make_records(16, 16)
+    digest = np.full(len(records), "the same")
+    roles = assign(dataclasses.replace(records, digest=digest), "source")
+    assert "excluded" not in roles
+    protocols.verify(dataclasses.replace(records, digest=digest), roles, "source")
+    with pytest.raises(UserError, match=r"config.split.fold = 1 does not exist: choose 0\."):
+        assign(records, "source", fold=1)
+
+
+def test_source_refuses_images_that_nothing_has_evened_out(full):
+    with pytest.raises(UserError, match="2480 benign and 5429 malignant"):
+        assign(full, "source")
 
 
 def test_the_seed_decides(full):
