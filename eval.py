@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from data import loading, pipeline, protocols
+from data import loading, notebook, pipeline, protocols
 from data.records import Records
 from se_resnet import calibration, metrics, selective, training, views
 from se_resnet.cli import run_command
@@ -101,14 +101,7 @@ def _evaluate_one(
     best = load_best(workdir)
     logits = []
     for rule in views.resize_rules(tta, best.classifier.resize):
-        dataset = loading.load(
-            data_dir or config["data"]["dir"],
-            size=best.classifier.size,
-            resize=rule,
-            magnifications=tuple(config["data"]["magnifications"]),
-            on_bad_image=config["data"]["on_bad_image"],
-            cache_dir=config["data"]["cache_dir"],
-        )
+        dataset = _load_images(workdir, config, data_dir, best.classifier.size, rule)
         chosen = _choose(dataset.records, workdir, split)
         batches = pipeline.eval_batches(
             dataset.images,
@@ -136,6 +129,26 @@ def _evaluate_one(
         notes=[*_describe_views(tta, best.classifier.resize), *dataset.description.splitlines()],
     )
     return results
+
+
+def _load_images(
+    workdir: Path, config: dict, data_dir: str | None, size: tuple[int, int], rule: str
+) -> loading.Dataset:
+    if config["split"]["protocol"] == protocols.SOURCE and not data_dir:
+        if rule != config["data"]["resize"]:
+            raise UserError(
+                "protocol 'source' keeps augmented images, of which no tiles can be cut: choose "
+                "--tta=none or dihedral."
+            )
+        return notebook.reopen(workdir / protocols.SOURCE)
+    return loading.load(
+        data_dir or config["data"]["dir"],
+        size=size,
+        resize=rule,
+        magnifications=tuple(config["data"]["magnifications"]),
+        on_bad_image=config["data"]["on_bad_image"],
+        cache_dir=config["data"]["cache_dir"],
+    )
 
 
 def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[str, Any]:
@@ -323,7 +336,7 @@ def _warnings(audit: dict[str, Any], split: str) -> list[str]:
             "patients that were trained on or validated on: these figures say little about unseen "
             "patients."
         )
-    if count := audit.get("synthetic_test_images"):
+    if count := audit["synthetic_test_images"]:
         warnings.append(f"{count} of the test images are synthetic: blends, not photographs.")
     return warnings
 

@@ -17,9 +17,9 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 import eval as evaluation
-from data import balance, loading, pipeline, protocols
+from data import balance, loading, notebook, pipeline, protocols
 from se_resnet import pretrained, resnet, settings, training
-from se_resnet.augment import Augmentation
+from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.cli import read_config, run_command
@@ -90,14 +90,7 @@ def _cross_validate(config: ConfigDict, workdir: Path) -> None:
 def _train(config: ConfigDict, workdir: Path) -> None:
     """Trains one network, from where an earlier start in this folder left off."""
     # ------------------------------------------------------------------ data
-    dataset = loading.load(
-        config.data.dir,
-        size=config.data.size,
-        resize=config.data.resize,
-        magnifications=config.data.magnifications,
-        on_bad_image=config.data.on_bad_image,
-        cache_dir=config.data.cache_dir,
-    )
+    dataset = _load_images(config, workdir)
     images, records = dataset.images, dataset.records
     _say("data", dataset.description)
     roles = protocols.assign_roles(
@@ -112,21 +105,24 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     _check_inputs(workdir, dataset, roles)
     _say("split", _describe_split(config, records, roles))
     validation = records.take(roles == protocols.VAL)
+    # What the notebook has augmented and balanced before the split is left as it is.
+    once = config.split.protocol == protocols.SOURCE
+    method = "none" if once else config.balance.method
     plan = balance.make_plan(
         records.take(roles == protocols.TRAIN),
         images,
-        method=config.balance.method,
+        method=method,
         features=config.balance.features,
         within_magnification=config.balance.within_magnification,
         k_neighbors=config.balance.k_neighbors,
         seed=config.seed,
     )
-    _say("balance", f"{config.balance.method}: {plan.describe()}")
+    _say("balance", f"{method}: {plan.describe()}")
 
     # ----------------------------------------------------------------- model
     classifier, variables = _build_model(config)
     optimizer = make_optimizer(config.optim.learning_rate)
-    augment = Augmentation(**config.augment)
+    augment = Augmentation() if once else Augmentation(**config.augment)
     mesh = training.data_mesh()
     sharding = training.batch_sharding(mesh, config.batch_size)
     eval_sharding = training.batch_sharding(mesh, config.eval_batch_size)
@@ -214,6 +210,21 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         last_save = time.monotonic()
     progress.close()
     log.close()
+
+
+def _load_images(config: ConfigDict, workdir: Path) -> loading.Dataset:
+    dataset = loading.load(
+        config.data.dir,
+        size=config.data.size,
+        resize=config.data.resize,
+        magnifications=config.data.magnifications,
+        on_bad_image=config.data.on_bad_image,
+        cache_dir=config.data.cache_dir,
+    )
+    if config.split.protocol != protocols.SOURCE:
+        return dataset
+    augment = drawn_once(Augmentation(**config.augment), config.seed)
+    return notebook.derive(dataset, workdir / protocols.SOURCE, augment, config.seed)
 
 
 def _build_model(config: ConfigDict) -> tuple[Classifier, dict[str, Any]]:

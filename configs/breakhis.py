@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.data.on_bad_image = "error"  # or 'skip', listed in W/skipped_files.csv
 
     config.split = ConfigDict()
-    config.split.protocol = "strict"  # 'strict', 'official', 'random' (leaks patients)
+    config.split.protocol = "strict"  # or, all of which leak: 'official', 'random', 'source'
     config.split.folds = 5
     config.split.fold = "0"  # which fold is the test set, from 0; or 'all', one after another
     config.split.val_folds = 5  # one of so many parts of the training part

@@ -29,11 +29,12 @@ from data.records import CLASS_NAMES, Records
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write
 
-PROTOCOLS = ("strict", "official", "random", "source")
+SOURCE = "source"
+PROTOCOLS = ("strict", "official", "random", SOURCE)
 TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
 ROLES = (TRAIN, VAL, TEST)
 SEEN = (TRAIN, VAL)  # learned from, or chosen on
-_OWN_FOLDS = {"official": 5, "source": 1}
+_OWN_FOLDS = {"official": 5, SOURCE: 1}
 
 
 def assign_roles(
@@ -66,7 +67,7 @@ def assign_roles(
         raise UserError(f"config.split.val_folds = {val_folds} trains on nothing: give 2 or more.")
 
     roles = np.full(len(records), EXCLUDED, dtype="<U8")
-    if protocol == "source":
+    if protocol == SOURCE:
         used = np.arange(len(records))
     else:
         used = np.sort(np.unique(records.digest, return_index=True)[1])
@@ -74,7 +75,7 @@ def assign_roles(
     grouped = protocol in ("strict", "official")
     if protocol == "official":
         is_test = _official_test_images(images, fold)
-    elif protocol == "source":
+    elif protocol == SOURCE:
         is_test = _source_test_images(images)
     else:
         is_test = _fold(images, folds, fold, seed, grouped, "config.split.folds")
@@ -169,7 +170,8 @@ def audit(records: Records, roles: np.ndarray) -> dict[str, int]:
     Returns:
         ``shared_images``: distinct images in more than one role; ``straddling_accessions``:
         accessions of the test set that also train or validate; ``straddling_test_images``: the
-        test images of those accessions; ``excluded_copies``: images left out as second copies.
+        test images of those accessions; ``synthetic_test_images``: test images that are blends;
+        ``excluded_copies``: images left out as second copies.
     """
     digests = [set(records.digest[roles == role].tolist()) for role in ROLES]
     seen = set(records.accession[is_seen(roles)].tolist())
@@ -178,6 +180,7 @@ def audit(records: Records, roles: np.ndarray) -> dict[str, int]:
         "shared_images": sum(map(len, digests)) - len(set.union(*digests)),
         "straddling_accessions": len(seen & set(tested)),
         "straddling_test_images": sum(accession in seen for accession in tested),
+        "synthetic_test_images": int((records.is_synthetic & (roles == TEST)).sum()),
         "excluded_copies": int((roles == EXCLUDED).sum()),
     }
 
@@ -190,7 +193,7 @@ def verify(records: Records, roles: np.ndarray, protocol: str) -> None:
             ``strict`` an accession in two roles; an empty role, or a training set with one class.
     """
     counts = audit(records, roles)
-    if counts["shared_images"] and protocol != "source":
+    if counts["shared_images"] and protocol != SOURCE:
         raise UserError(
             f"the split leaks: {counts['shared_images']} images stand in more than one role."
         )

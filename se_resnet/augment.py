@@ -8,6 +8,8 @@ haematoxylin-eosin-DAB space.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +80,24 @@ class Augmentation:
         if self.brightness:
             images = images + 255 * _uniform(next(keys), images, self.brightness)
         return jnp.clip(images, 0, 255)
+
+
+def drawn_once(augment: Augmentation, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """For pixels that are augmented once and kept: a function to call on one block after another.
+
+    Returns:
+        ``uint8 [B, H, W, 3]`` to ``float32 [B, H, W, 3]``, RGB, 0 to 255; what it draws is decided
+        by the seed and by how often it has been called before.
+    """
+    root = jax.random.key(seed)
+    number = itertools.count()
+    apply = jax.jit(augment)
+
+    def draw(images: np.ndarray) -> np.ndarray:
+        key = jax.random.fold_in(root, next(number))
+        return np.asarray(apply(key, images.astype(np.float32)))
+
+    return draw
 
 
 def _uniform(key: jax.Array, images: jax.Array, limit: float) -> jax.Array:

@@ -382,3 +382,24 @@ def test_a_mistake_ends_in_one_sentence_and_code_2(tmp_path, arguments, words):
 def test_help_shows_examples_and_flags(script):
     result = command(script, "--help")
     assert f"python {script} --" in result.stdout and "--workdir" in result.stdout
+
+
+def test_the_notebooks_procedure_runs_and_is_called_what_it_is(tmp_path):
+    make_tree(tmp_path / "tree", make_records(4, 14, images=3).file.tolist())
+    config = tiny_config(tmp_path / "tree", tmp_path / "cache")
+    config.split.protocol = "source"
+    config.epochs = 1
+    results = train.train_and_evaluate(config, tmp_path / "run")
+    rows = list(csv.DictReader((tmp_path / "run" / "split.csv").open()))
+    tested = [row for row in rows if row["role"] == "test"]
+    synthetic = sum(row["file"].startswith("synthetic-") for row in tested)
+    assert len(tested) == results["counts"]["images"]["all"] and synthetic
+    assert results["audit"]["synthetic_test_images"] == synthetic
+    assert results["audit"]["evaluated_images_of_seen_accessions"] > 0
+    report = (tmp_path / "run" / "eval" / "test" / "report.html").read_text()
+    assert f"{synthetic} of the test images are synthetic" in report
+    # The images are as drawn, so another evaluation reads the same pixels.
+    again = evaluation.evaluate_run(tmp_path / "run", out=tmp_path / "again")
+    assert again["image"] == results["image"]
+    with pytest.raises(UserError, match="no tiles can be cut"):
+        evaluation.evaluate_run(tmp_path / "run", tta="tiles")
