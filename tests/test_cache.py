@@ -120,7 +120,7 @@ def test_too_little_disk_is_told_before_the_work(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("size", "rule", "words"),
     [
-        ((23, 35), "stretch", "choose from squash, crop, none"),
+        ((23, 35), "stretch", "choose from squash, .*crop, .*none"),
         ((0, 35), "squash", "is no image size"),
         ((23, 35, 3), "squash", "is no image size"),
         ((23.5, 35), "squash", "is no image size"),
