@@ -105,9 +105,10 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     _check_inputs(workdir, dataset, roles)
     _say("split", _describe_split(config, records, roles))
     validation = records.take(roles == protocols.VAL)
-    # What the notebook has augmented and balanced before the split is left as it is.
-    once = config.split.protocol == protocols.SOURCE
-    method = "none" if once else config.balance.method
+    if config.split.protocol == protocols.SOURCE:  # balanced and augmented before the split
+        method, augment = "none", Augmentation(flip=False, rotate=False)
+    else:
+        method, augment = config.balance.method, Augmentation(**config.augment)
     plan = balance.make_plan(
         records.take(roles == protocols.TRAIN),
         images,
@@ -122,7 +123,6 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     # ----------------------------------------------------------------- model
     classifier, variables = _build_model(config)
     optimizer = make_optimizer(config.optim.learning_rate)
-    augment = Augmentation() if once else Augmentation(**config.augment)
     mesh = training.data_mesh()
     sharding = training.batch_sharding(mesh, config.batch_size)
     eval_sharding = training.batch_sharding(mesh, config.eval_batch_size)
