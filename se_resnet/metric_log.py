@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from tensorboardX import SummaryWriter
+
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write
 
@@ -46,15 +48,17 @@ class MetricLog:
     """
 
     def __init__(self, workdir: Path, step: int, epoch_steps: int):
-        from clu.metric_writers import SummaryWriter  # imports TensorFlow, which takes seconds
-
         path = workdir / "metrics.jsonl"
         kept = [entry for entry in read_log(path) if entry["step"] <= step]
         with atomic_write(path) as file:
             file.writelines(json.dumps(entry) + "\n" for entry in kept)
         self._file = path.open("a")
         self._epoch_steps = epoch_steps
-        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
+        self._tensorboard = SummaryWriter(
+            str(workdir / "tensorboard"),
+            purge_step=step + 1,
+            filename_suffix=f".{step}",  # two starts in one second would share a name
+        )
 
     def write(self, step: int, scalars: Mapping[str, float | None]) -> None:
         """Adds one line, on disk when this returns to the loop; None where there is no figure."""
@@ -62,9 +66,9 @@ class MetricLog:
         line = json.dumps({"step": step, "epoch": epoch, **scalars}, allow_nan=False)
         self._file.write(line + "\n")
         self._file.flush()
-        self._tensorboard.write_scalars(
-            step, {name: value for name, value in scalars.items() if value is not None}
-        )
+        for name, value in scalars.items():
+            if value is not None:
+                self._tensorboard.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Closes the files."""
