@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 import eval as evaluation
-from data import balance, loading, notebook, pipeline, protocols
+from data import balance, loading, notebook, protocols, resident, schedule
 from se_resnet import pretrained, resnet, settings, training
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
@@ -132,9 +134,8 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     _say("model", _describe_model(config, classifier, state, mesh))
 
     # ----------------------------------------------------------------- steps
-    train_step = training.make_train_step(classifier, optimizer, augment, config.seed)
     predict = classifier.make_predict()
-    epoch_steps = pipeline.steps_per_epoch(plan, config.batch_size)
+    epoch_steps = schedule.steps_per_epoch(plan, config.batch_size)
     total_steps = config.epochs * epoch_steps
 
     # ------------------------------------------------------------ checkpoint
@@ -148,11 +149,31 @@ def _train(config: ConfigDict, workdir: Path) -> None:
             checkpoints.best_facts()  # refuses now what could not be evaluated after the training
         _say("resume", f"from step {int(state.step)} of {total_steps}")
 
-    # ------------------------------------------------------------------ loop
+    # --------------------------------------------------------------- batches
     start = int(state.step)
+    advance: Callable[..., tuple[training.TrainState, training.Metrics]]
+    blocks: Iterator[Any]
+    order = {"seed": config.seed, "start": start, "stop": total_steps}
+    layout = {"batch_size": config.batch_size, "sharding": sharding}
+    recipe = (classifier, optimizer, augment, config.seed)
+    if config.data.placement == settings.ON_DEVICE:
+        placed = resident.place(images, plan, training.replicated(mesh))
+        train_steps = training.make_train_steps(*recipe, resident.make_batch)
+        advance = functools.partial(train_steps, placed)
+        blocks = resident.row_blocks(plan, **order, **layout, pause=config.log_every_steps)
+        eval_batches = functools.partial(resident.eval_batches, placed.images)
+    else:
+        from data import pipeline  # TensorFlow, which the other placement does not need
+
+        advance = training.make_train_step(*recipe)
+        blocks = pipeline.train_batches(images, plan, **order, **layout)
+        eval_batches = functools.partial(pipeline.eval_batches, images)
+
+    # ------------------------------------------------------------------ loop
     log = MetricLog(workdir, start, epoch_steps)
     last_save = time.monotonic()
     window: list[tuple[float, float]] = []
+    unread: deque[training.Metrics] = deque()
     progress = tqdm(
         total=total_steps * config.batch_size,
         initial=start * config.batch_size,
@@ -160,24 +181,23 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         desc="training",
         disable=None,
     )
-    batches = pipeline.train_batches(
-        images,
-        plan,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start=start,
-        stop=total_steps,
-        sharding=sharding,
-    )
-    for step, batch in enumerate(batches, start + 1):
-        state, step_metrics = train_step(state, batch)
-        loss = float(step_metrics["loss"])
-        _check_finite("the loss", step, loss)
-        window.append((loss, float(step_metrics["accuracy"])))
-        progress.update(config.batch_size)
-        progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+    step = read = start
+    block: Any
+    for block in blocks:
+        state, figures = advance(state, block)
+        unread.append(figures)
+        step += figures["loss"].size
         end_of_epoch = step % epoch_steps == 0
-        if step % config.log_every_steps and not end_of_epoch:
+        pause = step % config.log_every_steps == 0 or end_of_epoch
+        while len(unread) > (0 if pause else 1):  # the devices work on one block meanwhile
+            done = {name: np.atleast_1d(values) for name, values in unread.popleft().items()}
+            for loss, accuracy in zip(done["loss"], done["accuracy"], strict=True):
+                read += 1
+                _check_finite("the loss", read, loss)
+                window.append((loss, accuracy))
+                progress.update(config.batch_size)
+            progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        if not pause:
             continue
         _check_finite("a parameter", step, state.params)
         means = np.mean(window, axis=0)
@@ -187,11 +207,8 @@ def _train(config: ConfigDict, workdir: Path) -> None:
             variables = {"params": state.params, "batch_stats": state.batch_stats}
             logits = predict(
                 variables,
-                pipeline.eval_batches(
-                    images,
-                    validation.row,
-                    batch_size=config.eval_batch_size,
-                    sharding=eval_sharding,
+                eval_batches(
+                    validation.row, batch_size=config.eval_batch_size, sharding=eval_sharding
                 ),
             )
             _check_finite("a validation logit", step, logits)

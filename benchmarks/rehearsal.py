@@ -79,7 +79,7 @@ def plan(folder: Path) -> None:
 
 
 def _batches(folder: Path) -> Iterator[dict]:
-    from data import pipeline
+    from data import pipeline, schedule
     from se_resnet.training import batch_sharding, data_mesh
 
     (path,) = (folder / "cache" / "pixels").iterdir()
@@ -90,7 +90,7 @@ def _batches(folder: Path) -> Iterator[dict]:
         batch_size=BATCH,
         seed=0,
         start=0,
-        stop=pipeline.steps_per_epoch(made, BATCH),
+        stop=schedule.steps_per_epoch(made, BATCH),
         sharding=batch_sharding(data_mesh(), BATCH),
     )
 

@@ -28,6 +28,8 @@ def get_config() -> ConfigDict:
     config.data.magnifications = (40, 100, 200, 400)
     config.data.size = (224, 224)  # height, width
     config.data.resize = "squash"  # 'squash', 'crop' (aspect kept), 'none'
+    # 'host' sends batches through tf.data; 'device' keeps all pixels in the GPU's memory.
+    config.data.placement = "host"
     config.data.on_bad_image = "error"  # or 'skip', listed in W/skipped_files.csv
 
     config.split = ConfigDict()

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from data.balance import Plan, make_plan
 from data.cache import open_cache, write_cache
 from data.loading import Dataset
-from data.pipeline import blend
 from data.records import CLASS_NAMES, SYNTHETIC_PREFIX, Records
+from data.schedule import blend
 from se_resnet.errors import UserError
 from se_resnet.files import writable_folder
 

@@ -1,7 +1,6 @@
-"""tf.data over plan rows: shuffled, gathered, blended, prefetched, laid out over the devices.
+"""tf.data over plan rows: gathered, blended, prefetched, laid out over the devices.
 
-A training batch is a pure function of seed and step, so resuming needs no state but the step
-number. Only indices are shuffled; pixels are read when a batch needs them.
+Pixels are read when a batch needs them; see :mod:`data.schedule` for which rows make which batch.
 """
 
 from __future__ import annotations
@@ -13,51 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from data.balance import Plan
+from data.schedule import blend, rows_of_step, steps_per_epoch
 from se_resnet.errors import UserError
 
 Batch = dict[str, jax.Array]
-
-
-def steps_per_epoch(plan: Plan, batch_size: int) -> int:
-    """Full batches in one epoch; the rows left over differ from epoch to epoch.
-
-    Raises:
-        UserError: the plan is smaller than one batch.
-    """
-    steps = len(plan) // batch_size
-    if steps == 0:
-        raise UserError(
-            f"config.batch_size = {batch_size} is larger than the {len(plan)} rows to train on: "
-            "lower it or bring more images."
-        )
-    return steps
-
-
-def rows_of_step(plan: Plan, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """The plan rows of the batch of step ``step`` (from 0): ``int64 [batch_size]``."""
-    epoch, position = divmod(step, steps_per_epoch(plan, batch_size))
-    order = np.random.default_rng((seed, epoch)).permutation(len(plan))
-    return order[position * batch_size : (position + 1) * batch_size]
-
-
-def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:
-    """The pixels of plan rows.
-
-    Args:
-        images: ``uint8 [N, H, W, 3]``.
-        plan: whose rows to make.
-        rows: ``int [B]``.
-
-    Returns:
-        ``uint8 [B, H, W, 3]``, synthetic images rounded to whole grey values.
-    """
-    batch = images[plan.base[rows]]
-    for position in np.flatnonzero(plan.weight[rows]):
-        row = rows[position]
-        weight = np.float32(plan.weight[row])
-        mixed = batch[position] * (1 - weight) + images[plan.neighbour[row]] * weight
-        batch[position] = np.rint(mixed)
-    return batch
 
 
 def train_batches(
@@ -76,7 +34,7 @@ def train_batches(
         ``image uint8 [B, H, W, 3]``, ``label float32 [B]`` and ``importance float32 [B]``, global
         arrays sharded over their first axis.
     """
-    steps_per_epoch(plan, batch_size)
+    steps_per_epoch(plan, batch_size)  # refuses here rather than inside tf.data
 
     def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = rows_of_step(plan, batch_size, seed, int(step))

@@ -13,6 +13,8 @@ _COUNTS = ("epochs", "batch_size", "eval_batch_size", "log_every_steps", "bootst
 _NUMBERS = ("optim.learning_rate", "checkpoint_minutes")
 _SEEDS = ("seed", "split.seed")
 ALL_FOLDS = "all"
+ON_DEVICE = "device"
+PLACEMENTS = ("host", ON_DEVICE)
 
 
 def check(config: ConfigDict) -> None:
@@ -31,6 +33,11 @@ def check(config: ConfigDict) -> None:
     for name in _SEEDS:
         if not 0 <= (value := _field(config, name)) < 2**32:
             raise UserError(f"config.{name} = {value} is out of range: give 0 to {2**32 - 1}.")
+    if config.data.placement not in PLACEMENTS:
+        raise UserError(
+            f"config.data.placement = {config.data.placement!r} is unknown: choose from "
+            f"{', '.join(PLACEMENTS)}."
+        )
     if config.split.fold != ALL_FOLDS and not config.split.fold.isdecimal():
         raise UserError(
             f"config.split.fold = {config.split.fold!r} names no fold: give a number from 0, or "

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from se_resnet.augment import Augmentation
 from se_resnet.classifier import Classifier
@@ -18,6 +18,7 @@ from se_resnet.errors import UserError
 from se_resnet.metrics import binary_metrics, probability_of
 
 Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
 
 
 @flax.struct.dataclass
@@ -48,7 +49,8 @@ class TrainState:
 
 def data_mesh() -> Mesh:
     """All devices in a row along the axis ``data``."""
-    return jax.make_mesh((jax.device_count(),), ("data",))
+    # Automatic axes: XLA works out how what is computed from a sharded batch is laid out.
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
 def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
@@ -82,7 +84,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     augment: Augmentation,
     seed: int,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Builds the jitted step; the state passed in is donated and must not be used again.
 
     A batch holds ``image uint8 [B, H, W, 3]``, ``label float32 [B]`` and
@@ -93,9 +95,46 @@ def make_train_step(
     Returns:
         ``(state, batch) -> (state, {'loss', 'accuracy'})``, both metrics ``float32 []``.
     """
+    return jax.jit(_step(classifier, optimizer, augment, seed), donate_argnums=0)
+
+
+def make_train_steps(
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    augment: Augmentation,
+    seed: int,
+    make_batch: Callable[[Any, jax.Array], Batch],
+) -> Callable[[Any, TrainState, jax.Array], tuple[TrainState, Metrics]]:
+    """Builds many steps in one jitted call, on batches that are made on the device.
+
+    Args:
+        classifier: as in :func:`make_train_step`, like ``optimizer``, ``augment`` and ``seed``.
+        optimizer: see there.
+        augment: see there.
+        seed: see there.
+        make_batch: ``(data, rows int32 [B]) -> batch``, pure.
+
+    Returns:
+        ``(data, state, rows int32 [k, B]) -> (state, {'loss', 'accuracy'})``, both metrics
+        ``float32 [k]``; the state passed in is donated.
+    """
+    step = _step(classifier, optimizer, augment, seed)
+
+    def steps(data: Any, state: TrainState, rows: jax.Array) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(lambda s, chosen: step(s, make_batch(data, chosen)), state, rows)
+
+    return jax.jit(steps, donate_argnums=1)
+
+
+def _step(
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    augment: Augmentation,
+    seed: int,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     root = jax.random.key(seed)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(root, state.step)
         inputs = classifier.preprocessing(augment(key, batch["image"].astype(jnp.float32)))
 
@@ -120,7 +159,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return step
 
 
 def validation_figures(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:

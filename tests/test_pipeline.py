@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from data import pipeline
+from data import pipeline, schedule
 from data.balance import make_plan
 from se_resnet.errors import UserError
 from se_resnet.training import batch_sharding, data_mesh
@@ -37,9 +37,9 @@ def test_the_same_seed_gives_the_same_batches_from_any_step(setting):
 
 def test_an_epoch_visits_every_row_at_most_once_and_epochs_differ(setting):
     _, plan, _ = setting
-    steps = pipeline.steps_per_epoch(plan, 8)
+    steps = schedule.steps_per_epoch(plan, 8)
     first, second = (
-        np.concatenate([pipeline.rows_of_step(plan, 8, 0, step) for step in range(s, s + steps)])
+        np.concatenate([schedule.rows_of_step(plan, 8, 0, step) for step in range(s, s + steps)])
         for s in (0, steps)
     )
     assert len(set(first.tolist())) == len(first) == steps * 8
@@ -48,9 +48,9 @@ def test_an_epoch_visits_every_row_at_most_once_and_epochs_differ(setting):
 
 def test_batches_hold_what_the_plan_says(setting):
     images, plan, sharding = setting
-    rows = pipeline.rows_of_step(plan, 8, 0, 3)
+    rows = schedule.rows_of_step(plan, 8, 0, 3)
     batch = collect(setting, 3, 4)[0]
-    assert (batch["image"] == pipeline.blend(images, plan, rows)).all()
+    assert (batch["image"] == schedule.blend(images, plan, rows)).all()
     assert (batch["label"] == plan.label[rows]).all() and batch["label"].dtype == np.float32
     assert (batch["importance"] == 1).all()
 
@@ -60,7 +60,7 @@ def test_class_weights_arrive_with_their_images():
     images = make_images(records)
     plan = make_plan(records, images, method="class_weights")
     batch = collect((images, plan, batch_sharding(data_mesh(), 8)), 0, 1)[0]
-    rows = pipeline.rows_of_step(plan, 8, 0, 0)
+    rows = schedule.rows_of_step(plan, 8, 0, 0)
     assert (batch["importance"] == plan.importance[rows].astype(np.float32)).all()
     assert len(set(batch["importance"].tolist())) == 2
 
@@ -93,7 +93,7 @@ def test_blend_rounds_to_the_nearest_grey_value():
     row = int(np.flatnonzero(plan.weight)[0])
     weight, base, neighbour = plan.weight[row], images[plan.base[row]], images[plan.neighbour[row]]
     expected = base * (1 - weight) + neighbour * weight
-    assert np.abs(pipeline.blend(images, plan, np.array([row]))[0] - expected).max() <= 0.501
+    assert np.abs(schedule.blend(images, plan, np.array([row]))[0] - expected).max() <= 0.501
 
 
 def test_a_batch_larger_than_the_epoch_is_refused(setting):

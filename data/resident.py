@@ -1,0 +1,146 @@
+"""Images and plan in the memory of the devices: a batch is made there, inside the training step.
+
+All of BreaKHis at 224x224 takes 1.2 GB as ``uint8``. With it on the device, a step needs a few row
+numbers from the host and nothing else, so several steps go in one dispatch. Nothing here imports
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from data.balance import Plan
+from data.schedule import rows_of_step, steps_per_epoch
+from se_resnet.errors import UserError
+
+Batch = dict[str, jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Resident:
+    """A pixel array and the columns of a :class:`data.balance.Plan`, on every device.
+
+    Attributes:
+        images: ``uint8 [N, H, W, 3]``.
+        base: ``int32 [P]``.
+        neighbour: ``int32 [P]``.
+        weight: ``float32 [P]``.
+        label: ``float32 [P]``.
+        importance: ``float32 [P]``.
+    """
+
+    images: jax.Array
+    base: jax.Array
+    neighbour: jax.Array
+    weight: jax.Array
+    label: jax.Array
+    importance: jax.Array
+
+
+def place(images: np.ndarray, plan: Plan, sharding: NamedSharding) -> Resident:
+    """Copies pixels and plan to every device.
+
+    Args:
+        images: ``uint8 [N, H, W, 3]``.
+        plan: whose rows will be asked for.
+        sharding: says that every device holds all of it.
+
+    Raises:
+        UserError: the devices' memory is too small.
+    """
+    columns = (
+        plan.base.astype(np.int32),
+        plan.neighbour.astype(np.int32),
+        *(column.astype(np.float32) for column in (plan.weight, plan.label, plan.importance)),
+    )
+    try:
+        placed = jax.device_put((np.asarray(images), *columns), sharding)
+        return Resident(*jax.block_until_ready(placed))
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"the {images.nbytes / 1e9:.1f} GB of images do not fit into the device's memory: use "
+            "config.data.placement = 'host' or a smaller config.data.size."
+        ) from error
+
+
+def make_batch(resident: Resident, rows: jax.Array) -> Batch:
+    """The batch of plan rows ``int32 [B]``, to be called inside a jitted function.
+
+    Returns:
+        ``image float32 [B, H, W, 3]`` of whole grey values, ``label float32 [B]`` and
+        ``importance float32 [B]``: as :func:`data.schedule.blend` on the host has it, but for
+        sums that end in a half and may be rounded to the other side.
+    """
+    weight = resident.weight[rows][:, None, None, None]
+    base, neighbour = (
+        resident.images[column[rows]].astype(jnp.float32)
+        for column in (resident.base, resident.neighbour)
+    )
+    return {
+        "image": jnp.rint(base * (1 - weight) + neighbour * weight),
+        "label": resident.label[rows],
+        "importance": resident.importance[rows],
+    }
+
+
+def row_blocks(
+    plan: Plan,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int,
+    stop: int,
+    pause: int,
+    sharding: NamedSharding,
+) -> Iterator[jax.Array]:
+    """The rows of steps ``start`` to ``stop - 1``, many steps at a time.
+
+    Args:
+        plan: whose rows to draw.
+        batch_size: rows in one step.
+        seed: decides the order.
+        start: first step.
+        stop: step after the last.
+        pause: a block ends with every step whose number, counted from 1, is a multiple of it, and
+            with the last step of every epoch, so that the host can look at the figures there.
+        sharding: of one batch over the devices.
+
+    Yields:
+        ``int32 [k, batch_size]``, sharded over the second axis.
+    """
+    epoch_steps = steps_per_epoch(plan, batch_size)
+    layout = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
+    while start < stop:
+        end = min((start // period + 1) * period for period in (pause, epoch_steps))
+        end = min(end, stop)
+        rows = [rows_of_step(plan, batch_size, seed, step) for step in range(start, end)]
+        yield jax.device_put(np.stack(rows).astype(np.int32), layout)
+        start = end
+
+
+def eval_batches(
+    images: jax.Array, rows: np.ndarray, *, batch_size: int, sharding: NamedSharding
+) -> Iterator[Batch]:
+    """As :func:`data.pipeline.eval_batches`, from pixels on the device.
+
+    Args:
+        images: ``uint8 [N, H, W, 3]``, whole on every device.
+        rows: ``int [M]``, rows of ``images``.
+        batch_size: images per batch, a multiple of the device count.
+        sharding: where the batches go.
+
+    Yields:
+        ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``, false where an image only fills up.
+    """
+    for start in range(0, len(rows), batch_size):
+        position = start + np.arange(batch_size)
+        mask = position < len(rows)
+        index = jax.device_put(rows[np.where(mask, position, 0)].astype(np.int32), sharding)
+        yield {"image": images[index], "mask": jax.device_put(mask, sharding)}

@@ -1,0 +1,54 @@
+"""Which rows of the plan make which batch, and what their pixels are.
+
+A training batch is a pure function of seed and step, so resuming needs no state but the step
+number. Only indices are shuffled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data.balance import Plan
+from se_resnet.errors import UserError
+
+
+def steps_per_epoch(plan: Plan, batch_size: int) -> int:
+    """Full batches in one epoch; the rows left over differ from epoch to epoch.
+
+    Raises:
+        UserError: the plan is smaller than one batch.
+    """
+    steps = len(plan) // batch_size
+    if steps == 0:
+        raise UserError(
+            f"config.batch_size = {batch_size} is larger than the {len(plan)} rows to train on: "
+            "lower it or bring more images."
+        )
+    return steps
+
+
+def rows_of_step(plan: Plan, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """The plan rows of the batch of step ``step`` (from 0): ``int64 [batch_size]``."""
+    epoch, position = divmod(step, steps_per_epoch(plan, batch_size))
+    order = np.random.default_rng((seed, epoch)).permutation(len(plan))
+    return order[position * batch_size : (position + 1) * batch_size]
+
+
+def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:
+    """The pixels of plan rows.
+
+    Args:
+        images: ``uint8 [N, H, W, 3]``.
+        plan: whose rows to make.
+        rows: ``int [B]``.
+
+    Returns:
+        ``uint8 [B, H, W, 3]``, synthetic images rounded to whole grey values.
+    """
+    batch = images[plan.base[rows]]
+    for position in np.flatnonzero(plan.weight[rows]):
+        row = rows[position]
+        weight = np.float32(plan.weight[row])
+        mixed = batch[position] * (1 - weight) + images[plan.neighbour[row]] * weight
+        batch[position] = np.rint(mixed)
+    return batch
