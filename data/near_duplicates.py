@@ -51,12 +51,13 @@ def near_duplicates(
     them, upright; a mirrored or turned copy is not found.
 
     Two images are near if their :func:`perceptual_hash` differs in at most ``NEAR_DISTANCE`` bits.
-    Measured on 944 BreaKHis images at 224x224 (``benchmarks/near_duplicates.py``): of 429,622
-    pairs of different accessions none is below 90 (mean 127, standard deviation 8, so the
-    threshold lies 6.9 standard deviations away); of 10,597 pairs of one slide two are below 92, at
-    52 and 68, and both show one field of view photographed twice. An image and its copy differ by
-    at most 8 bits after JPEG of quality 80, 8 after halving and back, 18 after +5 % brightness and
-    38 after a 2 % crop.
+    Measured by ``benchmarks/near_duplicates.py`` on 944 BreaKHis images at 224x224: an image and
+    its copy differ by at most 8 bits after JPEG of quality 80, 8 after halving and back, 18 after
+    5 % more brightness and 38 after cropping by 2 %. Of 429,622 pairs of different accessions none
+    is below 90 (mean 127, standard deviation 8: the threshold lies 6.9 deviations away). Of 10,597
+    pairs of one slide two are below 90, at 52 and 68, and both show one field of view photographed
+    twice. A difference hash of as many bits leaves no such gap: copies up to 38, photographed
+    twice 71, different accessions from 74.
 
     Args:
         records: N images.
@@ -65,7 +66,7 @@ def near_duplicates(
 
     Returns:
         ``test_file``, ``file``, ``role`` of the latter, ``distance``, ``same_accession``; the
-        nearest first. Memory is bounded by the pairs found.
+        nearest first. Besides the pairs found, memory stays near 10 MB for 7,909 images.
     """
     test, seen = records.take(roles == TEST), records.take(is_seen(roles))
     role = roles[is_seen(roles)]

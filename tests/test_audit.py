@@ -304,6 +304,18 @@ def test_the_command_audits_somebodys_own_split(tree, cache_dir, tmp_path, capsy
     assert "WARNING: 1 accession is in the test set, with 1 image, and" in told
 
 
+def test_an_own_split_may_list_other_magnifications(tree, cache_dir, tmp_path):
+    records = make_records(10, 10, images=2)
+    roles = np.where(records.magnification == 40, "train", "test").tolist()
+    path = own_split(tmp_path / "mine.csv", list(zip(records.file.tolist(), roles, strict=True)))
+    options = [f"--split={path}", "--magnifications=200"]
+    written = command(tree, cache_dir, tmp_path / "out", *options)
+    images = {row["role"]: 0 for row in written["balance"]}
+    for row in written["balance"]:
+        images[row["role"]] += row["images"] if row["magnification"] else 0
+    assert images == {"train": 0, "val": 0, "test": 40} and written["unassigned"] == []
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "words"),
     [
