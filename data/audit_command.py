@@ -30,11 +30,14 @@ _USAGE = """Audits a split: what the test set shares with the images trained or 
   python -m data.protocols --data_dir=/path/to/BreaKHis_v1
   python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --protocol=official --fold=2
   python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --split=split.csv
+  python -m data.protocols --data_dir=runs/leaky/source --split=runs/leaky/split.csv
 
 Prints the audit and writes into --out: audit.json, near_duplicates.csv with every pair found, and
 split.csv with the roles that a protocol assigned. A --split of your own needs the columns file
 (the image's name, with or without folders) and role (train, val, test or excluded); slides and
-accessions are read from the names of the images. Leaks do not change the exit code."""
+accessions are read from the names of the images. A run of protocol 'source' keeps the images that
+it divided in its folder 'source'; --protocol=source makes them anew, without augmentation. Leaks do
+not change the exit code."""
 
 _PAIR_COLUMNS = ("test_file", "file", "role", "distance", "same_accession")
 

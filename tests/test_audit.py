@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data import audit, audit_command, protocols
+from data import audit, audit_command, notebook, protocols
+from data.loading import Dataset
 from data.near_duplicates import NEAR_DISTANCE, distances, near_duplicates, perceptual_hash
 from data.records import Records
 from tests.datasets import make_records
@@ -282,6 +283,19 @@ def test_the_command_audits_what_the_notebook_did(tree, cache_dir, tmp_path):
     assert written["verdict"].startswith("NOT clean")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"audit.json", "near_duplicates.csv", "split.csv"}
+
+
+def test_the_command_audits_the_images_that_a_run_has_made(tmp_path, cache_dir):
+    records = make_records(6, 14, images=5)
+    images = Dataset(pictures(len(records)), records, "generated", "what was found", [])
+    made = notebook.derive(images, tmp_path / "source", lambda block: block, seed=0)
+    files = made.records.file.tolist()
+    roles = ["test" if file.startswith("synthetic-") else "train" for file in files]
+    path = own_split(tmp_path / "mine.csv", list(zip(files, roles, strict=True)))
+    written = command(tmp_path / "source", cache_dir, tmp_path / "out", f"--split={path}")
+    synthetic = int(made.records.is_synthetic.sum())
+    assert written["synthetic"] == {"train": 0, "val": 0, "test": synthetic}
+    assert written["near_duplicates"]["test_images"] > synthetic / 2, "blends are near a parent"
 
 
 def test_the_command_audits_somebodys_own_split(tree, cache_dir, tmp_path, capsys):
