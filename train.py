@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 import eval as evaluation
-from data import balance, loading, notebook, protocols, resident, schedule
+from data import audit, balance, loading, notebook, protocols, resident, schedule
 from se_resnet import pretrained, resnet, settings, training
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
@@ -103,7 +103,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         val_folds=config.split.val_folds,
         seed=config.split.seed,
     )
-    protocols.verify(records, roles, config.split.protocol)
+    audit.verify(records, roles, config.split.protocol)
     _check_inputs(workdir, dataset, roles)
     _say("split", _describe_split(config, records, roles))
     validation = records.take(roles == protocols.VAL)
@@ -302,8 +302,8 @@ def _keep_inputs(
         {
             "fingerprint": dataset.fingerprint,
             "description": dataset.description,
-            "audit": protocols.audit(dataset.records, roles),
-            "split": protocols.summarise(dataset.records, roles),
+            "audit": audit.count_leaks(dataset.records, roles),
+            "split": audit.summarise(dataset.records, roles),
             "seen_digests": sorted(set(dataset.records.digest[protocols.is_seen(roles)].tolist())),
         },
     )
@@ -317,12 +317,12 @@ def _say(topic: str, text: str) -> None:
 def _describe_split(config: ConfigDict, records, roles: np.ndarray) -> str:
     folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
     lines = [f"{config.split.protocol}, fold {config.split.fold} of {folds}"]
-    for row in protocols.summarise(records, roles):
+    for row in audit.summarise(records, roles):
         lines.append(
             f"{row['role']:<6}{row['class']:<10}{row['images']:>5} images of "
             f"{row['accessions']} accessions"
         )
-    counts = protocols.audit(records, roles)
+    counts = audit.count_leaks(records, roles)
     if counts["straddling_accessions"]:
         lines.append(
             f"WARNING: {counts['straddling_accessions']} accessions of the test set, with "

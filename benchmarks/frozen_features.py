@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data import loading, pipeline, protocols
+from data import audit, loading, pipeline, protocols
 from data.records import Records
 from se_resnet import metrics, pretrained, resnet, training
 from se_resnet.files import write_json
@@ -109,7 +109,7 @@ def main() -> None:
             roles = protocols.assign_roles(
                 records, protocol, folds=FOLDS, fold=fold, val_folds=5, seed=0
             )
-            protocols.verify(records, roles, protocol)
+            audit.verify(records, roles, protocol)
             parts.append(evaluate_fold(records, features, roles))
         rows = list(enumerate(parts))
         # The authors' folds are repeated hold-outs: pooled, some images would count four times.

@@ -4,9 +4,8 @@ SMOTE is linear, ``x_new = (1 - t) x_base + t x_neighbour`` (Chawla et al. 2002)
 image is three numbers until a batch needs its pixels. imbalanced-learn computes them: its
 over-sampler runs on one-hot rows that stand for the images, with a neighbour search that looks at
 the images behind the rows; each synthetic row it returns then holds ``1 - t`` at the base and
-``t`` at the neighbour. The plan takes
-a few numbers an image and the neighbour search a few a pair of minority images, where over-sampling
-224x224 pixels directly takes 18 GB for the full data set.
+``t`` at the neighbour. The plan takes a few numbers an image and the neighbour search a few a pair
+of minority images, where over-sampling 224x224 pixels directly takes 18 GB for the full data set.
 """
 
 from __future__ import annotations

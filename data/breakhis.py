@@ -7,8 +7,6 @@ import contextlib
 import dataclasses
 import hashlib
 import io
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +18,7 @@ from google.protobuf.json_format import ParseError
 from tqdm import tqdm
 
 from data import sources
+from data.disk import make_room
 from data.filenames import CLASS_FOLDERS, SUBTYPES
 from data.official import official_names
 from data.sources import OFFICIAL_ARCHIVE, Problem, Source, SourceImage
@@ -28,8 +27,6 @@ from se_resnet.errors import UserError
 
 BAD_IMAGE_POLICIES = ("error", "skip")
 SPLIT = "images"  # TFDS keeps the name "all" for itself
-
-_STALE_SECONDS = 24 * 3600
 
 
 class Breakhis(tfds.core.GeneratorBasedBuilder):
@@ -295,25 +292,13 @@ def _list_problems(source: Source, problems: list[Problem], total: int) -> str:
 
 
 def _make_room(data_dir: Path, source: Source) -> None:
-    """Makes the folder, clears what killed preparations left, and checks the free space."""
+    remedy = "set config.data.cache_dir to another folder"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        for leftover in data_dir.glob("*/incomplete.*"):
-            if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(leftover, ignore_errors=True)
         # TFDS sorts what exceeds 1 GB on disk, but removes each part before writing the next.
         needed = sources.size_bytes(source)
-        free = shutil.disk_usage(data_dir).free
+        make_room(data_dir, "*/incomplete.*", needed, purpose="preparing", remedy=remedy)
     except OSError as error:
-        raise UserError(
-            f"{data_dir} cannot be written ({error.strerror}): set config.data.cache_dir to "
-            "another folder."
-        ) from error
-    if needed > free:
-        raise UserError(
-            f"preparing needs {needed / 1e9:.1f} GB but {data_dir} has {free / 1e9:.1f} GB free: "
-            "make room or set config.data.cache_dir to another folder."
-        )
+        raise UserError(f"{data_dir} cannot be written ({error.strerror}): {remedy}.") from error
 
 
 @contextlib.contextmanager

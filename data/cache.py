@@ -13,7 +13,6 @@ import json
 import math
 import os
 import shutil
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,12 +24,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from data.disk import make_room
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.files import write_json
 from se_resnet.imaging import RESIZE_RULES, resize
 
-_STALE_SECONDS = 24 * 3600
 _BUILDING = ".building"  # ends the name of a cache that is not whole yet
 _FORMAT = 2  # raised when the same inputs would give other pixels
 
@@ -146,16 +145,13 @@ def write_cache(
     Raises:
         UserError: too little disk space.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".*{_BUILDING}"):
-        if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(leftover, ignore_errors=True)
-    needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise UserError(
-            f"the image cache needs {needed / 1e9:.1f} GB but {path.parent} has {free / 1e9:.1f} "
-            f"GB free: make room or {remedy}."
-        )
+    make_room(
+        path.parent,
+        f".*{_BUILDING}",
+        math.prod(shape),
+        purpose="the image cache",
+        remedy=remedy,
+    )
     # Built under another name and renamed when whole, so a killed build is never opened.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_BUILDING}")
     temporary.mkdir()

@@ -164,76 +164,6 @@ def is_seen(roles: np.ndarray) -> np.ndarray:
     return np.isin(roles, SEEN)
 
 
-def audit(records: Records, roles: np.ndarray) -> dict[str, int]:
-    """Counts what two roles share.
-
-    Returns:
-        ``shared_images``: distinct images in more than one role; ``straddling_accessions``:
-        accessions of the test set that also train or validate; ``straddling_test_images``: the
-        test images of those accessions; ``synthetic_test_images``: test images that are blends;
-        ``excluded_copies``: images left out as second copies.
-    """
-    digests = [set(records.digest[roles == role].tolist()) for role in ROLES]
-    seen = set(records.accession[is_seen(roles)].tolist())
-    tested = records.accession[roles == TEST].tolist()
-    return {
-        "shared_images": sum(map(len, digests)) - len(set.union(*digests)),
-        "straddling_accessions": len(seen & set(tested)),
-        "straddling_test_images": sum(accession in seen for accession in tested),
-        "synthetic_test_images": int((records.is_synthetic & (roles == TEST)).sum()),
-        "excluded_copies": int((roles == EXCLUDED).sum()),
-    }
-
-
-def verify(records: Records, roles: np.ndarray, protocol: str) -> None:
-    """Refuses a split that breaks its protocol's promise or that nothing can be learned from.
-
-    Raises:
-        UserError: an image in two roles unless under ``source``, which promises nothing; under
-            ``strict`` an accession in two roles; an empty role, or a training set with one class.
-    """
-    counts = audit(records, roles)
-    if counts["shared_images"] and protocol != SOURCE:
-        raise UserError(
-            f"the split leaks: {counts['shared_images']} images stand in more than one role."
-        )
-    if protocol == "strict":
-        pairs = {*zip(records.accession.tolist(), roles.tolist(), strict=True)}
-        owners = [accession for accession, role in pairs if role != EXCLUDED]
-        straddling = sorted({accession for accession in owners if owners.count(accession) > 1})
-        if straddling:
-            raise UserError(
-                "the split leaks: protocol 'strict' promises unseen patients, but accession "
-                f"{', '.join(straddling[:5])} stands in more than one role."
-            )
-    for role in ROLES:
-        if not (roles == role).any():
-            raise UserError(f"the split has no {role} image: bring more data or change the folds.")
-    if len(set(records.label[roles == TRAIN].tolist())) < 2:
-        raise UserError(
-            "the training set holds one class only: bring images of both benign and malignant "
-            "tumours."
-        )
-
-
-def summarise(records: Records, roles: np.ndarray) -> list[dict]:
-    """One row per role and class: ``role``, ``class``, ``images``, ``slides``, ``accessions``."""
-    rows = []
-    for role in ROLES:
-        for label, name in enumerate(CLASS_NAMES):
-            part = records.take((roles == role) & (records.label == label))
-            rows.append(
-                {
-                    "role": role,
-                    "class": name,
-                    "images": len(part),
-                    "slides": len(set(part.slide.tolist())),
-                    "accessions": len(set(part.accession.tolist())),
-                }
-            )
-    return rows
-
-
 def write_split(path: Path, records: Records, roles: np.ndarray) -> None:
     """Writes ``split.csv``: file, slide, accession, magnification, subtype, label, role."""
     names = ("file", "slide", "accession", "magnification", "subtype", "label")
@@ -244,25 +174,33 @@ def write_split(path: Path, records: Records, roles: np.ndarray) -> None:
         writer.writerows(zip(*columns, roles.tolist(), strict=True))
 
 
-def read_split(path: Path) -> list[dict[str, str]]:
-    """The lines of ``split.csv``.
+def read_split(
+    path: Path, columns: tuple[str, ...] = ("file", "accession", "role")
+) -> list[dict[str, str]]:
+    """The lines of a ``split.csv``, which has at least these columns.
 
     Raises:
-        UserError: the file is missing or is no ``split.csv``.
+        UserError: the file is missing or broken, a column is missing or a role is unknown.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
             reader = csv.DictReader(file)
-            if not {"file", "accession", "role"} <= set(reader.fieldnames or ()):
-                raise KeyError("columns file, accession, role")
+            header = reader.fieldnames or ()
             lines = list(reader)
-        unknown = sorted({line["role"] for line in lines} - {*ROLES, EXCLUDED})
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"{path} is no readable split ({error!r}): restore the file that train.py wrote."
+            f"{path} cannot be read ({error}): give a split.csv, such as train.py writes."
         ) from error
+    if missing := [name for name in columns if name not in header]:
+        raise UserError(
+            f"{path} is no split: it lacks the column {missing[0]!r} and needs "
+            f"{', '.join(columns)}, separated by commas."
+        )
+    unknown = sorted({str(line["role"]) for line in lines} - {*ROLES, EXCLUDED})
     if unknown:
-        raise UserError(f"{path} names the unknown role {unknown[0]!r}: use {', '.join(ROLES)}.")
+        raise UserError(
+            f"{path} names the unknown role {unknown[0]!r}: use {', '.join(ROLES)} or {EXCLUDED}."
+        )
     return lines
 
 
@@ -270,3 +208,9 @@ def read_roles(path: Path, records: Records) -> np.ndarray:
     """The roles that ``split.csv`` gives these images: ``str [N]``, ``excluded`` if not listed."""
     role_of = {line["file"]: line["role"] for line in read_split(path)}
     return np.array([role_of.get(name, EXCLUDED) for name in records.file.tolist()], dtype="<U8")
+
+
+if __name__ == "__main__":
+    from data.audit_command import main
+
+    main()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,8 +112,8 @@ def test_a_damaged_cache_is_named(tmp_path, damage):
 
 
 def test_too_little_disk_is_told_before_the_work(tmp_path, monkeypatch):
-    usage = cache.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(UserError, match="set config.data.cache_dir"):
         cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash")
 

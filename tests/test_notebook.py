@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from data import notebook, protocols
+from data import audit, notebook, protocols
 from data.filenames import parse
 from data.loading import Dataset
 from data.official import official_names
@@ -133,9 +133,9 @@ def test_synthetic_images_blend_two_malignant_ones(derived):
 def test_the_split_is_a_fifth(derived):
     options = {"folds": 5, "fold": 0, "val_folds": 5, "seed": 0}
     roles = protocols.assign_roles(derived.records, "source", **options)
-    protocols.verify(derived.records, roles, "source")
+    audit.verify(derived.records, roles, "source")
     assert [int((roles == role).sum()) for role in protocols.ROLES] == [76, 20, 24]
-    assert protocols.audit(derived.records, roles)["straddling_accessions"] > 0
+    assert audit.count_leaks(derived.records, roles)["straddling_accessions"] > 0
     assert derived.records.is_synthetic[roles == "test"].any()
 
 

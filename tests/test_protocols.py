@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from data import protocols
+from data import audit, protocols
 from data.filenames import parse
 from data.notebook import folder_order
 from data.official import official_names, slide_table
@@ -52,7 +52,7 @@ def patients(records: Records, roles: np.ndarray, role: str, label: int | None =
 @pytest.mark.parametrize("fold", range(5))
 def test_strict_shares_no_patient_and_tests_both_classes(full, fold):
     roles = assign(full, "strict", fold=fold)
-    protocols.verify(full, roles, "strict")
+    audit.verify(full, roles, "strict")
     parts = [patients(full, roles, role) for role in protocols.ROLES]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 70
     assert len(patients(full, roles, "test", 0)) >= 3
@@ -72,29 +72,29 @@ def test_the_accession_filed_twice_is_counted_once(full, protocol):
     excluded = full.slide[roles == "excluded"]
     assert set(excluded.tolist()) == {"SOB_M_LC-14-13412"}
     assert len(full) - len(excluded) == len(set(full.digest.tolist()))
-    assert protocols.audit(full, roles)["shared_images"] == 0
+    assert audit.count_leaks(full, roles)["shared_images"] == 0
 
 
 @pytest.mark.parametrize("fold", range(5))
 def test_official_follows_the_authors_and_straddles(full, fold):
     roles = assign(full, "official", fold=fold)
-    protocols.verify(full, roles, "official")
+    audit.verify(full, roles, "official")
     for row in slide_table():
         given = set(roles[full.slide == row["slide"]].tolist()) - {"excluded"}
         authors = {"test"} if row[f"fold{fold + 1}"] == "test" else {"train", "val"}
         assert given <= authors
     # Counted from the authors' own fold files: 674 to 1,145 test images, less the second copies.
-    assert 500 < protocols.audit(full, roles)["straddling_test_images"] <= 1145
+    assert 500 < audit.count_leaks(full, roles)["straddling_test_images"] <= 1145
     train_val = patients(full, roles, "train") & patients(full, roles, "val")
     assert not train_val, "the validation set is carved by accession"
 
 
 def test_random_is_stratified_and_leaks(full):
     roles = assign(full, "random")
-    protocols.verify(full, roles, "random")
+    audit.verify(full, roles, "random")
     share = full.label[roles == "test"].mean()
     assert share == pytest.approx(full.label.mean(), abs=0.005)
-    assert protocols.audit(full, roles)["straddling_accessions"] == 70
+    assert audit.count_leaks(full, roles)["straddling_accessions"] == 70
 
 
 def as_derived(full: Records) -> Records:
@@ -110,7 +110,7 @@ def as_derived(full: Records) -> Records:
 def test_source_has_the_test_set_of_the_notebook(full):
     records = as_derived(full)
     roles = assign(records, "source")
-    protocols.verify(records, roles, "source")
+    audit.verify(records, roles, "source")
     test = roles == "test"
     assert {role: int((roles == role).sum()) for role in protocols.ROLES} == {
         "train": 3174,
@@ -130,7 +130,7 @@ def test_source_keeps_second_copies_and_has_one_fold():
     digest = np.full(len(records), "the same")
     roles = assign(dataclasses.replace(records, digest=digest), "source")
     assert "excluded" not in roles
-    protocols.verify(dataclasses.replace(records, digest=digest), roles, "source")
+    audit.verify(dataclasses.replace(records, digest=digest), roles, "source")
     with pytest.raises(UserError, match=r"config.split.fold = 1 does not exist: choose 0\."):
         assign(records, "source", fold=1)
 
@@ -150,9 +150,9 @@ def test_verify_refuses_a_straddling_patient_only_under_strict():
     roles = assign(records, "strict")
     accession = records.accession[roles == "test"][0]
     roles[np.flatnonzero(records.accession == accession)[0]] = "train"
-    protocols.verify(records, roles, "random")
+    audit.verify(records, roles, "random")
     with pytest.raises(UserError, match=f"unseen patients, but accession {accession}"):
-        protocols.verify(records, roles, "strict")
+        audit.verify(records, roles, "strict")
 
 
 def test_verify_refuses_an_image_in_two_roles():
@@ -161,17 +161,17 @@ def test_verify_refuses_an_image_in_two_roles():
     digest = records.digest.copy()
     digest[np.flatnonzero(roles == "test")[0]] = digest[np.flatnonzero(roles == "train")[0]]
     with pytest.raises(UserError, match="1 images stand in more than one role"):
-        protocols.verify(dataclasses.replace(records, digest=digest), roles, "random")
+        audit.verify(dataclasses.replace(records, digest=digest), roles, "random")
 
 
 def test_verify_refuses_an_empty_role_and_a_one_class_training_set():
     records = make_records()
     with pytest.raises(UserError, match="no val image"):
-        protocols.verify(records, np.where(records.label == 0, "train", "test"), "strict")
+        audit.verify(records, np.where(records.label == 0, "train", "test"), "strict")
     roles = assign(records, "strict")
     roles[(roles == "train") & (records.label == 0)] = "excluded"
     with pytest.raises(UserError, match="one class only"):
-        protocols.verify(records, roles, "strict")
+        audit.verify(records, roles, "strict")
 
 
 @pytest.mark.parametrize(
@@ -217,6 +217,6 @@ def test_a_broken_split_file_is_refused(tmp_path, text):
 
 def test_summary_counts_add_up():
     records = make_records()
-    rows = protocols.summarise(records, assign(records, "strict"))
+    rows = audit.summarise(records, assign(records, "strict"))
     assert sum(row["images"] for row in rows) == len(records)
     assert sum(row["accessions"] for row in rows) == 32

@@ -1,0 +1,308 @@
+"""What a split shares between its roles: the audit of any division into train, val and test.
+
+A test figure speaks of unseen patients only if nothing of the test patients was trained on or
+chosen on. :func:`count_leaks` counts what a run keeps with its results, :func:`verify` refuses a
+split that breaks its protocol's promise, and :func:`audit` looks at everything: the same image by
+content, the same field of view photographed twice, slides, accessions, synthetic images, balance.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from data.near_duplicates import HASH_BITS, NEAR_DISTANCE, near_duplicates
+from data.protocols import EXCLUDED, ROLES, SEEN, SOURCE, TEST, TRAIN, VAL, is_seen
+from data.records import CLASS_NAMES, Records
+from se_resnet.errors import UserError
+
+UNASSIGNED = "unassigned"  # the data set holds the image, the split does not list it
+_SEEN_VS_TEST = (SEEN, (TEST,))
+_PAIRS = (*(((a,), (b,)) for a, b in combinations(ROLES, 2)), _SEEN_VS_TEST)
+_LEVELS = {"image content": "digest", "slide": "slide", "accession": "accession"}
+
+
+def count_leaks(records: Records, roles: np.ndarray) -> dict[str, int]:
+    """Counts what two roles share.
+
+    Returns:
+        ``shared_images``: distinct images in more than one role; ``straddling_accessions``:
+        accessions of the test set that also train or validate; ``straddling_test_images``: the
+        test images of those accessions; ``synthetic_test_images``: test images that are no
+        photographs; ``excluded_copies``: images left out as second copies.
+    """
+    digests = [set(records.digest[roles == role].tolist()) for role in ROLES]
+    straddling = _shared(records.accession, roles, *_SEEN_VS_TEST)
+    return {
+        "shared_images": sum(map(len, digests)) - len(set.union(*digests)),
+        "straddling_accessions": len(set(records.accession[straddling].tolist())),
+        "straddling_test_images": int((straddling & (roles == TEST)).sum()),
+        "synthetic_test_images": int((records.is_synthetic & (roles == TEST)).sum()),
+        "excluded_copies": int((roles == EXCLUDED).sum()),
+    }
+
+
+def verify(records: Records, roles: np.ndarray, protocol: str) -> None:
+    """Refuses a split that breaks its protocol's promise or that nothing can be learned from.
+
+    Raises:
+        UserError: an image in two roles unless under ``source``, which promises nothing; under
+            ``strict`` an accession in two roles; an empty role, or a training set with one class.
+    """
+    counts = count_leaks(records, roles)
+    if counts["shared_images"] and protocol != SOURCE:
+        raise UserError(
+            f"the split leaks: {counts['shared_images']} images stand in more than one role."
+        )
+    if protocol == "strict":
+        pairs = {*zip(records.accession.tolist(), roles.tolist(), strict=True)}
+        owners = [accession for accession, role in pairs if role != EXCLUDED]
+        straddling = sorted({accession for accession in owners if owners.count(accession) > 1})
+        if straddling:
+            raise UserError(
+                "the split leaks: protocol 'strict' promises unseen patients, but accession "
+                f"{', '.join(straddling[:5])} stands in more than one role."
+            )
+    for role in ROLES:
+        if not (roles == role).any():
+            raise UserError(f"the split has no {role} image: bring more data or change the folds.")
+    if len(set(records.label[roles == TRAIN].tolist())) < 2:
+        raise UserError(
+            "the training set holds one class only: bring images of both benign and malignant "
+            "tumours."
+        )
+
+
+def summarise(records: Records, roles: np.ndarray) -> list[dict]:
+    """One row per role and class: ``role``, ``class``, ``images``, ``slides``, ``accessions``."""
+    return [
+        {"role": role, "class": name, **_sizes(records.take((roles == role) & of_class))}
+        for role in ROLES
+        for name, of_class in _classes(records)
+    ]
+
+
+def audit(
+    records: Records,
+    roles: np.ndarray,
+    images: np.ndarray,
+    absent_synthetic: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Looks for everything that test images may share with images trained or validated on.
+
+    Args:
+        records: N images.
+        roles: ``str [N]``: ``train``, ``val``, ``test``, ``excluded`` or ``unassigned``.
+        images: ``uint8 [*, H, W, 3]`` RGB, the pixel array that ``records.row`` points into.
+        absent_synthetic: synthetic images by role that a split lists and ``records`` lack.
+
+    Returns:
+        A JSON-serialisable dictionary: ``verdict``, ``leaks`` and ``notes`` in sentences;
+        ``counts``, see :func:`count_leaks`; ``overlap`` of image content, slides and accessions
+        for each pair of roles, with names and images concerned; ``near_duplicates``, pairs as in
+        :func:`data.near_duplicates.near_duplicates`; ``synthetic`` images by role; ``balance``:
+        images, slides and accessions by role, class and magnification; ``filed_twice``: accessions
+        with more than one subtype, and how many of their images are identical by content;
+        ``unassigned`` files.
+    """
+    absent = Counter(absent_synthetic or {})
+    counts = count_leaks(records, roles)
+    counts["synthetic_test_images"] += absent[TEST]
+    pairs = near_duplicates(records, roles, images)
+    result = {
+        "images": len(records),
+        "counts": counts,
+        "overlap": {
+            level: [_overlap(records, getattr(records, column), roles, *pair) for pair in _PAIRS]
+            for level, column in _LEVELS.items()
+        },
+        "near_duplicates": {
+            "distance_at_most": NEAR_DISTANCE,
+            "bits": HASH_BITS,
+            "test_images": len({pair["test_file"] for pair in pairs}),
+            "test_images_near_another_accession": len(
+                {pair["test_file"] for pair in pairs if not pair["same_accession"]}
+            ),
+            "pairs": pairs,
+        },
+        "synthetic": {
+            role: int((records.is_synthetic & (roles == role)).sum()) + absent[role]
+            for role in ROLES
+        },
+        "balance": _balance(records, roles),
+        "filed_twice": _filed_twice(records, roles),
+        "unassigned": records.file[roles == UNASSIGNED].tolist(),
+    }
+    leaks = _leaks(result)
+    return {
+        "verdict": _verdict(roles, leaks),
+        "leaks": leaks,
+        "notes": _notes(records, roles, result),
+        **result,
+    }
+
+
+def _shared(
+    keys: np.ndarray, roles: np.ndarray, left: tuple[str, ...], right: tuple[str, ...]
+) -> np.ndarray:
+    """``bool [N]``: images of either side whose key is on both."""
+    in_left, in_right = np.isin(roles, left), np.isin(roles, right)
+    common = np.intersect1d(keys[in_left], keys[in_right])
+    return np.isin(keys, common) & (in_left | in_right)
+
+
+def _overlap(
+    records: Records,
+    keys: np.ndarray,
+    roles: np.ndarray,
+    left: tuple[str, ...],
+    right: tuple[str, ...],
+) -> dict[str, Any]:
+    shared = _shared(keys, roles, left, right)
+    # A digest tells a reader nothing: content is named by its files.
+    named = records.file if keys is records.digest else keys
+    return {
+        "roles": ["+".join(left), "+".join(right)],
+        "shared": len(set(keys[shared].tolist())),
+        "images": [int((shared & np.isin(roles, side)).sum()) for side in (left, right)],
+        "names": sorted(set(named[shared].tolist())),
+    }
+
+
+def _sizes(part: Records) -> dict[str, int]:
+    return {
+        "images": len(part),
+        "slides": len(set(part.slide.tolist())),
+        "accessions": len(set(part.accession.tolist())),
+    }
+
+
+def _classes(records: Records) -> list[tuple[str, np.ndarray]]:
+    return [(name, records.label == label) for label, name in enumerate(CLASS_NAMES)]
+
+
+def _balance(records: Records, roles: np.ndarray) -> list[dict[str, Any]]:
+    """Rows by role, class and magnification; ``magnification`` is None where all count together."""
+    return [
+        {"role": role, "class": name, "magnification": magnification, **_sizes(records.take(part))}
+        for role in (*ROLES, EXCLUDED, UNASSIGNED)
+        for name, of_class in _classes(records)
+        if role in ROLES or (of_class & (roles == role)).any()
+        for magnification in (*np.unique(records.magnification).tolist(), None)
+        for part in [
+            (roles == role)
+            & of_class
+            & (magnification is None or records.magnification == magnification)
+        ]
+    ]
+
+
+def _filed_twice(records: Records, roles: np.ndarray) -> list[dict[str, Any]]:
+    rows = []
+    for accession in np.unique(records.accession).tolist():
+        of_accession = records.accession == accession
+        part = records.take(of_accession & ~records.is_synthetic)
+        if len(set(part.subtype.tolist())) < 2:
+            continue
+        copies = Counter(part.digest.tolist())
+        rows.append(
+            {
+                "accession": accession,
+                "slides": dict(Counter(part.slide.tolist())),
+                "identical_images": sum(count > 1 for count in copies.values()),
+                "excluded": int((of_accession & (roles == EXCLUDED)).sum()),
+            }
+        )
+    return rows
+
+
+def _leaks(result: Mapping[str, Any]) -> list[str]:
+    """One sentence for each way in which the test set is known to the run."""
+    content, slide, accession = (rows[-1] for rows in result["overlap"].values())
+    near, synthetic = result["near_duplicates"], result["synthetic"]
+    leaks = []
+    if content["shared"]:
+        leaks.append(
+            f"{_many(content['images'][1], 'test image')} also in training or validation, by "
+            "identical pixels."
+        )
+    if near["test_images"]:
+        leaks.append(
+            f"{_many(near['test_images'], 'test image')} nearly the same as one in training or "
+            f"validation, {near['test_images_near_another_accession']} of them under another "
+            "accession."
+        )
+    for row, noun in ((slide, "slide"), (accession, "accession")):
+        if row["shared"]:
+            leaks.append(
+                f"{_many(row['shared'], noun)} in the test set, with "
+                f"{_number(row['images'][1], 'image')}, and in training or validation too "
+                f"({_some(row['names'])})."
+            )
+    if synthetic[TEST]:
+        leaks.append(f"{_many(synthetic[TEST], 'test image')} synthetic: blends, not photographs.")
+    return leaks
+
+
+def _notes(records: Records, roles: np.ndarray, result: Mapping[str, Any]) -> list[str]:
+    notes = [
+        f"accession {row['accession']} is filed as {' and '.join(row['slides'])}: "
+        f"{row['identical_images']} of its images identical by content, {row['excluded']} of "
+        "them left out."
+        for row in result["filed_twice"]
+        if row["identical_images"]
+    ]
+    if copies := result["counts"]["excluded_copies"]:
+        notes.append(f"{_many(copies, 'image')} excluded from every role.")
+    if unassigned := result["unassigned"]:
+        notes.append(
+            f"{_many(len(unassigned), 'image')} unassigned: the split does not list "
+            f"{_some(unassigned)}."
+        )
+    if shared := result["overlap"]["accession"][0]["shared"]:
+        notes.append(
+            f"{_many(shared, 'accession')} in both training and validation: what is chosen on "
+            "validation is chosen on known patients."
+        )
+    for role in (TRAIN, VAL):
+        if not (roles == role).any():
+            notes.append(f"the split has no {role} image.")
+    notes += [
+        f"the test set has no {name} image."
+        for name, of_class in _classes(records)
+        if (roles == TEST).any() and not (of_class & (roles == TEST)).any()
+    ]
+    return notes
+
+
+def _verdict(roles: np.ndarray, leaks: list[str]) -> str:
+    if not (roles == TEST).any():
+        return "nothing to judge: the split has no test image."
+    if not is_seen(roles).any():
+        return "nothing to judge: the split has neither training nor validation images."
+    if leaks:
+        return (
+            "NOT clean: figures on this test set do not tell how well unseen patients are "
+            "diagnosed, for the reasons above."
+        )
+    return (
+        "clean for unseen patients: no image, near-duplicate, slide or accession of the test set "
+        "trains or validates, and no test image is synthetic."
+    )
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _many(count: int, noun: str) -> str:
+    """``1 image is``, ``2 images are``."""
+    return f"{_number(count, noun)} {'is' if count == 1 else 'are'}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")

@@ -1,0 +1,270 @@
+"""The command ``python -m data.protocols``: audits a split, tells and writes what it found."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from data import loading, protocols
+from data.audit import UNASSIGNED, audit
+from data.filenames import MAGNIFICATIONS
+from data.near_duplicates import HASH_BITS, NEAR_DISTANCE
+from data.records import SYNTHETIC_PREFIX, Records
+from se_resnet.cli import mistakes_told
+from se_resnet.errors import UserError
+from se_resnet.files import atomic_write, writable_folder, write_json
+
+_USAGE = """Audits a split: what the test set shares with the images trained or validated on.
+
+  python -m data.protocols --data_dir=/path/to/BreaKHis_v1
+  python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --protocol=official --fold=2
+  python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --split=split.csv
+  python -m data.protocols --data_dir=runs/leaky/source --split=runs/leaky/split.csv
+
+Prints the audit and writes into --out: audit.json, near_duplicates.csv with every pair found, and
+split.csv with the roles that a protocol assigned. A --split of your own needs the columns file
+(the image's name, with or without folders) and role (train, val, test or excluded); slides and
+accessions are read from the names of the images. A run of protocol 'source' keeps the images that
+it divided in its folder 'source'; --protocol=source makes them anew, without augmentation. Leaks do
+not change the exit code."""
+
+_PAIR_COLUMNS = ("test_file", "file", "role", "distance", "same_accession")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command; ``argv`` without the program's name, None for the process's own."""
+    with mistakes_told():
+        options = _parser().parse_args(argv)
+        try:
+            _run(options)
+        except UserError as error:
+            # The sentences name fields of a configuration; here they are options.
+            message = re.sub(r"config\.data\.dir\b", "--data_dir", str(error))
+            raise UserError(re.sub(r"config\.(data|split)\.", "--", message)) from error
+        except KeyboardInterrupt:
+            print("interrupted.", file=sys.stderr)
+            sys.exit(130)
+
+
+def _run(options: argparse.Namespace) -> None:
+    out = Path(options.out)
+    writable_folder(out, "give another folder by --out")
+    split: dict[str, Any]
+    # What can be refused without the images is refused before minutes go into reading them.
+    if options.split:
+        lines = protocols.read_split(Path(options.split), ("file", "role"))
+        split, told = {"file": options.split}, options.split
+    else:
+        settings = {name: getattr(options, name) for name in ("folds", "fold", "val_folds", "seed")}
+        split = {"protocol": options.protocol, **settings}
+        folds = protocols.number_of_folds(options.protocol, options.folds)
+        told = f"{options.protocol}, fold {options.fold} of {folds}"
+    with _open_images(options, out) as dataset:
+        print(f"{dataset.description}\n\nsplit: {told}\n", flush=True)
+        records = dataset.records.at_magnifications(options.magnifications)
+        absent: Mapping[str, int] = {}
+        if options.split:
+            roles, absent = own_roles(lines, dataset.records, options.split)
+            roles = roles[np.isin(dataset.records.file, records.file)]
+        else:
+            roles = protocols.assign_roles(records, options.protocol, **settings)
+        result = audit(records, roles, dataset.images, absent)
+    print(describe(result))
+    write_json(
+        out / "audit.json",
+        {
+            "data_dir": options.data_dir,
+            "magnifications": options.magnifications,
+            "split": split,
+            **result,
+        },
+    )
+    with atomic_write(out / "near_duplicates.csv") as file:
+        writer = csv.DictWriter(file, _PAIR_COLUMNS)
+        writer.writeheader()
+        writer.writerows(result["near_duplicates"]["pairs"])
+    written = ["audit.json", "near_duplicates.csv"]
+    if not options.split:
+        protocols.write_split(out / "split.csv", records, roles)
+        written.append("split.csv")
+    print(f"written to {out}: {', '.join(written)}")
+
+
+@contextmanager
+def _open_images(options: argparse.Namespace, out: Path) -> Iterator[loading.Dataset]:
+    """The images to audit; those that protocol ``source`` makes are removed afterwards."""
+    from data import notebook  # imports TensorFlow, which takes seconds
+
+    if (Path(options.data_dir) / "cache.json").is_file():
+        yield notebook.reopen(Path(options.data_dir))
+        return
+    dataset = loading.load(
+        options.data_dir, on_bad_image=options.on_bad_image, cache_dir=options.cache_dir
+    )
+    if options.protocol != protocols.SOURCE or options.split:
+        yield dataset
+        return
+    chosen = dataset.records.at_magnifications(options.magnifications)
+    dataset = dataclasses.replace(dataset, records=chosen)
+    with tempfile.TemporaryDirectory(prefix=".source-", dir=out) as folder:
+        derived = notebook.derive(dataset, Path(folder) / "images", _as_they_are, options.seed)
+        yield dataclasses.replace(
+            derived, description=derived.description.replace("augmented once", "not augmented here")
+        )
+
+
+def _as_they_are(images: np.ndarray) -> np.ndarray:
+    return images
+
+
+def own_roles(
+    lines: Iterable[Mapping[str, str]], records: Records, path: str
+) -> tuple[np.ndarray, Mapping[str, int]]:
+    """The roles that the lines of anybody's ``split.csv`` give these images.
+
+    Args:
+        lines: with ``file``, a name with or without folders, and ``role``.
+        records: all images of the data set.
+        path: of the file, for messages.
+
+    Returns:
+        ``str [N]``, ``unassigned`` where no line lists an image; and how many synthetic images,
+        told by their names, are listed in each role without the data set holding them.
+
+    Raises:
+        UserError: an image is listed twice or not in the data set.
+    """
+    role_of: dict[str, str] = {}
+    for line in lines:
+        name = (line["file"] or "").replace("\\", "/").rsplit("/", 1)[-1]
+        if name in role_of:
+            raise UserError(f"{path} lists {name} twice: keep one line for each image.")
+        role_of[name] = line["role"]
+    absent = sorted(role_of.keys() - set(records.file.tolist()))
+    unknown = [name for name in absent if not name.startswith(SYNTHETIC_PREFIX)]
+    if unknown:
+        raise UserError(
+            f"{path} lists images that the data set does not hold, {len(unknown):,} in all, for "
+            f"example {unknown[0]!r}: give the --data_dir that holds them or remove their lines."
+        )
+    roles = [role_of.get(name, UNASSIGNED) for name in records.file.tolist()]
+    return np.array(roles, dtype="<U10"), Counter(role_of[name] for name in absent)
+
+
+def describe(result: Mapping[str, Any]) -> str:
+    """What :func:`audit` returned, as lines of text that end with the verdict."""
+    near = result["near_duplicates"]
+    pair_names = [" and ".join(row["roles"]) for row in next(iter(result["overlap"].values()))]
+    shared: list[list[Any]] = [["shared by", *pair_names]]
+    for level, rows in result["overlap"].items():
+        shared.append([level, *(row["shared"] for row in rows)])
+    shared.append(["near-duplicates", *["-"] * (len(pair_names) - 1), near["test_images"]])
+    lines = [*_table(_balance_cells(result["balance"])), "", *_table(shared)]
+    if near["pairs"]:
+        lines += ["", f"near-duplicates, up to {NEAR_DISTANCE} of {HASH_BITS} bits apart:"]
+        lines += [
+            f"  {pair['test_file']} (test) and {pair['file']} ({pair['role']}): {pair['distance']}"
+            for pair in near["pairs"][:5]
+        ]
+        if more := len(near["pairs"]) - 5:
+            lines += [f"  and {more:,} more pairs"] if more > 0 else []
+    lines += [""]
+    lines += [f"note: {note}" for note in result["notes"]]
+    lines += [f"WARNING: {leak}" for leak in result["leaks"]]
+    return "\n".join([*lines, f"verdict: {result['verdict']}"])
+
+
+def _balance_cells(balance: list[dict[str, Any]]) -> list[list[Any]]:
+    magnifications = list(dict.fromkeys(row["magnification"] for row in balance))
+    cells: list[list[Any]] = [
+        [
+            "role",
+            "class",
+            *(f"{m}X" for m in magnifications if m is not None),
+            "images",
+            "slides",
+            "accessions",
+        ]
+    ]
+    for start in range(0, len(balance), len(magnifications)):
+        group = balance[start : start + len(magnifications)]
+        total = group[-1]
+        cells.append(
+            [
+                total["role"],
+                total["class"],
+                *(row["images"] for row in group),
+                total["slides"],
+                total["accessions"],
+            ]
+        )
+    return cells
+
+
+def _table(cells: list[list[Any]]) -> list[str]:
+    text = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in cells]
+    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
+    words = [all(isinstance(row[k], str) for row in cells) for k in range(len(widths))]
+    return [
+        "  ".join(
+            cell.ljust(width) if word else cell.rjust(width)
+            for cell, width, word in zip(row, widths, words, strict=True)
+        ).rstrip()
+        for row in text
+    ]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (--help lists the options).")
+
+
+def _magnifications(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list such as 100,200") from error
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m data.protocols",
+        description=_USAGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--data_dir", required=True, help="BreaKHis tree or archive, or 'sample'")
+    add("--split", metavar="FILE", help="audit this split.csv instead of a protocol")
+    add("--protocol", default="strict", help=f"{', '.join(protocols.PROTOCOLS)} (default: strict)")
+    add("--folds", type=int, default=5, help="folds of strict and random (default: 5)")
+    add("--fold", type=int, default=0, help="the fold to test on, from 0 (default: 0)")
+    add("--val_folds", type=int, default=5, help="validate on one of so many parts (default: 5)")
+    add("--seed", type=_seed, default=0, help="of the folds (default: 0)")
+    add(
+        "--magnifications",
+        type=_magnifications,
+        default=MAGNIFICATIONS,
+        help="for example 200 or 100,200 (default: all)",
+    )
+    add("--on_bad_image", default="error", help="error, or skip to leave broken files out")
+    add("--cache_dir", default="", help="where decoded images are kept (default: user's cache)")
+    add("--out", default="audit", help="folder to write into (default: audit)")
+    return parser
