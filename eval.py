@@ -1,6 +1,34 @@
-"""Evaluates a run's best checkpoint on any of its splits, or on any folder of BreaKHis images."""
+"""Evaluates a run's best checkpoint, or the folds of a cross-validation together.
+
+  python eval.py --workdir=runs/quickstart
+  python eval.py --workdir=runs/quickstart --split=val
+  python eval.py --workdir=runs/quickstart --tta=dihedral
+  python eval.py --workdir=runs/quickstart --data_dir=/path/to/other/images
+
+Writes predictions.csv, metrics.json and report.html.
+"""
 
 from __future__ import annotations
+
+from absl import flags
+
+from se_resnet.cli import parse_flags, run_command
+from se_resnet.imaging import TTA
+
+if __name__ == "__main__":  # before the imports that take seconds
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    _SPLIT = flags.DEFINE_enum(
+        "split",
+        None,
+        ("test", "val", "train", "all"),
+        "Which images; default: test, or all with --data_dir.",
+    )
+    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Other images than the run's own.")
+    _TTA = flags.DEFINE_enum(
+        "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
+    )
+    _OUT = flags.DEFINE_string("out", None, "Where to write; default: W/eval/SPLIT.")
+    parse_flags()
 
 import dataclasses
 import shlex
@@ -10,12 +38,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from data import loading, notebook, pipeline, protocols
 from data.records import Records
 from se_resnet import calibration, metrics, selective, training, views
-from se_resnet.cli import run_command
 from se_resnet.decision import Decision, decide
 from se_resnet.errors import UserError
 from se_resnet.files import writable_folder, write_json
@@ -26,16 +52,6 @@ from se_resnet.report import write_report
 from se_resnet.settings import ALL_FOLDS
 from se_resnet.workdir import load_best, read
 
-USAGE = """Evaluates a run's best checkpoint, or the folds of a cross-validation together.
-
-  python eval.py --workdir=runs/quickstart
-  python eval.py --workdir=runs/quickstart --split=val
-  python eval.py --workdir=runs/quickstart --tta=dihedral
-  python eval.py --workdir=runs/quickstart --data_dir=/path/to/other/images
-
-Writes predictions.csv, metrics.json and report.html."""
-
-SPLITS = ("test", "val", "train", "all")
 _FOLD_FIGURES = {
     "image_accuracy": ("image", "accuracy"),
     "image_balanced_accuracy": ("image", "balanced_accuracy"),
@@ -380,13 +396,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-    _SPLIT = flags.DEFINE_enum(
-        "split", None, SPLITS, "Which images; default: test, or all with --data_dir."
-    )
-    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Other images than the run's own.")
-    _TTA = flags.DEFINE_enum(
-        "tta", "none", views.TTA, "Average over 8 turned and mirrored views, over tiles, or both."
-    )
-    _OUT = flags.DEFINE_string("out", None, "Where to write; default: W/eval/SPLIT.")
-    run_command(main, USAGE)
+    run_command(main)

@@ -1,6 +1,23 @@
-"""Trains an SE-ResNet on BreaKHis and evaluates it on the patients it never saw."""
+r"""Trains an SE-ResNet on BreaKHis and evaluates it on patients it never saw.
+
+  python train.py --config=configs/quickstart.py --workdir=runs/quickstart
+  python train.py --config=configs/breakhis.py --workdir=runs/200x \
+      --config.data.dir=/path/to/BreaKHis_v1 --config.data.magnifications=200
+
+Any field of the config file can be set as --config.FIELD=VALUE. The same command again resumes.
+"""
 
 from __future__ import annotations
+
+from absl import flags
+from ml_collections import config_flags
+
+from se_resnet.cli import parse_flags, read_config, run_command
+
+if __name__ == "__main__":  # before the imports that take seconds
+    _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    parse_flags()
 
 import csv
 import dataclasses
@@ -14,8 +31,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import eval as evaluation
@@ -24,21 +40,12 @@ from se_resnet import pretrained, resnet, settings, training
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
-from se_resnet.cli import read_config, run_command
 from se_resnet.decision import decide
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, write_json
 from se_resnet.metric_log import MetricLog
 from se_resnet.optim import make_optimizer
 from se_resnet.workdir import claim, has_begun, read
-
-USAGE = """Trains an SE-ResNet on BreaKHis and evaluates it on patients it never saw.
-
-  python train.py --config=configs/quickstart.py --workdir=runs/quickstart
-  python train.py --config=configs/breakhis.py --workdir=runs/200x \\
-      --config.data.dir=/path/to/BreaKHis_v1 --config.data.magnifications=200
-
-Any field of the config file can be set as --config.FIELD=VALUE. The same command again resumes."""
 
 # What may change between two starts of the same run: where things lie and how often it saves.
 _FREE_FIELDS = (
@@ -357,6 +364,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-    run_command(main, USAGE)
+    run_command(main)

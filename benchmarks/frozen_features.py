@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from data import audit, loading, pipeline, protocols
 from data.records import Records
 from se_resnet import metrics, pretrained, resnet, training
+from se_resnet.cli import mistakes_told
 from se_resnet.files import write_json
 from se_resnet.layers import global_average_pool
 
@@ -135,4 +136,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_told():
+        main()

@@ -71,13 +71,6 @@ class Cache:
     facts: dict[str, Any]
 
 
-def default_cache_dir() -> Path:
-    """``$SE_RESNET_CACHE``, else ``se_resnet`` in the user's cache folder."""
-    if configured := os.environ.get("SE_RESNET_CACHE"):
-        return Path(os.path.expanduser(configured))
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se_resnet"
-
-
 def open_or_build(images: Images, cache_dir: Path, size: tuple[int, int], rule: str) -> Cache:
     """Opens the cache of these images at this size, building it the first time.
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cache import default_cache_dir, open_or_build
+from data.cache import open_or_build
 from data.records import Records
 from se_resnet.errors import UserError
+from se_resnet.files import user_cache_dir
 
 SAMPLE = Path(__file__).parent / "sample"
 
@@ -66,7 +67,7 @@ def load(
             "for the images that ship with the project."
         )
     try:
-        root = Path(os.path.expanduser(cache_dir)) if cache_dir else default_cache_dir()
+        root = Path(os.path.expanduser(cache_dir)) if cache_dir else user_cache_dir()
         prepared = breakhis.prepare(SAMPLE if source == "sample" else source, root, on_bad_image)
         cache = open_or_build(prepared, root, size, resize)
     except OSError as error:

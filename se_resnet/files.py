@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new one, never half of it."""
+"""Where files go, written so that a reader sees the old content or the new, never half of it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def user_cache_dir() -> Path:
+    """``$SE_RESNET_CACHE``, else ``se_resnet`` in the user's cache folder."""
+    if configured := os.environ.get("SE_RESNET_CACHE"):
+        return Path(os.path.expanduser(configured))
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se_resnet"
 
 
 def writable_folder(path: Path, remedy: str) -> None:

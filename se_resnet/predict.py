@@ -1,9 +1,34 @@
-"""Predictions for images that belong to no data set: a file, or a folder with all below it.
+"""Predicts benign or malignant for new images with a run's best checkpoint.
 
-python -m se_resnet.predict --workdir=runs/breakhis --input=IMAGES --out=predictions
+  python -m se_resnet.predict --workdir=runs/breakhis --input=image.png --out=predictions
+  python -m se_resnet.predict --workdir=runs/breakhis --input=folder --out=predictions
+
+Takes PNG, JPEG, TIFF and BMP of any size, 8 or 16 bits, and folders with all below them. Writes
+predictions.csv, predictions.json, patients.csv where file names tell the patient, and overlays/.
 """
 
 from __future__ import annotations
+
+from absl import flags
+
+from se_resnet.cli import parse_flags, run_command
+from se_resnet.imaging import TTA
+
+if __name__ == "__main__":  # before the imports that take seconds
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    _INPUT = flags.DEFINE_string("input", None, "An image, or a folder of images.", required=True)
+    _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+    _OVERLAYS = flags.DEFINE_bool("overlays", True, "Draw where the network looked (Grad-CAM).")
+    _TTA = flags.DEFINE_enum(
+        "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
+    )
+    _PATTERN = flags.DEFINE_string(
+        "patient_pattern",
+        None,
+        "Regular expression whose first group, in a file's name, is the patient; default: as "
+        "BreaKHis names files.",
+    )
+    parse_flags()
 
 import csv
 import dataclasses
@@ -14,26 +39,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-from absl import flags
 
 from se_resnet import explain
 from se_resnet.calibration import scale
-from se_resnet.cli import run_command
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, writable_folder, write_json
 from se_resnet.imaging import resize
 from se_resnet.metrics import probability_of
-from se_resnet.views import TTA, mean_logits, resize_rules
+from se_resnet.views import mean_logits, resize_rules
 from se_resnet.workdir import Run, load_best
-
-USAGE = """Predicts benign or malignant for new images with a run's best checkpoint.
-
-  python -m se_resnet.predict --workdir=runs/breakhis --input=image.png --out=predictions
-  python -m se_resnet.predict --workdir=runs/breakhis --input=folder --out=predictions
-
-Takes PNG, JPEG, TIFF and BMP of any size, 8 or 16 bits, and folders with all below them. Writes
-predictions.csv, predictions.json, patients.csv where file names tell the patient, and overlays/."""
 
 NOTICE = "Research software: no medical device, not for diagnosis."
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -296,22 +311,10 @@ def main() -> None:
         Path(_INPUT.value),
         Path(_OUT.value),
         overlays=_OVERLAYS.value,
-        patient_pattern=_PATTERN.value,
+        patient_pattern=BREAKHIS_PATIENT if _PATTERN.value is None else _PATTERN.value,
         tta=_TTA.value,
     )
 
 
 if __name__ == "__main__":
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-    _INPUT = flags.DEFINE_string("input", None, "An image, or a folder of images.", required=True)
-    _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
-    _OVERLAYS = flags.DEFINE_bool("overlays", True, "Draw where the network looked (Grad-CAM).")
-    _TTA = flags.DEFINE_enum(
-        "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
-    )
-    _PATTERN = flags.DEFINE_string(
-        "patient_pattern",
-        BREAKHIS_PATIENT,
-        "Regular expression whose first group, in a file's name, is the patient.",
-    )
-    run_command(main, USAGE)
+    run_command(main)

@@ -17,14 +17,12 @@ import numpy as np
 
 from se_resnet.imaging import TILE_RULES
 
-TTA = ("none", "dihedral", "tiles", "both")
-
 
 def resize_rules(tta: str, rule: str) -> tuple[str, ...]:
     """How one image is brought to the network's size, once for every tile.
 
     Args:
-        tta: one of ``TTA``.
+        tta: one of ``imaging.TTA``.
         rule: the rule of the network's training, which is the only one where no tiles are asked.
     """
     return TILE_RULES if tta in ("tiles", "both") else (rule,)
@@ -51,7 +49,8 @@ def mean_logits(
         predict: see :meth:`se_resnet.classifier.Classifier.make_predict`.
         variables: of the network.
         batches: each with ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``.
-        tta: one of ``TTA``; the tiles of ``tiles`` and ``both`` are images of their own here.
+        tta: one of ``imaging.TTA``; the tiles of ``tiles`` and ``both`` are images of their own
+            here.
 
     Returns:
         ``float64 [M]``, for every image whose mask is true.

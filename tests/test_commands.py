@@ -378,12 +378,6 @@ def test_a_mistake_ends_in_one_sentence_and_code_2(tmp_path, arguments, words):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("script", ["train.py", "eval.py"])
-def test_help_shows_examples_and_flags(script):
-    result = command(script, "--help")
-    assert f"python {script} --" in result.stdout and "--workdir" in result.stdout
-
-
 def test_the_notebooks_procedure_runs_and_is_called_what_it_is(tmp_path):
     make_tree(tmp_path / "tree", make_records(4, 14, images=3).file.tolist())
     config = tiny_config(tmp_path / "tree", tmp_path / "cache")

@@ -1,0 +1,104 @@
+"""What a command does before its work: answer --help, find its compiled programs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from se_resnet.compilation import keep_compiled_programs
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train.py"], ["python train.py --config=", "--config:", "--workdir:"]),
+        (["eval.py"], ["python eval.py --workdir=", "--data_dir:", "--split:", "--tta:", "--out:"]),
+        (["-m", "se_resnet.predict"], ["--input=image.png", "--patient_pattern:", "--tta:"]),
+        (["-m", "se_resnet.metrics", "compare"], ["compare runs/plain", "--split", "--json"]),
+        (["-m", "se_resnet.convert"], ["npm pack", "--out"]),
+    ],
+)
+def test_help_tells_usage_and_flags_without_importing_what_takes_seconds(arguments, words):
+    command = [sys.executable, "-X", "importtime", *arguments, "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert all(word in told.stdout for word in words), told.stdout
+    imported = set(re.findall(r"\| +([\w.]+)$", told.stderr, re.MULTILINE))
+    assert "se_resnet" in imported and not imported & HEAVY
+
+
+@pytest.fixture
+def jax_config():
+    """Restores JAX's settings."""
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_enable_compilation_cache",
+        "jax_compilation_cache_max_size",
+    )
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_compiled_programs_are_found_by_the_next_process(tmp_path):
+    script = (
+        "import jax\n"
+        "from se_resnet.compilation import keep_compiled_programs\n"
+        "keep_compiled_programs()\n"
+        "events = []\n"
+        "jax.monitoring.register_event_listener(lambda name, **_: events.append(name))\n"
+        "jax.jit(lambda x: x + 1)(1)\n"
+        "print('/jax/compilation_cache/cache_hits' in events)\n"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", script],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "SE_RESNET_CACHE": str(tmp_path),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            },
+        )
+        for _ in range(2)
+    ]
+    assert [one.stdout for one in told] == ["False\n", "True\n"], told
+    assert [one.stderr for one in told] == ["", ""]  # XLA tells doubts about the machine there
+    assert list((tmp_path / "xla").glob("jit*-cache"))
+
+
+def test_jax_own_settings_rule(tmp_path, monkeypatch, jax_config):
+    monkeypatch.setenv("SE_RESNET_CACHE", str(tmp_path))
+    jax.config.update("jax_compilation_cache_dir", "elsewhere")
+    keep_compiled_programs()
+    assert jax.config.jax_compilation_cache_dir == "elsewhere"
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_enable_compilation_cache", False)
+    keep_compiled_programs()
+    assert jax.config.jax_compilation_cache_dir is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cache_folder_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch, jax_config):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SE_RESNET_CACHE", str(tmp_path / "file"))
+    keep_compiled_programs()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_the_cache_is_bounded(tmp_path, monkeypatch, jax_config):
+    monkeypatch.setenv("SE_RESNET_CACHE", str(tmp_path))
+    keep_compiled_programs()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "xla")
+    assert 0 < jax.config.jax_compilation_cache_max_size <= 2**30
