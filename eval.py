@@ -41,7 +41,7 @@ import numpy as np
 
 from data import loading, notebook, pipeline, protocols
 from data.records import Records
-from se_resnet import calibration, metrics, selective, training, views
+from se_resnet import calibration, gallery, gating, metrics, selective, training, views
 from se_resnet.decision import Decision, decide
 from se_resnet.errors import UserError
 from se_resnet.files import writable_folder, write_json
@@ -91,7 +91,7 @@ def evaluate_run(
         UserError: the run has no checkpoint, the images cannot be found, or the split is empty.
     """
     workdir = Path(workdir)
-    config = read(workdir / "config.json", ("data", "split", "eval_batch_size"))
+    config = read(workdir / "config.json", ("data", "split", "eval_batch_size", "seed"))
     split = split or ("all" if data_dir else "test")
     out = Path(out) if out else workdir / "eval" / _default_name(data_dir, split, tta)
     writable_folder(out, "give another folder by --out")
@@ -133,6 +133,7 @@ def _evaluate_one(
         **run["audit"],
         **_seen(chosen, workdir, set(run["seen_digests"])),
     }
+    shown = (best.classifier, best.variables, dataset.images, chosen.row)
     _publish(
         out,
         predictions,
@@ -142,7 +143,10 @@ def _evaluate_one(
         split_summary=run["split"],
         training_log=read_log(workdir / "metrics.jsonl"),
         config=config,
-        notes=[*_describe_views(tta, best.classifier.resize), *dataset.description.splitlines()],
+        notes=_describe_views(tta, best.classifier.resize),
+        data_notes=[line.strip() for line in dataset.description.splitlines()],
+        gallery=gallery.make(*shown, predictions, seed=config["seed"]),
+        gates=gating.describe(*shown, predictions.label, seed=config["seed"]),
     )
     return results
 
@@ -223,6 +227,7 @@ def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[st
         training_log=[],
         config=config,
         notes=_describe_views(tta, config["data"]["resize"]),
+        data_notes=[],
     )
     return results
 

@@ -235,20 +235,26 @@ def _gates(classifier: Classifier, variables: Mapping[str, Any], images: jax.Arr
     return state.get("intermediates", {})
 
 
-def gate_summary(gates: Mapping[str, np.ndarray], label: np.ndarray) -> list[dict[str, Any]]:
-    """How gate values are distributed in each stage, by class.
+def gate_summary(
+    gates: Mapping[str, np.ndarray], label: np.ndarray, by: str = "stage"
+) -> list[dict[str, Any]]:
+    """How gate values are distributed in each stage or block, by class.
 
     Args:
-        gates: what :func:`gates` returned; the gates of a stage's blocks are pooled.
+        gates: what :func:`gates` returned.
         label: int ``[B]``, 0 benign and 1 malignant.
+        by: ``'stage'`` pools the gates of a stage's blocks, ``'block'`` keeps them apart.
 
     Returns:
-        A row for every stage and every class that has images: ``stage``, ``class``, ``images``,
-        ``mean``, and the quantiles ``q05``, ``q25``, ``q50``, ``q75`` and ``q95``.
+        A row for every stage or block and every class that has images: ``stage`` or ``block`` (its
+        name), ``class``, ``images``, ``mean``, and the quantiles ``q05``, ``q25``, ``q50``, ``q75``
+        and ``q95``.
     """
+    parts: dict[str, list[np.ndarray]] = {}
+    for name, values in gates.items():
+        parts.setdefault(name.split("/")[0] if by == "stage" else name, []).append(values)
     rows = []
-    for stage in dict.fromkeys(name.split("/")[0] for name in gates):
-        blocks = [values for name, values in gates.items() if name.split("/")[0] == stage]
+    for part, blocks in parts.items():
         for value, name in enumerate(CLASSES):
             chosen = np.asarray(label) == value
             if not chosen.any():
@@ -256,7 +262,7 @@ def gate_summary(gates: Mapping[str, np.ndarray], label: np.ndarray) -> list[dic
             pooled = np.concatenate([values[chosen] for values in blocks], axis=1)
             quantiles = np.quantile(pooled, QUANTILES)
             rows.append(
-                {"stage": stage, "class": name, "images": int(chosen.sum())}
+                {by: part, "class": name, "images": int(chosen.sum())}
                 | {"mean": float(pooled.mean(dtype=np.float64))}
                 | {f"q{100 * q:02.0f}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
             )
