@@ -145,7 +145,9 @@ def _evaluate_one(
         config=config,
         notes=_describe_views(tta, best.classifier.resize),
         data_notes=[line.strip() for line in dataset.description.splitlines()],
-        gallery=gallery.make(*shown, predictions, seed=config["seed"]),
+        gallery=gallery.make(
+            *shown, predictions, threshold=results["threshold"], seed=config["seed"]
+        ),
         gates=gating.describe(*shown, predictions.label, seed=config["seed"]),
     )
     return results

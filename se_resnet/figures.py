@@ -29,13 +29,13 @@ def roc(predictions: Predictions, metrics: dict[str, Any]) -> Markup | None:
     """ROC curves of images and of patients, each with its band; None where there is none."""
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle=":", label="chance")
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="chance")
         _draw_curves(axes, curves, "false_positive_rate", "true_positive_rate")
         axes.set(
             xlabel="1 − specificity (benign called malignant)",
             ylabel="sensitivity (malignant found)",
         )
-        axes.legend(loc="lower right", fontsize=9)
+        axes.legend(**_LEGEND, ncols=3, fontsize=9)
 
     curves = _curves(predictions, metrics, roc_band, "roc_auc", "AUC")
     return svg("roc", "ROC curves of images and of patients", draw, _SIZE) if curves else None
@@ -46,12 +46,10 @@ def precision_recall(predictions: Predictions, metrics: dict[str, Any]) -> Marku
 
     def draw(axes: Axes) -> None:
         share = float(predictions.label.mean())
-        axes.axhline(
-            share, color=GREY, linewidth=1.2, linestyle=":", label="chance: malignant images"
-        )
+        axes.axhline(share, color=GREY, linewidth=1, label="chance")
         _draw_curves(axes, curves, "recall", "precision")
         axes.set(xlabel="recall (malignant found)", ylabel="precision (rightly called malignant)")
-        axes.legend(loc="lower left", fontsize=9)
+        axes.legend(**_LEGEND, ncols=3, fontsize=9)
 
     curves = _curves(predictions, metrics, pr_band, "average_precision", "AP")
     return svg("pr", "Precision-recall curves", draw, _SIZE) if curves else None

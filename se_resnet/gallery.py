@@ -129,8 +129,8 @@ def make(
                     "accession": str(predictions.accession[i]),
                     "magnification": int(predictions.magnification[i]),
                     "probability": float(predictions.probability[i]),
-                    "image": _data_uri(image),
-                    "overlay": _data_uri(explain.overlay(image, heat)),
+                    "image": data_uri(image),
+                    "overlay": data_uri(explain.overlay(image, heat)),
                 }
                 for i, image, heat in (next(pictures) for _ in group.index)
             ],
@@ -155,7 +155,7 @@ def _explain(
     return np.concatenate(maps)[: len(images)]
 
 
-def _data_uri(image: np.ndarray) -> str:
+def data_uri(image: np.ndarray) -> str:
     """A JPEG of an RGB image, for the ``src`` of an ``img``."""
     scale = _LONGEST / max(image.shape[:2])
     if scale < 1:

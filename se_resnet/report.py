@@ -134,7 +134,8 @@ def write_report(
 
 def _shown(value: float, name: str) -> str:
     """The value of the metric ``name``: per cent for shares, three decimals for the rest."""
-    return f"{100 * value:.1f} %" if name in _PERCENT else f"{value:.3f}"
+    shown = f"{100 * value:.1f} %" if name in _PERCENT else f"{value:.3f}"
+    return shown.replace("-", "−")
 
 
 def _interval(figure: dict[str, Any], name: str) -> str:

@@ -420,6 +420,9 @@ def test_gate_summary_by_hand():
     assert (rows[0]["q25"], rows[0]["q75"]) == pytest.approx((0.3125, 0.6875))
     assert {rows[3][key] for key in ("mean", "q05", "q25", "q50", "q75", "q95")} == {0.25}
     json.dumps(rows)
+    blocks = explain.gate_summary(gates, np.array([0, 1, 0]), "block")
+    assert [row["block"] for row in blocks] == [name for name in gates for _ in range(2)]
+    assert [row["mean"] for row in blocks] == [0.375, 1, 0.75, 1, 0.5, 0.25]
     assert [row["class"] for row in explain.gate_summary(gates, np.zeros(3, int))] == ["benign"] * 2
     assert explain.gate_summary({}, np.zeros(3, int)) == []
 

@@ -91,6 +91,7 @@ def write(tmp_path):
             "command": "python train.py --config=configs/a.py --workdir=w",
             "warnings": [],
             "notes": [],
+            "data_notes": [],
         } | change
         write_report(tmp_path / "new" / "report.html", **arguments)
         html = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
@@ -116,11 +117,12 @@ def test_a_whole_report(write):
         "not a medical device",
     ):
         assert words in page.text, words
-    assert page.tags["svg"] == 4
-    assert html.count("(AUC ") == 2
+    # ROC, precision and recall, distribution, training, the legend of the strips and the strips.
+    assert page.tags["svg"] == 5 + 4 + 12
+    assert html.count("(AUC ") == html.count("(AP ") == 2
     assert "undefined" not in page.text
     for row in evaluate(shown, resamples=50)["patient"]["patients"]:
-        assert f"{row['accession']} {'malignant' if row['label'] else 'benign'}" in page.text
+        assert f"{row['accession']} {row['correct']} of {row['images']}" in page.text
 
 
 def test_figures_are_shown_with_their_intervals(write):
@@ -157,6 +159,9 @@ def test_identifiers_are_unique_and_found(write):
 def test_hostile_text_is_escaped(write):
     accession = [HOSTILE, HOSTILE, "b"]
     split = [{"role": HOSTILE, "class": HOSTILE, "images": 1, "slides": 1, "accessions": 1}]
+    picture = {"file": HOSTILE, "accession": HOSTILE, "magnification": 40, "probability": 0.1}
+    picture |= {"image": "data:,", "overlay": "data:,"}
+    gallery = [{"label": 1, "correct": False, "total": 1, "pictures": [picture]}]
     html, page = write(
         predictions(accession, [1, 1, 0], [0.9, 0.8, 0.1]),
         title=HOSTILE,
@@ -165,10 +170,12 @@ def test_hostile_text_is_escaped(write):
         command=HOSTILE,
         warnings=[HOSTILE],
         notes=[HOSTILE],
+        data_notes=[HOSTILE],
+        gallery=gallery,
     )
     assert page.tags["script"] == 0
     assert "<script" not in html
-    assert page.text.count("<script>alert('x')</script>") == 10
+    assert page.text.count("<script>alert('x')</script>") == 13
 
 
 def test_one_class_and_one_patient(write):
@@ -179,16 +186,17 @@ def test_one_class_and_one_patient(write):
     assert "Recognition rate 75.0 % no interval: only one accession" in page.text
     assert "ROC AUC undefined: no image is benign" in page.text
     assert "ROC curve undefined" in page.text
+    assert "Precision-recall curve undefined" in page.text
     assert "There is no training log." in page.text
     assert "belong to no split" in page.text
-    assert page.tags["svg"] == 1
+    assert page.tags["svg"] == 1 + 4 + 1
 
 
 def test_a_log_without_validation(write):
-    _, page = write(both_classes(), training_log=LOG[:1])
-    assert page.tags["svg"] == 4
+    html, _ = write(both_classes(), training_log=LOG[:1])
+    assert "training-loss" in html and "training-score" in html
     _, page = write(both_classes(), training_log=[{"step": 1, "train/loss": float("inf")}])
-    assert page.tags["svg"] == 2
+    assert "There is no training log." in page.text
 
 
 def test_same_evaluation_same_file_whatever_the_settings_of_matplotlib(write):
@@ -210,3 +218,82 @@ def test_the_full_data_set_makes_a_small_file(write):
     label = (owner >= 16).astype(int)
     html, _ = write(predictions([f"14-{i:05d}" for i in owner], label, rng.random(7909)))
     assert len(html) < 1_000_000
+
+
+def test_patients_are_sorted_in_their_class_and_every_image_is_marked(write):
+    accession = ["m2", "b1", "m1", "m1", "b1", "m2"]
+    label = [1, 0, 1, 1, 0, 1]
+    html, page = write(predictions(accession, label, [0.9, 0.2, 0.3, 0.4, 0.6, 0.7]))
+    rows = re.findall(
+        r'<th scope="row" class="name">(\w+)</th>\s*<td class="scale">(.*?)</td>', html
+    )
+    assert [name for name, _ in rows] == ["b1", "m1", "m2"]
+    marks = {
+        name: [(mark, float(x)) for mark, x in re.findall(r'"#(\w+)" x="([\d.]+)%"', strip)]
+        for name, strip in rows
+    }
+    assert marks == {
+        "b1": [("dot", 20), ("cross", 60), ("mean", 40)],
+        "m1": [("cross", 30), ("cross", 40), ("mean", 35)],
+        "m2": [("dot", 70), ("dot", 90), ("mean", 80)],
+    }
+    assert "2 images, 1 called wrong, mean probability 0.400" in html
+    assert "m1 0 of 2 0.0 % 0.350 ✗ wrong" in page.text
+    assert "m2 2 of 2 100.0 % 0.800 right" in page.text
+
+
+def test_the_bands_are_those_of_the_metrics(write):
+    shown = both_classes()
+    html, _ = write(shown)
+    # The band of one patient of either class is refused, so that only curves are drawn.
+    few, _ = write(predictions(["a", "b"] * 4, [0, 1] * 4, np.linspace(0.1, 0.9, 8)))
+    assert "FillBetweenPolyCollection" in re.search(r'aria-label="ROC.*?</svg>', html, re.S)[0]
+    assert "FillBetweenPolyCollection" in re.search(r'aria-label="Prec.*?</svg>', html, re.S)[0]
+    assert "FillBetweenPolyCollection" not in few
+
+
+def test_subtypes_have_names_and_intervals(write):
+    shown = both_classes()
+    metrics = evaluate(shown, resamples=50)
+    metrics["by_subtype"]["DC"]["accuracy"] = {"value": 0.5, "low": 0.25, "high": 0.75}
+    _, page = write(shown, metrics=metrics)
+    part = metrics["by_subtype"]["DC"]
+    words = f"DC ductal carcinoma {part['images']} {part['accessions']} 50.0 % 25.0–75.0"
+    assert words in page.text
+
+
+def test_the_audit_is_shown_with_what_leaks(write):
+    shown = both_classes()
+    audit = {"protocol": "official", "straddling_accessions": 3, "excluded_copies": 5}
+    metrics = evaluate(shown, resamples=50)
+    _, page = write(shown, metrics=metrics | {"audit": audit}, data_notes=["A subset."])
+    assert "Data, protocol and audit A subset. Audit Protocol official ." in page.text
+    assert "also trained or validated on ⚠ 3" in page.text
+    assert "left out 5" in page.text
+    assert "Synthetic" not in page.text
+    audit["synthetic_test_images"] = 376
+    _, page = write(shown, metrics=metrics | {"audit": audit})
+    assert "Synthetic images in the test set ⚠ 376" in page.text
+
+
+def test_folds_are_shown_with_mean_and_deviation(write):
+    shown = both_classes()
+    folds = {"image_roc_auc": {"mean": 0.8, "sd": 0.1, "values": [0.7, None, 0.9]}}
+    _, page = write(shown, metrics=evaluate(shown, resamples=50) | {"folds": folds})
+    assert "Fold 2 Image ROC AUC 0.800 0.100 0.700 – 0.900" in page.text
+
+
+def test_gates_and_gallery_only_where_they_are_given(write):
+    _, page = write(both_classes())
+    assert "Gallery" not in page.text
+    assert "ttention gates" not in page.text
+    groups = [
+        {"label": label, "correct": correct, "total": 0, "pictures": []}
+        for correct in (False, True)
+        for label in (1, 0)
+    ]
+    _, page = write(both_classes(), gallery=groups, gates={"blocks": [], "stages": []})
+    assert "None: every malignant image was called right" in page.text
+    assert "None: every benign image was called right" in page.text
+    assert "No benign image was called right" in page.text
+    assert "This network has no attention gates." in page.text

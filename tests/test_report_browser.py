@@ -1,0 +1,106 @@
+"""The report in a real browser: everything is drawn, fits, and nothing hostile runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.browser import CHROMIUM, Browser
+from tests.reports import make_predictions, write_full_report
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+
+WIDTHS = (1280, 390)
+FAULTS = Path(__file__).with_name("page_faults.js").read_text()
+HOSTILE = "\"><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_full_report(path, make_predictions(name="SOB_M_PC-14-15190LM-400-{:03d}.png"))
+    return path
+
+
+def faults(browser, page, width):
+    browser.open(page, width)
+    found = browser.evaluate(FAULTS)
+    return browser.messages + found
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_report_is_drawn_and_fits(browser, report, width):
+    assert faults(browser, report, width) == []
+    # Curves 3, calibration 2, gates, training 2, the strips and the 4 marks of their legend.
+    assert browser.evaluate("document.querySelectorAll('svg').length") == 8 + 8 + 4
+    assert browser.evaluate("document.querySelectorAll('.case img').length") > 12
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_seventy_patients_fit(browser, tmp_path, width):
+    write_full_report(tmp_path / "many.html", make_predictions(70, 1400))
+    assert faults(browser, tmp_path / "many.html", width) == []
+    assert browser.evaluate("document.querySelectorAll('.strip').length") == 70
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_evaluation_writes_is_drawn_and_fits(browser, run, width):
+    assert faults(browser, run / "eval" / "test" / "report.html", width) == []
+    assert browser.evaluate("document.querySelectorAll('.case img').length") > 0
+    assert browser.evaluate("document.getElementById('gates-figure_1') !== null")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("planted", "fault"),
+    [
+        ('<div style="width: 2000px">wide</div>', "wide in a window"),
+        ('<img alt="torn" src="data:image/png;base64,AAAA">', "broken image: torn"),
+        ('<img alt="outside" src="https://127.0.0.1:9/a.png">', "Content Security Policy"),
+        ('<svg style="width: 0" aria-label="empty"></svg>', "not drawn: empty"),
+        ('<p>one</p><p style="margin-top: -2.2em">two</p>', "overlap: two | one"),
+        ('<svg width="50" height="20"><text x="40" y="15">long</text></svg>', "cut off"),
+        ("<script>console.error(1)</script>", "Content Security Policy"),
+    ],
+)
+def test_a_planted_fault_is_found(browser, report, tmp_path, planted, fault, width):
+    html = report.read_text()
+    (tmp_path / "page.html").write_text(html.replace("<main>", f"<main>{planted}"))
+    assert fault in " ".join(faults(browser, tmp_path / "page.html", width))
+
+
+@pytest.mark.parametrize("policy", [True, False])
+def test_hostile_text_stays_text(browser, tmp_path, policy):
+    page = tmp_path / "page.html"
+    write_full_report(
+        page,
+        make_predictions(name=HOSTILE.replace("{", "{{") + "{}"),
+        config={HOSTILE: HOSTILE},
+        command=HOSTILE,
+        warnings=[HOSTILE],
+        notes=[HOSTILE],
+        data_notes=[HOSTILE],
+    )
+    if not policy:
+        html, count = re.subn(r"<meta http-equiv=.*?>\n", "", page.read_text(), count=1)
+        assert count == 1
+        page.write_text(html)
+    assert faults(browser, page, 1280) == []
+    assert browser.evaluate("document.title") == "breakhis: test images"
+    assert browser.evaluate("document.querySelectorAll('script, [onerror]').length") == 0
+    assert browser.evaluate("document.body.innerText.split('onerror').length") > 10
+
+
+def test_prints_on_paper(browser, report, tmp_path):
+    browser.open(report, 1280)
+    browser.print(tmp_path / "report.pdf")
+    pages = len(re.findall(rb"/Type /Page\b", (tmp_path / "report.pdf").read_bytes()))
+    assert 4 <= pages <= 15
