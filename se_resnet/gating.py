@@ -20,7 +20,7 @@ def describe(
     rows: np.ndarray,
     label: np.ndarray,
     *,
-    limit: int = 128,
+    limit: int = 64,
     seed: int = 0,
 ) -> dict[str, list[dict[str, Any]]]:
     """Summarises the gates of a random part of the images.

@@ -105,11 +105,12 @@ def test_gates_of_a_part_of_the_images(limit):
     classifier, variables = network()
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, 16, 16, 3)).astype(np.uint8)
-    rows, label = np.arange(40)[::-1], np.arange(40) % 2
+    rows, label = np.arange(40)[::-1], (np.arange(40) >= 20).astype(int)
     found = gating.describe(classifier, variables, pixels, rows, label, limit=limit)
     names = [row["block"] for row in found["blocks"]]
     assert names == 2 * ["stage1/block1"] + 2 * ["stage2/block1"]
     assert sum(row["images"] for row in found["stages"]) == 2 * limit
+    assert {row["class"] for row in found["stages"]} == {"benign", "malignant"}
     if limit == 40:
         direct = explain.gates(classifier, variables, pixels[rows])
         for row, expected in zip(found["stages"], explain.gate_summary(direct, label), strict=True):
