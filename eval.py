@@ -34,12 +34,14 @@ import dataclasses
 import shlex
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from data import loading, notebook, pipeline, protocols
+from data import loading, notebook, protocols, resident
 from data.records import Records
 from se_resnet import calibration, gallery, gating, metrics, selective, training, views
 from se_resnet.decision import Decision, decide
@@ -49,7 +51,7 @@ from se_resnet.imaging import TILE_RULES
 from se_resnet.metric_log import read_log
 from se_resnet.metrics import Predictions
 from se_resnet.report import write_report
-from se_resnet.settings import ALL_FOLDS
+from se_resnet.settings import ALL_FOLDS, ON_DEVICE
 from se_resnet.workdir import load_best, read
 
 _FOLD_FIGURES = {
@@ -119,12 +121,7 @@ def _evaluate_one(
     for rule in views.resize_rules(tta, best.classifier.resize):
         dataset = _load_images(workdir, config, data_dir, best.classifier.size, rule)
         chosen = _choose(dataset.records, workdir, split)
-        batches = pipeline.eval_batches(
-            dataset.images,
-            chosen.row,
-            batch_size=config["eval_batch_size"],
-            sharding=training.batch_sharding(training.data_mesh(), config["eval_batch_size"]),
-        )
+        batches = _batches(dataset.images, chosen.row, config)
         logits.append(views.mean_logits(best.predict, best.variables, batches, tta))
     predictions = _predictions(chosen, metrics.probability_of(np.mean(logits, axis=0)))
     results = _figures(predictions, best.decision, config["bootstrap_resamples"])
@@ -151,6 +148,20 @@ def _evaluate_one(
         gates=gating.describe(*shown, predictions.label, seed=config["seed"]),
     )
     return results
+
+
+def _batches(images: np.ndarray, rows: np.ndarray, config: dict) -> Iterator[dict[str, Any]]:
+    """Batches of the images in ``rows``, from where the run keeps its pixels."""
+    mesh = training.data_mesh()
+    size = config["eval_batch_size"]
+    sharding = training.batch_sharding(mesh, size)
+    if config["data"].get("placement") == ON_DEVICE:
+        placed = jax.device_put(images[rows], training.replicated(mesh))
+        order = np.arange(len(rows))
+        return resident.eval_batches(placed, order, batch_size=size, sharding=sharding)
+    from data import pipeline  # TensorFlow, which the other placement does not need
+
+    return pipeline.eval_batches(images, rows, batch_size=size, sharding=sharding)
 
 
 def _load_images(

@@ -51,6 +51,7 @@ from se_resnet.workdir import claim, has_begun, read
 _FREE_FIELDS = (
     "data.dir",
     "data.cache_dir",
+    "data.placement",
     "checkpoint_minutes",
     "eval_batch_size",
     "bootstrap_resamples",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cache import open_or_build
+from data.cache import open_cache, open_or_build
 from data.records import Records
+from data.summary import summarise
 from se_resnet.errors import UserError
 from se_resnet.files import user_cache_dir
 
@@ -47,8 +48,9 @@ def load(
     """Validates, decodes and describes a set of BreaKHis images; the second call is quick.
 
     Args:
-        source: a BreaKHis tree at any nesting, the authors' archive, a folder that holds it, or
-            ``'sample'`` for the images that ship with the project.
+        source: a BreaKHis tree at any nesting, the authors' archive, a folder that holds it,
+            ``'sample'`` for the images that ship with the project, or a finished cache folder of
+            this size and rule, which is opened without TensorFlow.
         size: height and width in pixels of the decoded images.
         resize: how an image is brought to that size, see :func:`se_resnet.imaging.resize`.
         magnifications: which to keep.
@@ -59,13 +61,15 @@ def load(
     Raises:
         UserError: nothing usable is there, files are broken, or a value is out of range.
     """
-    from data import breakhis  # imports TensorFlow, which takes seconds
-
     if not source:
         raise UserError(
             "config.data.dir is empty: give the path of BreaKHis (tree or archive), or 'sample' "
             "for the images that ship with the project."
         )
+    if (Path(source) / "cache.json").is_file():
+        return _open_finished(Path(source), size, resize, magnifications)
+    from data import breakhis  # imports TensorFlow, which takes seconds
+
     try:
         root = Path(os.path.expanduser(cache_dir)) if cache_dir else user_cache_dir()
         prepared = breakhis.prepare(SAMPLE if source == "sample" else source, root, on_bad_image)
@@ -81,4 +85,24 @@ def load(
         cache.fingerprint,
         prepared.summary.describe(),
         prepared.skipped,
+    )
+
+
+def _open_finished(
+    path: Path, size: tuple[int, int], resize: str, magnifications: tuple[int, ...]
+) -> Dataset:
+    cache = open_cache(path)
+    for name, wanted in (("size", list(size)), ("resize", resize)):
+        if cache.facts.get(name) != wanted:
+            raise UserError(
+                f"{path} is an image cache with {name} {cache.facts.get(name)}, not {wanted}: set "
+                f"config.data.{name} alike, or give the images it was made from."
+            )
+    digests = dict(zip(cache.records.file.tolist(), cache.records.digest.tolist(), strict=True))
+    return Dataset(
+        cache.images,
+        cache.records.at_magnifications(magnifications),
+        cache.fingerprint,
+        summarise(digests).describe(),
+        skipped=[],
     )

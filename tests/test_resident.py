@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,6 +20,8 @@ from se_resnet.metrics import Predictions
 from se_resnet.training import batch_sharding, data_mesh, replicated
 from tests.conftest import tiny_config
 from tests.datasets import make_images, make_records
+
+ROOT = Path(train.__file__).parent
 
 
 @pytest.fixture
@@ -99,6 +103,34 @@ def test_an_unknown_placement_is_refused(place, tmp_path):
         train.train_and_evaluate(config, tmp_path / "run")
 
 
-def test_the_module_needs_no_tensorflow():
-    code = "import data.resident, se_resnet.training, sys; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+def test_a_run_from_a_cache_on_the_device_needs_no_tensorflow(place, run, tmp_path):
+    """``run`` has filled the cache at this size."""
+    (cache,) = (
+        path
+        for path in (place[1] / "pixels").iterdir()
+        if json.loads((path / "cache.json").read_text())["size"] == [16, 16]
+        and json.loads((path / "cache.json").read_text())["resize"] == "squash"
+    )
+    code = f"""
+import sys
+sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None  # importing them fails
+import train
+from pathlib import Path
+from tests.conftest import tiny_config
+config = tiny_config(Path({str(cache)!r}), Path("unused"))
+config.data.placement = "device"
+config.epochs = 1
+print(train.train_and_evaluate(config, {str(tmp_path / "run")!r})["counts"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    first = read_log(run / "metrics.jsonl")[0]
+    assert read_log(tmp_path / "run" / "metrics.jsonl")[0] == pytest.approx(first, rel=1e-3)
+
+
+@pytest.mark.parametrize(("field", "value"), [("size", (16, 8)), ("resize", "crop")])
+def test_a_cache_of_other_pixels_is_refused(place, run, tmp_path, field, value):
+    config = tiny_config(next((place[1] / "pixels").iterdir()), tmp_path)
+    config.data[field] = value
+    with pytest.raises(UserError, match=f"set config.data.{field} alike"):
+        train.train_and_evaluate(config, tmp_path / "run")
