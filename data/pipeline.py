@@ -7,7 +7,9 @@ number. Only indices are shuffled; pixels are read when a batch needs them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import jax
 import numpy as np
 import tensorflow as tf
@@ -54,9 +56,9 @@ def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:
     batch = images[plan.base[rows]]
     for position in np.flatnonzero(plan.weight[rows]):
         row = rows[position]
-        weight = np.float32(plan.weight[row])
-        mixed = batch[position] * (1 - weight) + images[plan.neighbour[row]] * weight
-        batch[position] = np.rint(mixed)
+        weight = plan.weight[row]
+        neighbour = images[plan.neighbour[row]]
+        batch[position] = cv2.addWeighted(batch[position], 1 - weight, neighbour, weight, 0)
     return batch
 
 
@@ -133,8 +135,19 @@ def _batches(load, steps: range, names: tuple[str, ...], sharding) -> Iterator[B
         )
         .prefetch(2)
     )
-    for arrays in dataset.as_numpy_iterator():
-        yield {
+    return _ahead(
+        {
             name: jax.make_array_from_process_local_data(sharding, array)
             for name, array in zip(names, arrays, strict=True)
         }
+        for arrays in dataset.as_numpy_iterator()
+    )
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Takes the next batch from tf.data to the devices while the step works on the last one."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
