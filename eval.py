@@ -118,11 +118,14 @@ def _evaluate_one(
     run = read(workdir / "data.json", ("audit", "split", "seen_digests"))
     best = load_best(workdir)
     logits = []
-    for rule in views.resize_rules(tta, best.classifier.resize):
+    rules = views.resize_rules(tta, best.classifier.resize)
+    for rule in rules:
         dataset = _load_images(workdir, config, data_dir, best.classifier.size, rule)
         chosen = _choose(dataset.records, workdir, split)
         batches = _batches(dataset.images, chosen.row, config)
         logits.append(views.mean_logits(best.predict, best.variables, batches, tta))
+        if rule == rules[len(rules) // 2]:  # the whole image, or its middle tile
+            shown = (best.classifier, best.variables, dataset.images, chosen.row)
     predictions = _predictions(chosen, metrics.probability_of(np.mean(logits, axis=0)))
     results = _figures(predictions, best.decision, config["bootstrap_resamples"])
     results["audit"] = {
@@ -130,7 +133,6 @@ def _evaluate_one(
         **run["audit"],
         **_seen(chosen, workdir, set(run["seen_digests"])),
     }
-    shown = (best.classifier, best.variables, dataset.images, chosen.row)
     _publish(
         out,
         predictions,
@@ -239,7 +241,11 @@ def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[st
         ],
         training_log=[],
         config=config,
-        notes=_describe_views(tta, config["data"]["resize"]),
+        notes=[
+            *_describe_views(tta, config["data"]["resize"]),
+            "Training curves, gates and pictures of each network are in the reports of the folds, "
+            f"for example {Path(folders[0].name) / 'eval' / name / 'report.html'}.",
+        ],
         data_notes=[],
     )
     return results
