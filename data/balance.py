@@ -11,6 +11,8 @@ of minority images, where over-sampling 224x224 pixels directly takes 18 GB for 
 from __future__ import annotations
 
 import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE, RandomOverSam
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.neighbors._base import KNeighborsMixin
+from threadpoolctl import threadpool_limits
 
 from data.records import CLASS_NAMES, Records
 from se_resnet.errors import UserError
@@ -206,13 +209,14 @@ class _ImageNeighbours(KNeighborsMixin, BaseEstimator):
     """A neighbour search over one-hot rows that measures the images they stand for.
 
     Euclidean, exact to the last bit, ties broken by order. The distances of ``uint8`` vectors are
-    integers; a float32 product over 256 columns stays below 2^24, where float32 still counts
-    exactly, so the fast matrix product loses nothing. Features are read in slabs of columns, so a
-    memory-mapped array is never held as a whole.
+    integers, and so are the products of pixels less 128: at most 2^14, so a sum over 1,024 columns
+    stays within 2^24, up to where float32 counts exactly, and the fast matrix product loses
+    nothing. Features are read in slabs of columns and distances made for a block of rows at a time,
+    so neither a memory-mapped array nor all distances are ever held as a whole.
     """
 
-    _EXACT_COLUMNS = 256
-    _SLAB_COLUMNS = 32 * _EXACT_COLUMNS
+    _SLAB_COLUMNS = 1024
+    _BLOCK_DISTANCES = 2**23
 
     def __init__(self, features: np.ndarray, rows: np.ndarray, n_neighbors: int):
         self.features = features
@@ -232,26 +236,33 @@ class _ImageNeighbours(KNeighborsMixin, BaseEstimator):
         self, X: sparse.csr_matrix, n_neighbors: int | None = None, return_distance: bool = True
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """The nearest fitted rows of each row, nearest first: ``int64 [m, n_neighbors]``."""
-        squared = self._squared_distances(self.rows[X.indices], self.fitted_rows_)
-        nearest = np.argsort(squared, axis=1, kind="stable")[:, : n_neighbors or self.n_neighbors]
-        if return_distance:
-            return np.sqrt(np.take_along_axis(squared, nearest, axis=1)), nearest
-        return nearest
+        asked, count = self.rows[X.indices], n_neighbors or self.n_neighbors
+        nearest = np.empty((len(asked), count), np.int64)
+        distances = np.empty((len(asked), count))
+        workers = os.cpu_count() or 1
+        largest = max(1, self._BLOCK_DISTANCES // len(self.fitted_rows_))
+        block = min(largest, -(-len(asked) // workers))
+
+        def search(start: int) -> None:
+            part = slice(start, start + block)
+            squared = self._squared_distances(asked[part], self.fitted_rows_)
+            nearest[part] = np.argsort(squared, axis=1, kind="stable")[:, :count]
+            distances[part] = np.sqrt(np.take_along_axis(squared, nearest[part], axis=1))
+
+        # The matrix product's own threads wait for each other in each of many small products: on a
+        # machine with other work that takes ten times as long as threads that never meet.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
+            list(pool.map(search, range(0, len(asked), block or 1)))
+        return (distances, nearest) if return_distance else nearest
 
     def _squared_distances(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        products = np.zeros((len(left), len(right)))
-        left_squares, right_squares = np.zeros(len(left)), np.zeros(len(right))
+        """``float64 [len(left), len(right)]`` between the features in these rows."""
+        squared = np.zeros((len(left), len(right)))
         for start in range(0, self.features.shape[1], self._SLAB_COLUMNS):
             columns = slice(start, start + self._SLAB_COLUMNS)
-            right_slab = self.features[right, columns].astype(np.float32)
-            left_slab = (
-                right_slab
-                if np.array_equal(left, right)
-                else self.features[left, columns].astype(np.float32)
-            )
-            left_squares += np.square(left_slab).sum(axis=1, dtype=np.float64)
-            right_squares += np.square(right_slab).sum(axis=1, dtype=np.float64)
-            for first in range(0, right_slab.shape[1], self._EXACT_COLUMNS):
-                part = slice(first, first + self._EXACT_COLUMNS)
-                products += left_slab[:, part] @ right_slab[:, part].T
-        return left_squares[:, None] + right_squares[None, :] - 2 * products
+            b = self.features[right, columns].astype(np.float32) - 128
+            a = self.features[left, columns].astype(np.float32) - 128
+            squared -= 2 * (a @ b.T)
+            squared += np.square(a).sum(axis=1)[:, None]
+            squared += np.square(b).sum(axis=1)
+        return squared

@@ -6,6 +6,7 @@ Pixels are read when a batch needs them; see :mod:`data.schedule` for which rows
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -91,8 +92,19 @@ def _batches(load, steps: range, names: tuple[str, ...], sharding) -> Iterator[B
         )
         .prefetch(2)
     )
-    for arrays in dataset.as_numpy_iterator():
-        yield {
+    return _ahead(
+        {
             name: jax.make_array_from_process_local_data(sharding, array)
             for name, array in zip(names, arrays, strict=True)
         }
+        for arrays in dataset.as_numpy_iterator()
+    )
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Takes the next batch from tf.data to the devices while the step works on the last one."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch

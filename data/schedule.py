@@ -6,6 +6,7 @@ number. Only indices are shuffled.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from data.balance import Plan
@@ -48,7 +49,6 @@ def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:
     batch = images[plan.base[rows]]
     for position in np.flatnonzero(plan.weight[rows]):
         row = rows[position]
-        weight = np.float32(plan.weight[row])
-        mixed = batch[position] * (1 - weight) + images[plan.neighbour[row]] * weight
-        batch[position] = np.rint(mixed)
+        weight, neighbour = plan.weight[row], images[plan.neighbour[row]]
+        batch[position] = cv2.addWeighted(batch[position], 1 - weight, neighbour, weight, 0)
     return batch

@@ -60,6 +60,15 @@ def test_flips_and_rotations_reach_exactly_the_eight_dihedral_views():
     assert seen == views
 
 
+def test_rotation_alone_turns_and_never_mirrors():
+    image = smooth_images(1)
+    turned = apply(dataclasses.replace(OFF, rotate=True), np.repeat(image, 20, axis=0))
+    assert {view.tobytes() for view in turned} == {
+        image[0].tobytes(),
+        np.rot90(image[0]).tobytes(),
+    }
+
+
 def test_images_that_are_not_square_keep_their_shape():
     images = smooth_images(height=20, width=30)
     augment = dataclasses.replace(OFF, flip=True, rotate=True)

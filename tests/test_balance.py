@@ -102,9 +102,11 @@ def test_thumbnails_find_neighbours_too():
 @pytest.mark.parametrize(
     ("left", "right"), [(np.arange(30), np.arange(30)), (np.arange(5), np.arange(3, 29))]
 )
-def test_neighbours_equal_scikit_learn(left, right):
-    # 9,000 columns: more than one slab; the last one is not a multiple of the exact width.
-    features = np.random.default_rng(0).integers(0, 256, (30, 9000), np.uint8)
+@pytest.mark.parametrize("block_distances", [2**23, 100, 1])
+def test_neighbours_equal_scikit_learn(left, right, block_distances, monkeypatch):
+    monkeypatch.setattr(_ImageNeighbours, "_BLOCK_DISTANCES", block_distances)
+    # More than one slab of columns, and the last one is not whole.
+    features = np.random.default_rng(0).integers(0, 256, (30, 2500), np.uint8)
     one_hot = sparse.identity(30, format="csr")
     ours = _ImageNeighbours(features, np.arange(30), 4).fit(one_hot[right])
     theirs = NearestNeighbors(n_neighbors=4, algorithm="brute").fit(features[right].astype(float))

@@ -1,0 +1,54 @@
+"""Generated images under BreaKHis' names: only sizes and times of what is done with them count."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data.filenames import parse
+from data.official import official_names
+
+
+def names(count: int) -> list[str]:
+    """``count`` names in the proportions of BreaKHis: official ones, spread over the list.
+
+    Past 7,909 come the same slides again under accession numbers of their own.
+    """
+    official = official_names()
+    if count <= len(official):
+        return [official[i] for i in np.linspace(0, len(official) - 1, count).astype(int)]
+    copies = -(-count // len(official))
+    return [
+        re.sub(r"-(\d+)-(\d+)", rf"-\1-{copy or ''}\2", name, count=1)
+        for copy in range(copies)
+        for name in official
+    ][:count]
+
+
+def picture(seed: int, width: int, height: int) -> np.ndarray:
+    """``uint8 [height, width, 3]``: a smooth colour field with grain."""
+    rng = np.random.default_rng(seed)
+    field = cv2.resize(rng.integers(60, 230, (12, 18, 3), np.uint8), (width, height))
+    return field + rng.integers(0, 6, field.shape, np.uint8)
+
+
+def write_tree(tree: Path, file_names: Sequence[str], width: int = 700, height: int = 460) -> None:
+    """PNG files in the official folders; 700x460 take half a megabyte each, like the real ones."""
+
+    def write(index: int) -> None:
+        folder = tree / parse(file_names[index]).folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / file_names[index]
+        if not cv2.imwrite(str(path), picture(index, width, height)):
+            raise OSError(f"{path} could not be written")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        total = len(file_names)
+        list(tqdm(pool.map(write, range(total)), total=total, desc="generating", disable=None))

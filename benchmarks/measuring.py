@@ -1,0 +1,139 @@
+"""What the benchmarks share: work in a process of its own, tables, JSON, the machine's facts."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from se_resnet.files import write_json
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One call of a function in a process of its own.
+
+    Attributes:
+        seconds: wall time of the call alone, without the process's start and imports.
+        peak_bytes: most anonymous memory at any time: what the pages of mapped files take, which
+            the operating system can drop, does not count.
+        start_bytes: the same before the call, for the interpreter and what it has imported.
+        value: what the function returned.
+    """
+
+    seconds: float
+    peak_bytes: int
+    start_bytes: int
+    value: Any
+
+    @property
+    def added_bytes(self) -> int:
+        """Peak memory of the call alone."""
+        return self.peak_bytes - self.start_bytes
+
+
+def in_own_process(work: Callable[..., Any], *arguments: Any) -> Measurement:
+    """Measures ``work(*arguments)``; all must be picklable. Linux only.
+
+    Raises:
+        SystemExit: the process failed; its traceback is on standard error.
+    """
+    receive, send = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_measure, args=(work, arguments, send))
+    process.start()
+    send.close()
+    try:
+        measurement = receive.recv()
+    except EOFError:
+        raise SystemExit(f"{work.__name__}{arguments} failed") from None
+    process.join()
+    return measurement
+
+
+def _measure(work: Callable[..., Any], arguments: tuple, answer: Any) -> None:
+    start_bytes = peak = _anonymous_bytes()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, _anonymous_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.monotonic()
+    try:
+        value = work(*arguments)
+    finally:
+        seconds = time.monotonic() - start
+        done.set()
+        watcher.join()
+    answer.send(Measurement(seconds, peak, start_bytes, value))
+
+
+def _anonymous_bytes() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no RssAnon: benchmarks of memory need Linux")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A command line with ``--out``, for :func:`finish`."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--out", type=Path, help="JSON file to write")
+    return made
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of equal keys as a Markdown table; floats with three significant digits."""
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [[_cell(value) for value in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return "" if value is None else str(value)
+
+
+def finish(
+    rows: Sequence[Mapping[str, Any]], out: Path | None, *notes: str, **further: Sequence[Mapping]
+) -> None:
+    """Prints tables, notes and machine, and writes all of it where ``out`` is given."""
+    facts = machine()
+    tables = [text for part in (rows, *further.values()) for text in ("", table(part))]
+    print("\n".join([*tables, *notes, ", ".join(f"{k} {v}" for k, v in facts.items())]))
+    if out:
+        write_json(out, {"rows": list(rows), **further, "notes": notes, "machine": facts})
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on besides the code."""
+    model = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(": ")[1] for line in lines if "model name" in line), model)
+    return {
+        "CPU": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),
+        "Python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("jax", "tensorflow-cpu")},
+        "date": datetime.date.today().isoformat(),
+    }

@@ -1,0 +1,320 @@
+"""Batches per second of the input pipeline beside a torch DataLoader that does the same work.
+
+    python -m benchmarks.pipeline [--data_dir=/path/to/BreaKHis_v1]
+
+- ``cold``: from PNG files to the last batch of the first epoch. Here that includes validating every
+  file and building the cache; the DataLoader decodes and resizes in its workers, now and in every
+  later epoch.
+- ``warm``: from the memory-mapped cache, which both read; steady state after the first batches.
+  ``SMOTE`` blends the plan's synthetic rows; ``augmented`` also flips, turns, shifts, zooms and
+  jitters colours, here on the batch in one jitted function, in the DataLoader on each image in its
+  workers.
+
+Each run has a process of its own, and the two take turns. Then a training loop shows which share of
+its time it waits for a batch: with the real step on this machine, and with a stand-in that leaves
+the CPU alone for as long as a GPU's step takes. The DataLoader needs torch (extra ``bench``);
+without it its columns stay empty. Without ``--data_dir`` the images are generated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.generate import names, write_tree
+from benchmarks.measuring import finish, in_own_process, parser, table
+from data import balance
+from data.cache import Cache, open_cache
+from se_resnet.cli import mistakes_told
+
+AUGMENT = {"translate": 0.05, "zoom": 0.1, "stain": 0.05, "brightness": 0.05, "contrast": 0.1}
+METHODS = {"plain": "none", "SMOTE": "smote", "SMOTE, augmented": "smote"}
+WARM_UP = 5  # batches
+
+
+def plan_of(cache: Cache, case: str) -> balance.Plan:
+    return balance.make_plan(cache.records, cache.images, method=METHODS[case])
+
+
+def our_batches(cache: Cache, plan: balance.Plan, batch_size: int, stop: int) -> Iterator[dict]:
+    from data import pipeline
+    from se_resnet.training import batch_sharding, data_mesh
+
+    return pipeline.train_batches(
+        cache.images,
+        plan,
+        batch_size=batch_size,
+        seed=0,
+        start=0,
+        stop=stop,
+        sharding=batch_sharding(data_mesh(), batch_size),
+    )
+
+
+def our_cold(tree: str, folder: Path, batch_size: int) -> float:
+    """Images per second of the first epoch, validation and cache included."""
+    from data import breakhis  # noqa: F401  imports TensorFlow
+    from data.loading import load
+    from data.pipeline import steps_per_epoch
+
+    start = time.monotonic()
+    dataset = load(tree, cache_dir=tempfile.mkdtemp(dir=folder))
+    plan = balance.make_plan(dataset.records, dataset.images, method="none")
+    steps = steps_per_epoch(plan, batch_size)
+    for batch in our_batches(dataset, plan, batch_size, steps):
+        batch["image"].block_until_ready()
+    return steps * batch_size / (time.monotonic() - start)
+
+
+def our_warm(path: Path, case: str, batch_size: int, batches: int) -> float:
+    import jax
+    import jax.numpy as jnp
+
+    from se_resnet.augment import Augmentation
+
+    cache = open_cache(path)
+    work = jax.jit(lambda key, image: image)
+    if case.endswith("augmented"):
+        augment = Augmentation(**AUGMENT)
+        work = jax.jit(lambda key, image: augment(key, image.astype(jnp.float32)))
+    key = jax.random.key(0)
+    source = our_batches(cache, plan_of(cache, case), batch_size, WARM_UP + batches)
+    return steady_rate(
+        (
+            work(jax.random.fold_in(key, i), b["image"]).block_until_ready()
+            for i, b in enumerate(source)
+        ),
+        batch_size,
+    )
+
+
+def steady_rate(source: Iterator, batch_size: int) -> float:
+    """Images per second once the first batches have come."""
+    for _ in itertools.islice(source, WARM_UP):
+        pass
+    start = time.monotonic()
+    count = sum(1 for _ in source)
+    return count * batch_size / (time.monotonic() - start)
+
+
+class Decoding:
+    """The usual torch dataset: decodes and resizes an image whenever it is asked for."""
+
+    def __init__(self, files: list[str]):
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        image = cv2.cvtColor(cv2.imread(self.files[index]), cv2.COLOR_BGR2RGB)
+        return cv2.resize(image, (224, 224), interpolation=cv2.INTER_AREA)
+
+
+class Blending:
+    """Rows of a plan from the mapped cache, one by one."""
+
+    def __init__(self, path: Path, plan: balance.Plan, augmented: bool):
+        from se_resnet.augment import _RGB_OF_HED
+
+        self.images, self.plan = open_cache(path).images, plan
+        self.augmented, self.rgb_of_hed = augmented, _RGB_OF_HED
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int):
+        import torch
+
+        image = np.array(self.images[self.plan.base[index]])
+        if weight := np.float32(self.plan.weight[index]):
+            other = self.images[self.plan.neighbour[index]]
+            image = np.rint(image * (1 - weight) + other * weight).astype(np.uint8)
+        pixels = torch.from_numpy(image)
+        if self.augmented:
+            pixels = _augmented(pixels, torch.from_numpy(self.rgb_of_hed))
+        return pixels, self.plan.label[index]
+
+
+def _augmented(image, rgb_of_hed):
+    """``uint8 [H, W, 3]`` to ``float32 [3, H, W]``, as ``se_resnet.augment`` does it to a batch."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+
+    def draw(limit: float, *shape: int):
+        return (2 * torch.rand(shape) - 1) * limit
+
+    pixels = image.permute(2, 0, 1).float()
+    for axis in (1, 2):
+        if torch.rand(()) < 0.5:
+            pixels = pixels.flip(axis)
+    if torch.rand(()) < 0.5:
+        pixels = torch.rot90(pixels, dims=(1, 2))
+    scale = 1 + draw(AUGMENT["zoom"])
+    theta = torch.zeros(1, 2, 3)
+    theta[0, 0, 0] = theta[0, 1, 1] = scale
+    theta[0, :, 2] = draw(2 * AUGMENT["translate"], 2)  # the grid runs from -1 to 1
+    grid = F.affine_grid(theta, [1, *pixels.shape], align_corners=False)
+    pixels = F.grid_sample(pixels[None], grid, padding_mode="reflection", align_corners=False)[0]
+    to_hed = torch.linalg.inv(rgb_of_hed)
+    stains = torch.einsum("chw,cd->dhw", -torch.log((pixels + 1) / 256), to_hed)
+    stains = stains * (1 + draw(AUGMENT["stain"], 3, 1, 1))
+    density = torch.einsum("dhw,dc->chw", stains, rgb_of_hed)
+    pixels = 256 * torch.exp(-density) - 1
+    mean = pixels.mean()
+    pixels = mean + (pixels - mean) * (1 + draw(AUGMENT["contrast"]))
+    return (pixels + 255 * draw(AUGMENT["brightness"])).clip(0, 255)
+
+
+def torch_batches(dataset: Any, batch_size: int, order: np.ndarray) -> Iterator:
+    from torch.utils.data import DataLoader
+
+    workers = os.cpu_count() or 1
+    return iter(DataLoader(dataset, batch_size, sampler=order, num_workers=workers))
+
+
+def torch_cold(tree: str, batch_size: int) -> float:
+    import torch.utils.data  # noqa: F401
+
+    start = time.monotonic()
+    dataset = Decoding(sorted(map(str, Path(tree).rglob("*.png"))))
+    order = np.random.default_rng(0).permutation(len(dataset))
+    for _ in torch_batches(dataset, batch_size, order):
+        pass
+    return len(dataset) / (time.monotonic() - start)
+
+
+def torch_warm(path: Path, case: str, batch_size: int, batches: int) -> float:
+    dataset = Blending(path, plan_of(open_cache(path), case), case.endswith("augmented"))
+    rng, needed = np.random.default_rng(0), (WARM_UP + batches) * batch_size
+    # One long epoch: a short one would measure the start of the workers.
+    epochs = [rng.permutation(len(dataset)) for _ in range(-(-needed // len(dataset)))]
+    return steady_rate(
+        torch_batches(dataset, batch_size, np.concatenate(epochs)[:needed]), batch_size
+    )
+
+
+def waiting(path: Path, batch_size: int, steps: int, step: Callable[[dict], None]) -> dict:
+    """How long a loop waits for batches: seconds a step and the share spent waiting."""
+    cache = open_cache(path)
+    batches = our_batches(cache, plan_of(cache, "SMOTE"), batch_size, steps + 2)
+    step(next(batches))  # compiles
+    step(next(batches))
+    waited, start = 0.0, time.monotonic()
+    for _ in range(steps):
+        asked = time.monotonic()
+        batch = next(batches)
+        waited += time.monotonic() - asked
+        step(batch)
+    total = time.monotonic() - start
+    return {"seconds a step": total / steps, "waiting, %": 100 * waited / total}
+
+
+def waiting_beside_sleep(path: Path, batch_size: int, steps: int, seconds: float) -> dict:
+    return waiting(path, batch_size, steps, lambda batch: time.sleep(seconds))
+
+
+def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
+    import jax
+
+    from se_resnet import pretrained, resnet, training
+    from se_resnet.augment import Augmentation
+    from se_resnet.classifier import Classifier
+    from se_resnet.compilation import keep_compiled_programs
+    from se_resnet.optim import make_optimizer
+
+    keep_compiled_programs()
+    weights = pretrained.load("none")
+    model = resnet.create_model(attention="se", variant=weights.variant)
+    classifier = Classifier(model, weights.preprocessing, (224, 224), "squash")
+    variables = pretrained.initial_variables(model, weights, jax.random.key(0), (224, 224))
+    optimizer = make_optimizer(1e-4)
+    state = training.TrainState.create(variables, optimizer)
+    state = jax.device_put(state, training.replicated(training.data_mesh()))
+    train_step = training.make_train_step(classifier, optimizer, Augmentation(**AUGMENT), 0)
+
+    def step(batch: dict) -> None:
+        nonlocal state
+        state, metrics = train_step(state, batch)
+        float(metrics["loss"])
+
+    return waiting(path, batch_size, steps, step)
+
+
+def rate_row(case: str, ours: list[float], theirs: list[float]) -> dict:
+    mine, peer = statistics.median(ours), statistics.median(theirs) if theirs else None
+    return {
+        "case": case,
+        "images/s": mine,
+        "DataLoader, images/s": peer,
+        "times": mine / peer if peer else None,
+    }
+
+
+def main() -> None:
+    flags = parser(__doc__)
+    flags.add_argument("--data_dir", help="BreaKHis or a part of it; default: generated images")
+    flags.add_argument("--images", type=int, default=600, help="to generate")
+    flags.add_argument("--batch_size", type=int, default=32)
+    flags.add_argument("--batches", type=int, default=60, help="to time, when warm")
+    flags.add_argument("--repeats", type=int, default=3)
+    flags.add_argument("--gpu_step", type=float, default=0.02, help="seconds the stand-in takes")
+    flags.add_argument("--steps", type=int, default=5, help="real steps; 0 leaves them out")
+    options = flags.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tree = options.data_dir or str(folder / "tree")
+        if not options.data_dir:
+            write_tree(folder / "tree", names(options.images))
+        rows, waits = measure(tree, folder, options)
+    notes = [] if importlib.util.find_spec("torch") else ["torch is not installed: no DataLoader."]
+    finish(rows, options.out, *notes, waiting=waits)
+
+
+def measure(tree: str, folder: Path, options: argparse.Namespace) -> tuple[list, list]:
+    batch_size, batches = options.batch_size, options.batches
+    with_torch = importlib.util.find_spec("torch") is not None
+    cache = in_own_process(cache_path, tree, folder / "cache").value
+    rows = []
+    for case in ("cold", *METHODS):
+        ours, theirs = [], []
+        for _ in range(options.repeats):
+            if case == "cold":
+                ours.append(in_own_process(our_cold, tree, folder, batch_size).value)
+                if with_torch:
+                    theirs.append(in_own_process(torch_cold, tree, batch_size).value)
+                continue
+            arguments = (cache, case, batch_size, batches)
+            ours.append(in_own_process(our_warm, *arguments).value)
+            if with_torch:
+                theirs.append(in_own_process(torch_warm, *arguments).value)
+        rows.append(rate_row(case if case == "cold" else f"warm, {case}", ours, theirs))
+        print(table(rows[-1:]), flush=True)
+    arguments = (cache, batch_size, 100, options.gpu_step)
+    waits = [{"step": "stand-in", **in_own_process(waiting_beside_sleep, *arguments).value}]
+    if options.steps:
+        arguments = (cache, batch_size, options.steps)
+        waits.append({"step": "real", **in_own_process(waiting_beside_training, *arguments).value})
+    return rows, waits
+
+
+def cache_path(tree: str, folder: Path) -> Path:
+    from data.loading import load
+
+    return Path(load(tree, cache_dir=str(folder)).images.filename).parent
+
+
+if __name__ == "__main__":
+    with mistakes_told():
+        main()
