@@ -66,7 +66,7 @@ def our_cold(tree: str, folder: Path, batch_size: int) -> float:
     """Images per second of the first epoch, validation and cache included."""
     from data import breakhis  # noqa: F401  imports TensorFlow
     from data.loading import load
-    from data.pipeline import steps_per_epoch
+    from data.schedule import steps_per_epoch
 
     start = time.monotonic()
     dataset = load(tree, cache_dir=tempfile.mkdtemp(dir=folder))

@@ -32,8 +32,8 @@ SPLIT = "images"  # TFDS keeps the name "all" for itself
 class Breakhis(tfds.core.GeneratorBasedBuilder):
     """BreaKHis: 7,909 images of benign and malignant breast tumours at four magnifications.
 
-    One split, ``images``, sorted by file name, with unofficial names between their official
-    neighbours. Every image keeps its original encoded bytes.
+    One split, ``images``: official names sorted, then any others, in an order of their own. Every
+    image keeps its original encoded bytes.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -265,20 +265,19 @@ def _example(image: SourceImage) -> dict[str, Any]:
 
 
 def _order_key(file_name: str) -> int:
-    """A 128-bit key that sorts like the official names.
+    """A 128-bit key that sorts the official names like themselves and puts all others after them.
 
     TFDS divides the key space into 1,000 files and sorts each in memory. Consecutive numbers would
-    put the whole data set into one of them; evenly spread ones would open all at once, more than
-    macOS allows. So the leading six bits divide the official names into 64 equal parts. A name
-    outside the official list comes before the next official one.
+    put the whole data set into one of them; all over the space they would open all at once, more
+    than macOS allows. So the leading eight bits, 256 parts of the space, divide the official names
+    into 64 equal runs, and spread the others by digest over 128 parts behind them.
     """
     names = official_names()
     index = bisect.bisect_left(names, file_name)
-    part = index * 64 // (len(names) + 1)
     if index < len(names) and names[index] == file_name:
-        return part << 122 | (2 * index + 1) << 64
+        return index * 64 // len(names) << 120 | index
     digest = hashlib.sha256(file_name.encode()).digest()
-    return part << 122 | (2 * index) << 64 | int.from_bytes(digest[:8], "big")
+    return 64 + digest[0] % 128 << 120 | int.from_bytes(digest[1:13], "big")
 
 
 def _list_problems(source: Source, problems: list[Problem], total: int) -> str:

@@ -49,7 +49,6 @@ def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:
     batch = images[plan.base[rows]]
     for position in np.flatnonzero(plan.weight[rows]):
         row = rows[position]
-        weight = plan.weight[row]
-        neighbour = images[plan.neighbour[row]]
+        weight, neighbour = plan.weight[row], images[plan.neighbour[row]]
         batch[position] = cv2.addWeighted(batch[position], 1 - weight, neighbour, weight, 0)
     return batch

@@ -9,6 +9,7 @@ import pytest
 
 from se_resnet.augment import Augmentation
 from se_resnet.errors import UserError
+from se_resnet.training import batch_sharding, data_mesh
 
 OFF = Augmentation(flip=False, rotate=False)
 PARTS = {
@@ -108,6 +109,13 @@ def test_stain_jitter_scales_each_stain_and_leaves_white_alone():
     strength = changed[:, 0, 0] @ np.linalg.inv(_RGB_OF_HED)
     np.testing.assert_allclose(strength[:, 1:], 0, atol=1e-4)
     assert 0.34 < strength[:, 0].min() < 0.5 and 0.9 < strength[:, 0].max() < 1.06
+
+
+def test_a_batch_divided_over_the_devices_gives_the_same():
+    images, augment = smooth_images(), Augmentation(**PARTS)
+    sharding = batch_sharding(data_mesh(), len(images))
+    divided = jax.jit(augment)(jax.random.key(0), jax.device_put(images, sharding))
+    np.testing.assert_allclose(divided, apply(augment, images), atol=1e-3)
 
 
 def test_the_range_is_kept():

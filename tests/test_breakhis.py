@@ -262,9 +262,16 @@ def test_order_keys_sort_like_names_and_spread():
     buckets = Counter(key * 1000 >> 128 for key in keys)
     assert len(buckets) == 64
     assert max(buckets.values()) <= 124
-    between = breakhis._order_key("SOB_B_A-14-22549AB-40-999.png")
-    index = official_names().index("SOB_B_A-14-22549AB-40-029.png")
-    assert keys[index] < between < keys[index + 1]
+
+
+def test_order_keys_of_other_names_spread_behind_the_official_ones():
+    last = breakhis._order_key(official_names()[-1])
+    others = [f"SOB_B_A-14-22549AB-40-{number}.png" for number in range(100, 1000)]
+    keys = [breakhis._order_key(name) for name in others if name not in official_names()]
+    assert len(set(keys)) == len(keys) == 900 and min(keys) > last
+    buckets = Counter(key * 1000 >> 128 for key in keys)
+    assert len(buckets) == 128
+    assert max(buckets.values()) <= 20
 
 
 def test_no_room_is_a_users_mistake(tree, tmp_path, monkeypatch):
