@@ -1,6 +1,6 @@
 """The baseline to beat: frozen ImageNet ResNet50 features and a logistic regression.
 
-    python benchmarks/frozen_features.py --data_dir=/path/to/BreaKHis_v1 --magnifications=200
+    python -m benchmarks.frozen_features --data_dir=/path/to/BreaKHis_v1 --magnifications=200
 
 Same images, same splits and same metrics as train.py, for every fold of the protocols named. What
 train.py keeps for validation is training data here, because nothing is chosen on it. The gap

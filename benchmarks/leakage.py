@@ -1,6 +1,6 @@
 """What the protocol alone is worth: one model, one budget, four ways of dividing the same images.
 
-    python benchmarks/leakage.py --data_dir=SUBSET --workdir=runs/leakage
+    python -m benchmarks.leakage --data_dir=SUBSET --workdir=runs/leakage
 
 Trains and evaluates the network of ``configs/breakhis.py`` under every protocol, with and without
 Squeeze-and-Excitation, and writes ``leakage.md``, ``leakage.json`` and ``leakage.png`` into the

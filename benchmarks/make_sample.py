@@ -1,6 +1,6 @@
 """Chooses the images that ship with the project as ``data/sample``.
 
-    python benchmarks/make_sample.py --subset=DIR [--out=data/sample] [--megabytes=14.4]
+    python -m benchmarks.make_sample --subset=DIR [--out=data/sample] [--megabytes=14.4]
 
 ``DIR`` holds a part of BreaKHis in the official tree and a ``manifest.csv`` with the columns
 ``path`` and ``size`` (``224x224``, ``350x230`` or ``original``: how the image is stored there).

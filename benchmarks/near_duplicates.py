@@ -1,6 +1,6 @@
 """How well the perceptual hash of the audit tells near-duplicates from different images.
 
-    python benchmarks/near_duplicates.py --data_dir=/path/to/BreaKHis_v1
+    python -m benchmarks.near_duplicates --data_dir=/path/to/BreaKHis_v1
 
 Hashes every image and altered copies of it, at the 224x224 that training uses, and compares two
 ways to make 256 bits: ``dct``, what ``data/near_duplicates.py`` does, and ``difference``, whether

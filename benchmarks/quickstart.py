@@ -1,6 +1,8 @@
 """Wall time and peak memory of the quickstart, from the start of the process to its end.
 
-python benchmarks/quickstart.py
+    python -m benchmarks.quickstart
+
+Flags of ``train.py`` can be added, as ``--config.epochs=1``.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.measuring import ROOT, finish, parser
 
 
 def main() -> None:
+    options, further = parser(__doc__).parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         subprocess.run(
@@ -25,14 +27,14 @@ def main() -> None:
                 "--config=configs/quickstart.py",
                 f"--workdir={folder}/run",
                 f"--config.data.cache_dir={folder}/cache",
-                *sys.argv[1:],
+                *further,
             ],
             cwd=ROOT,
             check=True,
         )
         seconds = time.monotonic() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # bytes on Linux
-    print(f"\n{seconds:.0f} s, peak memory {peak / 1e9:.2f} GB")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # kilobytes on Linux
+    finish([{"seconds": seconds, "peak memory, GB": peak / 1e9}], options.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""The benchmarks run, and what they compare is the same work."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import generate, measuring, pipeline, scaling, smote
+from data.balance import Plan
+from data.filenames import parse
+from data.official import official_names
+from data.schedule import blend
+
+
+def _take(megabytes: int) -> int:
+    return int(np.ones(megabytes * 10**6, np.uint8).sum())
+
+
+def test_a_call_in_its_own_process_is_measured():
+    done = measuring.in_own_process(_take, 200)
+    assert done.value == 200 * 10**6
+    assert 190e6 < done.added_bytes < 260e6 and 0 < done.seconds < 30
+
+
+def test_tables_and_files_say_the_same(tmp_path, capsys):
+    measuring.finish([{"a": 1234.5, "b": None, "c": 0.12345}], tmp_path / "out.json", "a note")
+    printed = capsys.readouterr().out
+    assert "| 1234 |  | 0.123 |" in printed and "a note" in printed and "cores" in printed
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["rows"] == [{"a": 1234.5, "b": None, "c": 0.12345}]
+    assert written["machine"]["cores"] >= 1
+
+
+def test_generated_names_can_be_parsed_and_differ():
+    assert set(generate.names(100)) <= set(official_names())
+    many = generate.names(20_000)
+    assert len(set(many)) == 20_000 and set(official_names()) < set(many)
+    assert len({parse(name).accession for name in many}) > 2 * 70
+
+
+def test_smote_is_compared_with_imbalanced_learn(tmp_path, monkeypatch):
+    flags = ["--images", "60", "--sizes", "60", "--side", "16", "--repeats", "1"]
+    monkeypatch.setattr(sys, "argv", ["smote", *flags, "--out", str(tmp_path / "out.json")])
+    smote.main()
+    (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert row["images"] == 60 and row["largest difference, grey values"] < 1e-4
+
+
+def test_extrapolation_finds_the_polynomial():
+    sizes = [500, 1000, 2000]
+    values = [3e-3 * size + 2e-6 * size**2 for size in sizes]
+    found = smote.extrapolated(sizes, values, 2)
+    assert found == pytest.approx(3e-3 * 7909 + 2e-6 * 7909**2, rel=1e-6)
+
+
+def test_growth_tells_linear_from_quadratic():
+    rows = [
+        {"stage": stage, "images": n, "seconds": 2 + 1e-3 * n**power / 1000 ** (power - 1)}
+        for n in (1000, 8000, 80000)
+        for stage, power in (("linear", 1), ("quadratic", 2))
+    ]
+    linear, quadratic = scaling.growth(rows)
+    assert linear["constant, s"] == pytest.approx(2) and linear["ms an image"] == pytest.approx(1)
+    assert linear["exponent"] == pytest.approx(1) and quadratic["exponent"] > 1.7
+
+
+def test_the_data_loader_blends_the_same_pixels(monkeypatch):
+    pytest.importorskip("torch")
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    plan = Plan(
+        base=np.array([0, 1]),
+        neighbour=np.array([0, 3]),
+        weight=np.array([0.0, 0.3]),
+        label=np.array([0, 1]),
+        importance=np.ones(2),
+    )
+    monkeypatch.setattr(pipeline, "open_cache", lambda path: type("C", (), {"images": images}))
+    dataset = pipeline.Blending("", plan, augmented=False)
+    expected = blend(images, plan, np.arange(2)).astype(int)
+    assert all(np.abs(dataset[i][0].numpy() - expected[i]).max() <= 1 for i in range(2))
+    augmented = pipeline.Blending("", plan, augmented=True)[1][0]
+    assert augmented.shape == (3, 8, 8) and augmented.min() >= 0 and augmented.max() <= 255
