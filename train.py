@@ -262,6 +262,7 @@ def _build_model(config: ConfigDict) -> tuple[Classifier, dict[str, Any]]:
         bn_epsilon=weights.bn_epsilon,
         stage_sizes=config.model.stage_sizes,
         width=config.model.width,
+        formulation=config.model.formulation,
     )
     classifier = Classifier(model, weights.preprocessing, config.data.size, config.data.resize)
     key = jax.random.key(config.seed)

@@ -66,6 +66,8 @@ def get_config() -> ConfigDict:
     config.model.attention_position = "branch"  # or 'stage'
     config.model.stage_sizes = (3, 4, 6, 3)
     config.model.width = 64
+    # The same function as XLA's own operations ('plain') or rewritten for a CPU ('fast').
+    config.model.formulation = "auto"  # by platform
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 1e-4

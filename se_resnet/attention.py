@@ -8,7 +8,8 @@ A module of your own becomes ``config.model.attention = 'mine'`` by one decorato
         def __call__(self, features): ...
 
 If it multiplies channels by gates ``[B, C]``, ``self.sow("intermediates", "gates", gates)`` shows
-them to :func:`se_resnet.explain.gates`; it costs nothing elsewhere.
+them to :func:`se_resnet.explain.gates`; it costs nothing elsewhere. If they depend on the channels'
+means alone, a subclass of :class:`ChannelGate` runs faster on a CPU.
 """
 
 from __future__ import annotations
@@ -70,8 +71,24 @@ def create(name: str, /, **options: Any) -> nn.Module | None:
     return None if name == NONE else REGISTRY[name](**options)
 
 
+class ChannelGate(nn.Module):
+    """Attention that multiplies channels by gates which depend on their means alone.
+
+    A subclass defines :meth:`gates`; a network can then join them to the normalisation before.
+    """
+
+    def gates(self, means: jax.Array) -> jax.Array:
+        """Factors of the channels, ``[B, C]``, from their means over the pixels, ``[B, C]``."""
+        raise NotImplementedError
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Scales the channels of ``features [B, H, W, C]``; returns the same shape and dtype."""
+        gates = self.gates(jnp.mean(features, axis=(1, 2)))
+        return features * gates[:, None, None, :].astype(features.dtype)
+
+
 @register("se")
-class SqueezeExcite(nn.Module):
+class SqueezeExcite(ChannelGate):
     """Squeeze-and-Excitation (Hu et al. 2018, "Squeeze-and-Excitation networks").
 
     Each channel is multiplied by a gate computed from the means of all channels:
@@ -104,13 +121,11 @@ class SqueezeExcite(nn.Module):
             )
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> jax.Array:
-        """Scales the channels of ``features [B, H, W, C]``; returns the same shape and dtype."""
-        channels = features.shape[-1]
+    def gates(self, means: jax.Array) -> jax.Array:
+        """Maps means ``[B, C]`` to gates ``[B, C]``."""
+        channels = means.shape[-1]
         identity = self.gate == "identity"
-        hidden = nn.Dense(max(1, channels // self.reduction), name="reduce")(
-            jnp.mean(features, axis=(1, 2))
-        )
+        hidden = nn.Dense(max(1, channels // self.reduction), name="reduce")(means)
         expand = nn.Dense(
             channels,
             kernel_init=nn.initializers.zeros if identity else nn.initializers.lecun_normal(),
@@ -120,4 +135,4 @@ class SqueezeExcite(nn.Module):
         if identity:
             gates = 2 * gates
         self.sow("intermediates", "gates", gates)
-        return features * gates[:, None, None, :]
+        return gates

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-# Weighted moving average as in torch's momentum 0.1: 0.9 of the old statistics is kept.
-BatchNorm = functools.partial(nn.BatchNorm, momentum=0.9)
+from se_resnet import fast, plain, winograd
+
+FORMULATIONS = ("auto", "plain", "fast")
+TRANSFORMED = "transformed"  # collection of kernels that are ready for Winograd's algorithm
+MOMENTUM = 0.9  # share of the old running statistics that a step keeps; torch calls it 0.1
+
+
+def is_fast(formulation: str) -> bool:
+    """Whether to trace :mod:`se_resnet.fast`: with ``'auto'`` where the platform is a CPU."""
+    return formulation == "fast" or (formulation == "auto" and jax.default_backend() == "cpu")
 
 
 class Conv(nn.Module):
@@ -23,11 +29,13 @@ class Conv(nn.Module):
         features: number of output channels.
         size: height and width of the kernel; odd, so that the padding is ``size // 2``.
         stride: step of the kernel in both directions.
+        formulation: one of ``FORMULATIONS``.
     """
 
     features: int
     size: int
     stride: int = 1
+    formulation: str = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -36,38 +44,67 @@ class Conv(nn.Module):
             "kernel",
             nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
             (self.size, self.size, x.shape[-1], self.features),
-        )
-        if self.size == 1:
-            # A dot over the channels: XLA on CPU takes two to three times as long for the weight
-            # gradient of the same computation written as a convolution.
-            return jnp.dot(x[:, :: self.stride, :: self.stride, :], kernel[0, 0])
-        padding = (self.size // 2, self.size // 2)
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(self.stride, self.stride),
-            padding=(padding, padding),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        ).astype(x.dtype)
+        if not is_fast(self.formulation):
+            return plain.convolve(x, kernel, self.stride)
+        preparing = self.is_mutable_collection(TRANSFORMED) and not self.is_initializing()
+        if self.has_variable(TRANSFORMED, "kernel") or (
+            preparing and fast.winograd_applies(x, kernel, self.stride)
+        ):
+            transformed = self.variable(
+                TRANSFORMED, "kernel", winograd.transform_kernel, kernel
+            ).value
+            return winograd.convolve_transformed(x, transformed)
+        return fast.convolve(x, kernel, self.stride)
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """The 3x3 maximum of ``[B, H, W, C]`` at stride 2: ``[B, ceil(H / 2), ceil(W / 2), C]``.
+class BatchNorm(nn.Module):
+    """Batch normalisation over all but the channels (Ioffe and Szegedy 2015).
 
-    The border is padded with zeros, which leaves the maximum alone because ``x`` must not be
-    negative (it comes from a ReLU).
+    The batch's variance is the mean square less the squared mean, so that one pass over the input
+    gives both moments, and normalisation is one multiplication and one addition per value: XLA
+    joins it to what follows, and stores no centred copy of the input. Statistics are float32.
+
+    Attributes:
+        epsilon: added to the variances.
     """
-    # Elementwise maxima of slices, first over rows and then over columns: the gradient of a
-    # windowed reduction is a select-and-scatter, several times slower on CPU.
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    for axis in (1, 2):
-        windows = (x.shape[axis] - 3) // 2 + 1
-        parts = [
-            lax.slice_in_dim(x, start, start + 2 * windows - 1, stride=2, axis=axis)
-            for start in range(3)
-        ]
-        x = jnp.maximum(jnp.maximum(parts[0], parts[1]), parts[2])
-    return x
+
+    epsilon: float
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Normalises ``x [B, H, W, C]``, with its statistics if ``train``, else running ones."""
+        factor, offset, _ = self.coefficients(x, train)
+        return (x * factor + offset).astype(x.dtype)
+
+    @nn.compact
+    def coefficients(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What normalisation multiplies ``x [B, H, W, C]`` by and adds to it.
+
+        Returns:
+            ``factor`` and ``offset``, both ``[C]``, and each image's means of ``x``, ``[B, C]``.
+        """
+        channels = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        values = x.astype(scale.dtype)
+        means = values.mean((1, 2))
+        if train:
+            mean = means.mean(0)
+            var = jnp.maximum(0, jnp.square(values).mean((0, 1, 2)) - jnp.square(mean))
+            if not self.is_initializing():
+                for running, value in ((running_mean, mean), (running_var, var)):
+                    running.value = MOMENTUM * running.value + (1 - MOMENTUM) * value
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * lax.rsqrt(var + self.epsilon)
+        return factor, bias - mean * factor, means
+
+
+def max_pool(x: jax.Array, formulation: str) -> jax.Array:
+    """The 3x3 maximum of ``[B, H, W, C]`` at stride 2: ``[B, ceil(H / 2), ceil(W / 2), C]``."""
+    return fast.max_pool(x) if is_fast(formulation) else plain.max_pool(x)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:

@@ -16,11 +16,21 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from se_resnet import attention as attention_modules
+from se_resnet import fast
+from se_resnet.attention import ChannelGate
 from se_resnet.errors import UserError
-from se_resnet.layers import BatchNorm, Conv, global_average_pool, max_pool
+from se_resnet.layers import (
+    FORMULATIONS,
+    BatchNorm,
+    Conv,
+    global_average_pool,
+    is_fast,
+    max_pool,
+)
 
 VARIANTS = ("v1", "v1.5")
 ATTENTION_POSITIONS = ("branch", "stage")
+DTYPES = ("float32", "bfloat16")
 EXPANSION = 4
 PERTURBATIONS = "perturbations"
 
@@ -32,12 +42,13 @@ class ConvNorm(nn.Module):
     size: int
     stride: int
     bn_epsilon: float
+    formulation: str
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps ``[B, H, W, C]`` to ``[B, ceil(H / stride), ceil(W / stride), features]``."""
-        x = Conv(self.features, self.size, self.stride, name="conv")(x)
-        return BatchNorm(use_running_average=not train, epsilon=self.bn_epsilon, name="norm")(x)
+        x = Conv(self.features, self.size, self.stride, self.formulation, name="conv")(x)
+        return BatchNorm(self.bn_epsilon, name="norm")(x, train)
 
 
 class Bottleneck(nn.Module):
@@ -51,6 +62,7 @@ class Bottleneck(nn.Module):
         bn_epsilon: added to the variances in batch normalisation.
         attention: name of the attention module in the residual branch, or ``'none'``.
         attention_options: its options.
+        formulation: see :class:`ResNet`.
     """
 
     width: int
@@ -60,6 +72,7 @@ class Bottleneck(nn.Module):
     bn_epsilon: float
     attention: str
     attention_options: Mapping[str, Any]
+    formulation: str
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -70,21 +83,30 @@ class Bottleneck(nn.Module):
         )
         residual = x
         for i, (features, size, stride) in enumerate(layers, start=1):
-            residual = Conv(features, size, stride, name=f"conv{i}")(residual)
-            residual = BatchNorm(
-                use_running_average=not train, epsilon=self.bn_epsilon, name=f"norm{i}"
-            )(residual)
+            residual = Conv(features, size, stride, self.formulation, name=f"conv{i}")(residual)
+            norm = BatchNorm(self.bn_epsilon, name=f"norm{i}")
             if i < 3:
-                residual = nn.relu(residual)
+                residual = nn.relu(norm(residual, train))
         attend = attention_modules.create(
             self.attention, name="attention", **self.attention_options
         )
-        if attend is not None:
-            residual = attend(residual)
         if self.project:
             x = ConvNorm(
-                EXPANSION * self.width, 1, self.stride, self.bn_epsilon, name="projection"
+                EXPANSION * self.width,
+                1,
+                self.stride,
+                self.bn_epsilon,
+                self.formulation,
+                name="projection",
             )(x, train)
+        if is_fast(self.formulation) and (attend is None or isinstance(attend, ChannelGate)):
+            factor, offset, means = norm.coefficients(residual, train)
+            gates = 1 if attend is None else attend.gates(factor * means + offset)
+            gates = jnp.broadcast_to(gates, means.shape)
+            return fast.scale_add_relu(residual, gates * factor, gates * offset, x)
+        residual = norm(residual, train)
+        if attend is not None:
+            residual = attend(residual)
         return nn.relu(x + residual)
 
 
@@ -99,6 +121,7 @@ class Stage(nn.Module):
     attention: str
     attention_position: str
     attention_options: Mapping[str, Any]
+    formulation: str
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -113,6 +136,7 @@ class Stage(nn.Module):
                 bn_epsilon=self.bn_epsilon,
                 attention=self.attention if in_branch else attention_modules.NONE,
                 attention_options=self.attention_options if in_branch else FrozenDict(),
+                formulation=self.formulation,
                 name=f"block{i + 1}",
             )(x, train)
         if not in_branch:
@@ -138,6 +162,10 @@ class ResNet(nn.Module):
         stage_sizes: number of bottlenecks in each stage.
         width: channels of the stem; stage ``i`` has ``4 * width * 2**(i - 1)`` output channels.
         num_outputs: number of logits.
+        formulation: which operations compute the same function: ``'plain'``, as XLA knows them,
+            ``'fast'``, rewritten for a CPU (:mod:`se_resnet.fast`), or ``'auto'``, by platform.
+        dtype: of the features between the layers, ``'float32'`` or ``'bfloat16'``. Parameters,
+            statistics and logits are float32 with either.
     """
 
     attention: str
@@ -148,6 +176,8 @@ class ResNet(nn.Module):
     stage_sizes: tuple[int, ...]
     width: int
     num_outputs: int
+    formulation: str
+    dtype: str
 
     @nn.compact
     def __call__(
@@ -166,8 +196,9 @@ class ResNet(nn.Module):
             of ``'stem'`` (after the max-pool, ``[B, ceil(H / 4), ceil(W / 4), width]``) and
             ``'stage1'``, ``'stage2'``, ... at a quarter, an eighth, ... of the image's size.
         """
-        x = ConvNorm(self.width, 7, 2, self.bn_epsilon, name="stem")(images, train)
-        x = self._perturbed("stem", max_pool(nn.relu(x)))
+        x = images.astype(self.dtype)
+        x = ConvNorm(self.width, 7, 2, self.bn_epsilon, self.formulation, name="stem")(x, train)
+        x = self._perturbed("stem", max_pool(nn.relu(x), self.formulation))
         stages = {"stem": x}
         for i, blocks in enumerate(self.stage_sizes):
             x = Stage(
@@ -179,6 +210,7 @@ class ResNet(nn.Module):
                 attention=self.attention,
                 attention_position=self.attention_position,
                 attention_options=self.attention_options,
+                formulation=self.formulation,
                 name=f"stage{i + 1}",
             )(x, train)
             x = self._perturbed(f"stage{i + 1}", x)
@@ -205,6 +237,8 @@ def create_model(
     stage_sizes: Sequence[int] = (3, 4, 6, 3),
     width: int = 64,
     num_outputs: int = 1,
+    formulation: str = "auto",
+    dtype: str = "float32",
 ) -> ResNet:
     """Makes a :class:`ResNet`, by default the SE-ResNet50 with one logit.
 
@@ -217,6 +251,8 @@ def create_model(
     for field, value, allowed in (
         ("variant", variant, VARIANTS),
         ("attention_position", attention_position, ATTENTION_POSITIONS),
+        ("formulation", formulation, FORMULATIONS),
+        ("dtype", dtype, DTYPES),
     ):
         if value not in allowed:
             raise UserError(f"unknown {field} {value!r}: choose one of {', '.join(allowed)}")
@@ -246,6 +282,8 @@ def create_model(
         stage_sizes=tuple(stage_sizes),
         width=width,
         num_outputs=num_outputs,
+        formulation=formulation,
+        dtype=dtype,
     )
 
 
@@ -263,6 +301,8 @@ def flops(model: ResNet, image_size: tuple[int, int]) -> float:
         model: any model of this module.
         image_size: height and width in pixels.
     """
+    # The fast formulation does the same work with fewer operations.
+    model = model.clone(formulation="plain")
     images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
     apply = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)

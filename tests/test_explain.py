@@ -117,6 +117,7 @@ def reference_cam(stage, target, plus_plus):
                 attention=model.attention,
                 attention_position=model.attention_position,
                 attention_options=model.attention_options,
+                formulation=model.formulation,
             )
             name = f"stage{i}"
             x = module.apply(

@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 
 from se_resnet.errors import UserError
-from se_resnet.layers import Conv, max_pool
+from se_resnet.layers import Conv
 from se_resnet.resnet import VARIANTS, count_parameters, create_model, flops
 
 TINY = {"stage_sizes": (2, 1), "width": 8}
@@ -61,21 +61,6 @@ def test_conv_is_a_padded_convolution_and_so_are_its_gradients(size, stride):
         for f in (actual, reference)
     ]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), *gradients)
-
-
-@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 4, 2), (1, 1, 1, 1)])
-def test_max_pool_and_its_gradient_are_those_of_a_windowed_maximum(shape):
-    def reference(x):
-        return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-
-    x = (
-        nn.relu(jax.random.normal(jax.random.key(0), shape))
-        + 0.01 * jnp.arange(shape[1])[:, None, None]
-    )
-    np.testing.assert_array_equal(max_pool(x), reference(x))
-    x = jax.random.uniform(jax.random.key(0), shape)
-    gradients = [jax.grad(lambda x, f=f: (f(x) ** 2).sum())(x) for f in (max_pool, reference)]
-    np.testing.assert_allclose(*gradients, rtol=1e-6)
 
 
 def test_parameter_counts_of_resnet50():
@@ -281,6 +266,8 @@ def test_flops_of_resnet50(variant, giga):
     [
         ({"variant": "v2"}, ["variant", "'v2'", "v1.5"]),
         ({"attention_position": "block"}, ["attention_position", "'block'", "branch, stage"]),
+        ({"formulation": "slow"}, ["formulation", "'slow'", "auto, plain, fast"]),
+        ({"dtype": "float16"}, ["dtype", "'float16'", "float32, bfloat16"]),
         ({"attention": "nope"}, ["'nope'", "none, se"]),
         ({"attention_options": {"gate": "soft"}}, ["'soft'"]),
         ({"bn_epsilon": 0.0}, ["bn_epsilon"]),

@@ -1,0 +1,98 @@
+"""Formulations of a ResNet's operations that XLA compiles to faster code for a CPU.
+
+Each computes what the function of the same name in :mod:`se_resnet.plain` computes, up to rounding:
+
+* A convolution of 1x1 is a dot over the channels, at a stride over the pixels it keeps: XLA takes
+  two to three times as long for the weight gradient of the same thing written as a convolution.
+* A convolution of 3x3 at stride 1 uses Winograd's algorithm, see :mod:`se_resnet.winograd`.
+* The maximum over windows is made of elementwise maxima of slices: the gradient of a windowed
+  reduction is a select-and-scatter, which runs on one core, element by element.
+* The end of a residual block, ``relu(shortcut + attend(norm(x)))``, is one multiplication and one
+  addition by image and channel where attention gates channels: the gates follow from the means of
+  ``x``, and the gradients of gates and normalisation from two sums, so the normalised features are
+  never stored.
+
+On a GPU cuDNN chooses its own algorithms, and the plain operations are the right ones.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from se_resnet import plain, winograd
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """See :func:`se_resnet.plain.convolve`."""
+    if len(kernel) == 1:
+        return jnp.dot(x[:, ::stride, ::stride, :], kernel[0, 0])
+    if winograd_applies(x, kernel, stride) and winograd.pays_with_transform(
+        x.shape, kernel.shape[-1]
+    ):
+        return winograd.convolve(x, kernel)
+    return plain.convolve(x, kernel, stride)
+
+
+def winograd_applies(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
+    """Whether Winograd's algorithm computes this convolution, and faster once it has the kernel.
+
+    Not in bfloat16, where its rounding errors would show in the logits.
+    """
+    possible = len(kernel) == 3 and stride == 1 and x.dtype != jnp.bfloat16
+    return possible and winograd.pays(x.shape, kernel.shape[-1])
+
+
+@jax.custom_vjp
+def scale_add_relu(
+    x: jax.Array, factor: jax.Array, offset: jax.Array, shortcut: jax.Array
+) -> jax.Array:
+    """``relu(shortcut + factor * x + offset)``.
+
+    Args:
+        x: ``[B, H, W, C]``.
+        factor: ``[B, C]``.
+        offset: ``[B, C]``.
+        shortcut: as ``x``, also in dtype.
+    """
+    scaled = x * factor[:, None, None] + offset[:, None, None]
+    return nn.relu(shortcut + scaled).astype(x.dtype)
+
+
+def _scale_add_relu_forward(x, factor, offset, shortcut):
+    y = scale_add_relu(x, factor, offset, shortcut)
+    return y, (x, factor, y)
+
+
+def _scale_add_relu_backward(saved, dy):
+    x, factor, y = saved
+    dy = jnp.where(y > 0, dy, 0)
+    exact = dy.astype(factor.dtype)
+    dx = (exact * factor[:, None, None]).astype(x.dtype)
+    return dx, (exact * x).sum((1, 2)), exact.sum((1, 2)), dy
+
+
+scale_add_relu.defvjp(_scale_add_relu_forward, _scale_add_relu_backward)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """See :func:`se_resnet.plain.max_pool`."""
+    # Along the width first: the first column of the first row with the maximum is then the first
+    # maximum of the window.
+    for axis in (2, 1):
+        border = [(0, 0)] * x.ndim
+        border[axis] = (1, 1)
+        padded = jnp.pad(x, border, constant_values=-jnp.inf)
+        stop = padded.shape[axis] - 2
+        first, second, third = (
+            lax.slice_in_dim(padded, start, start + stop, 2, axis) for start in range(3)
+        )
+        x = _first_maximum(_first_maximum(first, second), third)
+    return x
+
+
+def _first_maximum(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The maximum, or NaN where one is; its gradient goes to ``a`` alone where both are equal."""
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)

@@ -1,0 +1,43 @@
+"""A ResNet's operations as XLA knows them, for GPU and TPU; :mod:`se_resnet.fast` is for CPU."""
+
+from __future__ import annotations
+
+import jax
+from flax import linen as nn
+from jax import lax
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Convolution padded with zeros on both sides alike, as in Caffe and torch.
+
+    Args:
+        x: ``[B, H, W, C]``.
+        kernel: ``[size, size, C, K]`` of the same dtype, with an odd size.
+        stride: step of the kernel in both directions.
+
+    Returns:
+        ``[B, ceil(H / stride), ceil(W / stride), K]``.
+    """
+    padding = (len(kernel) // 2, len(kernel) // 2)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=(padding, padding),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """The 3x3 maximum at stride 2, with a border of one pixel that never wins.
+
+    Where values tie the gradient goes to the first of them, row by row. Ties are common: all that a
+    ReLU has set to zero.
+
+    Args:
+        x: ``[B, H, W, C]``.
+
+    Returns:
+        ``[B, ceil(H / 2), ceil(W / 2), C]``.
+    """
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
