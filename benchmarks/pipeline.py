@@ -206,19 +206,23 @@ def torch_warm(path: Path, case: str, batch_size: int, batches: int) -> float:
 
 
 def waiting(path: Path, batch_size: int, steps: int, step: Callable[[dict], None]) -> dict:
-    """How long a loop waits for batches: seconds a step and the share spent waiting."""
+    """How long a loop waits for batches."""
     cache = open_cache(path)
     batches = our_batches(cache, plan_of(cache, "SMOTE"), batch_size, steps + 2)
     step(next(batches))  # compiles
     step(next(batches))
-    waited, start = 0.0, time.monotonic()
+    waits, start = [], time.monotonic()
     for _ in range(steps):
         asked = time.monotonic()
         batch = next(batches)
-        waited += time.monotonic() - asked
+        waits.append(time.monotonic() - asked)
         step(batch)
     total = time.monotonic() - start
-    return {"seconds a step": total / steps, "waiting, %": 100 * waited / total}
+    return {
+        "seconds a step": total / steps,
+        "waiting, %": 100 * sum(waits) / total,
+        "median wait, ms": 1000 * statistics.median(waits),
+    }
 
 
 def waiting_beside_sleep(path: Path, batch_size: int, steps: int, seconds: float) -> dict:

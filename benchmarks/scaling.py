@@ -83,6 +83,7 @@ def growth(rows: list[dict]) -> list[dict]:
     """Per stage: a constant and a slope through the smallest and largest count, and the exponent.
 
     The exponent is how time, less the constant, grows between the two largest counts: 1 is linear.
+    It is left out where most of the time is constant. What a stage imports counts as constant.
     """
     lines = []
     for stage in dict.fromkeys(row["stage"] for row in rows):
@@ -97,7 +98,9 @@ def growth(rows: list[dict]) -> list[dict]:
                 "stage": stage,
                 "constant, s": constant,
                 "ms an image": 1000 * slope,
-                "exponent": math.log(max(grown, 1e-3)) / math.log(counts[-1] / counts[-2]),
+                "exponent": math.log(max(grown, 1e-3)) / math.log(counts[-1] / counts[-2])
+                if constant < seconds[-1] / 2
+                else None,
             }
         )
     return lines
