@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
+from jax import lax
 
 from se_resnet import attention as attention_modules
 from se_resnet import fast
@@ -100,10 +101,12 @@ class Bottleneck(nn.Module):
                 name="projection",
             )(x, train)
         if is_fast(self.formulation) and (attend is None or isinstance(attend, ChannelGate)):
-            factor, offset, means = norm.coefficients(residual, train)
+            # Behind the barriers gates of 1 leave every bit alone, whatever XLA fuses around them.
+            factor, offset, means = lax.optimization_barrier(norm.coefficients(residual, train))
             gates = 1 if attend is None else attend.gates(factor * means + offset)
             gates = jnp.broadcast_to(gates, means.shape)
-            return fast.scale_add_relu(residual, gates * factor, gates * offset, x)
+            factor, offset = lax.optimization_barrier((gates * factor, gates * offset))
+            return fast.scale_add_relu(residual, factor, offset, x)
         residual = norm(residual, train)
         if attend is not None:
             residual = attend(residual)

@@ -103,14 +103,17 @@ def test_an_unknown_placement_is_refused(place, tmp_path):
         train.train_and_evaluate(config, tmp_path / "run")
 
 
+def cache_of(run, place) -> Path:
+    """The cache folder that ``run`` has read its images from."""
+    wanted = json.loads((run / "data.json").read_text())["fingerprint"]
+    for facts in (place[1] / "pixels").glob("*/cache.json"):
+        if json.loads(facts.read_text())["fingerprint"] == wanted:
+            return facts.parent
+    raise AssertionError("the cache is gone")
+
+
 def test_a_run_from_a_cache_on_the_device_needs_no_tensorflow(place, run, tmp_path):
-    """``run`` has filled the cache at this size."""
-    (cache,) = (
-        path
-        for path in (place[1] / "pixels").iterdir()
-        if json.loads((path / "cache.json").read_text())["size"] == [16, 16]
-        and json.loads((path / "cache.json").read_text())["resize"] == "squash"
-    )
+    cache = cache_of(run, place)
     code = f"""
 import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None  # importing them fails
@@ -130,7 +133,7 @@ print(train.train_and_evaluate(config, {str(tmp_path / "run")!r})["counts"])
 
 @pytest.mark.parametrize(("field", "value"), [("size", (16, 8)), ("resize", "crop")])
 def test_a_cache_of_other_pixels_is_refused(place, run, tmp_path, field, value):
-    config = tiny_config(next((place[1] / "pixels").iterdir()), tmp_path)
+    config = tiny_config(cache_of(run, place), tmp_path)
     config.data[field] = value
     with pytest.raises(UserError, match=f"set config.data.{field} alike"):
         train.train_and_evaluate(config, tmp_path / "run")
