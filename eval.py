@@ -52,16 +52,7 @@ from se_resnet.metric_log import read_log
 from se_resnet.metrics import Predictions
 from se_resnet.report import write_report
 from se_resnet.settings import ALL_FOLDS, ON_DEVICE
-from se_resnet.workdir import load_best, read
-
-_FOLD_FIGURES = {
-    "image_accuracy": ("image", "accuracy"),
-    "image_balanced_accuracy": ("image", "balanced_accuracy"),
-    "image_roc_auc": ("image", "roc_auc"),
-    "patient_recognition_rate": ("patient", "recognition_rate"),
-    "patient_accuracy": ("patient", "mean_probability", "accuracy"),
-    "patient_roc_auc": ("patient", "mean_probability", "roc_auc"),
-}
+from se_resnet.workdir import fold_folders, load_best, read
 
 
 def evaluate_run(
@@ -95,7 +86,7 @@ def evaluate_run(
     workdir = Path(workdir)
     config = read(workdir / "config.json", ("data", "split", "eval_batch_size", "seed"))
     split = split or ("all" if data_dir else "test")
-    out = Path(out) if out else workdir / "eval" / _default_name(data_dir, split, tta)
+    out = Path(out) if out else _folder(workdir, split, tta, data_dir)
     writable_folder(out, "give another folder by --out")
     if config["split"]["fold"] != ALL_FOLDS:
         return _evaluate_one(workdir, config, split, data_dir, out, tta)
@@ -109,7 +100,7 @@ def evaluate_run(
 
 def is_evaluated(workdir: Path, split: str = "test", tta: str = "none") -> bool:
     """Whether a run was evaluated to the end on one of its own splits."""
-    return (workdir / "eval" / _default_name(None, split, tta) / "report.html").exists()
+    return (_folder(workdir, split, tta) / "report.html").exists()
 
 
 def _evaluate_one(
@@ -176,20 +167,14 @@ def _load_images(
                 "--tta=none or dihedral."
             )
         return notebook.reopen(workdir / protocols.SOURCE)
-    return loading.load(
-        data_dir or config["data"]["dir"],
-        size=size,
-        resize=rule,
-        magnifications=tuple(config["data"]["magnifications"]),
-        on_bad_image=config["data"]["on_bad_image"],
-        cache_dir=config["data"]["cache_dir"],
-    )
+    changed = {"dir": data_dir or config["data"]["dir"], "size": size, "resize": rule}
+    return loading.load_configured({**config["data"], **changed})
 
 
 def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[str, Any]:
     """Pools what the folds predict for the images that each did not train on."""
     protocol, folds = config["split"]["protocol"], config["split"]["folds"]
-    folders = [workdir / f"fold{k}" for k in range(protocols.number_of_folds(protocol, folds))]
+    folders = fold_folders(workdir, protocols.number_of_folds(protocol, folds))
     if missing := [folder for folder in folders if not is_evaluated(folder)]:
         raise UserError(
             f"{missing[0]} is not finished: run train.py on --workdir={workdir} again, which goes "
@@ -197,21 +182,24 @@ def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[st
         )
     pooled = {}
     for split in ("val", "test"):
-        name = _default_name(None, split, tta)
         for folder in folders:
             if not is_evaluated(folder, split, tta):
                 evaluate_run(folder, split, tta=tta)
         pooled[split] = [
-            Predictions.read_csv(folder / "eval" / name / "predictions.csv") for folder in folders
+            Predictions.read_csv(_folder(folder, split, tta) / "predictions.csv")
+            for folder in folders
         ]
     validation, tested = (metrics.concatenate(pooled[split]) for split in ("val", "test"))
     logits = metrics.logit_of(np.clip(validation.probability, 1e-12, 1 - 1e-12))
     decision = decide(validation.label, logits, config["decision"]["target"])
     results = _figures(tested, decision, config["bootstrap_resamples"])
-    each = [read(folder / "eval" / name / "metrics.json", ("image", "audit")) for folder in folders]
+    each = [
+        read(_folder(folder, "test", tta) / "metrics.json", ("image", "patient", "audit"))
+        for folder in folders
+    ]
     results["folds"] = {
-        figure: _across([_look_up(fold, path) for fold in each])
-        for figure, path in _FOLD_FIGURES.items()
+        name: _across([metrics.headline(fold)[name]["value"] for fold in each])
+        for name in metrics.HEADLINE
     }
     seen = set[str]()
     for folder, part in zip(folders, pooled["test"], strict=True):
@@ -244,7 +232,7 @@ def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[st
         notes=[
             *_describe_views(tta, config["data"]["resize"]),
             "Training curves, gates and pictures of each network are in the reports of the folds, "
-            f"for example {Path(folders[0].name) / 'eval' / name / 'report.html'}.",
+            f"for example {_folder(Path(folders[0].name), 'test', tta) / 'report.html'}.",
         ],
         data_notes=[],
     )
@@ -259,12 +247,6 @@ def _across(values: list[float | None]) -> dict[str, Any]:
         "sd": statistics.stdev(defined) if len(defined) > 1 else None,
         "values": values,
     }
-
-
-def _look_up(results: dict, path: tuple[str, ...]) -> float | None:
-    for name in path:
-        results = results[name]
-    return results["value"]
 
 
 def _figures(predictions: Predictions, decision: Decision, resamples: int) -> dict[str, Any]:
@@ -310,8 +292,7 @@ def _publish(
 def _choose(records: Records, workdir: Path, split: str) -> Records:
     """The images of a split of the run, each content once where all are asked for."""
     if split == "all":
-        # One image of each content, so that a copy does not count twice.
-        return records.take(np.sort(np.unique(records.digest, return_index=True)[1]))
+        return records.take(records.first_copies())
     chosen = records.take(protocols.read_roles(workdir / "split.csv", records) == split)
     if not len(chosen):
         raise UserError(
@@ -333,9 +314,10 @@ def _describe_views(tta: str, rule: str) -> list[str]:
     return notes
 
 
-def _default_name(data_dir: str | None, split: str, tta: str) -> str:
+def _folder(workdir: Path, split: str, tta: str, data_dir: str | None = None) -> Path:
+    """Where an evaluation is written, if not told otherwise."""
     name = f"{Path(data_dir).resolve().name or 'root'}-{split}" if data_dir else split
-    return name if tta == "none" else f"{name}-{tta}"
+    return workdir / "eval" / (name if tta == "none" else f"{name}-{tta}")
 
 
 def _predictions(records: Records, probability: np.ndarray) -> Predictions:
@@ -387,23 +369,21 @@ def _print_summary(results: dict, title: str, warnings: list[str], out: Path) ->
         f"\n{title}: {counts['images']['all']} images of {counts['accessions']['all']} patients "
         f"({counts['accessions']['benign']} benign, {counts['accessions']['malignant']} malignant)"
     )
-    image, patient = results["image"], results["patient"]
-    for name, figure in (
-        ("image accuracy", image["accuracy"]),
-        ("image balanced accuracy", image["balanced_accuracy"]),
-        ("image ROC AUC", image["roc_auc"]),
-        ("patient recognition rate", patient["recognition_rate"]),
-        ("patient accuracy, mean probability", patient["mean_probability"]["accuracy"]),
-        ("patient ROC AUC, mean probability", patient["mean_probability"]["roc_auc"]),
-    ):
-        print(f"  {name:<41}{_format(figure)}")
+    for name, figure in metrics.headline(results).items():
+        of_means = "mean_probability" in metrics.HEADLINE[name]
+        spoken = _spoken(name) + (", mean probability" if of_means else "")
+        print(f"  {spoken:<41}{_format(figure)}")
     for name, fold in results.get("folds", {}).items():
         if fold["sd"] is not None:
-            spoken = f"{name.replace('_', ' ').replace('roc auc', 'ROC AUC')}, mean of folds"
+            spoken = f"{_spoken(name)}, mean of folds"
             print(f"  {spoken:<41}{fold['mean']:.3f}  (SD {fold['sd']:.3f})")
     for warning in warnings:
         print(f"  WARNING: {warning}")
     print(f"  written to {out}: report.html, metrics.json, predictions.csv")
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ").replace("roc auc", "ROC AUC")
 
 
 def _format(figure: dict) -> str:

@@ -45,7 +45,7 @@ from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, write_json
 from se_resnet.metric_log import MetricLog
 from se_resnet.optim import make_optimizer
-from se_resnet.workdir import claim, has_begun, read
+from se_resnet.workdir import claim, fold_folders, has_begun, read
 
 # What may change between two starts of the same run: where things lie and how often it saves.
 _FREE_FIELDS = (
@@ -86,8 +86,7 @@ def _cross_validate(config: ConfigDict, workdir: Path) -> None:
     """Trains and evaluates the folds that are not finished."""
     write_json(workdir / "config.json", json.loads(config.to_json()))
     folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
-    for fold in range(folds):
-        folder = workdir / f"fold{fold}"
+    for fold, folder in enumerate(fold_folders(workdir, folds)):
         if evaluation.is_evaluated(folder):
             _say("fold", f"{fold}: finished before")
             continue
@@ -201,13 +200,13 @@ def _train(config: ConfigDict, workdir: Path) -> None:
             done = {name: np.atleast_1d(values) for name, values in unread.popleft().items()}
             for loss, accuracy in zip(done["loss"], done["accuracy"], strict=True):
                 read += 1
-                _check_finite("the loss", read, loss)
+                _check_finite("the loss", read, np.isfinite(loss))
                 window.append((loss, accuracy))
                 progress.update(config.batch_size)
             progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
         if not pause:
             continue
-        _check_finite("a parameter", step, state.params)
+        _check_finite("a parameter", step, training.all_finite(state.params))
         means = np.mean(window, axis=0)
         window.clear()
         log.write(step, {"train/loss": float(means[0]), "train/accuracy": float(means[1])})
@@ -219,7 +218,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
                     validation.row, batch_size=config.eval_batch_size, sharding=eval_sharding
                 ),
             )
-            _check_finite("a validation logit", step, logits)
+            _check_finite("a validation logit", step, np.isfinite(logits).all())
             scalars = training.validation_figures(validation.label, logits)
             log.write(step, scalars)
             progress.write(_describe_epoch(step // epoch_steps, config.epochs, scalars))
@@ -238,14 +237,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
 
 
 def _load_images(config: ConfigDict, workdir: Path) -> loading.Dataset:
-    dataset = loading.load(
-        config.data.dir,
-        size=config.data.size,
-        resize=config.data.resize,
-        magnifications=config.data.magnifications,
-        on_bad_image=config.data.on_bad_image,
-        cache_dir=config.data.cache_dir,
-    )
+    dataset = loading.load_configured(config.data)
     if config.split.protocol != protocols.SOURCE:
         return dataset
     augment = drawn_once(Augmentation(**config.augment), config.seed)
@@ -269,9 +261,9 @@ def _build_model(config: ConfigDict) -> tuple[Classifier, dict[str, Any]]:
     return classifier, pretrained.initial_variables(model, weights, key, classifier.size)
 
 
-def _check_finite(name: str, step: int, values: Any) -> None:
-    """Stops a run that has diverged; ``values`` is a tree of numbers or arrays."""
-    if not training.all_finite(values):
+def _check_finite(name: str, step: int, finite: Any) -> None:
+    """Stops a run that has diverged, unless ``finite``."""
+    if not finite:
         raise UserError(
             f"{name} of step {step} is not finite: lower config.optim.learning_rate and train in a "
             "new --workdir; the last good checkpoint stays in this one."

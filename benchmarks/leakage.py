@@ -19,19 +19,22 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import train
+from benchmarks.measuring import table
 from configs import breakhis
+from se_resnet import metrics
 from se_resnet.cli import mistakes_told
 from se_resnet.files import atomic_write, write_json
 from se_resnet.workdir import read
 
 PROTOCOLS = ("strict", "official", "random", "source")
 ATTENTIONS = ("se", "none")
+# What the table calls the figures of `metrics.headline`.
 FIGURES = {
-    "image ROC AUC": ("image", "roc_auc"),
-    "image accuracy": ("image", "accuracy"),
-    "balanced accuracy": ("image", "balanced_accuracy"),
-    "patient recognition rate": ("patient", "recognition_rate"),
-    "patient ROC AUC": ("patient", "mean_probability", "roc_auc"),
+    "image ROC AUC": "image_roc_auc",
+    "image accuracy": "image_accuracy",
+    "balanced accuracy": "image_balanced_accuracy",
+    "patient recognition rate": "patient_recognition_rate",
+    "patient ROC AUC": "patient_roc_auc",
 }
 
 
@@ -58,7 +61,7 @@ def collect(folder: Path) -> list[dict[str, Any]]:
                 continue
             results = read(path, ("image", "patient", "counts", "audit"))
             row: dict[str, Any] = {"protocol": protocol, "attention": attention}
-            row |= {name: _look_up(results, place) for name, place in FIGURES.items()}
+            row |= {title: metrics.headline(results)[name] for title, name in FIGURES.items()}
             row |= {
                 "images": results["counts"]["images"],
                 "patients": results["counts"]["accessions"],
@@ -71,31 +74,19 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _look_up(results: Any, place: tuple[str, ...]) -> dict[str, Any]:
-    for name in place:
-        results = results[name]
-    return results
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table, every figure with its 95 % interval."""
-    names = ["protocol", "attention", "tested", "patient seen in training", *FIGURES]
-    lines = [names, ["---"] * len(names)]
-    for row in rows:
-        images, patients = row["images"], row["patients"]
-        synthetic = row["synthetic test images"]
-        lines.append(
-            [
-                row["protocol"],
-                row["attention"],
-                f"{images['benign']} + {images['malignant']} images, "
-                f"{patients['benign']} + {patients['malignant']} patients"
-                + (f" ({synthetic} images synthetic)" if synthetic else ""),
-                f"{100 * row['test images whose patient was seen'] / images['all']:.0f} %",
-                *(_cell(row[name]) for name in FIGURES),
-            ]
-        )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def in_words(row: dict[str, Any]) -> dict[str, str]:
+    """A row as the table has it, every figure with its 95 % interval."""
+    images, patients, synthetic = row["images"], row["patients"], row["synthetic test images"]
+    seen = row["test images whose patient was seen"] / images["all"]
+    return {
+        "protocol": row["protocol"],
+        "attention": row["attention"],
+        "tested": f"{images['benign']} + {images['malignant']} images, "
+        f"{patients['benign']} + {patients['malignant']} patients"
+        + (f" ({synthetic} images synthetic)" if synthetic else ""),
+        "patient seen in training": f"{100 * seen:.0f} %",
+        **{name: _cell(row[name]) for name in FIGURES},
+    }
 
 
 def _cell(figure: dict[str, Any]) -> str:
@@ -160,7 +151,7 @@ def main() -> None:
                 print(f"\n=== {protocol}, attention {attention}", flush=True)
                 train.train_and_evaluate(configure(options, protocol, attention), folder)
         rows = collect(options.workdir)
-        text = table(rows)
+        text = table([in_words(row) for row in rows])
         print(f"\n{text}")
         with atomic_write(options.workdir / "leakage.md") as file:
             file.write(text + "\n")

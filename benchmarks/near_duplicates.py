@@ -19,6 +19,7 @@ import numpy as np
 from data import loading
 from data.near_duplicates import HASH_BITS, NEAR_DISTANCE, distances, perceptual_hash
 from data.records import Records
+from se_resnet.cli import mistakes_told
 
 _BLOCK = 64
 _LISTED = 5
@@ -123,4 +124,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_told():
+        main()

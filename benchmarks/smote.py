@@ -18,14 +18,13 @@ import statistics
 import tempfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 from scipy.optimize import nnls
 
+from benchmarks import generate
 from benchmarks.measuring import Measurement, finish, in_own_process, parser, table
 from data import balance, loading
 from data.filenames import parse
-from data.official import official_names
 from data.records import Records
 from se_resnet.cli import mistakes_told
 
@@ -35,15 +34,13 @@ FULL = 7909
 
 def generated(folder: Path, count: int, side: int) -> Records:
     """``count`` images spread over the official list: smooth colour fields with grain."""
-    names = [official_names()[i] for i in np.linspace(0, FULL - 1, count).astype(int)]
+    names = generate.names(count)
     images = np.lib.format.open_memmap(
         folder / "images.npy", "w+", np.uint8, (count, side, side, 3)
     )
     rows = []
     for row, name in enumerate(names):
-        rng = np.random.default_rng(row)
-        field = cv2.resize(rng.integers(60, 230, (8, 8, 3), np.uint8), (side, side))
-        images[row] = field + rng.integers(0, 6, field.shape, np.uint8)
+        images[row] = generate.picture(row, side, side)
         parsed = parse(name)
         facts = {key: getattr(parsed, key) for key in ("slide", "accession", "magnification")}
         facts |= {"subtype": parsed.subtype, "label": parsed.label, "digest": name}

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from data.audit import UNASSIGNED, audit
 from data.filenames import MAGNIFICATIONS
 from data.near_duplicates import HASH_BITS, NEAR_DISTANCE
 from data.records import SYNTHETIC_PREFIX, Records
-from se_resnet.cli import mistakes_told
+from se_resnet.cli import ArgumentParser, mistakes_told
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, writable_folder, write_json
 
@@ -225,11 +225,6 @@ def _table(cells: list[list[Any]]) -> list[str]:
     ]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (--help lists the options).")
-
-
 def _magnifications(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
@@ -243,13 +238,8 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m data.protocols",
-        description=_USAGE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("python -m data.protocols", _USAGE)
     add = parser.add_argument
     add("--data_dir", required=True, help="BreaKHis tree or archive, or 'sample'")
     add("--split", metavar="FILE", help="audit this split.csv instead of a protocol")

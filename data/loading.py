@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -85,6 +87,18 @@ def load(
         cache.fingerprint,
         prepared.summary.describe(),
         prepared.skipped,
+    )
+
+
+def load_configured(settings: Mapping[str, Any]) -> Dataset:
+    """:func:`load` with the values of ``config.data``."""
+    return load(
+        settings["dir"],
+        size=settings["size"],
+        resize=settings["resize"],
+        magnifications=tuple(settings["magnifications"]),
+        on_bad_image=settings["on_bad_image"],
+        cache_dir=settings["cache_dir"],
     )
 
 

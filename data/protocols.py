@@ -67,10 +67,7 @@ def assign_roles(
         raise UserError(f"config.split.val_folds = {val_folds} trains on nothing: give 2 or more.")
 
     roles = np.full(len(records), EXCLUDED, dtype="<U8")
-    if protocol == SOURCE:
-        used = np.arange(len(records))
-    else:
-        used = np.sort(np.unique(records.digest, return_index=True)[1])
+    used = np.arange(len(records)) if protocol == SOURCE else records.first_copies()
     images = records.take(used)
     grouped = protocol in ("strict", "official")
     if protocol == "official":

@@ -46,6 +46,10 @@ class Records:
         """The rows named by ``index``, an ``int [M]`` or ``bool [N]`` array."""
         return Records(**{name: column[index] for name, column in self.columns().items()})
 
+    def first_copies(self) -> np.ndarray:
+        """``int [M]``: one image of each content, in order, so that a copy does not count twice."""
+        return np.sort(np.unique(self.digest, return_index=True)[1])
+
     def columns(self) -> dict[str, np.ndarray]:
         """Column name to array, in the order of the CSV file."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -12,10 +12,12 @@ So ``--help``, whose text is the file's docstring, and mistakes in flags are ans
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from absl import app, flags
 from ml_collections import ConfigDict
@@ -58,6 +60,27 @@ def mistakes_told() -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """For the commands that read no configuration: a mistake in an option is a UserError.
+
+    Args:
+        prog: how the command is started.
+        description: text above the options in ``--help``, shown as it is.
+    """
+
+    def __init__(self, prog: str, description: str):
+        super().__init__(
+            prog=prog,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the mistake instead of ending the process."""
+        raise UserError(f"{message} (--help lists the options).")
 
 
 def _parse(argv: list[str]) -> None:

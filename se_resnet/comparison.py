@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from se_resnet.cli import mistakes_told
+from se_resnet.cli import ArgumentParser, mistakes_told
 from se_resnet.errors import UserError
 from se_resnet.files import write_json
 from se_resnet.metrics import METRIC_NAMES, Predictions, compare
@@ -88,18 +87,8 @@ def _predictions_of(run: str, split: str) -> Path:
     return path / "eval" / split / "predictions.csv" if path.is_dir() else path
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (--help lists the options).")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m se_resnet.metrics",
-        description=_USAGE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("python -m se_resnet.metrics", _USAGE)
     parser.add_argument("command", choices=["compare"])
     parser.add_argument("run_a", metavar="RUN_A", help="workdir or predictions.csv")
     parser.add_argument("run_b", metavar="RUN_B", help="workdir or predictions.csv")

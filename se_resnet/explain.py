@@ -88,7 +88,7 @@ def _class_activation(
     target: int | None,
     plus_plus: bool,
 ) -> np.ndarray:
-    stages = ["stem", *(f"stage{i + 1}" for i in range(len(classifier.model.stage_sizes)))]
+    stages = classifier.model.stage_names
     if stage not in stages:
         raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(stages)}")
     _check_target(target)

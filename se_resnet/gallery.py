@@ -145,7 +145,7 @@ def _explain(
     """Grad-CAM in batches of one size, so that one compilation serves every evaluation."""
     batch = 6
     filled = images[np.resize(np.arange(len(images)), -(-len(images) // batch) * batch)]
-    last = f"stage{len(classifier.model.stage_sizes)}"
+    last = classifier.model.stage_names[-1]
     maps = [
         explain.grad_cam(
             classifier, variables, filled[start : start + batch], stage=last, target=target

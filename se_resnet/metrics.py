@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,16 @@ _NEEDS: dict[str, tuple[str, ...]] = {
 }
 METRIC_NAMES = tuple(_NEEDS)
 _VOTE_NAMES = ("accuracy", "precision", "recall", "specificity", "f1", "mcc")
+
+# The figures to look at first, and where the results of `evaluate` hold them.
+HEADLINE: dict[str, tuple[str, ...]] = {
+    "image_accuracy": ("image", "accuracy"),
+    "image_balanced_accuracy": ("image", "balanced_accuracy"),
+    "image_roc_auc": ("image", "roc_auc"),
+    "patient_recognition_rate": ("patient", "recognition_rate"),
+    "patient_accuracy": ("patient", "mean_probability", "accuracy"),
+    "patient_roc_auc": ("patient", "mean_probability", "roc_auc"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,6 +254,13 @@ def evaluate(
         "threshold": float(threshold),
         "resamples": int(resamples),
         "seed": int(seed),
+    }
+
+
+def headline(results: dict[str, Any]) -> dict[str, Any]:
+    """The figures of ``HEADLINE`` out of what :func:`evaluate` returned, by name."""
+    return {
+        name: functools.reduce(dict.__getitem__, path, results) for name, path in HEADLINE.items()
     }
 
 

@@ -274,7 +274,7 @@ def _batches(
 
 
 def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path) -> None:
-    last = f"stage{len(run.classifier.model.stage_sizes)}"
+    last = run.classifier.model.stage_names[-1]
     heats = explain.grad_cam(run.classifier, run.variables, images, stage=last)
     for file, image, heat in zip(files, images, heats, strict=True):
         picture = cv2.cvtColor(explain.overlay(image, heat), cv2.COLOR_RGB2BGR)

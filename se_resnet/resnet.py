@@ -182,6 +182,11 @@ class ResNet(nn.Module):
     formulation: str
     dtype: str
 
+    @property
+    def stage_names(self) -> list[str]:
+        """``'stem'``, ``'stage1'``, ... from the input on."""
+        return ["stem", *(f"stage{i + 1}" for i in range(len(self.stage_sizes)))]
+
     @nn.compact
     def __call__(
         self, images: jax.Array, train: bool, return_stages: bool = False

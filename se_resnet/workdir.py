@@ -32,10 +32,10 @@ def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> No
             field that differs is named with both values.
     """
     writable_folder(workdir, "choose another --workdir")
-    if not has_begun(workdir) and not fold_runs(workdir):
+    begun = has_begun(workdir)
+    if not begun and not fold_runs(workdir):
         return  # what a start that failed early has left is written anew
-    needed = ("config.json", "data.json", "split.csv") if has_begun(workdir) else ("config.json",)
-    for name in needed:
+    for name in ("config.json", "data.json", "split.csv") if begun else ("config.json",):
         if not (workdir / name).exists():
             raise UserError(
                 f"--workdir={workdir} holds checkpoints but no {name}: restore the file, or choose "
@@ -54,6 +54,11 @@ def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> No
 def has_begun(workdir: Path) -> bool:
     """Whether the run in this folder has saved a state to go on from."""
     return any((workdir / "checkpoints" / "latest").glob("[0-9]*"))
+
+
+def fold_folders(workdir: Path, count: int) -> list[Path]:
+    """Where a cross-validation in this folder keeps the runs of its folds."""
+    return [workdir / f"fold{fold}" for fold in range(count)]
 
 
 def fold_runs(workdir: Path) -> list[Path]:
