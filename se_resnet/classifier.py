@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from se_resnet.folding import fold
 from se_resnet.pretrained import Preprocessing
 from se_resnet.resnet import ResNet, create_model
 
@@ -70,8 +71,11 @@ class Classifier:
 
         Returns:
             ``(variables, batches) -> float64 [M]``, the logit of malignant for every image whose
-            ``mask`` is true; a batch holds ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``.
+            ``mask`` is true; a batch holds ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``. A
+            call first folds the variables (:func:`se_resnet.folding.fold`), which takes the time of
+            one or two images: hand it many batches.
         """
+        ready = jax.jit(lambda variables: fold(self.model, variables, self.size))
 
         @jax.jit
         def forward(variables: Mapping, images: jax.Array) -> jax.Array:
@@ -79,8 +83,9 @@ class Classifier:
             return logits[:, 0]
 
         def predict(variables: Mapping, batches: Iterable[Mapping]) -> np.ndarray:
+            folded = ready(variables)
             logits = [
-                np.asarray(forward(variables, batch["image"]))[np.asarray(batch["mask"])]
+                np.asarray(forward(folded, batch["image"]))[np.asarray(batch["mask"])]
                 for batch in batches
             ]
             return np.concatenate(logits or [np.zeros(0)]).astype(np.float64)

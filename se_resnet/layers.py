@@ -10,7 +10,9 @@ from jax import lax
 from se_resnet import fast, plain, winograd
 
 FORMULATIONS = ("auto", "plain", "fast")
-TRANSFORMED = "transformed"  # collection of kernels that are ready for Winograd's algorithm
+# Collections of variables that se_resnet.folding makes, and that take others' places.
+TRANSFORMED = "transformed"  # kernels ready for Winograd's algorithm
+FOLDED = "folded"  # what is left to add where a normalisation's factor is in the kernel before
 MOMENTUM = 0.9  # share of the old running statistics that a step keeps; torch calls it 0.1
 
 
@@ -51,10 +53,8 @@ class Conv(nn.Module):
         if self.has_variable(TRANSFORMED, "kernel") or (
             preparing and fast.winograd_applies(x, kernel, self.stride)
         ):
-            transformed = self.variable(
-                TRANSFORMED, "kernel", winograd.transform_kernel, kernel
-            ).value
-            return winograd.convolve_transformed(x, transformed)
+            transformed = self.variable(TRANSFORMED, "kernel", winograd.transform_kernel, kernel)
+            return winograd.convolve_transformed(x, transformed.value)
         return fast.convolve(x, kernel, self.stride)
 
 
@@ -84,12 +84,14 @@ class BatchNorm(nn.Module):
             ``factor`` and ``offset``, both ``[C]``, and each image's means of ``x``, ``[B, C]``.
         """
         channels = x.shape[-1:]
+        values = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        means = values.mean((1, 2))
+        if self.has_variable(FOLDED, "offset"):
+            return jnp.ones(channels), self.get_variable(FOLDED, "offset"), means
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
-        values = x.astype(scale.dtype)
-        means = values.mean((1, 2))
         if train:
             mean = means.mean(0)
             var = jnp.maximum(0, jnp.square(values).mean((0, 1, 2)) - jnp.square(mean))
@@ -98,8 +100,15 @@ class BatchNorm(nn.Module):
                     running.value = MOMENTUM * running.value + (1 - MOMENTUM) * value
         else:
             mean, var = running_mean.value, running_var.value
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        return factor, bias - mean * factor, means
+        return *normalisation(scale, bias, mean, var, self.epsilon), means
+
+
+def normalisation(
+    scale: jax.Array, bias: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array]:
+    """The factor and the offset, both ``[C]``, of ``(x - mean) / sqrt(var + epsilon)``, scaled."""
+    factor = scale * lax.rsqrt(var + epsilon)
+    return factor, bias - mean * factor
 
 
 def max_pool(x: jax.Array, formulation: str) -> jax.Array:

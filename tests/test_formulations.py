@@ -8,6 +8,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from se_resnet import fast, plain, winograd
+from se_resnet.folding import fold
 from se_resnet.layers import FORMULATIONS, BatchNorm, is_fast
 from se_resnet.resnet import create_model
 from tests.test_resnet import randomised
@@ -175,6 +176,27 @@ def test_formulations_agree_up_to_rounding(dtype, tolerance):
     assert actual[0].dtype == jnp.float32
     # Each convolution's error is about 1e-6 of its output; normalisation hands it on.
     jax.tree.map(lambda a, b: assert_close(a, b, tolerance), actual[:2], expected[:2])
+
+
+@pytest.mark.parametrize("formulation", ["fast", "plain"])
+@pytest.mark.parametrize("variant, attention", [("v1", "se"), ("v1.5", "none")])
+def test_folding_leaves_the_logits_alone(formulation, variant, attention):
+    model = create_model(formulation=formulation, variant=variant, attention=attention, **SMALL)
+    variables, images = randomised(model), draw(0, 3, 64, 64, 3)
+    folded = jax.jit(lambda v: fold(model, v, (64, 64)))(variables)
+    apply = jax.jit(lambda v: model.apply(v, images, train=False))
+    assert_close(apply(folded), apply(variables), 1e-5)
+    # No normalisation is left, and the kernels that were transformed are used.
+    assert not [path for path in flatten_dict(folded["params"]) if path[-1] == "scale"]
+    assert "batch_stats" not in folded
+    transformed = folded.get("transformed", {})
+    assert (
+        len(jax.tree.leaves(transformed))
+        == {"plain": 0, "fast": 2 if variant == "v1" else 1}[formulation]
+    )
+    if formulation == "fast":
+        zeros = jax.tree.map(jnp.zeros_like, transformed)
+        assert np.ptp(apply({**folded, "transformed": zeros}) - apply(folded)) > 0
 
 
 def test_auto_is_fast_on_a_cpu_only(monkeypatch):

@@ -1,0 +1,50 @@
+"""Variables made ready for many batches in evaluation mode, where they do not change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from se_resnet.layers import FOLDED, TRANSFORMED, normalisation
+from se_resnet.resnet import ResNet
+
+
+def fold(
+    model: ResNet, variables: Mapping[str, Any], size: tuple[int, int]
+) -> dict[str, Mapping[str, Any]]:
+    """Joins the batch normalisations to the convolutions before them.
+
+    With fixed statistics a normalisation is ``x * factor + offset`` for each channel, so its factor
+    can multiply the convolution's kernel (Jacob et al. 2018, "Quantization and training of neural
+    networks for efficient integer-arithmetic-only inference"). In the fast formulation kernels are
+    also transformed for :mod:`se_resnet.winograd`, which makes them four times as large.
+
+    Args:
+        model: any :class:`ResNet`.
+        variables: its ``{'params', 'batch_stats'}``.
+        size: height and width of the images for which to choose the algorithms.
+
+    Returns:
+        Variables for ``model.apply`` with ``train=False``: the logits stay the same up to rounding,
+        for images of any size. This is a pure function, to be jitted.
+    """
+    params, stats = (dict(flatten_dict(variables[name])) for name in ("params", "batch_stats"))
+    offsets = {}
+    for norm in [path[:-1] for path in params if path[-1] == "scale"]:
+        conv = (*norm[:-1], norm[-1].replace("norm", "conv"), "kernel")
+        factor, offsets[*norm, "offset"] = normalisation(
+            params.pop((*norm, "scale")),
+            params.pop((*norm, "bias")),
+            stats[*norm, "mean"],
+            stats[*norm, "var"],
+            model.bn_epsilon,
+        )
+        params[conv] = params[conv] * factor
+    folded = {"params": unflatten_dict(params), FOLDED: unflatten_dict(offsets)}
+    # Each convolution that Winograd's algorithm takes adds its transformed kernel.
+    images = jnp.zeros((1, *size, 3))
+    _, transformed = model.apply(folded, images, train=False, mutable=[TRANSFORMED])
+    return {**folded, **transformed}
