@@ -23,6 +23,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from se_resnet.errors import UserError
+from se_resnet.process import restart_with_huge_pages
 
 
 def parse_flags() -> None:
@@ -33,6 +34,7 @@ def parse_flags() -> None:
     app.define_help_flags()
     with mistakes_told():
         _parse(sys.argv)
+    restart_with_huge_pages()
 
 
 def run_command(main: Callable[[], None]) -> None:
