@@ -64,34 +64,40 @@ class Augmentation:
             ``float32 [B, H, W, 3]``, RGB, 0 to 255.
         """
         keys = iter(jax.random.split(key, 4))
+        # A plane for each colour: XLA on a CPU computes along the last axis, which has to be long.
+        planes = images.transpose(0, 3, 1, 2)
         if self.flip or self.rotate or self.translate or self.zoom:
-            images = self._move(next(keys), images)
+            planes = self._move(next(keys), planes)
         if self.stain:
-            images = _stain_jitter(next(keys), images, self.stain)
+            planes = _stain_jitter(next(keys), planes, self.stain)
         if self.contrast:
-            factor = 1 + _uniform(next(keys), images, self.contrast)
-            mean = images.mean(axis=(1, 2, 3), keepdims=True)
-            images = mean + (images - mean) * factor
+            factor = 1 + _uniform(next(keys), planes, self.contrast)
+            mean = planes.mean(axis=(1, 2, 3), keepdims=True)
+            planes = mean + (planes - mean) * factor
         if self.brightness:
-            images = images + 255 * _uniform(next(keys), images, self.brightness)
-        return jnp.clip(images, 0, 255)
+            planes = planes + 255 * _uniform(next(keys), planes, self.brightness)
+        return jnp.clip(planes, 0, 255).transpose(0, 2, 3, 1)
 
-    def _move(self, key: jax.Array, images: jax.Array) -> jax.Array:
+    def _move(self, key: jax.Array, planes: jax.Array) -> jax.Array:
         """All that moves pixels; mirroring costs nothing where positions are looked up anyway."""
         keys = iter(jax.random.split(key, 6))
-        coin = (len(images), 1)
+        coin = (len(planes), 1)
         turn = jnp.zeros(coin, bool)
-        if self.rotate and images.shape[1] == images.shape[2]:
+        square = planes.shape[2] == planes.shape[3]
+        if self.rotate and square:
             turn = jax.random.bernoulli(next(keys), 0.5, coin)
-            images = jnp.where(turn[:, :, None, None], images.transpose(0, 2, 1, 3), images)
-        scale = 1 + _uniform(next(keys), images, self.zoom)[:, 0, 0]
-        for axis in (1, 2):
-            shift = _uniform(next(keys), images, self.translate)[:, 0, 0]
-            mirror = self.flip & jax.random.bernoulli(next(keys), 0.5, coin)
-            if axis == 1:
-                mirror ^= turn  # a quarter turn is a transposition, mirrored
-            images = _resample(images, axis, scale, shift, mirror)
-        return images
+        scale = 1 + _uniform(next(keys), planes, self.zoom)[:, 0, 0]
+        shifts, mirrors = [], []
+        for _ in ("height", "width"):
+            shifts.append(_uniform(next(keys), planes, self.translate)[:, 0, 0])
+            mirrors.append(self.flip & jax.random.bernoulli(next(keys), 0.5, coin))
+        mirrors[0] ^= turn  # a quarter turn is a transposition, mirrored
+        for along, across in ((0, 1), (1, 0)):
+            shift = jnp.where(turn, shifts[across], shifts[along])
+            mirror = jnp.where(turn, mirrors[across], mirrors[along])
+            # Whole rows are looked up, so the axes change places in between.
+            planes = _resample_rows(planes, scale, shift, mirror).swapaxes(2, 3)
+        return jnp.where(turn[..., None, None], planes.swapaxes(2, 3), planes) if square else planes
 
 
 def drawn_once(augment: Augmentation, seed: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -112,23 +118,22 @@ def drawn_once(augment: Augmentation, seed: int) -> Callable[[np.ndarray], np.nd
     return draw
 
 
-def _uniform(key: jax.Array, images: jax.Array, limit: float) -> jax.Array:
-    return jax.random.uniform(key, (len(images), 1, 1, 1), minval=-limit, maxval=limit)
+def _uniform(key: jax.Array, planes: jax.Array, limit: float) -> jax.Array:
+    return jax.random.uniform(key, (len(planes), 1, 1, 1), minval=-limit, maxval=limit)
 
 
-def _resample(
-    images: jax.Array, axis: int, scale: jax.Array, shift: jax.Array, mirror: jax.Array
+def _resample_rows(
+    planes: jax.Array, scale: jax.Array, shift: jax.Array, mirror: jax.Array
 ) -> jax.Array:
-    """Zooms, shifts and mirrors along one axis; bilinear, reflected at the borders.
+    """Zooms, shifts and mirrors along the height; bilinear, reflected at the borders.
 
     Args:
-        images: ``float32 [B, H, W, 3]``.
-        axis: 1 or 2.
+        planes: ``float32 [B, 3, H, W]``.
         scale: ``float32 [B, 1]``.
-        shift: ``float32 [B, 1]``, as a fraction of the image side.
+        shift: ``float32 [B, 1]``, as a fraction of the height.
         mirror: ``bool [B, 1]``.
     """
-    size = images.shape[axis]
+    size = planes.shape[2]
     positions = jnp.arange(size, dtype=jnp.float32)
     centre = (size - 1) / 2
     source = (positions - centre) / scale + centre + shift * size
@@ -138,17 +143,18 @@ def _resample(
     source = jnp.minimum(source, period - source)
     below = jnp.floor(source).astype(jnp.int32)
     above = jnp.minimum(below + 1, size - 1)
-    share = jnp.expand_dims(source - below, (2, 3) if axis == 1 else (1, 3))
-    take = jax.vmap(lambda image, index: jnp.take(image, index, axis=axis - 1, mode="clip"))
-    return (1 - share) * take(images, below) + share * take(images, above)
+    share = (source - below)[:, None, :, None]
+    take = jax.vmap(lambda image, index: jnp.take(image, index, axis=1, mode="clip"))
+    mixed = (1 - share) * take(planes, below) + share * take(planes, above)
+    return jax.lax.optimization_barrier(mixed)  # XLA would compute it anew for each use
 
 
-def _stain_jitter(key: jax.Array, images: jax.Array, limit: float) -> jax.Array:
-    strength = 1 + jax.random.uniform(key, (len(images), 1, 3, 1), minval=-limit, maxval=limit)
+def _stain_jitter(key: jax.Array, planes: jax.Array, limit: float) -> jax.Array:
+    strength = 1 + jax.random.uniform(key, (len(planes), 1, 3, 1), minval=-limit, maxval=limit)
     # To stains, their new strengths, and back, as one 3x3 matrix an image. Written as sums, because
     # XLA is 25 times slower at matrix products as narrow as this on a CPU.
     to_stains = np.linalg.inv(_RGB_OF_HED).astype(np.float32)
-    change = (to_stains[:, :, None] * strength * _RGB_OF_HED).sum(axis=2)
-    logarithm = jnp.log((images + 1) / 256)
-    mixed = sum(logarithm[..., i, None] * change[:, None, None, i] for i in range(3))
-    return 256 * jnp.exp(mixed) - 1
+    change = (to_stains[:, :, None] * strength * _RGB_OF_HED).sum(axis=2)[..., None, None]
+    logarithm = jnp.log((planes + 1) / 256)
+    mixed = [sum(logarithm[:, i] * change[:, i, j] for i in range(3)) for j in range(3)]
+    return 256 * jnp.exp(jnp.stack(mixed, axis=1)) - 1
