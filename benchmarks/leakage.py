@@ -18,24 +18,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-import train
+from benchmarks.experiments import FIGURES, results_of, run_all, tested, with_interval
 from benchmarks.measuring import table
 from configs import breakhis
-from se_resnet import metrics
 from se_resnet.cli import mistakes_told
 from se_resnet.files import atomic_write, write_json
-from se_resnet.workdir import read
 
 PROTOCOLS = ("strict", "official", "random", "source")
 ATTENTIONS = ("se", "none")
-# What the table calls the figures of `metrics.headline`.
-FIGURES = {
-    "image ROC AUC": "image_roc_auc",
-    "image accuracy": "image_accuracy",
-    "balanced accuracy": "image_balanced_accuracy",
-    "patient recognition rate": "patient_recognition_rate",
-    "patient ROC AUC": "patient_roc_auc",
-}
 
 
 def configure(options: argparse.Namespace, protocol: str, attention: str) -> ConfigDict:
@@ -56,45 +46,23 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for protocol in PROTOCOLS:
         for attention in ATTENTIONS:
-            path = folder / f"{protocol}-{attention}" / "eval" / "test" / "metrics.json"
-            if not path.exists():
-                continue
-            results = read(path, ("image", "patient", "counts", "audit"))
-            row: dict[str, Any] = {"protocol": protocol, "attention": attention}
-            row |= {title: metrics.headline(results)[name] for title, name in FIGURES.items()}
-            row |= {
-                "images": results["counts"]["images"],
-                "patients": results["counts"]["accessions"],
-                "test images whose patient was seen": results["audit"][
-                    "evaluated_images_of_seen_accessions"
-                ],
-                "synthetic test images": results["audit"].get("synthetic_test_images", 0),
-            }
-            rows.append(row)
+            if results := results_of(folder / f"{protocol}-{attention}"):
+                rows.append({"protocol": protocol, "attention": attention, **results})
     return rows
 
 
 def in_words(row: dict[str, Any]) -> dict[str, str]:
     """A row as the table has it, every figure with its 95 % interval."""
-    images, patients, synthetic = row["images"], row["patients"], row["synthetic test images"]
-    seen = row["test images whose patient was seen"] / images["all"]
+    audit = row["audit"]
+    synthetic = audit.get("synthetic_test_images", 0)
+    seen = audit["evaluated_images_of_seen_accessions"] / row["counts"]["images"]["all"]
     return {
         "protocol": row["protocol"],
         "attention": row["attention"],
-        "tested": f"{images['benign']} + {images['malignant']} images, "
-        f"{patients['benign']} + {patients['malignant']} patients"
-        + (f" ({synthetic} images synthetic)" if synthetic else ""),
+        "tested": tested(row["counts"]) + (f" ({synthetic} images synthetic)" if synthetic else ""),
         "patient seen in training": f"{100 * seen:.0f} %",
-        **{name: _cell(row[name]) for name in FIGURES},
+        **{name: with_interval(row[name]) for name in FIGURES},
     }
-
-
-def _cell(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return "undefined"
-    if figure["low"] is None:
-        return f"{figure['value']:.3f}"
-    return f"{figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -142,14 +110,13 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--folds", type=int, default=3, help="of strict and random")
     options = parser.parse_args()
+    configs = {
+        f"{protocol}-{attention}": configure(options, protocol, attention)
+        for protocol in options.protocols.split(",")
+        for attention in ATTENTIONS
+    }
     with mistakes_told():
-        for protocol in options.protocols.split(","):
-            for attention in ATTENTIONS:
-                folder = options.workdir / f"{protocol}-{attention}"
-                if (folder / "eval" / "test" / "report.html").exists():
-                    continue
-                print(f"\n=== {protocol}, attention {attention}", flush=True)
-                train.train_and_evaluate(configure(options, protocol, attention), folder)
+        run_all(configs, options.workdir)
         rows = collect(options.workdir)
         text = table([in_words(row) for row in rows])
         print(f"\n{text}")

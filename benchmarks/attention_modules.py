@@ -1,0 +1,112 @@
+"""Does an attention module help? The same recipe and seeds with each, on unseen patients.
+
+    python -m benchmarks.attention_modules --data_dir=SUBSET --workdir=runs/attention
+
+Trains ``--config`` with every module of ``--modules`` and every seed of ``--seeds``, with all folds
+of ``strict``, and writes ``attention.md`` and ``attention.json`` into the workdir. The seed decides
+the order of the images, augmentation, SMOTE and new weights, not the folds. A module's gain is its
+difference to ``none``, with a 95 % interval from a bootstrap that draws the same patients for both;
+with several seeds each image's logits are averaged over the seeds first, and the spread between
+seeds stands beside. The same command again goes on where it stopped, and finished runs are read, so
+that ``--modules`` can add to a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks.experiments import FIGURES, results_of, run_all, tested, with_interval
+from benchmarks.measuring import table
+from se_resnet.cli import mistakes_told
+from se_resnet.files import atomic_write, write_json
+from se_resnet.metrics import Predictions, compare, headline, logit_of, probability_of
+
+BASELINE = "none"
+
+
+def configure(options: argparse.Namespace, module: str, seed: int) -> ConfigDict:
+    config = importlib.import_module(f"configs.{options.config}").get_config()
+    config.seed = seed
+    config.data.dir = options.data_dir
+    config.data.size = (options.size, options.size)
+    config.data.magnifications = tuple(options.magnifications)
+    config.epochs = options.epochs
+    config.batch_size = options.batch_size
+    config.split.folds = options.folds
+    config.split.fold = "all"
+    config.model.attention = module
+    return config
+
+
+def predictions_of(workdir: Path, module: str, seeds: list[int]) -> Predictions:
+    """Test predictions of all folds, with the logits averaged over the seeds."""
+    runs = [
+        Predictions.read_csv(workdir / f"{module}-{seed}" / "eval" / "test" / "predictions.csv")
+        for seed in seeds
+    ]
+    logit = np.mean([logit_of(run.probability) for run in runs], axis=0)
+    return dataclasses.replace(runs[0], probability=probability_of(logit))
+
+
+def rows_of(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row a module: figures of each seed, of their mean, and the gain over the baseline."""
+    baseline = predictions_of(options.workdir, BASELINE, options.seeds)
+    rows = []
+    for module in options.modules:
+        seeds = [results_of(options.workdir / f"{module}-{seed}") for seed in options.seeds]
+        gain = compare(baseline, predictions_of(options.workdir, module, options.seeds))
+        rows.append({"module": module, "seeds": seeds, "gain": headline(gain)})
+    return rows
+
+
+def in_words(row: dict[str, Any]) -> dict[str, str]:
+    """A row as the table has it: seed by seed, and the difference to the baseline."""
+    cells = {"attention": row["module"]}
+    for title in FIGURES:
+        values = [seed[title]["value"] for seed in row["seeds"]]
+        cells[title] = ", ".join(f"{value:.3f}" for value in values)
+    for title in ("image ROC AUC", "image accuracy", "patient recognition rate"):
+        difference = row["gain"][FIGURES[title]]["difference"]
+        same = row["module"] == BASELINE
+        cells[f"{title}, gain"] = "" if same else with_interval(difference, "+")
+    return cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--config", default="breakhis", help="file of configs/ that is the recipe")
+    parser.add_argument("--modules", nargs="+", default=[BASELINE, "se", "eca", "cbam"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--magnifications", nargs="+", type=int, default=[200])
+    parser.add_argument("--size", type=int, default=112, help="height and width in pixels")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--folds", type=int, default=3)
+    options = parser.parse_args()
+    options.modules = [BASELINE, *(name for name in options.modules if name != BASELINE)]
+    configs = {
+        f"{module}-{seed}": configure(options, module, seed)
+        for seed in options.seeds
+        for module in options.modules
+    }
+    with mistakes_told():
+        run_all(configs, options.workdir)
+        rows = rows_of(options)
+        text = table([in_words(row) for row in rows])
+        print(f"\n{tested(rows[0]['seeds'][0]['counts'])}\n\n{text}")
+        with atomic_write(options.workdir / "attention.md") as file:
+            file.write(text + "\n")
+        write_json(options.workdir / "attention.json", rows)
+
+
+if __name__ == "__main__":
+    main()
