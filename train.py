@@ -255,6 +255,7 @@ def _build_model(config: ConfigDict) -> tuple[Classifier, dict[str, Any]]:
         stage_sizes=config.model.stage_sizes,
         width=config.model.width,
         formulation=config.model.formulation,
+        dtype=config.model.dtype,
     )
     classifier = Classifier(model, weights.preprocessing, config.data.size, config.data.resize)
     key = jax.random.key(config.seed)

@@ -68,6 +68,8 @@ def get_config() -> ConfigDict:
     config.model.width = 64
     # The same function as XLA's own operations ('plain') or rewritten for a CPU ('fast').
     config.model.formulation = "auto"  # by platform
+    # Of the features between the layers; 'bfloat16' halves their memory and is meant for a GPU.
+    config.model.dtype = "float32"
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 1e-4

@@ -33,7 +33,7 @@ class Classifier:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON knows it; :meth:`from_dict` reads it back."""
-        names = ("attention", "attention_position", "variant", "bn_epsilon", "width")
+        names = ("attention", "attention_position", "variant", "bn_epsilon", "width", "dtype")
         return {
             "model": {
                 **{name: getattr(self.model, name) for name in names},

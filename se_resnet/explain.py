@@ -116,7 +116,10 @@ def _activation_maps(
         return (_sign(logits[:, 0], target) * logits[:, 0]).sum(), stages[stage]
 
     features = jax.eval_shape(run, variables)[1][stage]
-    gradients, features = jax.grad(score, has_aux=True)(jnp.zeros(features.shape, features.dtype))
+    gradients, features = (
+        values.astype(jnp.float32)
+        for values in jax.grad(score, has_aux=True)(jnp.zeros(features.shape, features.dtype))
+    )
     if plus_plus:
         # The paper's g^2 / (2 g^2 + sum(A) g^3) without g^2, which may underflow. Only g > 0
         # counts, and features are not negative after a ReLU, so the divisor is at least 2.

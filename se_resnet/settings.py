@@ -8,13 +8,14 @@ from ml_collections import ConfigDict
 
 from se_resnet.decision import parse_target
 from se_resnet.errors import UserError
+from se_resnet.resnet import DTYPES
 
 _COUNTS = ("epochs", "batch_size", "eval_batch_size", "log_every_steps", "bootstrap_resamples")
 _NUMBERS = ("optim.learning_rate", "checkpoint_minutes")
 _SEEDS = ("seed", "split.seed")
 ALL_FOLDS = "all"
 ON_DEVICE = "device"
-PLACEMENTS = ("host", ON_DEVICE)
+_CHOICES = {"data.placement": ("host", ON_DEVICE), "model.dtype": DTYPES}
 
 
 def check(config: ConfigDict) -> None:
@@ -33,11 +34,11 @@ def check(config: ConfigDict) -> None:
     for name in _SEEDS:
         if not 0 <= (value := _field(config, name)) < 2**32:
             raise UserError(f"config.{name} = {value} is out of range: give 0 to {2**32 - 1}.")
-    if config.data.placement not in PLACEMENTS:
-        raise UserError(
-            f"config.data.placement = {config.data.placement!r} is unknown: choose from "
-            f"{', '.join(PLACEMENTS)}."
-        )
+    for name, choices in _CHOICES.items():
+        if (value := _field(config, name)) not in choices:
+            raise UserError(
+                f"config.{name} = {value!r} is unknown: choose from {', '.join(choices)}."
+            )
     if config.split.fold != ALL_FOLDS and not config.split.fold.isdecimal():
         raise UserError(
             f"config.split.fold = {config.split.fold!r} names no fold: give a number from 0, or "
