@@ -13,11 +13,12 @@ So ``--help``, whose text is the file's docstring, and mistakes in flags are ans
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
 from ml_collections import ConfigDict
@@ -32,6 +33,9 @@ def parse_flags() -> None:
     The text above the flags in ``--help`` is the docstring of the file that was started.
     """
     app.define_help_flags()
+    for name in ("help", "helpshort", "helpfull", "helpxml"):
+        flag: Any = flags.FLAGS[name]
+        flag.parse = functools.partial(_show_help, flag.parse)
     with mistakes_told():
         _parse(sys.argv)
     restart_with_huge_pages()
@@ -83,6 +87,13 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises the mistake instead of ending the process."""
         raise UserError(f"{message} (--help lists the options).")
+
+
+def _show_help(parse: Callable[[object], None], value: object) -> None:
+    try:
+        parse(value)
+    except SystemExit:  # absl ends with exit code 1, but who asked for help got it
+        sys.exit(0)
 
 
 def _parse(argv: list[str]) -> None:

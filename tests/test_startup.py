@@ -30,9 +30,17 @@ HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets",
 def test_help_tells_usage_and_flags_without_importing_what_takes_seconds(arguments, words):
     command = [sys.executable, "-X", "importtime", *arguments, "--help"]
     told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert told.returncode == 0
     assert all(word in told.stdout for word in words), told.stdout
     imported = set(re.findall(r"\| +([\w.]+)$", told.stderr, re.MULTILINE))
     assert "se_resnet" in imported and not imported & HEAVY
+
+
+@pytest.mark.parametrize("flag", ["--helpshort", "--helpfull", "-?"])
+def test_other_ways_to_ask_for_help_succeed_too(flag):
+    command = [sys.executable, "train.py", flag]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert told.returncode == 0 and "--workdir:" in told.stdout and told.stderr == ""
 
 
 @pytest.fixture
