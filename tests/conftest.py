@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -24,6 +26,18 @@ def tiny_config(data_dir: Path, cache_dir: Path) -> ConfigDict:
     config.eval_batch_size = 16
     config.log_every_steps = 3
     return config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs(tmp_path_factory) -> None:
+    """A cache of compiled programs for all tests and the commands they start, away from the user's.
+
+    Most tests that train do so with the same network, which XLA then compiles once.
+    """
+    cache = tmp_path_factory.mktemp("cache")
+    os.environ["SE_RESNET_CACHE"] = str(cache)
+    jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(scope="session")

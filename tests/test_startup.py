@@ -45,13 +45,14 @@ def test_other_ways_to_ask_for_help_succeed_too(flag):
 
 @pytest.fixture
 def jax_config():
-    """Restores JAX's settings."""
+    """Without a cache at first; restores JAX's settings."""
     names = (
         "jax_compilation_cache_dir",
         "jax_enable_compilation_cache",
         "jax_compilation_cache_max_size",
     )
     before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
     yield
     for name, value in before.items():
         jax.config.update(name, value)
