@@ -72,7 +72,10 @@ def with_square(count, seed):
 def trained():
     """A tiny network that learned to call images with a square malignant."""
     classifier = tiny(stage_sizes=(1, 1))
-    variables = classifier.model.init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)), train=False)
+    zeros = jnp.zeros((1, SIZE, SIZE, 3))
+    variables = jax.jit(lambda key: classifier.model.init(key, zeros, train=False))(
+        jax.random.key(0)
+    )
     optimiser = optax.adam(1e-2)
 
     @jax.jit
