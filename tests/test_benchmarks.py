@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import generate, measuring, pipeline, scaling, smote
+from benchmarks import evaluation, generate, measuring, pipeline, scaling, smote
 from data.balance import Plan
 from data.filenames import parse
 from data.official import official_names
@@ -83,3 +83,17 @@ def test_the_data_loader_blends_the_same_pixels(monkeypatch):
     assert all(np.abs(dataset[i][0].numpy() - expected[i]).max() <= 1 for i in range(2))
     augmented = pipeline.Blending("", plan, augmented=True)[1][0]
     assert augmented.shape == (3, 8, 8) and augmented.min() >= 0 and augmented.max() <= 255
+
+
+def test_the_parts_of_an_evaluation_add_up(tmp_path, monkeypatch):
+    sizes = ["--images", "400", "--resamples", "50", "--side", "32", "--width", "4"]
+    monkeypatch.setattr(sys, "argv", ["evaluation", *sizes, "--out", str(tmp_path / "out.json")])
+    evaluation.main()
+    written = json.loads((tmp_path / "out.json").read_text())
+    *parts, total = written["rows"]
+    assert all(part["calls"] for part in parts[:-1]), "a part was renamed or is not called any more"
+    by_name = {part["part"]: part for part in parts}
+    assert by_name["Grad-CAM"]["images backward"] == 24 and by_name["gates"]["images forward"] == 64
+    for name in ("seconds, first", "seconds, again"):
+        assert sum(part[name] for part in parts) == pytest.approx(total[name])
+        assert all(part[name] >= 0 for part in parts)

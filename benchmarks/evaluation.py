@@ -1,0 +1,215 @@
+"""What an evaluation costs beyond the network's pass over the images: seconds by part.
+
+    python -m benchmarks.evaluation
+
+Runs ``eval.evaluate_run`` as the command does, on all names of BreaKHis (7,909 images, 82 slides,
+70 accessions) with logits drawn at random instead of predicted and random pixels instead of decoded
+ones; checkpoint, figures, gallery, gates, files and report are the real thing. The first call
+compiles what it runs, with no compiled program kept on disk; a call after it, as for the next fold,
+does not. Each part's seconds are without those of the parts inside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+import eval as evaluation
+import train
+from benchmarks.generate import names
+from benchmarks.measuring import finish, parser
+from configs import breakhis
+from data import loading, protocols
+from data.filenames import parse
+from data.records import Records
+from se_resnet import calibration, explain, figures, gallery, gating, metrics, report, selective
+from se_resnet.checkpoint import Checkpoints
+from se_resnet.cli import mistakes_told
+from se_resnet.decision import decide
+from se_resnet.metrics import Predictions
+
+# By part of the table: where the functions are looked up when they are called.
+PARTS: dict[str, list[tuple[Any, str]]] = {
+    "checkpoint": [(evaluation, "load_best")],
+    "metrics with intervals": [(metrics, "evaluate")],
+    "calibration with intervals": [
+        (calibration, "describe"),
+        (calibration, "reliability_curve"),
+    ],
+    "risk and coverage with intervals": [(selective, "risk_coverage")],
+    "gallery": [(gallery, "make")],
+    "Grad-CAM": [(explain, "grad_cam")],
+    "summary of gates": [(gating, "describe")],
+    "gates": [(explain, "gates")],
+    "tables": [(Predictions, "write_csv"), (evaluation, "write_json")],
+    "figures": [
+        (figures, name)
+        for name in (
+            "roc",
+            "precision_recall",
+            "distribution",
+            "training",
+            "reliability",
+            "risk_coverage",
+            "gates",
+        )
+    ],
+    "strips of patients": [(report, "patient_groups")],
+    "report.html": [(evaluation, "write_report")],
+}
+NETWORK = {"Grad-CAM": 1, "gates": 0}  # backward passes beside each forward pass
+POOL = 64  # different pictures
+
+
+class Stopwatch:
+    """Time, calls and images of each part, while functions are replaced by timed ones."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.calls = dict.fromkeys(PARTS, 0)
+        self.images = dict.fromkeys(NETWORK, 0)
+        self._inside = [0.0]  # seconds of the parts within each function that is being called
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls[part] += 1
+            if part in NETWORK:
+                self.images[part] += len(arguments[2])
+            self._inside.append(0.0)
+            start = time.monotonic()
+            try:
+                return function(*arguments, **named)
+            finally:
+                whole = time.monotonic() - start
+                self.seconds[part] += whole - self._inside.pop()
+                self._inside[-1] += whole
+
+        return call
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for part, functions in PARTS.items():
+                for owner, name in functions:
+                    timed = self.timed(part, getattr(owner, name))
+                    stack.enter_context(mock.patch.object(owner, name, timed))
+            yield
+
+
+def generated(count: int, size: tuple[int, int]) -> tuple[loading.Dataset, np.ndarray]:
+    """Images under BreaKHis' names, and a logit of malignant for each, ``float64 [count]``."""
+    rng = np.random.default_rng(0)
+    parsed = [parse(name) for name in names(count)]
+    columns = ("slide", "accession", "magnification", "subtype", "label")
+    records = Records.from_rows(
+        {"file": str(name), "digest": f"digest of {name}", "row": row % POOL}
+        | {column: getattr(name, column) for column in columns}
+        for row, name in enumerate(parsed)
+    )
+    _, patient = np.unique(records.accession, return_inverse=True)
+    shift = rng.normal(size=patient.max() + 1)[patient]
+    logits = 3 * records.label - 1.5 + shift + rng.normal(size=count)
+    images = rng.integers(0, 256, (POOL, *size, 3), np.uint8)
+    return loading.Dataset(images, records, "generated", "generated images", []), logits
+
+
+def prepare(workdir: Path, config: Any, dataset: loading.Dataset, logits: np.ndarray) -> None:
+    """The folder of a run that has ended: configuration, split, log and checkpoint."""
+    records = dataset.records
+    roles = protocols.assign_roles(records, "strict", folds=5, fold=0, val_folds=5, seed=0)
+    train._keep_inputs(workdir, config, dataset, roles)
+    classifier, variables = train._build_model(config)
+    decision = decide(records.label, logits, config.decision.target)
+    facts = {**classifier.as_dict(), "decision": dataclasses.asdict(decision)}
+    Checkpoints(workdir / "checkpoints").save_best(0, variables, facts)
+    steps = range(10, 2001, 10)
+    lines: list[dict] = [
+        {"step": step, "train/loss": 9 / (step + 10), "train/accuracy": 0.9} for step in steps
+    ]
+    for line in lines[19::20]:
+        line |= {"val/loss": 0.3, "val/accuracy": 0.9, "val/roc_auc": 0.95}
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def evaluate(
+    workdir: Path, dataset: loading.Dataset, logits: np.ndarray
+) -> tuple[Stopwatch, float]:
+    """One evaluation of all images: its stopwatch and its seconds in all."""
+    watch = Stopwatch()
+    with (
+        mock.patch.object(evaluation, "_load_images", lambda *_: dataset),
+        mock.patch.object(evaluation, "_batches", lambda *_: []),
+        mock.patch.object(evaluation, "views", SimpleNamespace(**_no_views(logits))),
+        watch.watching(),
+    ):
+        start = time.monotonic()
+        evaluation.evaluate_run(workdir, "all")
+        return watch, time.monotonic() - start
+
+
+def _no_views(logits: np.ndarray) -> dict[str, Callable]:
+    return {"resize_rules": lambda tta, rule: (rule,), "mean_logits": lambda *_: logits}
+
+
+def table_of(first: tuple[Stopwatch, float], again: tuple[Stopwatch, float]) -> list[dict]:
+    """A row for each part, for what is left over, and for all of it."""
+    rows = [
+        {
+            "part": part,
+            "calls": first[0].calls[part],
+            "images forward": first[0].images.get(part),
+            "images backward": first[0].images[part] * NETWORK[part] if part in NETWORK else None,
+            "seconds, first": first[0].seconds[part],
+            "seconds, again": again[0].seconds[part],
+        }
+        for part in PARTS
+    ]
+    names = ("seconds, first", "seconds, again")
+    totals = dict(zip(names, (first[1], again[1]), strict=True))
+    parts = {name: sum(row[name] for row in rows) for name in names}
+    blank = dict.fromkeys(rows[0])
+    rows.append({**blank, "part": "else", **{name: totals[name] - parts[name] for name in names}})
+    return [*rows, {**blank, "part": "all", **totals}]
+
+
+def main() -> None:
+    flags = parser(__doc__)
+    flags.add_argument("--images", type=int, default=7909)
+    flags.add_argument("--resamples", type=int, default=2000, help="for the intervals")
+    flags.add_argument("--side", type=int, default=224, help="of the images")
+    flags.add_argument("--width", type=int, default=64, help="of the network")
+    options = flags.parse_args()
+    config = breakhis.get_config()
+    config.model.pretrained = "none"
+    config.model.width = options.width
+    config.data.size = (options.side, options.side)
+    config.bootstrap_resamples = options.resamples
+    dataset, logits = generated(options.images, config.data.size)
+    with tempfile.TemporaryDirectory() as name:
+        workdir = Path(name) / "run"
+        workdir.mkdir()
+        prepare(workdir, config, dataset, logits)
+        first, again = (evaluate(workdir, dataset, logits) for _ in range(2))
+        size = (workdir / "eval" / "all" / "report.html").stat().st_size
+    records = dataset.records
+    notes = [
+        f"{len(records)} images of {len(set(records.slide.tolist()))} slides and "
+        f"{len(set(records.accession.tolist()))} accessions, {options.resamples} resamples, "
+        f"report.html {size / 1e6:.1f} MB",
+    ]
+    finish(table_of(first, again), options.out, *notes)
+
+
+if __name__ == "__main__":
+    with mistakes_told():
+        main()
