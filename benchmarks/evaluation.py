@@ -81,6 +81,8 @@ class Stopwatch:
         self._inside = [0.0]  # seconds of the parts within each function that is being called
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, which adds to its part's figures whenever it is called."""
+
         def call(*arguments: Any, **named: Any) -> Any:
             self.calls[part] += 1
             if part in NETWORK:
@@ -98,6 +100,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
+        """Has every part timed in the meantime."""
         with contextlib.ExitStack() as stack:
             for part, functions in PARTS.items():
                 for owner, name in functions:
@@ -163,7 +166,7 @@ def _no_views(logits: np.ndarray) -> dict[str, Callable]:
 
 def table_of(first: tuple[Stopwatch, float], again: tuple[Stopwatch, float]) -> list[dict]:
     """A row for each part, for what is left over, and for all of it."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "part": part,
             "calls": first[0].calls[part],
@@ -187,11 +190,13 @@ def main() -> None:
     flags.add_argument("--images", type=int, default=7909)
     flags.add_argument("--resamples", type=int, default=2000, help="for the intervals")
     flags.add_argument("--side", type=int, default=224, help="of the images")
-    flags.add_argument("--width", type=int, default=64, help="of the network")
+    flags.add_argument("--width", type=int, default=64, help="channels of the stem")
+    flags.add_argument("--stage_sizes", type=int, nargs="+", default=[3, 4, 6, 3])
     options = flags.parse_args()
     config = breakhis.get_config()
     config.model.pretrained = "none"
     config.model.width = options.width
+    config.model.stage_sizes = tuple(options.stage_sizes)
     config.data.size = (options.side, options.side)
     config.bootstrap_resamples = options.resamples
     dataset, logits = generated(options.images, config.data.size)

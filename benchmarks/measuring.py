@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
 import multiprocessing
 import os
 import platform
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -130,10 +132,30 @@ def machine() -> dict[str, Any]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(": ")[1] for line in lines if "model name" in line), model)
     return {
+        **_gpu(),
         "CPU": model,
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),
         "Python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("jax", "tensorflow-cpu")},
+        **_versions("jax", "tensorflow-cpu", "torch"),
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _gpu() -> dict[str, str]:
+    """Names and driver of the NVIDIA cards, if there are any."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"GPU": "; ".join(answer.splitlines())}
+
+
+def _versions(*names: str) -> dict[str, str]:
+    """Of those packages that are installed."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -113,7 +113,9 @@ def row_blocks(
         sharding: of one batch over the devices.
 
     Yields:
-        ``int32 [k, batch_size]``, sharded over the second axis.
+        ``int32 [k, batch_size]``, sharded over the second axis, where ``k`` is ``pause``, or 1 for
+        each step between two pauses that lie nearer together: every other ``k`` would be another
+        program to compile.
     """
     epoch_steps = steps_per_epoch(plan, batch_size)
     layout = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
@@ -121,7 +123,8 @@ def row_blocks(
         end = min((start // period + 1) * period for period in (pause, epoch_steps))
         end = min(end, stop)
         rows = [rows_of_step(plan, batch_size, seed, step) for step in range(start, end)]
-        yield jax.device_put(np.stack(rows).astype(np.int32), layout)
+        for block in [rows] if len(rows) == pause else [[row] for row in rows]:
+            yield jax.device_put(np.stack(block).astype(np.int32), layout)
         start = end
 
 

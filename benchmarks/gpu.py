@@ -1,0 +1,158 @@
+"""Training on one GPU with the data in its memory, against torch.compile on the same card.
+
+    python -m benchmarks.gpu [--batch 32 64 128 256] [--dtype bfloat16 float32]
+
+What is timed is ``config.data.placement = 'device'``: generated uint8 images and a plan as SMOTE
+makes it lie in the GPU's memory; gather, blend, augmentation and training step are one program, of
+which a dispatch runs several steps. torch does the same work (channels last, autocast to bfloat16,
+``torch.compile``). Each case runs in a process of its own, ours and torch's in turn, and rows hold
+medians over ``--rounds``. Without a GPU everything runs on the CPU, for which the defaults are far
+too large: ``--batch 2 --side 32 --width 8 --stage_sizes 1 1 --images 16``.
+
+Roofline: FLOPs are those of the step as written, bytes those that the compiled program's operations
+read and write (XLA's count, in which a convolution reads each operand once), both divided by the
+measured time of a step; "of copy" compares with a jitted copy's bandwidth on the same card, "of
+peak" with the data sheet. "busy" is the share of the time between the first and the last kernel of
+a trace in which any kernel ran; "single, ms" is a step where each is a dispatch of its own.
+
+BreaKHis itself, five strict folds. Decode on any machine, with TensorFlow; the folder that is
+printed is all that the GPU machine needs, where TensorFlow may be missing::
+
+    python -c "from data.loading import load; print(load('/path/to/BreaKHis_v1').images.filename)"
+
+    pip install "jax[cuda12]"
+    python train.py --config=configs/breakhis.py --workdir=runs/strict --config.split.fold=all \
+        --config.data.dir=FOLDER --config.data.placement=device --config.model.dtype=bfloat16 \
+        --config.eval_batch_size=256 --config.log_every_steps=50
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import statistics
+from typing import Any
+
+from benchmarks.gpu_step import Case, ours
+from benchmarks.measuring import finish, in_own_process, parser, table
+from se_resnet.cli import mistakes_told
+
+# Data sheets, by jax.Device.device_kind: TB/s of memory, and dense TFLOP/s in bfloat16 and TF32.
+CARDS = {
+    "NVIDIA H100 80GB HBM3": (3.35, {"bfloat16": 989, "float32": 495}),
+    "NVIDIA H200": (4.8, {"bfloat16": 989, "float32": 495}),
+    "NVIDIA A100-SXM4-40GB": (1.555, {"bfloat16": 312, "float32": 156}),
+    "NVIDIA A100-SXM4-80GB": (2.039, {"bfloat16": 312, "float32": 156}),
+    "NVIDIA A100 80GB PCIe": (1.935, {"bfloat16": 312, "float32": 156}),
+}
+
+
+def speed_row(case: Case, mine: list[dict], peer: list[dict]) -> dict[str, Any]:
+    """Medians, and the median of the rounds' ratios."""
+
+    def median(runs: list[dict], key: str, factor: float = 1.0) -> float | None:
+        values = [factor * run[key] for run in runs if run[key] is not None]
+        return statistics.median(values) if values else None
+
+    seconds = statistics.median(run["seconds"] for run in mine)
+    ratios = [b["seconds"] / a["seconds"] for a, b in zip(mine, peer, strict=False)]
+    theirs = median(peer, "seconds")
+    return {
+        "batch": case.batch,
+        "dtype": case.dtype,
+        "images/s": case.batch / seconds,
+        "step, ms": 1000 * seconds,
+        "single, ms": median(mine, "single_seconds", 1000),
+        "busy, %": median(mine, "busy", 100),
+        "peak, GB": median(mine, "peak_bytes", 1e-9),
+        "torch.compile, images/s": case.batch / theirs if theirs else None,
+        "torch.compile, peak GB": median(peer, "peak_bytes", 1e-9),
+        "times as fast": statistics.median(ratios) if ratios else None,
+    }
+
+
+def roofline_row(case: Case, mine: list[dict]) -> dict[str, Any]:
+    """How near the step comes to what the card can do; from the round of median speed."""
+    run = sorted(mine, key=lambda run: run["seconds"])[len(mine) // 2]
+    bandwidth, peaks = CARDS.get(run["kind"], (None, {}))
+    flops = run["flops"] / run["seconds"] if run["flops"] else None
+    moved = run["bytes"] / run["seconds"] if run["bytes"] else None
+
+    def share(value: float | None, limit: float | None) -> float | None:
+        return 100 * value / limit if value and limit else None
+
+    return {
+        "batch": case.batch,
+        "dtype": case.dtype,
+        "GFLOP a step": run["flops"] and run["flops"] / 1e9,
+        "compiled": run["compiled_flops"] and run["compiled_flops"] / 1e9,
+        "GB a step": run["bytes"] and run["bytes"] / 1e9,
+        "TFLOP/s": flops and flops / 1e12,
+        "of peak, %": share(flops, 1e12 * peaks.get(case.dtype, 0)),
+        "GB/s": moved and moved / 1e9,
+        "copy, GB/s": run["copy_bandwidth"] / 1e9,
+        "of copy, %": share(moved, run["copy_bandwidth"]),
+        "of peak bandwidth, %": share(moved, 1e12 * (bandwidth or 0)),
+    }
+
+
+def main() -> None:
+    flags = parser(__doc__)
+    flags.add_argument("--batch", type=int, nargs="+", default=[32, 64, 128, 256])
+    flags.add_argument(
+        "--dtype",
+        nargs="+",
+        choices=["float32", "bfloat16"],
+        default=["bfloat16", "float32"],
+    )
+    flags.add_argument("--images", type=int, default=2048, help="in the device's memory")
+    flags.add_argument("--side", type=int, default=224, help="pixels")
+    flags.add_argument("--width", type=int, default=64, help="channels of the stem")
+    flags.add_argument("--stage_sizes", type=int, nargs="+", default=[3, 4, 6, 3])
+    flags.add_argument("--steps", type=int, default=10, help="in one dispatch")
+    flags.add_argument("--dispatches", type=int, default=10, help="timed in each round")
+    flags.add_argument("--rounds", type=int, default=3)
+    flags.add_argument("--copy", type=int, default=1024, help="megabytes, to measure bandwidth")
+    flags.add_argument("--no_augment", action="store_true", help="for both")
+    flags.add_argument("--no_torch", action="store_true")
+    options = flags.parse_args()
+    # Both take what they need and no more, so that neither finds the memory gone.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    absent = options.no_torch or importlib.util.find_spec("torch") is None
+    speed, roofline, platforms = [], [], set()
+    for dtype in options.dtype:
+        for batch in options.batch:
+            case = Case(
+                batch,
+                dtype,
+                options.images,
+                options.side,
+                options.width,
+                tuple(options.stage_sizes),
+                options.steps,
+                options.dispatches,
+                not options.no_augment,
+                options.copy,
+            )
+            mine, peer = [], []
+            for _ in range(options.rounds):
+                mine.append(in_own_process(ours, case).value)
+                if not absent:
+                    from benchmarks.gpu_torch import theirs
+
+                    peer.append(in_own_process(theirs, case).value)
+            speed.append(speed_row(case, mine, peer))
+            roofline.append(roofline_row(case, mine))
+            platforms |= {f"{run['platform']} ({run['kind']})" for run in mine}
+            print(table(speed[-1:]), flush=True)
+    notes = [f"Platform: {', '.join(sorted(platforms))}."]
+    if absent:
+        notes.append(
+            f"No torch.compile: {'--no_torch' if options.no_torch else 'torch is not installed'}."
+        )
+    finish(speed, options.out, *notes, roofline=roofline)
+
+
+if __name__ == "__main__":
+    with mistakes_told():
+        main()

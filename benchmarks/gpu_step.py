@@ -1,0 +1,196 @@
+"""The training step of :mod:`benchmarks.gpu` as ``train.py`` builds it, timed and analysed."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+AUGMENT: dict[str, Any] = {
+    "translate": 0.05,
+    "zoom": 0.1,
+    "stain": 0.05,
+    "brightness": 0.05,
+    "contrast": 0.1,
+}
+SYNTHETIC = 0.27  # share of blends among the rows of BreaKHis balanced by SMOTE
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One configuration of the step.
+
+    Attributes:
+        batch: images of a step.
+        dtype: ``'float32'`` or ``'bfloat16'``.
+        images: uint8 images in the device's memory.
+        side: their height and width.
+        width: channels of the stem.
+        stage_sizes: bottlenecks of each stage.
+        steps: in one dispatch.
+        dispatches: timed.
+        augment: whether batches are augmented.
+        copy: megabytes of the array that is copied to measure bandwidth.
+    """
+
+    batch: int
+    dtype: str
+    images: int
+    side: int
+    width: int
+    stage_sizes: tuple[int, ...]
+    steps: int
+    dispatches: int
+    augment: bool
+    copy: int
+
+    def pixels(self) -> np.ndarray:
+        """``uint8 [images, side, side, 3]``."""
+        shape = (self.images, self.side, self.side, 3)
+        return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+    def columns(self) -> dict[str, Any]:
+        """A plan's columns, two rows for each image."""
+        rng = np.random.default_rng(1)
+        rows = 2 * self.images
+        base, other = rng.integers(self.images, size=(2, rows))
+        blended = rng.random(rows) < SYNTHETIC
+        return {
+            "base": base,
+            "neighbour": np.where(blended, other, base),
+            "weight": np.where(blended, rng.random(rows), 0.0),
+            "label": rng.integers(2, size=rows),
+            "importance": np.ones(rows),
+        }
+
+    def blocks(self) -> list[np.ndarray]:
+        """Rows ``int32 [steps, batch]`` of each dispatch."""
+        rng = np.random.default_rng(2)
+        shape = (self.dispatches, self.steps, self.batch)
+        return list(rng.integers(2 * self.images, size=shape).astype(np.int32))
+
+
+def ours(case: Case) -> dict[str, Any]:
+    """Times and counts of a step, for :mod:`benchmarks.gpu` to make rows of."""
+    import jax
+
+    from data import resident
+    from data.balance import Plan
+    from se_resnet import pretrained, resnet, training
+    from se_resnet.augment import Augmentation
+    from se_resnet.classifier import Classifier
+    from se_resnet.compilation import keep_compiled_programs
+    from se_resnet.optim import make_optimizer
+
+    keep_compiled_programs()
+    weights = pretrained.load("none")
+    model = resnet.create_model(
+        variant=weights.variant,
+        bn_epsilon=weights.bn_epsilon,
+        stage_sizes=case.stage_sizes,
+        width=case.width,
+        dtype=case.dtype,
+    )
+    classifier = Classifier(model, weights.preprocessing, (case.side, case.side), "squash")
+    variables = pretrained.initial_variables(model, weights, jax.random.key(0), classifier.size)
+    everywhere = training.replicated(training.data_mesh())
+    optimizer = make_optimizer(1e-4)
+    state = jax.device_put(training.TrainState.create(variables, optimizer), everywhere)
+    del variables
+    placed = resident.place(case.pixels(), Plan(**case.columns()), everywhere)
+    augment = Augmentation(**AUGMENT) if case.augment else Augmentation(flip=False, rotate=False)
+    steps: Any = training.make_train_steps(
+        classifier, optimizer, augment, seed=0, make_batch=resident.make_batch
+    )
+    blocks = case.blocks()
+    singles = [row[None] for row in blocks[0]]
+    lowered = steps.lower(placed, state, jax.device_put(singles[0], everywhere))
+    single = lowered.compile()
+    together = steps.lower(placed, state, jax.device_put(blocks[0], everywhere)).compile()
+
+    def run(program: Callable, blocks: Iterable[np.ndarray]) -> float:
+        """Seconds, from the first dispatch until all is done."""
+        nonlocal state
+        start = time.monotonic()
+        for rows in blocks:
+            state, _ = program(placed, state, jax.device_put(rows, everywhere))
+        jax.block_until_ready(state)
+        return time.monotonic() - start
+
+    for program, first in ((single, singles[:1]), (together, blocks[:1])):
+        run(program, first)  # the first call allocates
+    seconds = run(together, blocks) / (case.steps * case.dispatches)
+    single_seconds = run(single, singles) / case.steps
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run(together, blocks[:2])
+        busy = busy_share(Path(folder))
+    device = jax.devices()[0]
+    stats = device.memory_stats() or {}
+    written, compiled = (part.cost_analysis() or {} for part in (lowered, single))
+    assert "tensorflow" not in sys.modules, "this path must do without TensorFlow"
+    return {
+        "platform": device.platform,
+        "kind": device.device_kind,
+        "seconds": seconds,
+        "single_seconds": single_seconds,
+        "busy": busy,
+        "flops": written.get("flops"),
+        "compiled_flops": compiled.get("flops"),
+        "bytes": compiled.get("bytes accessed"),
+        "peak_bytes": stats.get("peak_bytes_in_use"),
+        "copy_bandwidth": copy_bandwidth(case.copy),
+    }
+
+
+def busy_share(folder: Path) -> float | None:
+    """From a trace of jax.profiler; None where it has no GPU's streams."""
+    import jax
+
+    (file,) = folder.rglob("*.xplane.pb")
+    return covered(
+        [
+            (event.start_ns, event.start_ns + event.duration_ns)
+            for plane in jax.profiler.ProfileData.from_file(str(file)).planes
+            if plane.name.startswith("/device:GPU")
+            for line in plane.lines
+            if line.name.startswith("Stream")
+            for event in line.events
+        ]
+    )
+
+
+def covered(spans: list[tuple[float, float]]) -> float | None:
+    """The share of the time from the first start to the last end that lies in any of the spans."""
+    if not spans:
+        return None
+    first = end = min(spans)[0]
+    total = 0.0
+    for start, stop in sorted(spans):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total / (end - first)
+
+
+def copy_bandwidth(megabytes: int) -> float:
+    """Bytes a second, read and written, of ``x + 1`` on a large array; median of five."""
+    import jax
+    import jax.numpy as jnp
+
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)
+    x = jax.block_until_ready(add(jnp.zeros(megabytes * 2**18, jnp.float32)))
+    rates = []
+    for _ in range(5):
+        start = time.monotonic()
+        for _ in range(10):
+            x = add(x)
+        jax.block_until_ready(x)
+        rates.append(20 * x.nbytes / (time.monotonic() - start))
+    return statistics.median(rates)
