@@ -48,7 +48,7 @@ def test_a_batch_is_the_one_of_the_host(method):
     np.testing.assert_allclose(batch["importance"], plan.importance, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 20), (7, 20), (5, 5)])
+@pytest.mark.parametrize(("start", "stop"), [(0, 30), (7, 30), (5, 5)])
 def test_blocks_hold_the_rows_of_the_steps_and_pause_where_told(setting, start, stop):
     _, plan, sharding = setting
     epoch_steps = schedule.steps_per_epoch(plan, 8)
