@@ -1,4 +1,4 @@
-"""Training on one GPU with the data in its memory, against torch.compile on the same card.
+r"""Training on one GPU with the data in its memory, against torch.compile on the same card.
 
     python -m benchmarks.gpu [--batch 32 64 128 256] [--dtype bfloat16 float32]
 
@@ -6,8 +6,9 @@ What is timed is ``config.data.placement = 'device'``: generated uint8 images an
 makes it lie in the GPU's memory; gather, blend, augmentation and training step are one program, of
 which a dispatch runs several steps. torch does the same work (channels last, autocast to bfloat16,
 ``torch.compile``). Each case runs in a process of its own, ours and torch's in turn, and rows hold
-medians over ``--rounds``. Without a GPU everything runs on the CPU, for which the defaults are far
-too large: ``--batch 2 --side 32 --width 8 --stage_sizes 1 1 --images 16``.
+medians over ``--rounds``. The first processes of a case wait for their compilers: ``--batch 128
+--dtype bfloat16 --rounds 1`` is a first look. Without a GPU everything runs on the CPU, for which
+the defaults are far too large: ``--batch 2 --side 32 --width 8 --stage_sizes 1 1 --images 16``.
 
 Roofline: FLOPs are those of the step as written, bytes those that the compiled program's operations
 read and write (XLA's count, in which a convolution reads each operand once), both divided by the
@@ -15,12 +16,13 @@ measured time of a step; "of copy" compares with a jitted copy's bandwidth on th
 peak" with the data sheet. "busy" is the share of the time between the first and the last kernel of
 a trace in which any kernel ran; "single, ms" is a step where each is a dispatch of its own.
 
-BreaKHis itself, five strict folds. Decode on any machine, with TensorFlow; the folder that is
-printed is all that the GPU machine needs, where TensorFlow may be missing::
+BreaKHis itself, five strict folds. Decode on any machine, with TensorFlow; the folder of the file
+that is printed is all that the GPU machine needs of the images, and TensorFlow may be missing
+there::
 
     python -c "from data.loading import load; print(load('/path/to/BreaKHis_v1').images.filename)"
 
-    pip install "jax[cuda12]"
+    pip install -c constraints.txt -e '.[cuda]'
     python train.py --config=configs/breakhis.py --workdir=runs/strict --config.split.fold=all \
         --config.data.dir=FOLDER --config.data.placement=device --config.model.dtype=bfloat16 \
         --config.eval_batch_size=256 --config.log_every_steps=50

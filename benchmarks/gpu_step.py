@@ -154,10 +154,10 @@ def busy_share(folder: Path) -> float | None:
     """From a trace of jax.profiler; None where it has no GPU's streams."""
     import jax
 
-    (file,) = folder.rglob("*.xplane.pb")
     return covered(
         [
             (event.start_ns, event.start_ns + event.duration_ns)
+            for file in folder.rglob("*.xplane.pb")
             for plane in jax.profiler.ProfileData.from_file(str(file)).planes
             if plane.name.startswith("/device:GPU")
             for line in plane.lines
