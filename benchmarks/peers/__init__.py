@@ -1,0 +1,57 @@
+"""One network in several frameworks, each built to do the same work from the same tensors.
+
+Every module here has ``trainer(task, ...)`` and ``predictor(task, ...)``. Both return a function of
+an iterable of batches, which asks for the next one when it has the result of the last: a trainer
+takes a step on each and returns the losses, a predictor returns the logits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+LEARNING_RATE = 1e-4
+EPSILON = 1e-8  # of Adam, everywhere
+Batch = tuple[np.ndarray, np.ndarray]
+Work = Callable[[Iterable[Batch]], Sequence[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A network and its input.
+
+    Attributes:
+        batch_size: images in a batch.
+        dtype: of the features, ``'float32'`` or ``'bfloat16'``; parameters are float32.
+        size: height and width of the images in pixels.
+        stage_sizes: number of bottlenecks in each stage.
+        width: channels of the stem.
+        tensors: ``.npz`` of our variables by path, ``params/stem/conv/kernel`` and so on.
+        mean: of the pixels, 0 to 255, per channel.
+        std: of the pixels.
+        bn_epsilon: added to the variances in batch normalisation.
+    """
+
+    batch_size: int
+    dtype: str
+    size: int
+    stage_sizes: tuple[int, ...]
+    width: int
+    tensors: Path
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bn_epsilon: float
+
+    def load(self) -> dict[str, np.ndarray]:
+        """The tensors by path."""
+        with np.load(self.tensors) as arrays:
+            return dict(arrays)
+
+    def batch(self) -> Batch:
+        """Images ``uint8 [B, size, size, 3]`` of noise, and labels ``float32 [B]``."""
+        shape = (self.batch_size, self.size, self.size, 3)
+        images = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+        return images, (np.arange(self.batch_size) % 2).astype(np.float32)

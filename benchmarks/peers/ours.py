@@ -1,0 +1,81 @@
+"""This project's own network, training step and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from benchmarks.peers import LEARNING_RATE, Batch, Task, Work
+from se_resnet import pretrained
+from se_resnet.augment import Augmentation
+from se_resnet.classifier import Classifier
+from se_resnet.optim import make_optimizer
+from se_resnet.resnet import create_model
+from se_resnet.training import TrainState, data_mesh, make_train_step, replicated
+
+
+def write_tensors(task: Task) -> None:
+    """Random variables that hide nothing: no gate is 1, no head 0, no statistic at its start."""
+    classifier = _classifier(task, "plain")
+    shapes = flatten_dict(classifier.abstract_variables(), sep="/")
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for path, leaf in shapes.items():
+        if path.endswith(("/scale", "/var")):
+            values = rng.uniform(0.5, 1.5, leaf.shape)
+        else:
+            kernel = path.endswith("/kernel")
+            spread = np.sqrt(1 / np.prod(leaf.shape[:-1])) if kernel else 0.1
+            values = rng.normal(0, spread, leaf.shape)
+        tensors[path] = values.astype(np.float32)
+    np.savez(task.tensors, **tensors)
+
+
+def trainer(task: Task, formulation: str) -> Work:
+    """The jitted step of ``train.py``."""
+    optimizer = make_optimizer(LEARNING_RATE)
+    state = TrainState.create(unflatten_dict(task.load(), sep="/"), optimizer)
+    state = jax.device_put(state, replicated(data_mesh()))
+    augment = Augmentation(flip=False, rotate=False)
+    step = make_train_step(_classifier(task, formulation), optimizer, augment, seed=0)
+    importance = np.ones(task.batch_size, np.float32)
+
+    def work(batches: Iterable[Batch]) -> Sequence[float]:
+        nonlocal state
+        losses = []
+        for images, labels in batches:
+            batch = {"image": images, "label": labels, "importance": importance}
+            state, metrics = step(state, batch)
+            losses.append(float(metrics["loss"]))
+        return losses
+
+    return work
+
+
+def predictor(task: Task, formulation: str) -> Work:
+    """The prediction of ``eval.py``: normalisations folded anew at each call."""
+    variables = jax.device_put(unflatten_dict(task.load(), sep="/"))
+    predict = _classifier(task, formulation).make_predict()
+    mask = np.ones(task.batch_size, bool)
+
+    def work(batches: Iterable[Batch]) -> Sequence[float]:
+        return predict(variables, ({"image": images, "mask": mask} for images, _ in batches))
+
+    return work
+
+
+def _classifier(task: Task, formulation: str) -> Classifier:
+    model = create_model(
+        attention="se",
+        variant="v1",
+        bn_epsilon=task.bn_epsilon,
+        stage_sizes=task.stage_sizes,
+        width=task.width,
+        formulation=formulation,
+        dtype=task.dtype,
+    )
+    preprocessing = pretrained.Preprocessing("RGB", task.mean, task.std, scale=1.0)
+    return Classifier(model, preprocessing, (task.size, task.size), "squash")
