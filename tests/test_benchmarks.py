@@ -5,11 +5,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks import evaluation, generate, gpu, gpu_step, measuring, pipeline, scaling, smote
+from benchmarks import (
+    contenders,
+    contest,
+    evaluation,
+    generate,
+    gpu,
+    gpu_step,
+    inference,
+    measuring,
+    pipeline,
+    scaling,
+    smote,
+    train_step,
+)
+from benchmarks.peers import Task
 from data.balance import Plan
 from data.filenames import parse
 from data.official import official_names
@@ -156,3 +171,55 @@ def test_one_resampling_turns_and_mirrors_as_the_augmentation_does(monkeypatch):
     }
     found = gpu_torch.augmented(pixels)
     assert {tuple(image.round().flatten().tolist()) for image in found} == views
+
+
+TINY = ["--size", "32", "--width", "4", "--stage_sizes", "1", "2", "--batch", "2"]
+
+
+@pytest.mark.parametrize("module", [train_step, inference])
+def test_contenders_take_turns_and_agree(tmp_path, monkeypatch, module):
+    out = tmp_path / "out.json"
+    flags = ["--peers", "keras", "--images", "4", "--rounds", "2", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["contest", *TINY, *flags])
+    module.main()
+    ours, keras = json.loads(out.read_text())["rows"]
+    assert ours["contender"] == "ours, fast" and ours["difference"] == 0
+    assert keras["contender"] == "keras" and 0 < keras["in the second batch"] < 1e-4
+    assert all(row["images/s"] > 0 and row["peak, MB"] > 50 for row in (ours, keras))
+
+
+def first_turn(*values):
+    return SimpleNamespace(values=np.array(values), first=1.0, peak_bytes=0, idle=0.0)
+
+
+def test_a_contender_with_other_results_is_refused():
+    ours = first_turn(0.7, 0.4)
+    contest.check("peer", "float32", first_turn(0.7, 0.405), ours)
+    for values in ((0.702, 0.4), (0.7, 0.42), (np.nan, 0.4)):
+        with pytest.raises(SystemExit, match="peer computes something else"):
+            contest.check("peer", "float32", first_turn(*values), ours)
+
+
+def test_a_missing_package_is_named():
+    assert contenders.Contender("ours", {}).absent() is None
+    assert "extra bench" in contenders.Contender("ours", {}, ("no_such_package",)).absent()
+
+
+def test_ratios_are_those_of_the_same_round():
+    turns = {name: [first_turn(0.0, 0.0)] * 2 for name in ("ours", "peer")}
+    row = contest.row("peer", {"ours": [2.0, 20.0, 3.0], "peer": [1.0, 10.0, 3.0]}, turns)
+    assert row["images/s"] == 3 and row["ours: times as fast"] == 2
+    assert (row["lowest"], row["highest"]) == (1, 2)
+
+
+@pytest.mark.parametrize("role", ["trainer", "predictor"])
+def test_torch_computes_the_same(tmp_path, role):
+    pytest.importorskip("torch")
+    from benchmarks.peers import ours, torch_resnet
+
+    task = Task(2, "float32", 32, (1, 2), 4, tmp_path / "tensors.npz")
+    ours.write_tensors(task)
+    batches = [task.batch()] * 3
+    expected = getattr(ours, role)(task, "plain")(batches)
+    np.testing.assert_allclose(getattr(torch_resnet, role)(task)(batches), expected, atol=1e-4)
+    assert np.ptp(expected) > 0.01

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.generate import picture
+
 LEARNING_RATE = 1e-4
 EPSILON = 1e-8  # of Adam, everywhere
 Batch = tuple[np.ndarray, np.ndarray]
-Work = Callable[[Iterable[Batch]], Sequence[float]]
+Work = Callable[[Iterable[Batch]], Sequence[float] | np.ndarray]
+Channels = tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +44,9 @@ class Task:
     stage_sizes: tuple[int, ...]
     width: int
     tensors: Path
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    bn_epsilon: float
+    mean: Channels = (123.675, 116.28, 103.53)
+    std: Channels = (58.395, 57.12, 57.375)
+    bn_epsilon: float = 1e-3
 
     def load(self) -> dict[str, np.ndarray]:
         """The tensors by path."""
@@ -51,7 +54,6 @@ class Task:
             return dict(arrays)
 
     def batch(self) -> Batch:
-        """Images ``uint8 [B, size, size, 3]`` of noise, and labels ``float32 [B]``."""
-        shape = (self.batch_size, self.size, self.size, 3)
-        images = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+        """Generated images ``uint8 [B, size, size, 3]``, and labels ``float32 [B]``."""
+        images = np.stack([picture(row, self.size, self.size) for row in range(self.batch_size)])
         return images, (np.arange(self.batch_size) % 2).astype(np.float32)

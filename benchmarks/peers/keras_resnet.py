@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -43,9 +43,7 @@ def _bottleneck(task: Task, x: Any, name: str, width: int, stride: int, project:
     x = layers.Multiply()([x, layers.Reshape((1, 1, 4 * width))(2 * gates)])
     if project:
         norm = f"{name}_projection_norm"
-        shortcut = _conv_norm(
-            task, shortcut, f"{name}_projection_conv", norm, 4 * width, 1, stride
-        )
+        shortcut = _conv_norm(task, shortcut, f"{name}_projection_conv", norm, 4 * width, 1, stride)
     return layers.ReLU()(layers.Add()([x, shortcut]))
 
 
@@ -62,7 +60,7 @@ def trainer(task: Task) -> Work:
     """Keras' graph of a training step."""
     model = _filled(task)
 
-    def work(batches: Iterable[Batch]) -> Sequence[float]:
+    def work(batches: Iterable[Batch]) -> list[float]:
         losses = []
         for images, labels in batches:
             model.reset_metrics()  # what it returns is the mean since then
@@ -76,7 +74,7 @@ def predictor(task: Task) -> Work:
     """Keras' graph of a prediction."""
     model = _filled(task)
 
-    def work(batches: Iterable[Batch]) -> Sequence[float]:
+    def work(batches: Iterable[Batch]) -> np.ndarray:
         return np.concatenate([model.predict_on_batch(images)[:, 0] for images, _ in batches])
 
     return work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -43,12 +43,12 @@ def trainer(task: Task, formulation: str) -> Work:
     step = make_train_step(_classifier(task, formulation), optimizer, augment, seed=0)
     importance = np.ones(task.batch_size, np.float32)
 
-    def work(batches: Iterable[Batch]) -> Sequence[float]:
+    def work(batches: Iterable[Batch]) -> list[float]:
         nonlocal state
         losses = []
         for images, labels in batches:
             batch = {"image": images, "label": labels, "importance": importance}
-            state, metrics = step(state, batch)
+            state, metrics = step(state, jax.device_put(batch))
             losses.append(float(metrics["loss"]))
         return losses
 
@@ -61,7 +61,7 @@ def predictor(task: Task, formulation: str) -> Work:
     predict = _classifier(task, formulation).make_predict()
     mask = np.ones(task.batch_size, bool)
 
-    def work(batches: Iterable[Batch]) -> Sequence[float]:
+    def work(batches: Iterable[Batch]) -> np.ndarray:
         return predict(variables, ({"image": images, "mask": mask} for images, _ in batches))
 
     return work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ def trainer(task: Task, compiled: bool = False) -> Work:
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, eps=EPSILON, fused=True)
     forward = torch.compile(model) if compiled else model
 
-    def work(batches: Iterable[Batch]) -> Sequence[float]:
+    def work(batches: Iterable[Batch]) -> list[float]:
         losses = []
         for images, labels in batches:
             optimizer.zero_grad()
@@ -120,7 +120,7 @@ def predictor(task: Task, compiled: bool = False, frozen: bool = False) -> Work:
     torch._inductor.config.freezing = frozen
     forward = torch.compile(model) if compiled else model
 
-    def work(batches: Iterable[Batch]) -> Sequence[float]:
+    def work(batches: Iterable[Batch]) -> np.ndarray:
         logits = []
         with torch.no_grad(), _precision(task):
             for images, _ in batches:
