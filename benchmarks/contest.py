@@ -91,9 +91,7 @@ def row(name: str, rates: Mapping[str, list[float]], turns: Mapping[str, list[Tu
 def run(role: str, description: str, peers: Sequence[str], images: int) -> None:
     """The command: reads the options, holds all contests and finishes."""
     flags = parser(description)
-    flags.add_argument(
-        "--batch", type=int, nargs="+", default=[1, 16, 32], help="images in a batch"
-    )
+    flags.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images in a batch")
     flags.add_argument("--dtype", nargs="+", choices=list(TOLERANCE), default=["float32"])
     flags.add_argument("--memory", nargs="+", choices=["default", "huge"], default=["huge"])
     flags.add_argument("--peers", nargs="*", choices=peers, default=peers)

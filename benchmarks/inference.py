@@ -18,7 +18,7 @@ PEERS = ["ours, plain", "torch", "torch.compile", "torch.compile, frozen", "kera
 
 
 def main() -> None:
-    contest.run("predictor", __doc__, PEERS, images=64)
+    contest.run("predictor", __doc__, PEERS, images=32)
 
 
 if __name__ == "__main__":
