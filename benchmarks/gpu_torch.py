@@ -3,65 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import nn
 
 from benchmarks.gpu_step import AUGMENT, Case
-from se_resnet import pretrained
+from benchmarks.peers import Task
+from benchmarks.peers.torch_resnet import ResNet
 from se_resnet.augment import _RGB_OF_HED
-
-
-class Bottleneck(nn.Module):
-    """Variant v1, with squeeze-and-excitation whose gates are ``2 * sigmoid``."""
-
-    def __init__(self, inputs: int, width: int, stride: int, project: bool, epsilon: float):
-        super().__init__()
-        outputs, hidden = 4 * width, max(1, width // 4)
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(inputs, width, 1, stride, bias=False),
-            nn.BatchNorm2d(width, epsilon),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width, epsilon),
-            nn.ReLU(),
-            nn.Conv2d(width, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs, epsilon),
-        )
-        self.gate = nn.Sequential(
-            nn.Linear(outputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs), nn.Sigmoid()
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if project:
-            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(outputs, epsilon))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps ``[B, inputs, H, W]`` to ``[B, 4 * width, H / stride, W / stride]``."""
-        residual = self.convolutions(x)
-        gates = 2 * self.gate(residual.mean((2, 3)))
-        return F.relu(residual * gates[:, :, None, None] + self.shortcut(x))
-
-
-def network(case: Case, epsilon: float) -> nn.Module:
-    """From preprocessed ``[B, 3, H, W]`` to logits ``[B, 1]``."""
-    channels = case.width
-    layers: list[nn.Module] = [
-        nn.Conv2d(3, channels, 7, 2, 3, bias=False),
-        nn.BatchNorm2d(channels, epsilon),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2, 1),
-    ]
-    for stage, blocks in enumerate(case.stage_sizes):
-        width = case.width * 2**stage
-        for block in range(blocks):
-            stride = 2 if stage and not block else 1
-            layers.append(Bottleneck(channels, width, stride, not block, epsilon))
-            channels = 4 * width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 1))
 
 
 def augmented(pixels: torch.Tensor) -> torch.Tensor:
@@ -99,14 +51,11 @@ def theirs(case: Case) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")  # TF32, XLA's default on a GPU
-    weights = pretrained.load("none")
-    mean, std = (
-        torch.tensor(values, device=device)[:, None, None]
-        for values in (weights.preprocessing.mean, weights.preprocessing.std)
-    )
     images = torch.from_numpy(case.pixels()).to(device)
     plan = {name: torch.from_numpy(column).to(device) for name, column in case.columns().items()}
-    model = network(case, weights.bn_epsilon).to(device, memory_format=torch.channels_last).train()
+    # Torch's own initial weights will do: Task's tensors are not asked for.
+    task = Task(case.batch, case.dtype, case.side, case.stage_sizes, case.width, Path())
+    model = ResNet(task).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
 
     def loss_of(rows: torch.Tensor) -> torch.Tensor:
@@ -116,9 +65,9 @@ def theirs(case: Case) -> dict[str, Any]:
         if case.augment:
             pixels = augmented(pixels)
         with torch.autocast(device, torch.bfloat16, enabled=case.dtype == "bfloat16"):
-            logits = model((weights.preprocessing.scale * pixels - mean) / std)
+            logits = model(pixels.permute(0, 2, 3, 1))
         return F.binary_cross_entropy_with_logits(
-            logits[:, 0].float(), plan["label"][rows].float(), plan["importance"][rows].float()
+            logits.float(), plan["label"][rows].float(), plan["importance"][rows].float()
         )
 
     compiled = torch.compile(loss_of)
