@@ -250,6 +250,7 @@ def _build_model(config: ConfigDict) -> tuple[Classifier, dict[str, Any]]:
     model = resnet.create_model(
         attention=config.model.attention,
         attention_position=config.model.attention_position,
+        attention_options=config.model.attention_options.to_dict(),
         variant=weights.variant,
         bn_epsilon=weights.bn_epsilon,
         stage_sizes=config.model.stage_sizes,

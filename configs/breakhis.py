@@ -62,7 +62,9 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.pretrained = "imagenet"  # or 'none'
-    config.model.attention = "se"  # or 'none'
+    # 'none', 'se', 'ese', 'eca', 'cbam', 'coord', 'gc', 'simam', or your own, 'my_file:MyAttention'
+    config.model.attention = "se"
+    config.model.attention_options = ConfigDict()  # set in a file, for example {"reduction": 8}
     config.model.attention_position = "branch"  # or 'stage'
     config.model.stage_sizes = (3, 4, 6, 3)
     config.model.width = 64

@@ -33,7 +33,8 @@ def fold(
     """
     params, stats = (dict(flatten_dict(variables[name])) for name in ("params", "batch_stats"))
     offsets = {}
-    for norm in [path[:-1] for path in params if path[-1] == "scale"]:
+    own = {path for path in (*params, *stats) if "attention" in path}  # have no convolution before
+    for norm in [path[:-1] for path in params if path[-1] == "scale" and path not in own]:
         conv = (*norm[:-1], norm[-1].replace("norm", "conv"), "kernel")
         factor, offsets[*norm, "offset"] = normalisation(
             params.pop((*norm, "scale")),
@@ -44,6 +45,8 @@ def fold(
         )
         params[conv] = params[conv] * factor
     folded = {"params": unflatten_dict(params), FOLDED: unflatten_dict(offsets)}
+    if kept := {path: value for path, value in stats.items() if path in own}:
+        folded["batch_stats"] = unflatten_dict(kept)
     # Each convolution that Winograd's algorithm takes adds its transformed kernel.
     images = jnp.zeros((1, *size, 3))
     _, transformed = model.apply(folded, images, train=False, mutable=[TRANSFORMED])

@@ -103,13 +103,14 @@ class Bottleneck(nn.Module):
         if is_fast(self.formulation) and (attend is None or isinstance(attend, ChannelGate)):
             # Behind the barriers gates of 1 leave every bit alone, whatever XLA fuses around them.
             factor, offset, means = lax.optimization_barrier(norm.coefficients(residual, train))
-            gates = 1 if attend is None else attend.gates(factor * means + offset)
-            gates = jnp.broadcast_to(gates, means.shape)
+            gates = jnp.ones_like(means)
+            if attend is not None:
+                gates = attention_modules.channel_gates(attend, factor * means + offset)
             factor, offset = lax.optimization_barrier((gates * factor, gates * offset))
             return fast.scale_add_relu(residual, factor, offset, x)
         residual = norm(residual, train)
         if attend is not None:
-            residual = attend(residual)
+            residual = attention_modules.attend(attend, residual)
         return nn.relu(x + residual)
 
 
@@ -147,7 +148,7 @@ class Stage(nn.Module):
                 self.attention, name="attention", **self.attention_options
             )
             if attend is not None:
-                x = attend(x)
+                x = attention_modules.attend(attend, x)
         return x
 
 

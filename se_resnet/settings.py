@@ -6,6 +6,7 @@ import math
 
 from ml_collections import ConfigDict
 
+from se_resnet import attention
 from se_resnet.decision import parse_target
 from se_resnet.errors import UserError
 from se_resnet.resnet import DTYPES
@@ -28,6 +29,7 @@ def check(config: ConfigDict) -> None:
         if config[name] < 1:
             raise UserError(f"config.{name} = {config[name]} is out of range: give 1 or more.")
     parse_target(config.decision.target)
+    attention.create(config.model.attention, **config.model.attention_options.to_dict())
     for name in _NUMBERS:
         if not math.isfinite(value := _field(config, name)):
             raise UserError(f"config.{name} = {value} is out of range: give a finite number.")

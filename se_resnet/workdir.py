@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet import training
+from se_resnet import attention, training
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.decision import Decision
@@ -120,6 +120,8 @@ def load_best(workdir: Path) -> Run:
         )
     checkpoints = Checkpoints(workdir / "checkpoints")
     facts = checkpoints.best_facts()
+    # Before the except below: a mistake in a user's own file is none in the checkpoint.
+    attention.find(facts.get("model", {}).get("attention", attention.NONE))
     try:
         classifier, decision = Classifier.from_dict(facts), Decision(**facts["decision"])
     except (KeyError, TypeError) as error:

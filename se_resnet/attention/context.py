@@ -1,0 +1,50 @@
+"""Attention that adds a summary of all pixels to each of them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from se_resnet.attention.gate import check_reduction
+from se_resnet.attention.registry import register
+
+
+@register("gc")
+class GlobalContext(nn.Module):
+    """Global context block (Cao et al. 2019, "GCNet: non-local networks meet squeeze-excitation").
+
+    Pixels are pooled with weights that a softmax over all pixels gives; what a bottleneck makes of
+    that context is added to every pixel::
+
+        context = sum_p softmax_p(w features_p) features_p            # [B, C]
+        out = features + W2 relu(LayerNorm(W1 context + b1)) + b2
+
+    W2 and b2 start at zero, so that a new block leaves pretrained features alone. The weights of
+    the pooling have no bias, which a softmax would cancel. With ``m`` hidden units there are
+    ``2 C m + 2 C + 3 m`` parameters. Nothing is multiplied, so there are no gates to look at.
+
+    Attributes:
+        reduction: the bottleneck has ``C // reduction`` units, but at least one.
+
+    Raises:
+        UserError: ``reduction`` is not positive.
+    """
+
+    reduction: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_reduction(self)
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Maps ``[B, H, W, C]`` to the same shape and dtype."""
+        batch, height, width, channels = features.shape
+        pixels = features.reshape(batch, height * width, channels)
+        logits = nn.Dense(1, use_bias=False, name="pool")(pixels)[..., 0]
+        context = jnp.einsum("bpc,bp->bc", pixels, nn.softmax(logits))
+        hidden = nn.Dense(max(1, channels // self.reduction), name="reduce")(context)
+        hidden = nn.relu(nn.LayerNorm(epsilon=1e-5, name="norm")(hidden))
+        added = nn.Dense(channels, kernel_init=nn.initializers.zeros, name="expand")(hidden)
+        return features + added[:, None, None, :].astype(features.dtype)

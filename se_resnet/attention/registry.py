@@ -1,0 +1,136 @@
+"""Which attention modules there are, how one is made, and what a network asks of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from se_resnet.attention.own import import_module_class
+from se_resnet.errors import UserError
+
+NONE = "none"
+REGISTRY: dict[str, type[nn.Module]] = {}
+
+Module = TypeVar("Module", bound=type[nn.Module])
+
+
+def register(name: str) -> Callable[[Module], Module]:
+    """Class decorator: makes a Flax module known to :func:`create` as ``name``.
+
+    Raises:
+        ValueError: ``name`` is taken.
+    """
+    if name == NONE or name in REGISTRY:
+        raise ValueError(f"an attention module named {name!r} exists already")
+
+    def add(module: Module) -> Module:
+        REGISTRY[name] = module
+        return module
+
+    return add
+
+
+def find(name: str) -> type[nn.Module] | None:
+    """The class that ``name`` stands for; None for ``'none'``.
+
+    Args:
+        name: as registered, or ``'my_package.my_file:MyAttention'``, which is imported.
+
+    Raises:
+        UserError: nothing has this name.
+    """
+    if name == NONE:
+        return None
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if ":" in name:
+        return import_module_class(name)
+    raise UserError(
+        f"unknown attention module {name!r}: set config.model.attention to one of "
+        f"{', '.join([NONE, *REGISTRY])}, or to 'my_package.my_file:MyAttention' for your own."
+    )
+
+
+def create(name: str, /, **options: Any) -> nn.Module | None:
+    """Makes the attention module ``name`` with ``options`` as its attributes.
+
+    Args:
+        name: see :func:`find`.
+        options: ``config.model.attention_options``, and ``name`` for the module's own in Flax.
+
+    Returns:
+        The module, or None for the name ``'none'``, which takes no options.
+
+    Raises:
+        UserError: the name is unknown, or an option or its value is, or an option is missing.
+    """
+    module = find(name)
+    fields = [] if module is None else [f for f in dataclasses.fields(module) if f.init]
+    known = {"name", *(field.name for field in fields)}
+    if unknown := sorted(set(options) - known):
+        allowed = ", ".join(sorted(known - {"name", "parent"})) or "none"
+        raise UserError(
+            f"config.model.attention_options: attention module {name!r} has no option "
+            f"{', '.join(unknown)}: it takes {allowed}."
+        )
+    for field in fields:
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and field.name not in options:
+            raise UserError(
+                f"attention module {name!r} needs the option {field.name}: set "
+                f"config.model.attention_options.{field.name}."
+            )
+    return None if module is None else module(**options)
+
+
+class ChannelGate(nn.Module):
+    """Attention that multiplies channels by gates which depend on their means alone.
+
+    A subclass defines :meth:`gates`; a network can then join them to the normalisation before.
+    """
+
+    def gates(self, means: jax.Array) -> jax.Array:
+        """Factors of the channels, ``[B, C]``, from their means over the pixels, ``[B, C]``."""
+        raise NotImplementedError
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Scales the channels of ``features [B, H, W, C]``; returns the same shape and dtype."""
+        gates = channel_gates(self, jnp.mean(features, axis=(1, 2)))
+        return features * gates[:, None, None, :].astype(features.dtype)
+
+
+def channel_gates(module: ChannelGate, means: jax.Array) -> jax.Array:
+    """The gates ``[B, C]`` of a module for the channels' means ``[B, C]``.
+
+    Raises:
+        UserError: they have another shape.
+    """
+    return _checked(module, means, module.gates(means))
+
+
+def attend(module: nn.Module, features: jax.Array) -> jax.Array:
+    """Applies a module to features ``[B, H, W, C]``, whose shape and dtype the result has.
+
+    The shape is known when a program is traced: the check costs nothing when it runs.
+
+    Raises:
+        UserError: the module returned another shape.
+    """
+    return _checked(module, features, module(features)).astype(features.dtype)
+
+
+def _checked(module: nn.Module, given: jax.Array, made: Any) -> jax.Array:
+    shape = getattr(made, "shape", None)
+    if shape != given.shape:
+        told = f"a {type(made).__name__}" if shape is None else f"the shape {list(shape)}"
+        name = f"{type(module).__module__}:{type(module).__name__}"
+        raise UserError(
+            f"attention module {name} made {told} of the shape {list(given.shape)}: it must return "
+            "an array of the shape that it is given."
+        )
+    return made

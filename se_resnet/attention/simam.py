@@ -1,0 +1,45 @@
+"""Attention without parameters."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from se_resnet.attention.gate import check_positive
+from se_resnet.attention.registry import register
+
+
+@register("simam")
+class SimAM(nn.Module):
+    """SimAM (Yang et al. 2021, "SimAM: a simple, parameter-free attention module").
+
+    A value is the more important, the farther it lies from its channel's mean; ``mean`` and
+    ``variance`` are each image's and channel's own, over the pixels::
+
+        1 / energy = (features - mean)² / (4 (variance + regularisation)) + 1 / 2
+        out = features * sigmoid(1 / energy)
+
+    There is nothing to learn, and the gates, between sigmoid(1/2) = 0.62 and 1, cannot start as
+    identity: pretrained features change before the first step. DEVIATION
+
+    Attributes:
+        regularisation: the paper's lambda, positive.
+
+    Raises:
+        UserError: ``regularisation`` is not positive.
+    """
+
+    regularisation: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "regularisation")
+
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Maps ``[B, H, W, C]`` to the same shape and dtype."""
+        x = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+        squares = jnp.square(x - x.mean((1, 2), keepdims=True))
+        variance = squares.mean((1, 2), keepdims=True)
+        inverse_energy = squares / (4 * (variance + self.regularisation)) + 0.5
+        return (x * nn.sigmoid(inverse_energy)).astype(features.dtype)
