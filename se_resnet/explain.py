@@ -216,7 +216,8 @@ def gates(
     Returns:
         float32 ``[B, C]`` for every module of attention that sows gates, in the network's order, by
         the name of the block (``'stage1/block2'``), or of the stage where attention sits there. A
-        network without gates gives an empty dict.
+        network without gates gives an empty dict, and so does attention that gates no whole
+        channels: ``coord``, ``gc`` and ``simam``.
     """
     sown = flatten_dict(_gates(classifier, variables, images))
     found = {

@@ -1,4 +1,4 @@
-"""Every attention module against its paper: the formula in plain numpy, the number of parameters."""
+"""Every attention module against its paper: its formula in plain numpy, its parameters."""
 
 from __future__ import annotations
 

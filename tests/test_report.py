@@ -296,4 +296,4 @@ def test_gates_and_gallery_only_where_they_are_given(write):
     assert "None: every malignant image was called right" in page.text
     assert "None: every benign image was called right" in page.text
     assert "No benign image was called right" in page.text
-    assert "This network has no attention gates." in page.text
+    assert "This network has no attention gates of whole channels." in page.text

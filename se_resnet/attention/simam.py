@@ -21,9 +21,9 @@ class SimAM(nn.Module):
         out = features * sigmoid(1 / energy)
 
     There is nothing to learn, and the gates, between sigmoid(1/2) = 0.62 and 1, cannot start as
-    identity: pretrained features change before the first step. With the shipped ImageNet weights, in every
-    branch, on two photographs, stage 1 differs by 39 % (norm of the difference over the norm), the
-    last stage by 51 % and the ImageNet logits by 36 % from those without attention
+    identity: pretrained features change before the first step. With the shipped ImageNet weights,
+    in every branch, on two photographs, stage 1 differs from that without attention by 39 % (norm
+    of the difference over the norm), the last stage by 51 % and the ImageNet logits by 36 %
     (``tests/test_attention_pretrained.py``).
 
     Attributes:

@@ -1,0 +1,62 @@
+"""The command ``python -m se_resnet.attention``: a table of what each attention module costs."""
+
+from __future__ import annotations
+
+import argparse
+
+from se_resnet.cli import ArgumentParser, mistakes_told, run_command
+from se_resnet.process import restart_with_huge_pages
+
+_USAGE = """What each attention module costs in every residual branch, at its default options.
+
+  python -m se_resnet.attention
+  python -m se_resnet.attention --modules=se,my_file:MyAttention --size=224 --batch=32
+
+Parameters and operations (a multiply-add counts as two) are those added to a ResNet50 with one
+logit, for one image of 224x224. Training steps are timed on this machine, in a network of one block
+in each of the four stages, all modules in turn in every round; the ratio is to the network without
+attention."""
+
+
+def _options() -> argparse.Namespace:
+    parser = ArgumentParser("python -m se_resnet.attention", _USAGE)
+    add = parser.add_argument
+    add("--size", type=_count, default=112, help="side of the timed images (default: 112)")
+    add("--batch", type=_count, default=8, help="images in a timed step (default: 8)")
+    add("--rounds", type=_count, default=9, help="timed steps of each module (default: 9)")
+    add("--modules", help="names separated by commas (default: all that are registered)")
+    with mistakes_told():
+        return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def main(options: argparse.Namespace) -> None:
+    """Measures and prints."""
+    from se_resnet.attention import REGISTRY, table  # takes seconds: after the options are known
+
+    names = options.modules.split(",") if options.modules else list(REGISTRY)
+    size, batch = options.size, options.batch
+    print(
+        f"parameters, GFLOPs: added to a ResNet50 at {table.COUNTED_SIZE}x{table.COUNTED_SIZE}\n"
+        f"step: of training {batch} images of {size}x{size} with stages of {table.TIMED} blocks",
+        flush=True,
+    )
+    costs = table.measure(names, size=size, batch=batch, rounds=options.rounds)
+    width = max(len("module"), *(len(cost.module) for cost in costs))
+    print(f"{'module':<{width}}{'parameters':>12}{'GFLOPs':>9}{'step':>10}{'ratio':>7}")
+    for cost in costs:
+        print(
+            f"{cost.module:<{width}}{cost.parameters:>12,}{cost.flops / 1e9:>9.4f}"
+            f"{1000 * cost.seconds:>7.0f} ms{cost.ratio:>7.2f}"
+        )
+
+
+if __name__ == "__main__":
+    given = _options()
+    restart_with_huge_pages()
+    run_command(lambda: main(given))
