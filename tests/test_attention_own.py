@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -119,6 +118,7 @@ def test_what_goes_wrong_in_the_file_itself_keeps_its_traceback(folder):
         attention.create("broken:Mine")
 
 
+@pytest.mark.slow
 def test_the_command_finds_the_file_in_the_current_directory(folder):
     (folder / "flat.py").write_text(
         "import flax.linen as nn\n"
@@ -139,10 +139,12 @@ def test_the_command_finds_the_file_in_the_current_directory(folder):
     assert "of the shape [1, 8, 8, 32]" in last
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ese", "eca", "gc", "simam")]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("ese", "eca", "cbam", "gc", "simam")
+]
 
 
-@pytest.mark.parametrize("name", ["cbam", "coord", *SLOW])
+@pytest.mark.parametrize("name", ["coord", *SLOW])
 def test_a_run_with_every_module_makes_its_report(name, place, tmp_path):
     config = tiny_config(*place)
     config.model.attention = name

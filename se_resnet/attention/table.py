@@ -52,8 +52,8 @@ def measure(
 ) -> list[Cost]:
     """Measures modules in every residual branch, at their default options.
 
-    In each round every network takes one training step, without augmentation, one after another, so that what else the
-    machine does meanwhile meets all of them.
+    In each round every network takes one training step, without augmentation, one after another, so
+    that what else the machine does meanwhile meets all of them.
 
     Args:
         modules: names as in ``config.model.attention``; ``'none'`` comes first by itself.
@@ -111,7 +111,7 @@ def _make_step(
     train = training.make_train_step(classifier, optimizer, unchanged, seed=0)
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     label = np.arange(batch, dtype=np.float32) % 2
-    data = {"image": images, "label": label, "importance": np.ones(batch, np.float32)}
+    data = jax.device_put({"image": images, "label": label, "importance": np.ones_like(label)})
 
     def step() -> float:
         nonlocal state
