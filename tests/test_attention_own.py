@@ -139,12 +139,12 @@ def test_the_command_finds_the_file_in_the_current_directory(folder):
     assert "of the shape [1, 8, 8, 32]" in last
 
 
-SLOW = [
-    pytest.param(name, marks=pytest.mark.slow) for name in ("ese", "eca", "cbam", "gc", "simam")
-]
+SLOW = ["ese", "eca", "cbam", "gc", "simam"]
 
 
-@pytest.mark.parametrize("name", ["coord", *SLOW])
+@pytest.mark.parametrize(
+    "name", ["coord", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_a_run_with_every_module_makes_its_report(name, place, tmp_path):
     config = tiny_config(*place)
     config.model.attention = name
