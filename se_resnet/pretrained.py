@@ -1,13 +1,14 @@
 """Weights to start from, each with the variant, epsilon and preprocessing that it was trained with.
 
 ``'imagenet'`` ships with the package: ResNet50 v1 as Keras and Caffe have it, made by
-:mod:`se_resnet.convert`, which names source and licence. ``'none'`` is random initialisation.
+:mod:`se_resnet.convert`, which names source and licence. ``'none'`` is random initialisation. The
+other sources are repositories of :data:`se_resnet.hub.KNOWN`, files in any naming of
+:data:`se_resnet.namings.NAMINGS`, runs of ``train.py``, and files that :func:`save` wrote.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,82 +18,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+from flax.core import FrozenDict
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError
 
+from se_resnet import attention, hub, layouts, shipped, weight_files
 from se_resnet.errors import UserError
+from se_resnet.files import atomic_write, write_json
+from se_resnet.preprocessing import IMAGENET, Preprocessing
 from se_resnet.resnet import ResNet
+from se_resnet.weight_files import refused
 
 WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
 RECORDS = {"imagenet": "resnet50_v1_imagenet.json"}
 NONE = "none"
-CHANNEL_ORDERS = ("RGB", "BGR")
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """From pixels to network input: ``(scale * pixels - mean) / std`` in the weights' own order.
-
-    Attributes:
-        channel_order: order of the network's input channels, ``'RGB'`` or ``'BGR'``.
-        mean: per channel, in the network's order and after scaling.
-        std: per channel, in the network's order and after scaling.
-        scale: factor on pixel values of 0..255.
-
-    Raises:
-        UserError: a value is of the wrong kind.
-    """
-
-    channel_order: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    scale: float
-
-    def __post_init__(self) -> None:
-        if self.channel_order not in CHANNEL_ORDERS:
-            raise UserError(
-                f"unknown channel order {self.channel_order!r}: choose one of "
-                f"{', '.join(CHANNEL_ORDERS)}"
-            )
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
-            raise UserError(
-                f"preprocessing needs three means and three positive standard deviations, "
-                f"not {self.mean!r} and {self.std!r}"
-            )
-
-    def __call__(self, images: jax.Array | np.ndarray) -> jax.Array:
-        """Maps RGB images ``[B, H, W, 3]``, uint8 or float in 0..255, to float32 of that shape."""
-        pixels = jnp.asarray(images).astype(jnp.float32)
-        if self.channel_order == "BGR":
-            pixels = pixels[..., ::-1]
-        mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
-        return (self.scale * pixels - mean) / std
-
-    def as_dict(self) -> dict[str, Any]:
-        """The attributes as JSON knows them; :meth:`from_dict` reads them back."""
-        return {
-            "channel_order": self.channel_order,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "scale": self.scale,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Makes a preprocessing from :meth:`as_dict`'s values.
-
-        Raises:
-            UserError: a value is missing, unknown or of the wrong kind.
-        """
-        try:
-            return cls(
-                **{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])},
-            )
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                "preprocessing needs channel_order, mean, std and scale, "
-                f"not {dict(values)!r}: restore the file that it came from"
-            ) from error
+_METADATA = "se_resnet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +39,10 @@ class Pretrained:
     """A backbone's weights and all that must hold where they are used.
 
     Attributes:
-        name: the name to :func:`load` it by.
-        params: nested float32 arrays of stem and stages, without attention and head, in the layout
-            of :mod:`se_resnet.resnet`; None for random initialisation.
+        name: what :func:`load` was given.
+        params: nested float32 arrays of stem and stages, with attention where the weights were
+            trained with it, in the layout of :mod:`se_resnet.resnet`; None for random
+            initialisation.
         batch_stats: the running means and variances that go with them, or None.
         variant: where the strides sit, ``'v1'`` or ``'v1.5'``.
         bn_epsilon: added to the variances in batch normalisation.
@@ -110,6 +50,14 @@ class Pretrained:
         licence: SPDX identifier of the weights' licence, or an empty string.
         source: where the weights come from, or an empty string.
         sha256: checksum of the file that held them, or an empty string.
+        revision: commit of the repository that they come from, or an empty string.
+        interpolation: how the images were resized that the weights were trained with, or an empty
+            string. It is a fact to know of: images are resized as :mod:`se_resnet.imaging` does it,
+            whatever the weights.
+        attention: name of the attention module that the weights were trained with, or ``'none'``.
+        attention_position: where it sits, see :class:`se_resnet.resnet.ResNet`.
+        attention_options: its options.
+        head: ``kernel`` and ``bias`` of the classifier that came with the weights, or None.
     """
 
     name: str
@@ -118,74 +66,158 @@ class Pretrained:
     variant: str
     bn_epsilon: float
     preprocessing: Preprocessing
-    licence: str
-    source: str
-    sha256: str
+    licence: str = ""
+    source: str = ""
+    sha256: str = ""
+    revision: str = ""
+    interpolation: str = ""
+    attention: str = attention.NONE
+    attention_position: str = "branch"
+    attention_options: Mapping[str, Any] = FrozenDict()
+    head: dict[str, np.ndarray] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """All but the arrays, as JSON knows it."""
+        return {
+            "name": self.name,
+            **{field: getattr(self, field) for field in _FACTS},
+            "preprocessing": self.preprocessing.as_dict(),
+            "attention_options": dict(self.attention_options),
+        }
+
+    def describe(self) -> str:
+        """Name, source, revision, checksum, licence and variant in one line."""
+        parts = [self.name, self.source, self.revision and f"revision {self.revision}"]
+        parts += [self.sha256 and f"sha256 {self.sha256}", self.licence]
+        return ", ".join([*filter(None, parts), f"ResNet {self.variant}"])
+
+    def for_attention(self, name: str, position: str) -> Pretrained:
+        """The weights for a network with this attention: without their own, if that is another."""
+        if (name, position) == (self.attention, self.attention_position):
+            return self
+        kept: dict[str, Any] = {}
+        for part in ("params", "batch_stats"):
+            flat = flatten_dict(getattr(self, part) or {})
+            flat = {path: leaf for path, leaf in flat.items() if "attention" not in path}
+            kept[part] = None if self.params is None else unflatten_dict(flat)
+        return dataclasses.replace(
+            self, **kept, attention=attention.NONE, attention_options=FrozenDict()
+        )
 
 
+_FACTS = (
+    "variant",
+    "bn_epsilon",
+    "licence",
+    "source",
+    "sha256",
+    "revision",
+    "interpolation",
+    "attention",
+    "attention_position",
+)
 # The architecture is that of 'imagenet', so that a comparison of the two isolates the weights. The
 # input has about unit variance because running variances start at 1.
-_RANDOM = Pretrained(
-    name=NONE,
-    params=None,
-    batch_stats=None,
-    variant="v1",
-    bn_epsilon=1e-3,
-    preprocessing=Preprocessing("RGB", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255),
-    licence="",
-    source="",
-    sha256="",
-)
+_RANDOM = Pretrained(NONE, None, None, variant="v1", bn_epsilon=1e-3, preprocessing=IMAGENET)
 
 
 def load(name: str, directory: Path = WEIGHTS_DIRECTORY) -> Pretrained:
-    """Loads a backbone by name.
+    """Loads a backbone.
 
     Args:
-        name: ``'imagenet'``, or ``'none'`` for random initialisation: variant v1, epsilon 1e-3, RGB
-            standardised with ImageNet's means and standard deviations.
-        directory: where the weights' files lie.
+        name: ``'imagenet'``; ``'none'`` for random initialisation: variant v1, epsilon 1e-3, RGB
+            standardised with ImageNet's means and standard deviations; one of
+            :data:`se_resnet.hub.KNOWN`, downloaded once; or a path: of a file as
+            :func:`se_resnet.weight_files.read` takes it, or of the folder of a run of ``train.py``
+            or its ``checkpoints/best``.
+        directory: where the shipped weights' files lie.
 
     Raises:
-        UserError: the name is unknown, or a file is missing, broken or not the recorded one.
+        UserError: the name is unknown, or a file is missing, broken, of no known layout or not the
+            recorded one. Nothing is loaded in part.
     """
     if name == NONE:
         return _RANDOM
-    record = _read_record(name, directory)
-    try:
-        file = record["files"]["backbone"]
-        tree = _unflatten(_read_tensors(directory / file["name"], file["sha256"]))
-        return Pretrained(
-            name=name,
-            params=tree["params"],
-            batch_stats=tree["batch_stats"],
-            variant=record["variant"],
-            bn_epsilon=record["bn_epsilon"],
-            preprocessing=Preprocessing.from_dict(record["preprocessing"]),
-            licence=record["licence"],
-            source=record["source"]["package"],
-            sha256=file["sha256"],
+    if name in RECORDS:
+        return _load_shipped(name, directory)
+    if name in hub.KNOWN:
+        known = hub.KNOWN[name]
+        path, revision = hub.fetch(name)
+        weights = _load_file(path, name)
+        if known.sha256 not in (None, weights.sha256):
+            raise refused(name, f"{path} is not the file that was published: delete it")
+        return dataclasses.replace(
+            weights,
+            licence=known.licence,
+            revision=revision,
+            interpolation=known.interpolation,
+            source=f"https://huggingface.co/{name}",
         )
-    except (KeyError, TypeError) as error:
-        raise _broken(directory / RECORDS[name]) from error
+    path = Path(name).expanduser()
+    if not name or not path.exists():
+        raise refused(
+            name,
+            f"it is no file; choose one of {', '.join([NONE, *RECORDS, *hub.KNOWN])}, or give the "
+            "path of weights",
+        )
+    workdir = _workdir(path)
+    return _load_run(workdir, name) if workdir else _load_file(path, name)
 
 
 def load_head(name: str, directory: Path = WEIGHTS_DIRECTORY) -> dict[str, np.ndarray]:
     """Loads the classifier that a backbone was trained with, as ``params['head']`` of a model.
 
     Returns:
-        ``kernel`` float32 ``[2048, 1000]`` and ``bias`` float32 ``[1000]`` for ``'imagenet'``, the
-        classes of ILSVRC 2012 in the usual order (0 is the tench).
+        ``kernel`` float32 ``[C, N]`` and ``bias`` float32 ``[N]``; for ``'imagenet'`` C is 2048 and
+        N the 1000 classes of ILSVRC 2012 in the usual order (0 is the tench).
 
     Raises:
-        UserError: as :func:`load`.
+        UserError: as :func:`load`, or the source holds no classifier.
     """
-    record = _read_record(name, directory)
-    try:
-        file = record["files"]["head"]
-        return _unflatten(_read_tensors(directory / file["name"], file["sha256"]))["params"]["head"]
-    except (KeyError, TypeError) as error:
-        raise _broken(directory / RECORDS[name]) from error
+    if name in RECORDS:
+        return shipped.read(directory / RECORDS[name], "head")[1]["params"]["head"]
+    head = load(name, directory).head
+    if head is None:
+        raise refused(name, "it holds no classifier: give a file with its top")
+    return head
+
+
+def save(weights: Pretrained, path: Path) -> None:
+    """Writes weights, with all that must hold where they are used, as safetensors for :func:`load`.
+
+    Args:
+        weights: of any source but ``'none'``, for example ``load('runs/breakhis')``.
+        path: of the file; one that is there is replaced.
+    """
+    params = {**(weights.params or {}), **({"head": weights.head} if weights.head else {})}
+    tensors = flatten_dict({"params": params, "batch_stats": weights.batch_stats}, sep="/")
+    content = safetensors.numpy.save(tensors, {_METADATA: json.dumps(weights.facts())})
+    with atomic_write(path, "wb") as file:
+        file.write(content)
+
+
+def keep_facts(weights: Pretrained, path: Path, begun: bool) -> None:
+    """Writes what a run starts from, or checks that a run that goes on still has it.
+
+    Args:
+        weights: of the run.
+        path: of the JSON file.
+        begun: whether the run goes on.
+
+    Raises:
+        UserError: the weights are no longer those of the run's start.
+    """
+    facts = json.loads(json.dumps(weights.facts()))
+    if not begun:
+        write_json(path, facts)
+    elif path.exists():
+        found = json.loads(path.read_text())
+        if changed := [field for field in found if found[field] != facts.get(field)]:
+            raise refused(
+                weights.name,
+                f"its {changed[0]} is no longer what {path} says: restore the weights, or choose "
+                "another --workdir",
+            )
 
 
 def initial_variables(
@@ -215,7 +247,12 @@ def initial_variables(
     """
     backbone: dict[str, np.ndarray] = {}
     if pretrained.params is not None:
-        for field in ("variant", "bn_epsilon"):
+        carried = ("attention", "attention_position", "attention_options")
+        for field in (
+            "variant",
+            "bn_epsilon",
+            *(carried if pretrained.attention != attention.NONE else ()),
+        ):
             wanted, given = getattr(pretrained, field), getattr(model, field)
             if wanted != given:
                 raise UserError(
@@ -231,68 +268,140 @@ def initial_variables(
         return flatten_dict(variables, sep="/")
 
     shapes = {path: leaf.shape for path, leaf in jax.eval_shape(initialise, key).items()}
-    _check_fit(pretrained.name, backbone, shapes)
+    _check_fit(pretrained, backbone, shapes)
     # Leaving the loaded tensors out of the jitted function's result spares computing them.
     fresh = jax.jit(lambda key: {k: v for k, v in initialise(key).items() if k not in backbone})(
         key
     )
     # A copy: the loaded arrays must survive a training step that reuses its arguments' memory.
     loaded = {path: jnp.array(value, copy=True) for path, value in backbone.items()}
-    return _unflatten({path: fresh[path] if path in fresh else loaded[path] for path in shapes})
-
-
-def _check_fit(
-    name: str, backbone: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    remedy = "use stage_sizes (3, 4, 6, 3) and width 64, or weights 'none'"
-    for path, value in backbone.items():
-        if value.shape != shapes.get(path):
-            raise UserError(
-                f"weights {name!r} do not fit the model: {path} has shape {value.shape} in the "
-                f"weights and {shapes.get(path, 'no place')} in the model: {remedy}"
-            )
-    for path in shapes:
-        new = "attention" in path.split("/") or path.startswith("params/head/")
-        if backbone and path not in backbone and not new:
-            raise UserError(f"weights {name!r} do not fit the model: they lack {path}: {remedy}")
-
-
-def _read_record(name: str, directory: Path) -> dict[str, Any]:
-    if name not in RECORDS:
-        raise UserError(f"unknown weights {name!r}: choose one of {', '.join([NONE, *RECORDS])}")
-    path = directory / RECORDS[name]
-    try:
-        return json.loads(_read(path))
-    except ValueError as error:
-        raise _broken(path) from error
-
-
-def _read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
-    content = _read(path)
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise _broken(path)
-    try:
-        tensors = safetensors.numpy.load(content)
-    except SafetensorError as error:
-        raise _broken(path) from error
-    return {key: value.astype(np.float32) for key, value in tensors.items()}
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"cannot read the weights' file {path} ({error.strerror}): install the project again"
-        ) from error
-
-
-def _broken(path: Path) -> UserError:
-    return UserError(
-        f"{path} is broken or is not the file that was shipped: install the project again, or make "
-        "it anew with python -m se_resnet.convert"
+    return unflatten_dict(
+        {path: fresh[path] if path in fresh else loaded[path] for path in shapes}, sep="/"
     )
 
 
-def _unflatten(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    return unflatten_dict(dict(tensors), sep="/")
+def _load_shipped(name: str, directory: Path) -> Pretrained:
+    path = directory / RECORDS[name]
+    record, tree = shipped.read(path, "backbone")
+    try:
+        return Pretrained(
+            name=name,
+            params=tree["params"],
+            batch_stats=tree["batch_stats"],
+            variant=record["variant"],
+            bn_epsilon=record["bn_epsilon"],
+            preprocessing=Preprocessing.from_dict(record["preprocessing"]),
+            licence=record["licence"],
+            source=record["source"]["package"],
+            sha256=record["files"]["backbone"]["sha256"],
+        )
+    except (KeyError, TypeError) as error:
+        raise shipped.broken(path) from error
+
+
+def _load_file(path: Path, name: str) -> Pretrained:
+    file = weight_files.read(path)
+    if variables := layouts.ours(file.tensors, name):
+        facts = _read_metadata(file.metadata, variables, name)
+    else:
+        layout = layouts.recognise(file.tensors, name)
+        variables = layout.variables
+        facts = {
+            "variant": layout.naming.variant,
+            "bn_epsilon": layout.naming.bn_epsilon,
+            "preprocessing": layout.naming.preprocessing,
+            "attention": layout.attention,
+            "attention_options": FrozenDict(layout.attention_options),
+            "source": str(path),
+        }
+    tree = unflatten_dict(variables, sep="/")
+    head = tree["params"].pop("head", None)
+    return Pretrained(
+        **{
+            **facts,
+            "name": name,
+            "params": tree["params"],
+            "batch_stats": tree["batch_stats"],
+            "head": head,
+            "sha256": file.sha256,
+        }
+    )
+
+
+def _read_metadata(
+    metadata: Mapping[str, str], variables: Mapping[str, np.ndarray], name: str
+) -> dict[str, Any]:
+    """What :func:`save` wrote beside the tensors, which must be those of such a network."""
+    try:
+        written = json.loads(metadata[_METADATA])
+        facts = {
+            **{field: written[field] for field in _FACTS},
+            "preprocessing": Preprocessing.from_dict(written["preprocessing"]),
+            "attention_options": FrozenDict(written["attention_options"]),
+        }
+        model = ("variant", "bn_epsilon", "attention", "attention_position", "attention_options")
+        layouts.check(variables, name, **{field: facts[field] for field in model})
+        return facts
+    except (KeyError, ValueError, TypeError) as error:
+        raise refused(
+            name,
+            "its tensors have our names, but it does not say what they were trained with: make it "
+            "with se_resnet.pretrained.save, or use 'imagenet' for the weights that ship",
+        ) from error
+
+
+def _workdir(path: Path) -> Path | None:
+    """The folder of the run that this is, or whose best checkpoint this is."""
+    path = path.absolute()
+    for workdir in (path, *path.parents[:2]):
+        checkpoints = workdir / "checkpoints"
+        if path in (workdir, checkpoints, checkpoints / "best") and checkpoints.is_dir():
+            return workdir
+    return None
+
+
+def _load_run(workdir: Path, name: str) -> Pretrained:
+    from se_resnet.workdir import load_best  # imports this module
+
+    try:
+        run = load_best(workdir)
+    except UserError as error:
+        raise refused(name, str(error)) from error
+    model = run.classifier.model
+    variables = jax.device_get(run.variables)
+    params = dict(variables["params"])
+    return Pretrained(
+        name=name,
+        head=params.pop("head"),
+        params=params,
+        batch_stats=dict(variables["batch_stats"]),
+        variant=model.variant,
+        bn_epsilon=model.bn_epsilon,
+        preprocessing=run.classifier.preprocessing,
+        source=str(workdir),
+        attention=model.attention,
+        attention_position=model.attention_position,
+        attention_options=model.attention_options,
+    )
+
+
+def _check_fit(
+    pretrained: Pretrained,
+    backbone: Mapping[str, np.ndarray],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    stage_sizes, width = layouts.architecture(backbone)
+    problem = f"weights {pretrained.name!r} do not fit the model"
+    remedy = f"use stage_sizes {stage_sizes} and width {width}, or weights 'none'"
+    for path, value in backbone.items():
+        if value.shape != shapes.get(path):
+            raise UserError(
+                f"{problem}: {path} has shape {value.shape} in the "
+                f"weights and {shapes.get(path, 'no place')} in the model: {remedy}"
+            )
+    for path in shapes:
+        new = path.startswith("params/head/") or (
+            "attention" in path.split("/") and pretrained.attention == attention.NONE
+        )
+        if backbone and path not in backbone and not new:
+            raise UserError(f"{problem}: they lack {path}: {remedy}")

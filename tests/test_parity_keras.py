@@ -1,4 +1,4 @@
-"""Our ResNet50 v1 computes what Keras' own does, given the same tensors."""
+"""Our ResNet50 v1 computes what Keras' own does, from the files that Keras writes."""
 
 from __future__ import annotations
 
@@ -6,31 +6,22 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import jax
 import numpy as np
 import pytest
-from flax.traverse_util import unflatten_dict
 
-from se_resnet.convert import backbone_from_keras
-from se_resnet.resnet import create_model
+from se_resnet import pretrained
+from tests import parity
 
 keras = pytest.importorskip("keras")
 
 CLASSES = 7
-STAGES = {
-    "stem": "pool1_pool",
-    "stage1": "conv2_block3_out",
-    "stage2": "conv3_block4_out",
-    "stage3": "conv4_block6_out",
-    "stage4": "conv5_block3_out",
-}
-
-
-def layer_names(stage, block, convolution):
-    if stage == 0:
-        return "conv1_conv", "conv1_bn"
-    prefix = f"conv{stage + 1}_block{block}_{convolution}"
-    return f"{prefix}_conv", f"{prefix}_bn"
+OUTPUTS = (
+    "pool1_pool",
+    "conv2_block3_out",
+    "conv3_block4_out",
+    "conv4_block6_out",
+    "conv5_block3_out",
+)
 
 
 def random_tensor(rng, name, shape):
@@ -41,39 +32,30 @@ def random_tensor(rng, name, shape):
     return rng.normal(0, spread, shape)
 
 
-@pytest.mark.parametrize("size", [(224, 224), (129, 97)])
-def test_stages_and_logits_equal_keras(size):
+@pytest.mark.parametrize(
+    "size, top, name", [((224, 224), True, "model.h5"), ((129, 97), False, "it.weights.h5")]
+)
+def test_stages_and_logits_equal_keras(tmp_path, size, top, name):
     reference = keras.applications.ResNet50(
-        weights=None, input_shape=(*size, 3), classes=CLASSES, classifier_activation=None
+        weights=None,
+        input_shape=(*size, 3),
+        include_top=top,
+        classes=CLASSES,
+        classifier_activation=None,
     )
     rng = np.random.default_rng(0)
-    tensors = {}
     for layer in reference.layers:
         for weight in layer.weights:
-            value = random_tensor(rng, weight.name, weight.shape).astype(np.float32)
-            weight.assign(value)
-            tensors[f"{layer.name}/{weight.name}"] = value
-    outputs = [reference.get_layer(name).output for name in STAGES.values()]
+            weight.assign(random_tensor(rng, weight.name, weight.shape).astype(np.float32))
+    path = tmp_path / name
+    (reference.save_weights if name.endswith(".weights.h5") else reference.save)(path)
+
     images = rng.normal(0, 1, (2, *size, 3)).astype(np.float32)
-    *expected_stages, expected = keras.Model(reference.input, [*outputs, reference.output])(images)
-
-    variables = unflatten_dict(backbone_from_keras(tensors, layer_names), sep="/")
-    variables["params"]["head"] = {
-        name: tensors[f"predictions/{name}"] for name in ("kernel", "bias")
-    }
-    model = create_model(
-        attention="none",
-        variant="v1",
-        bn_epsilon=reference.get_layer("conv1_bn").epsilon,
-        num_outputs=CLASSES,
-    )
-    logits, stages = jax.jit(lambda x: model.apply(variables, x, train=False, return_stages=True))(
-        images
-    )
-
-    for name, theirs in zip([*STAGES, "logits"], [*expected_stages, expected], strict=True):
-        ours, theirs = np.asarray(stages.get(name, logits)), np.asarray(theirs)
-        assert ours.shape == theirs.shape
-        spread = theirs.std()
-        assert spread > 0.1 * np.abs(theirs).mean(), f"{name} tells nothing"
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * spread, err_msg=name)
+    outputs = [reference.get_layer(layer).output for layer in OUTPUTS]
+    results = keras.Model(reference.input, [*outputs, reference.output])(images)
+    expected = dict(zip([*parity.STAGES, "logits"], map(np.asarray, results), strict=True))
+    if not top:
+        del expected["logits"]
+    parity.check(path, images, expected)
+    epsilon = reference.get_layer("conv1_bn").epsilon
+    assert pretrained.load(str(path)).bn_epsilon == pytest.approx(epsilon)

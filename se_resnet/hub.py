@@ -1,0 +1,86 @@
+"""Pretrained weights on the Hugging Face Hub, pinned by commit and checksum."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from se_resnet.weight_files import refused
+
+FILE = "model.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Repository:
+    """What is known of a repository's weights from its model card.
+
+    Attributes:
+        licence: SPDX identifier.
+        interpolation: how the images were resized that the weights were trained with.
+        revision: the commit to fetch; None for the newest.
+        sha256: checksum of ``model.safetensors``; None where it is not known, and a run records
+            what it got.
+    """
+
+    licence: str
+    interpolation: str
+    revision: str | None = None
+    sha256: str | None = None
+
+
+KNOWN = {
+    "timm/seresnet50.ra2_in1k": Repository("Apache-2.0", "bicubic"),
+    "timm/seresnet50.a1_in1k": Repository("Apache-2.0", "bicubic"),
+    "timm/seresnet50.a2_in1k": Repository(
+        "Apache-2.0",
+        "bicubic",
+        "4cb9eed48ee840f525bb27706323a2181934b16f",
+        "ff82ee22e5b6c607fd984f63b83a9a8b55787b2703c4683a5cd51297d27e9460",
+    ),
+    "timm/resnet50.a1_in1k": Repository(
+        "Apache-2.0",
+        "bicubic",
+        "5d9e13b8fdab4d9718bcf2c8f5c3af01878367e8",
+        "773525d5821de224f8f30c33377b7a795d7863e08522698200d3217d3f2a41bb",
+    ),
+    "timm/resnet50.tv_in1k": Repository(
+        "BSD-3-Clause",
+        "bilinear",
+        "aa6c2d36d56bc0209040c02b5a7b7d7bf11d57b8",
+        "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
+    ),
+    "microsoft/resnet-50": Repository(
+        "Apache-2.0",
+        "bicubic",
+        "34c2154c194f829b11125337b98c8f5f9965ff19",
+        "9c6061af1f450bb0847e529fd742aa5066017be379c71bbf5546b198e5b13a1e",
+    ),
+}
+
+
+def fetch(name: str) -> tuple[Path, str]:
+    """Downloads a known repository's weights, once, into the cache of ``huggingface_hub``.
+
+    Args:
+        name: one of ``KNOWN``.
+
+    Returns:
+        Path of the file in the cache, and the commit that it belongs to.
+
+    Raises:
+        UserError: the file is neither in the cache nor to be had.
+    """
+    # Takes a second, which runs from other weights need not wait for.
+    from huggingface_hub import hf_hub_download
+
+    revision = KNOWN[name].revision or "main"
+    try:
+        path = Path(hf_hub_download(name, FILE, revision=revision))
+    except OSError as error:  # every error of the library is one
+        raise refused(
+            name,
+            f"it could not be downloaded ({type(error).__name__}): fetch {FILE} from "
+            f"https://huggingface.co/{name}/resolve/{revision}/{FILE} where there is a connection, "
+            "and give the path of that file instead",
+        ) from error
+    return path, path.parent.name

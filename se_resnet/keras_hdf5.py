@@ -1,0 +1,100 @@
+"""Tensors of the HDF5 files that Keras has written since its first version."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import h5py
+import numpy as np
+
+MAX_VALUES = 2**28  # a ResNet152 has 6e7; HDF5 can declare more than it holds
+_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
+
+
+class RefusedError(ValueError):
+    """Why a file cannot be used, and what to do."""
+
+
+def tensors(content: bytes) -> dict[str, np.ndarray]:
+    """Tensors of Keras' ``.h5`` (of weights or of a whole model) and ``.weights.h5`` files.
+
+    Args:
+        content: of the file.
+
+    Returns:
+        Arrays by ``layer/weight``, the weight under the name that Keras has for it today.
+
+    Raises:
+        RefusedError: the file is broken, or refers to other places by soft or external links,
+            external storage or virtual data sets.
+    """
+    found: dict[str, np.ndarray] = {}
+    seen: set[int] = set()
+    values = 0
+
+    def visit(group: h5py.Group, names: tuple[str, ...]) -> None:
+        nonlocal values
+        for name in group:
+            path = (*names, name)
+            if path[0] in ("optimizer", "optimizer_weights"):
+                continue
+            place = "/".join(path)
+            link = not isinstance(group.get(name, getlink=True), h5py.HardLink)
+            item = None if link else group[name]
+            if item is None or (address := h5py.h5o.get_info(item.id).addr) in seen:
+                raise RefusedError(f"{place!r} is a link: save the weights as one whole file")
+            seen.add(address)
+            if isinstance(item, h5py.Group):
+                visit(item, path)
+                continue
+            if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
+                raise RefusedError(
+                    f"{place!r} is not in the file: save the weights as one whole file"
+                )
+            values += item.size or 0
+            if item.dtype.kind not in "fiu" or values > MAX_VALUES:
+                raise RefusedError(
+                    f"{place!r} of type {item.dtype} and shape {item.shape} is no weight of a "
+                    "ResNet: save only the weights"
+                )
+            key = _name(path, group)
+            if key in found:
+                raise RefusedError(f"it holds {key!r} twice: save a single model's weights")
+            found[key] = item[()]
+
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            visit(file, ())
+    except RefusedError:
+        raise
+    except _ERRORS as error:
+        text = " ".join(str(error).split())[:160]
+        raise RefusedError(f"it is broken HDF5 ({text}): fetch or save it again") from error
+    return found
+
+
+def _name(path: tuple[str, ...], group: h5py.Group) -> str:
+    """``layer/weight`` of a data set in a Keras file of any age."""
+    layer, weight = path[-2] if len(path) > 1 else "", path[-1].partition(":")[0]
+    if layer == "vars":  # .weights.h5 numbers the weights of a layer and keeps the layer's name
+        names = ["gamma", "beta", "moving_mean", "moving_variance"]
+        names = names if len(group) == len(names) else ["kernel", "bias"]
+        layer = str(group.attrs.get("name", path[-3] if len(path) > 2 else ""))
+        return f"{layer}/{names[int(weight)] if int(weight) < len(names) else weight}"
+    if old := re.fullmatch(rf"{re.escape(layer)}_({'|'.join(_KERAS_1)})(?:_\d+)?", weight):
+        weight = _KERAS_1[old[1]]  # conv1_W_1, bn_conv1_running_std_1
+    if len(path) > 2 and re.fullmatch(rf"{re.escape(path[-3])}_\d+", layer):
+        layer = path[-3]  # conv1/conv1_2/kernel: the second model of a TensorFlow session
+    return f"{layer}/{weight}"
+
+
+# What Keras 1 called running_std was the variance.
+_KERAS_1 = {
+    "W": "kernel",
+    "b": "bias",
+    "gamma": "gamma",
+    "beta": "beta",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",
+}

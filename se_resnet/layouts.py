@@ -1,0 +1,176 @@
+"""Lays the tensors of a file out as our network's variables, whoever named them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from se_resnet.namings import NAMINGS, TORCH_LEAVES, Naming
+from se_resnet.resnet import create_model
+from se_resnet.weight_files import refused
+
+# A count of steps, which averages without a momentum would need.
+_IGNORED = "num_batches_tracked"
+_OURS = ("params/", "batch_stats/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A file's tensors as our network's variables.
+
+    Attributes:
+        naming: whose names they had.
+        variables: float32 arrays by path: ``params/stem/conv/kernel``,
+            ``batch_stats/stem/norm/mean``, ...; with ``params/head/...`` where the file has a
+            classifier.
+        attention: ``'se'`` where the blocks hold trained gates, else ``'none'``.
+        attention_options: of the gates, or empty.
+    """
+
+    naming: Naming
+    variables: dict[str, np.ndarray]
+    attention: str
+    attention_options: dict[str, Any]
+
+
+def recognise(tensors: Mapping[str, np.ndarray], source: str) -> Layout:
+    """Finds the naming that fits a file's tensors, and lays them out.
+
+    A convolution's bias moves into the running mean of the normalisation behind it. This is exact:
+    a batch's own mean cancels the bias, and with the running mean ``x + b - mean`` stays the same.
+
+    Args:
+        tensors: by name, see :class:`Naming`; kernels HWIO under Keras' names, OIHW under the
+            others, dense layers likewise.
+        source: what to call the file in an error.
+
+    Raises:
+        UserError: no naming fits, a tensor is missing, unknown, of the wrong shape, or holds values
+            that are not finite.
+    """
+    names = [name for name in tensors if not name.endswith(_IGNORED)]
+    naming = max(NAMINGS, key=lambda naming: sum(map(bool, map(naming.place, names))))
+    places = {name: naming.place(name) for name in names}
+    if naming.place(naming.example) not in places.values():
+        expected = ", ".join(f"{naming.example!r} ({naming.title})" for naming in NAMINGS)
+        raise refused(
+            source,
+            f"it holds {len(names)} tensors{_examples(names)}, which fit no ResNet with "
+            f"bottlenecks: expected one of {expected}",
+        )
+    if unknown := [name for name, place in places.items() if place is None]:
+        raise refused(
+            source,
+            f"its names are of {naming.title}, but it holds {len(unknown)} tensors"
+            f"{_examples(unknown)} that a ResNet of bottlenecks has not: give weights of ResNet50, "
+            "101 or 152, with or without SE blocks",
+        )
+    variables = {
+        place: _as_float32(name, _transposed(tensors[name], place, naming), source)
+        for name, place in places.items()
+        if place
+    }
+    for path in [p for p in variables if re.search(r"/conv\d?/bias$", p)]:
+        bias = variables.pop(path)
+        norm = path.replace("params/", "batch_stats/").replace("conv", "norm")
+        mean = norm.replace("/bias", "/mean")
+        if mean in variables and variables[mean].shape == bias.shape:
+            variables[mean] = variables[mean] - bias
+    gates = variables.get("params/stage1/block1/attention/reduce/kernel")
+    attention, options = "none", {}
+    if gates is not None and gates.ndim == 2 and gates.shape[1]:
+        attention, options = "se", {"reduction": max(1, gates.shape[0] // gates.shape[1])}
+        options["gate"] = "sigmoid"
+    check(variables, source, attention=attention, attention_options=options)
+    return Layout(naming, variables, attention, options)
+
+
+def ours(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    """The tensors as float32 variables, if they have our own names already, else empty.
+
+    Raises:
+        UserError: a tensor holds values that are not finite.
+    """
+    if not tensors or not all(name.startswith(_OURS) for name in tensors):
+        return {}
+    return {name: _as_float32(name, value, source) for name, value in tensors.items()}
+
+
+def check(variables: Mapping[str, np.ndarray], source: str, **model: Any) -> None:
+    """Compares a backbone, with or without a head, with the network that it must fill.
+
+    Args:
+        variables: arrays by path.
+        source: what to call them in an error.
+        model: arguments of :func:`se_resnet.resnet.create_model` about attention.
+
+    Raises:
+        UserError: a tensor is missing, unknown or of the wrong shape.
+    """
+    stage_sizes, width = architecture(variables)
+    head = variables.get("params/head/bias")
+    network = create_model(
+        stage_sizes=stage_sizes or (1,),
+        width=width or 1,
+        num_outputs=max(1, head.size) if head is not None else 1,
+        **model,
+    )
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    abstract = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), images)
+    shapes = {path: leaf.shape for path, leaf in flatten_dict(abstract, sep="/").items()}
+    if not any(path.startswith("params/head/") for path in variables):
+        shapes = {path: shape for path, shape in shapes.items() if "/head/" not in path}
+    for path in sorted({*shapes, *variables}):
+        found = variables[path].shape if path in variables else "nothing"
+        if found != shapes.get(path):
+            raise refused(
+                source,
+                f"it should fill a ResNet with stages of {stage_sizes} blocks and width {width}, "
+                f"but has {found} for {path} of shape {shapes.get(path, 'unknown')}: give all "
+                "weights of one network",
+            )
+        if path.endswith("/var") and (variables[path] < 0).any():
+            raise refused(source, f"{path} holds negative variances: fetch the file again")
+
+
+def architecture(variables: Mapping[str, np.ndarray]) -> tuple[tuple[int, ...], int]:
+    """Blocks per stage and the stem's channels of the network whose variables these are."""
+    blocks = {
+        (int(match[1]), int(match[2]))
+        for path in variables
+        if (match := re.match(r"params/stage(\d+)/block(\d+)/", path))
+    }
+    stages = sorted({stage for stage, _ in blocks})
+    sizes = tuple(sum(s == stage for s, _ in blocks) for stage in stages)
+    stem = variables.get("params/stem/conv/kernel")
+    return sizes, stem.shape[-1] if stem is not None and stem.ndim else 0
+
+
+def _transposed(value: np.ndarray, place: str, naming: Naming) -> np.ndarray:
+    """``value`` with its inputs before its outputs, as Keras and we have them."""
+    if naming.leaves is not TORCH_LEAVES:
+        return value
+    if value.ndim == 4:
+        value = value.transpose(2, 3, 1, 0)
+        # 1x1 convolutions of a single pixel, which the channels' means are
+        return value[0, 0] if "/attention/" in place and value.shape[:2] == (1, 1) else value
+    return value.T
+
+
+def _as_float32(name: str, value: np.ndarray, source: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        value = np.ascontiguousarray(value, np.float32)
+    if not np.isfinite(value).all():
+        raise refused(source, f"{name!r} holds values that are not finite: fetch the file again")
+    return value
+
+
+def _examples(names: list[str]) -> str:
+    return f" such as {', '.join(map(repr, sorted(names)[:3]))}" if names else ""

@@ -1,0 +1,57 @@
+"""Reads the weights that ship with the package, as :mod:`se_resnet.convert` wrote them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+from se_resnet import weight_files
+from se_resnet.errors import UserError
+
+
+def read(path: Path, part: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads a record and one of the files that it names.
+
+    Args:
+        path: of the record (JSON).
+        part: ``'backbone'`` or ``'head'``.
+
+    Returns:
+        The record, and nested float32 arrays: ``params`` and ``batch_stats``.
+
+    Raises:
+        UserError: record or file are missing, broken, or do not belong together.
+    """
+    try:
+        record = json.loads(_content(path))
+        name, sha256 = (record["files"][part][field] for field in ("name", "sha256"))
+        content = _content(path.parent / name)
+    except (ValueError, KeyError, TypeError) as error:
+        raise broken(path) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise broken(path.parent / name)
+    tensors, _ = weight_files.from_safetensors(content, path.parent / name)
+    floats = {key: value.astype(np.float32) for key, value in tensors.items()}
+    return record, unflatten_dict(floats, sep="/")
+
+
+def broken(path: Path) -> UserError:
+    """The error about a record or a file that is not as it was shipped."""
+    return UserError(
+        f"{path} is broken or is not the file that was shipped: install the project again, or make "
+        "it anew with python -m se_resnet.convert"
+    )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"cannot read the weights' file {path} ({error.strerror}): install the project again"
+        ) from error

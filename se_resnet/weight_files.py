@@ -1,0 +1,204 @@
+"""Reads the tensors of a weights' file, whatever their names: safetensors, HDF5 or TensorFlow.js.
+
+The format is told by the content. Nothing is ever unpickled, nothing outside the file is opened,
+and what is broken is refused as a whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, deserialize
+
+from se_resnet import keras_hdf5
+from se_resnet.errors import UserError
+
+MODEL_JSON = "model.json"
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".ckpt")
+MAX_BYTES = 2**31
+MAX_HEADER_BYTES = 2**22  # a ResNet152's takes 70 kB
+_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I64": "<i8"}
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFile:
+    """What a file holds.
+
+    Attributes:
+        tensors: by their names in the file, as ``layer/weight`` if it is one of Keras; dtypes are
+            the file's own.
+        metadata: the header's free text of a safetensors file.
+        sha256: checksum of the file, or of a folder's files one after another.
+    """
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, str]
+    sha256: str
+
+
+def refused(source: str | Path, problem: str) -> UserError:
+    """The error that says why weights cannot be used; ``problem`` ends with the remedy."""
+    return UserError(f"config.model.pretrained = {str(source)!r} cannot be used: {problem}")
+
+
+def read(path: Path) -> WeightFile:
+    """Reads a file, or a folder of TensorFlow.js' layers format.
+
+    Raises:
+        UserError: it cannot be read, is broken, is a pickle, or has another format.
+    """
+    if path.is_dir():
+        path = path / MODEL_JSON
+    content = _content(path)
+    if content.startswith(HDF5_MAGIC):
+        try:
+            return WeightFile(keras_hdf5.tensors(content), {}, _sha256(content))
+        except keras_hdf5.RefusedError as error:
+            raise refused(path, str(error)) from error
+    if content[8:9] == b"{":
+        tensors, metadata = from_safetensors(content, path)
+        return WeightFile(tensors, metadata, _sha256(content))
+    if content.lstrip()[:1] == b"{":
+        return _from_tfjs_folder(path, content)
+    raise refused(path, _what_it_is(path, content))
+
+
+def from_safetensors(
+    content: bytes, source: str | Path
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        UserError: header or data are broken, or a tensor has another type than float and int64.
+    """
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > min(len(content) - 8, MAX_HEADER_BYTES):
+        raise refused(
+            source,
+            f"its safetensors header claims {length:,} bytes, of a file of {len(content):,}: "
+            "it is truncated or broken, fetch it again",
+        )
+    try:
+        entries = deserialize(content)
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, ValueError) as error:
+        raise refused(
+            source, f"it is broken safetensors ({_one_line(error)}): fetch it again"
+        ) from error
+    tensors = {}
+    for name, entry in entries:
+        if entry["dtype"] not in _DTYPES:
+            raise refused(
+                source, f"{name!r} is of type {entry['dtype']}: save it as float32 or float16"
+            )
+        values = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]])
+        if entry["dtype"] == "BF16":  # the upper half of a float32
+            values = (values.astype("<u4") << 16).view("<f4")
+        tensors[name] = values.reshape(entry["shape"])
+    return tensors, metadata
+
+
+def from_tfjs(
+    manifest: Sequence[Mapping[str, Any]], read_shard: Callable[[str], bytes]
+) -> dict[str, np.ndarray]:
+    """Tensors of TensorFlow.js' layers format.
+
+    Args:
+        manifest: the ``weightsManifest`` of its ``model.json``.
+        read_shard: gives the content of one of the files that the manifest names.
+
+    Raises:
+        ValueError: a tensor is not float32, or the files do not hold exactly the tensors.
+        KeyError: the manifest lacks something.
+    """
+    tensors = {}
+    for group in manifest:
+        data = b"".join(read_shard(path) for path in group["paths"])
+        offset = 0
+        for weight in group["weights"]:
+            if weight["dtype"] != "float32" or "quantization" in weight:
+                raise ValueError(f"{weight['name']} is not plain float32")
+            values = np.frombuffer(data, "<f4", math.prod(weight["shape"]), offset)
+            tensors[weight["name"]] = values.reshape(weight["shape"])
+            offset += values.nbytes
+        if offset != len(data):
+            raise ValueError(f"{len(data):,} bytes for {offset:,} of tensors")
+    return tensors
+
+
+def _from_tfjs_folder(path: Path, content: bytes) -> WeightFile:
+    digest = hashlib.sha256(content)
+
+    def read_shard(name: str) -> bytes:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ValueError(f"{name!r} is no file beside it")
+        shard = _content(path.parent / name)
+        digest.update(shard)
+        return shard
+
+    try:
+        tensors = from_tfjs(json.loads(content)["weightsManifest"], read_shard)
+    except (ValueError, KeyError, TypeError) as error:
+        raise refused(
+            path, f"it is no whole model in TensorFlow.js' layers format ({_one_line(error)})"
+        ) from error
+    return WeightFile(tensors, {}, digest.hexdigest())
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise refused(path, f"it is larger than {MAX_BYTES:,} bytes: that is no ResNet")
+        return path.read_bytes()
+    except OSError as error:
+        raise refused(
+            path, f"it cannot be read ({error.strerror}): give the path of a weights' file"
+        ) from error
+
+
+def _what_it_is(path: Path, content: bytes) -> str:
+    """Why a file of none of the formats is refused, and what to do instead."""
+    members: list[str] = []
+    if content.startswith(b"PK"):
+        try:
+            members = zipfile.ZipFile(io.BytesIO(content)).namelist()
+        except (zipfile.BadZipFile, ValueError, NotImplementedError):
+            members = []
+    if "model.weights.h5" in members:
+        return (
+            "it is a .keras archive: save the model's weights with "
+            "model.save_weights('NAME.weights.h5')"
+        )
+    if (
+        any(name.endswith(".pkl") for name in members)
+        or (content[:1] == b"\x80" and content[1:2] <= b"\x05")
+        or path.suffix in PICKLE_SUFFIXES
+    ):
+        return (
+            "it is a pickle, which can run any program when it is loaded: fetch the .safetensors "
+            "file of the same weights, or convert it with safetensors.torch.save_file"
+        )
+    if content.startswith(b"version https://git-lfs"):
+        return "it only points to the file: run git lfs pull, or fetch the file itself"
+    return (
+        f"it starts with {content[:12]!r}: expected safetensors, Keras' HDF5 (.h5), a folder of "
+        "TensorFlow.js' layers format, or a run of train.py"
+    )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
