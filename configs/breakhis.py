@@ -61,7 +61,8 @@ def get_config() -> ConfigDict:
     config.augment.contrast = 0.1
 
     config.model = ConfigDict()
-    config.model.pretrained = "imagenet"  # or 'none'
+    # or 'none', a repository of se_resnet/hub.py, the path of a weights file or of a run
+    config.model.pretrained = "imagenet"
     # 'none', 'se', 'ese', 'eca', 'cbam', 'coord', 'gc', 'simam', or your own, 'my_file:MyAttention'
     config.model.attention = "se"
     config.model.attention_options = ConfigDict()  # set in a file, for example {"reduction": 8}

@@ -115,10 +115,12 @@ def check(variables: Mapping[str, np.ndarray], source: str, **model: Any) -> Non
         UserError: a tensor is missing, unknown or of the wrong shape.
     """
     stage_sizes, width = architecture(variables)
+    if not stage_sizes or not width:
+        raise refused(source, "it has no blocks, or nothing for params/stem/conv/kernel of HWIO")
     head = variables.get("params/head/bias")
     network = create_model(
-        stage_sizes=stage_sizes or (1,),
-        width=width or 1,
+        stage_sizes=stage_sizes,
+        width=width,
         num_outputs=max(1, head.size) if head is not None else 1,
         **model,
     )
@@ -127,7 +129,8 @@ def check(variables: Mapping[str, np.ndarray], source: str, **model: Any) -> Non
     shapes = {path: leaf.shape for path, leaf in flatten_dict(abstract, sep="/").items()}
     if not any(path.startswith("params/head/") for path in variables):
         shapes = {path: shape for path, shape in shapes.items() if "/head/" not in path}
-    for path in sorted({*shapes, *variables}):
+    # What is missing tells more than what has another shape because of it.
+    for path in sorted({*shapes, *variables}, key=lambda path: (path in variables, path)):
         found = variables[path].shape if path in variables else "nothing"
         if found != shapes.get(path):
             raise refused(
@@ -141,7 +144,7 @@ def check(variables: Mapping[str, np.ndarray], source: str, **model: Any) -> Non
 
 
 def architecture(variables: Mapping[str, np.ndarray]) -> tuple[tuple[int, ...], int]:
-    """Blocks per stage and the stem's channels of the network whose variables these are."""
+    """Blocks per stage, and the stem's channels or 0, of the network whose variables these are."""
     blocks = {
         (int(match[1]), int(match[2]))
         for path in variables
@@ -150,7 +153,7 @@ def architecture(variables: Mapping[str, np.ndarray]) -> tuple[tuple[int, ...], 
     stages = sorted({stage for stage, _ in blocks})
     sizes = tuple(sum(s == stage for s, _ in blocks) for stage in stages)
     stem = variables.get("params/stem/conv/kernel")
-    return sizes, stem.shape[-1] if stem is not None and stem.ndim else 0
+    return sizes, stem.shape[-1] if stem is not None and stem.ndim == 4 else 0
 
 
 def _transposed(value: np.ndarray, place: str, naming: Naming) -> np.ndarray:

@@ -89,22 +89,22 @@ def transformers_resnet50(torch):
 
 
 def randomise(torch, network, forward, images):
-    """Random parameters, and the statistics of the images: features of a trained network's size.
+    """Random parameters, and the statistics of the images.
 
-    With other statistics the features grow from block to block until the gates amplify rounding so
-    much that torch in float32 no longer equals torch in float64.
+    As in trained networks a branch adds less than the shortcut brings. Where it adds as much or
+    more, random blocks amplify rounding until torch in float32 no longer equals torch in float64.
     """
     rng = np.random.default_rng(0)
     for name, tensor in network.named_parameters():
         shape = tuple(tensor.shape)
-        if name.endswith("weight") and len(shape) > 1:
+        if name.endswith("bias"):
+            value = rng.normal(0, 0.2, shape)
+        elif len(shape) > 1:
             value = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+        elif name.endswith(("bn3.weight", "layer.2.normalization.weight")):
+            value = rng.uniform(0.1, 0.5, shape)
         else:
-            value = (
-                rng.uniform(0.5, 1.5, shape)
-                if name.endswith("weight")
-                else rng.normal(0, 0.2, shape)
-            )
+            value = rng.uniform(0.5, 1.5, shape)
         tensor.copy_(torch.tensor(value, dtype=torch.float32))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

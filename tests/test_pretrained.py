@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,10 +14,14 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from sklearn.datasets import load_sample_images
 
-from se_resnet import convert, pretrained
+import train
+from se_resnet import convert, pretrained, weight_files
 from se_resnet.errors import UserError
 from se_resnet.pretrained import Preprocessing
 from se_resnet.resnet import count_parameters, create_model
+from se_resnet.workdir import load_best
+from tests import checkpoints
+from tests.conftest import tiny_config
 
 BACKBONE = "resnet50_v1_imagenet.safetensors"
 RECORD = "resnet50_v1_imagenet.json"
@@ -185,10 +190,165 @@ def test_weights_that_do_not_fit_are_refused(imagenet, values, words):
     assert all(word in str(error.value) for word in [*words, "'imagenet'"])
 
 
-def test_unknown_weights_are_refused():
+def test_unknown_weights_are_refused_with_the_known_ones():
     for function in (pretrained.load, pretrained.load_head):
-        with pytest.raises(UserError, match="'resnet18'.*none, imagenet"):
+        with pytest.raises(UserError, match="config.model.pretrained.*'resnet18'.*none, imagenet"):
             function("resnet18")
+        with pytest.raises(UserError, match="timm/seresnet50.a1_in1k"):
+            function("timm/seresnet18.untrained")
+
+
+def small_model(weights, **values):
+    return create_model(
+        **{
+            "attention": weights.attention,
+            "attention_options": weights.attention_options,
+            "variant": weights.variant,
+            "bn_epsilon": weights.bn_epsilon,
+            "stage_sizes": checkpoints.STAGE_SIZES,
+            "width": checkpoints.WIDTH,
+            "num_outputs": checkpoints.CLASSES,
+            **values,
+        }
+    )
+
+
+@pytest.fixture
+def gated(tmp_path):
+    """A file of timm's naming with trained gates, and what it should become."""
+    tensors, ours = checkpoints.make("torch", reduction=8)
+    path = tmp_path / "model.safetensors"
+    safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
+    return path, ours
+
+
+def test_trained_gates_fill_the_model(gated):
+    path, ours = gated
+    weights = pretrained.load(str(path))
+    variables = pretrained.initial_variables(small_model(weights), weights, jax.random.key(0))
+    filled = flatten_dict(variables, sep="/")
+    for name in ours.keys() - {"params/head/kernel", "params/head/bias"}:
+        np.testing.assert_array_equal(filled[name], ours[name], err_msg=name)
+    head = pretrained.load_head(str(path))
+    np.testing.assert_array_equal(head["kernel"], ours["params/head/kernel"])
+
+
+@pytest.mark.parametrize("attention, position", [("none", "branch"), ("se", "stage")])
+def test_another_attention_leaves_the_gates_out(gated, attention, position):
+    path, _ = gated
+    weights = pretrained.load(str(path))
+    assert weights.for_attention("se", "branch") is weights
+    bare = weights.for_attention(attention, position)
+    assert bare.attention == "none" and not bare.attention_options
+    assert not any("attention" in key for key in flatten_dict(bare.params))
+    model = small_model(bare, attention=attention, attention_position=position)
+    pretrained.initial_variables(model, bare, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"attention_options": {"reduction": 8}}, "need attention_options"),
+        ({"attention": "none", "attention_options": {}}, "need attention se"),
+        ({"attention_position": "stage"}, "need attention_position branch"),
+    ],
+)
+def test_gates_go_into_no_other_module(gated, values, words):
+    weights = pretrained.load(str(gated[0]))
+    with pytest.raises(UserError, match=words):
+        pretrained.initial_variables(small_model(weights, **values), weights, jax.random.key(0))
+
+
+def test_saved_weights_are_loaded_as_they_were(gated, tmp_path):
+    weights = dataclasses.replace(
+        pretrained.load(str(gated[0])), licence="MIT", interpolation="bicubic", variant="v1"
+    )
+    path = tmp_path / "mine.h5"  # the name says nothing
+    pretrained.save(weights, path)
+    again = pretrained.load(str(path))
+    assert {**again.facts(), "name": "", "sha256": ""} == {
+        **weights.facts(),
+        "name": "",
+        "sha256": "",
+    }
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        (again.params, again.batch_stats, again.head),
+        (weights.params, weights.batch_stats, weights.head),
+    )
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda t, f: f.clear(), "does not say what they were trained with"),
+        (lambda t, f: f.update(bn_epsilon="small"), "does not say what they were trained with"),
+        (lambda t, f: f.update(variant="v3"), "unknown variant"),
+        (lambda t, f: t.pop("params/stage2/block1/attention/expand/bias"), "nothing for params/"),
+        (lambda t, f: t.update({"params/extra": t["params/head/bias"]}), "params/extra"),
+        (lambda t, f: t.update({"params/head/bias": np.full(3, np.nan)}), "not finite"),
+    ],
+)
+def test_a_spoiled_file_of_our_own_is_refused(gated, tmp_path, change, words):
+    path = tmp_path / "mine"
+    pretrained.save(pretrained.load(str(gated[0])), path)
+    content = path.read_bytes()
+    tensors, metadata = weight_files.from_safetensors(content, path)
+    facts = json.loads(metadata["se_resnet"])
+    change(tensors, facts)
+    safetensors.numpy.save_file(tensors, path, {"se_resnet": json.dumps(facts)} if facts else None)
+    with pytest.raises(UserError, match=words):
+        pretrained.load(str(path))
+
+
+@pytest.mark.parametrize("folder", ["", "checkpoints", "checkpoints/best"])
+def test_a_run_is_a_source(run, folder):
+    weights = pretrained.load(str(run / folder))
+    best = load_best(run)
+    assert weights.attention == "se" and weights.preprocessing == best.classifier.preprocessing
+    model = best.classifier.model
+    variables = pretrained.initial_variables(model, weights, jax.random.key(9), (16, 16))
+    variables["params"]["head"] = weights.head
+    jax.tree.map(
+        np.testing.assert_array_equal, variables, jax.tree.map(np.asarray, dict(best.variables))
+    )
+
+
+def test_a_run_says_what_it_started_from_and_goes_on_from_nothing_else(run, gated, tmp_path):
+    facts = json.loads((run / "weights.json").read_text())
+    assert facts == pretrained.load("none").facts()
+    weights = pretrained.load(str(gated[0]))
+    path = tmp_path / "weights.json"
+    pretrained.keep_facts(weights, path, begun=False)
+    pretrained.keep_facts(weights, path, begun=True)
+    changed = dataclasses.replace(weights, sha256="other")
+    with pytest.raises(UserError, match="its sha256 is no longer what .*weights.json"):
+        pretrained.keep_facts(changed, path, begun=True)
+    pretrained.keep_facts(changed, path, begun=False)
+
+
+@pytest.mark.parametrize("attention, warns", [("se", False), ("none", True)])
+def test_training_uses_trained_gates_or_says_that_it_does_not(
+    place, gated, tmp_path, capsys, attention, warns
+):
+    config = tiny_config(*place)
+    config.model.update(
+        pretrained=str(gated[0]),
+        attention=attention,
+        stage_sizes=checkpoints.STAGE_SIZES,
+        width=checkpoints.WIDTH,
+    )
+    classifier, variables = train._build_model(config, tmp_path)
+    printed = capsys.readouterr().out
+    assert ("WARNING: they were trained with attention se" in printed) == warns
+    assert "sha256" in printed
+    assert classifier.model.variant == "v1.5"
+    assert classifier.as_dict()["preprocessing"]["channel_order"] == "RGB"
+    filled = flatten_dict(variables["params"], sep="/")
+    gates = {path for path in filled if "attention" in path}
+    assert bool(gates) != warns
+    for path in gates:
+        np.testing.assert_array_equal(filled[path], gated[1][f"params/{path}"])
 
 
 def test_good_weights_are_read(weights):

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from se_resnet import hub, pretrained
+from se_resnet.errors import UserError
+from tests import checkpoints
+
+ROOT = Path(__file__).parent.parent
+PINNED, UNPINNED = "timm/seresnet50.a2_in1k", "timm/seresnet50.ra2_in1k"
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A Hub that has one file for every repository; gives the file and the calls."""
+    tensors, _ = checkpoints.make("torch", reduction=16)
+    content = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
+    calls = []
+
+    def download(name, file, *, revision):
+        calls.append((name, file, revision))
+        path = tmp_path / "snapshots" / ("0" * 40) / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return str(path)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    return content, calls
+
+
+def test_pins_are_whole_commits_and_checksums():
+    for name, known in hub.KNOWN.items():
+        assert re.fullmatch(r"[\w-]+/[\w.-]+", name)
+        assert (known.revision is None) == (known.sha256 is None)
+        if known.sha256:
+            assert re.fullmatch(r"[0-9a-f]{40}", known.revision)
+            assert re.fullmatch(r"[0-9a-f]{64}", known.sha256)
+
+
+def test_a_pinned_file_is_fetched_by_its_commit_and_checked(published, monkeypatch):
+    content, calls = published
+    with pytest.raises(UserError, match=r"a2_in1k.*is not the file that was published"):
+        pretrained.load(PINNED)
+    assert calls == [(PINNED, "model.safetensors", hub.KNOWN[PINNED].revision)]
+    pin = hub.Repository("MIT", "bicubic", "1" * 40, hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(hub.KNOWN, PINNED, pin)
+    assert pretrained.load(PINNED).attention == "se"
+
+
+def test_what_is_not_pinned_is_recorded(published):
+    content, calls = published
+    facts = pretrained.load(UNPINNED).facts()
+    assert calls[0][2] == "main"
+    assert facts["sha256"] == hashlib.sha256(content).hexdigest()
+    assert facts["revision"] == "0" * 40
+    assert facts["source"].endswith(UNPINNED)
+    assert facts["licence"] == "Apache-2.0" and facts["interpolation"] == "bicubic"
+    assert facts["attention_options"] == {"reduction": 16, "gate": "sigmoid"}
+    assert facts["variant"] == "v1.5" and facts["preprocessing"]["channel_order"] == "RGB"
+    json.dumps(facts)
+
+
+def test_offline_the_command_says_what_to_fetch(tmp_path):
+    """With the real library; on a machine without its cache."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    code = f"from se_resnet import pretrained; pretrained.load({PINNED!r})"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    message = result.stderr.splitlines()[-1]
+    assert message.startswith("se_resnet.errors.UserError: config.model.pretrained = ")
+    revision = hub.KNOWN[PINNED].revision
+    assert f"https://huggingface.co/{PINNED}/resolve/{revision}/model.safetensors" in message
+    assert "give the path of that file instead" in message
