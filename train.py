@@ -254,8 +254,8 @@ def _build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[st
         _say(
             "weights",
             f"WARNING: they were trained with attention {loaded.attention} "
-            f"({loaded.attention_position}), which config.model.attention leaves out: without it "
-            "the network does not compute what it was trained to compute",
+            f"({loaded.attention_position}), which config.model.attention and attention_position "
+            "leave out: without it the network does not compute what it was trained to compute",
         )
     model = resnet.create_model(
         attention=config.model.attention,

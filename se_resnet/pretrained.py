@@ -48,7 +48,7 @@ class Pretrained:
         bn_epsilon: added to the variances in batch normalisation.
         preprocessing: how the network's input is made from RGB pixels.
         licence: SPDX identifier of the weights' licence, or an empty string.
-        source: where the weights come from, or an empty string.
+        source: where the weights were published, or an empty string.
         sha256: checksum of the file that held them, or an empty string.
         revision: commit of the repository that they come from, or an empty string.
         interpolation: how the images were resized that the weights were trained with, or an empty
@@ -312,7 +312,6 @@ def _load_file(path: Path, name: str) -> Pretrained:
             "preprocessing": layout.naming.preprocessing,
             "attention": layout.attention,
             "attention_options": FrozenDict(layout.attention_options),
-            "source": str(path),
         }
     tree = unflatten_dict(variables, sep="/")
     head = tree["params"].pop("head", None)
@@ -378,7 +377,6 @@ def _load_run(workdir: Path, name: str) -> Pretrained:
         variant=model.variant,
         bn_epsilon=model.bn_epsilon,
         preprocessing=run.classifier.preprocessing,
-        source=str(workdir),
         attention=model.attention,
         attention_position=model.attention_position,
         attention_options=model.attention_options,
