@@ -19,7 +19,6 @@ if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
     parse_flags()
 
-import csv
 import dataclasses
 import functools
 import json
@@ -35,16 +34,18 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import eval as evaluation
-from data import audit, balance, loading, notebook, protocols, resident, schedule
-from se_resnet import pretrained, resnet, settings, training
+from data import audit, balance, inputs, loading, notebook, protocols, resident, schedule
+from se_resnet import optim, pretrained, resnet, settings, training
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.decision import decide
+from se_resnet.early_stopping import EarlyStopping
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, write_json
+from se_resnet.files import write_json
 from se_resnet.metric_log import MetricLog
-from se_resnet.optim import make_optimizer
+from se_resnet.recipe import make_augmentation, make_recipe
+from se_resnet.rules import describe_rules, make_rules
 from se_resnet.workdir import claim, fold_folders, has_begun, read
 
 # What may change between two starts of the same run: where things lie and how often it saves.
@@ -111,13 +112,17 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         seed=config.split.seed,
     )
     audit.verify(records, roles, config.split.protocol)
-    _check_inputs(workdir, dataset, roles)
-    _say("split", _describe_split(config, records, roles))
+    if has_begun(workdir):
+        begun = read(workdir / "data.json", ["fingerprint"])
+        inputs.check_kept(workdir, begun["fingerprint"], dataset, roles)
+    folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
+    told = inputs.describe_split(config.split.protocol, config.split.fold, folds, records, roles)
+    _say("split", told)
     validation = records.take(roles == protocols.VAL)
     if config.split.protocol == protocols.SOURCE:  # balanced and augmented before the split
         method, augment = "none", Augmentation(flip=False, rotate=False)
     else:
-        method, augment = config.balance.method, Augmentation(**config.augment)
+        method, augment = config.balance.method, make_augmentation(config)
     plan = balance.make_plan(
         records.take(roles == protocols.TRAIN),
         images,
@@ -131,48 +136,57 @@ def _train(config: ConfigDict, workdir: Path) -> None:
 
     # ----------------------------------------------------------------- model
     classifier, variables = _build_model(config, workdir)
-    optimizer = make_optimizer(config.optim.learning_rate)
     mesh = training.data_mesh()
-    sharding = training.batch_sharding(mesh, config.batch_size)
+    sharding = training.batch_sharding(mesh, config.batch_size // config.optim.accumulate)
     eval_sharding = training.batch_sharding(mesh, config.eval_batch_size)
-    state = training.TrainState.create(variables, optimizer)
-    state = jax.device_put(state, training.replicated(mesh))
-    del variables  # the first step takes their memory
-    _say("model", _describe_model(config, classifier, state, mesh))
+    _say("model", _describe_model(config, classifier, variables["params"], mesh))
 
     # ----------------------------------------------------------------- steps
-    predict = classifier.make_predict()
     epoch_steps = schedule.steps_per_epoch(plan, config.batch_size)
     total_steps = config.epochs * epoch_steps
+    recipe = make_recipe(config, augment)
+    rules = make_rules(config.optim, (*classifier.model.stage_names, optim.HEAD))
+    duration = {"epochs": config.epochs, "epoch_steps": epoch_steps}
+    phases = optim.make_phases(config.optim, rules, variables["params"], **duration)
+    _say("trained", describe_rules(rules, variables["params"]))
+    predict = classifier.make_predict()
+    state = training.TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
+    state = jax.device_put(state, training.replicated(mesh))
+    del variables  # the first step takes their memory
 
     # ------------------------------------------------------------ checkpoint
-    _keep_inputs(workdir, config, dataset, roles)
+    inputs.keep(workdir, dataset, roles)
+    write_json(workdir / "config.json", json.loads(config.to_json()))
     checkpoints = Checkpoints(workdir / "checkpoints")
     best_score: list[float] = []
+    stopping = EarlyStopping(**config.early_stopping)
     if restored := checkpoints.restore_latest(state):
         state, progress_facts = restored
-        best_score = progress_facts.get("best_score", [])
+        best_score = progress_facts["best_score"]
+        stopping = EarlyStopping(**config.early_stopping, **progress_facts["early_stopping"])
         if best_score:
             checkpoints.best_facts()  # refuses now what could not be evaluated after the training
         _say("resume", f"from step {int(state.step)} of {total_steps}")
 
     # --------------------------------------------------------------- batches
     start = int(state.step)
-    advance: Callable[..., tuple[training.TrainState, training.Metrics]]
+    advance: list[Callable[..., tuple[training.TrainState, training.Metrics]]]  # by phase
     blocks: Iterator[Any]
-    order = {"seed": config.seed, "start": start, "stop": total_steps}
+    stop = start if stopping.stopped else total_steps
+    order = {"seed": config.seed, "start": start, "stop": stop}
     layout = {"batch_size": config.batch_size, "sharding": sharding}
-    recipe = (classifier, optimizer, augment, config.seed)
     if config.data.placement == settings.ON_DEVICE:
         placed = resident.place(images, plan, training.replicated(mesh))
-        train_steps = training.make_train_steps(*recipe, resident.make_batch)
-        advance = functools.partial(train_steps, placed)
+        make_steps = functools.partial(training.make_train_steps, make_batch=resident.make_batch)
+        advance = [
+            functools.partial(make_steps(classifier, recipe, phase), placed) for phase in phases
+        ]
         blocks = resident.row_blocks(plan, **order, **layout, pause=config.log_every_steps)
         eval_batches = functools.partial(resident.eval_batches, placed.images)
     else:
         from data import pipeline  # TensorFlow, which the other placement does not need
 
-        advance = training.make_train_step(*recipe)
+        advance = [training.make_train_step(classifier, recipe, phase) for phase in phases]
         blocks = pipeline.train_batches(images, plan, **order, **layout)
         eval_batches = functools.partial(pipeline.eval_batches, images)
 
@@ -188,10 +202,11 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         desc="training",
         disable=None,
     )
-    step = read = start
+    step = seen = start
     block: Any
     for block in blocks:
-        state, figures = advance(state, block)
+        phase = optim.phase_at(phases, step)
+        state, figures = advance[phase.number](state, block)
         unread.append(figures)
         step += figures["loss"].size
         end_of_epoch = step % epoch_steps == 0
@@ -199,8 +214,8 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         while len(unread) > (0 if pause else 1):  # the devices work on one block meanwhile
             done = {name: np.atleast_1d(values) for name, values in unread.popleft().items()}
             for loss, accuracy in zip(done["loss"], done["accuracy"], strict=True):
-                read += 1
-                _check_finite("the loss", read, np.isfinite(loss))
+                seen += 1
+                _check_finite("the loss", seen, np.isfinite(loss))
                 window.append((loss, accuracy))
                 progress.update(config.batch_size)
             progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -209,11 +224,11 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         _check_finite("a parameter", step, training.all_finite(state.params))
         means = np.mean(window, axis=0)
         window.clear()
-        log.write(step, {"train/loss": float(means[0]), "train/accuracy": float(means[1])})
+        scalars = {"train/loss": float(means[0]), "train/accuracy": float(means[1])}
+        log.write(step, scalars | {"train/learning_rate": phase.learning_rate(step - 1)})
         if end_of_epoch:
-            variables = {"params": state.params, "batch_stats": state.batch_stats}
             logits = predict(
-                variables,
+                state.variables,
                 eval_batches(
                     validation.row, batch_size=config.eval_batch_size, sharding=eval_sharding
                 ),
@@ -221,18 +236,26 @@ def _train(config: ConfigDict, workdir: Path) -> None:
             _check_finite("a validation logit", step, np.isfinite(logits).all())
             scalars = training.validation_figures(validation.label, logits)
             log.write(step, scalars)
-            progress.write(_describe_epoch(step // epoch_steps, config.epochs, scalars))
+            told = training.describe_epoch(step // epoch_steps, config.epochs, scalars)
+            progress.write(f"{'epoch':<10}{told}")
             score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
             if not best_score or score > best_score:
                 best_score = score
                 chosen = decide(validation.label, logits, config.decision.target)
                 facts = {**classifier.as_dict(), "decision": dataclasses.asdict(chosen)}
-                checkpoints.save_best(step, variables, facts)
+                checkpoints.save_best(step, state.variables, facts)
+            if phase is phases[-1]:
+                stopping.update(scalars)
         elif time.monotonic() - last_save < 60 * config.checkpoint_minutes:
             continue
-        checkpoints.save_latest(step, state, {"best_score": best_score})
+        progress_facts = {"best_score": best_score, "early_stopping": stopping.progress()}
+        checkpoints.save_latest(step, state, progress_facts)
         last_save = time.monotonic()
+        if stopping.stopped:
+            break
     progress.close()
+    if stopping.stopped:
+        _say("stop", stopping.describe())
     log.close()
 
 
@@ -240,7 +263,7 @@ def _load_images(config: ConfigDict, workdir: Path) -> loading.Dataset:
     dataset = loading.load_configured(config.data)
     if config.split.protocol != protocols.SOURCE:
         return dataset
-    augment = drawn_once(Augmentation(**config.augment), config.seed)
+    augment = drawn_once(make_augmentation(config), config.seed)
     return notebook.derive(dataset, workdir / protocols.SOURCE, augment, config.seed)
 
 
@@ -270,6 +293,7 @@ def _build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[st
         width=config.model.width,
         formulation=config.model.formulation,
         dtype=config.model.dtype,
+        dropout=config.model.dropout,
     )
     classifier = Classifier(model, weights.preprocessing, config.data.size, config.data.resize)
     key = jax.random.key(config.seed)
@@ -285,85 +309,18 @@ def _check_finite(name: str, step: int, finite: Any) -> None:
         )
 
 
-def _check_inputs(workdir: Path, dataset: loading.Dataset, roles: np.ndarray) -> None:
-    """A run that goes on must find the images that it began with, in the same roles."""
-    if not has_begun(workdir):
-        return
-    run = read(workdir / "data.json", ["fingerprint"])
-    if run["fingerprint"] != dataset.fingerprint:
-        raise UserError(
-            f"the images are no longer those that the run in {workdir} began with: restore them, "
-            "or choose another --workdir."
-        )
-    split = workdir / "split.csv"
-    if (protocols.read_roles(split, dataset.records) != roles).any():
-        raise UserError(
-            f"the images would be divided otherwise than {split} says: restore that file and the "
-            "library versions of the run's start, or choose another --workdir."
-        )
-
-
-def _keep_inputs(
-    workdir: Path, config: ConfigDict, dataset: loading.Dataset, roles: np.ndarray
-) -> None:
-    """Writes what the run is made of, once nothing about it is in doubt."""
-    protocols.write_split(workdir / "split.csv", dataset.records, roles)
-    if dataset.skipped:
-        with atomic_write(workdir / "skipped_files.csv") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "reason"])
-            writer.writerows(dataset.skipped)
-    write_json(
-        workdir / "data.json",
-        {
-            "fingerprint": dataset.fingerprint,
-            "description": dataset.description,
-            "audit": audit.count_leaks(dataset.records, roles),
-            "split": audit.summarise(dataset.records, roles),
-            "seen_digests": sorted(set(dataset.records.digest[protocols.is_seen(roles)].tolist())),
-        },
-    )
-    write_json(workdir / "config.json", json.loads(config.to_json()))
-
-
 def _say(topic: str, text: str) -> None:
     print(f"{topic:<10}" + text.replace("\n", "\n" + " " * 10), flush=True)
 
 
-def _describe_split(config: ConfigDict, records, roles: np.ndarray) -> str:
-    folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
-    lines = [f"{config.split.protocol}, fold {config.split.fold} of {folds}"]
-    for row in audit.summarise(records, roles):
-        lines.append(
-            f"{row['role']:<6}{row['class']:<10}{row['images']:>5} images of "
-            f"{row['accessions']} accessions"
-        )
-    counts = audit.count_leaks(records, roles)
-    if counts["straddling_accessions"]:
-        lines.append(
-            f"WARNING: {counts['straddling_accessions']} accessions of the test set, with "
-            f"{counts['straddling_test_images']} images, also train or validate"
-        )
-    return "\n".join(lines)
-
-
-def _describe_model(config: ConfigDict, classifier: Classifier, state, mesh) -> str:
+def _describe_model(config: ConfigDict, classifier: Classifier, params: Mapping, mesh) -> str:
     height, width = classifier.size
     return (
         f"ResNet{3 * sum(config.model.stage_sizes) + 2}, attention {config.model.attention}, "
-        f"weights {config.model.pretrained}: {resnet.count_parameters(state.params):,} parameters, "
+        f"weights {config.model.pretrained}: {resnet.count_parameters(params):,} parameters, "
         f"{resnet.flops(classifier.model, classifier.size) / 1e9:.2f} GFLOPs an image of "
         f"{height}x{width}, on {mesh.size} {jax.default_backend()} device"
         f"{'s' if mesh.size > 1 else ''}"
-    )
-
-
-def _describe_epoch(epoch: int, epochs: int, scalars: Mapping) -> str:
-    auc = scalars["val/roc_auc"]
-    return (
-        f"{'epoch':<10}{epoch} of {epochs}: validation loss "
-        f"{scalars['val/loss']:.3f}, AUC {'undefined' if auc is None else format(auc, '.3f')}, "
-        f"accuracy {scalars['val/accuracy']:.3f}"
     )
 
 

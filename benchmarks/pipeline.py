@@ -236,7 +236,8 @@ def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     from se_resnet.augment import Augmentation
     from se_resnet.classifier import Classifier
     from se_resnet.compilation import keep_compiled_programs
-    from se_resnet.optim import make_optimizer
+    from se_resnet.optim import Phase, make_optimizer
+    from se_resnet.recipe import Recipe
 
     keep_compiled_programs()
     weights = pretrained.load("none")
@@ -244,9 +245,11 @@ def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     classifier = Classifier(model, weights.preprocessing, (224, 224), "squash")
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), (224, 224))
     optimizer = make_optimizer(1e-4)
-    state = training.TrainState.create(variables, optimizer)
+    state = training.TrainState.create(variables, [Phase(optimizer)])
     state = jax.device_put(state, training.replicated(training.data_mesh()))
-    train_step = training.make_train_step(classifier, optimizer, Augmentation(**AUGMENT), 0)
+    train_step = training.make_train_step(
+        classifier, Recipe(Augmentation(**AUGMENT), 0), Phase(optimizer)
+    )
 
     def step(batch: dict) -> None:
         nonlocal state

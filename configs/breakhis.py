@@ -59,6 +59,12 @@ def get_config() -> ConfigDict:
     config.augment.stain = 0.05  # of each stain's strength
     config.augment.brightness = 0.05  # of the range
     config.augment.contrast = 0.1
+    config.augment.mixup = 0.0  # alpha; mixes images and labels of a batch (Zhang et al. 2018)
+    config.augment.cutmix = 0.0  # alpha; boxes of other images (Yun et al. 2019)
+
+    config.loss = ConfigDict()  # binary cross-entropy
+    config.loss.label_smoothing = 0.0  # of the weight of a label, shared by both classes
+    config.loss.focal_gamma = 0.0  # images classified well count less (Lin et al. 2017)
 
     config.model = ConfigDict()
     # or 'none', a repository of se_resnet/hub.py, the path of a weights file or of a run
@@ -73,7 +79,24 @@ def get_config() -> ConfigDict:
     config.model.formulation = "auto"  # by platform
     # Of the features between the layers; 'bfloat16' halves their memory and is meant for a GPU.
     config.model.dtype = "float32"
+    config.model.batch_norm = "train"  # by the batch's statistics, or 'frozen': by the running ones
+    config.model.dropout = 0.0  # share of the features before the head
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 1e-4
+    config.optim.schedule = "constant"  # or, falling to 0 at the end: 'cosine', 'linear'
+    config.optim.warmup_epochs = 0.0  # in which the learning rate rises
+    config.optim.head_epochs = 0  # first so many epochs train the head alone
+    config.optim.weight_decay = 0.0  # AdamW's; not of biases and normalisations
+    config.optim.clip_norm = 0.0  # largest norm of the whole gradient; 0: any
+    config.optim.accumulate = 1  # works on a batch in so many parts, to need less memory
+    config.optim.ema_decay = 0.0  # evaluates averaged weights, for example 0.999; 0: the last ones
+    # Multipliers of the learning rate by regular expression, 0 to freeze: each parameter must match
+    # exactly one, for example 'stem|stage[12]=0 stage[34]=0.1 head=1'. Empty: all 1.
+    config.optim.rules = ""
+    config.optim.layer_decay = 1.0  # multiplier from each part (head, stage4, ...) to the one below
+
+    config.early_stopping = ConfigDict()
+    config.early_stopping.metric = ""  # 'val/roc_auc', 'val/accuracy', 'val/loss'; empty: never
+    config.early_stopping.patience = 5  # epochs without a new best
     return config

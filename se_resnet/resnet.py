@@ -170,6 +170,8 @@ class ResNet(nn.Module):
             ``'fast'``, rewritten for a CPU (:mod:`se_resnet.fast`), or ``'auto'``, by platform.
         dtype: of the features between the layers, ``'float32'`` or ``'bfloat16'``. Parameters,
             statistics and logits are float32 with either.
+        dropout: share of the pooled features that a training step sets to zero (Srivastava et al.
+            2014), drawn from the random numbers ``'dropout'``.
     """
 
     attention: str
@@ -182,6 +184,7 @@ class ResNet(nn.Module):
     num_outputs: int
     formulation: str
     dtype: str
+    dropout: float
 
     @property
     def stage_names(self) -> list[str]:
@@ -227,7 +230,8 @@ class ResNet(nn.Module):
         # From zero the first loss of a binary classifier is exactly ln 2, and the first gradients
         # stop at the head instead of bending pretrained features towards random directions.
         head = nn.Dense(self.num_outputs, kernel_init=nn.initializers.zeros, name="head")
-        logits = head(global_average_pool(x))
+        pooled = nn.Dropout(self.dropout, deterministic=not train)(global_average_pool(x))
+        logits = head(pooled)
         return (logits, stages) if return_stages else logits
 
     def _perturbed(self, stage: str, x: jax.Array) -> jax.Array:
@@ -248,6 +252,7 @@ def create_model(
     num_outputs: int = 1,
     formulation: str = "auto",
     dtype: str = "float32",
+    dropout: float = 0.0,
 ) -> ResNet:
     """Makes a :class:`ResNet`, by default the SE-ResNet50 with one logit.
 
@@ -293,6 +298,7 @@ def create_model(
         num_outputs=num_outputs,
         formulation=formulation,
         dtype=dtype,
+        dropout=dropout,
     )
 
 

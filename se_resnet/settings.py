@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
 from se_resnet import attention
 from se_resnet.decision import parse_target
+from se_resnet.early_stopping import METRICS
 from se_resnet.errors import UserError
+from se_resnet.optim import SCHEDULES
 from se_resnet.resnet import DTYPES
+from se_resnet.rules import parse_rules
 
-_COUNTS = ("epochs", "batch_size", "eval_batch_size", "log_every_steps", "bootstrap_resamples")
-_NUMBERS = ("optim.learning_rate", "checkpoint_minutes")
+_COUNTS = (
+    "epochs",
+    "batch_size",
+    "eval_batch_size",
+    "log_every_steps",
+    "bootstrap_resamples",
+    "optim.accumulate",
+    "early_stopping.patience",
+)
+# From 0 on, to less than the number given.
+_NUMBERS = {
+    "checkpoint_minutes": math.inf,
+    "augment.mixup": math.inf,
+    "augment.cutmix": math.inf,
+    "loss.label_smoothing": 1,
+    "loss.focal_gamma": math.inf,
+    "model.dropout": 1,
+    "optim.warmup_epochs": math.inf,
+    "optim.head_epochs": math.inf,
+    "optim.weight_decay": math.inf,
+    "optim.clip_norm": math.inf,
+    "optim.ema_decay": 1,
+}
 _SEEDS = ("seed", "split.seed")
 ALL_FOLDS = "all"
 ON_DEVICE = "device"
-_CHOICES = {"data.placement": ("host", ON_DEVICE), "model.dtype": DTYPES}
+FIXED_STATISTICS = "frozen"
+_CHOICES = {
+    "data.placement": ("host", ON_DEVICE),
+    "model.dtype": DTYPES,
+    "model.batch_norm": ("train", FIXED_STATISTICS),
+    "optim.schedule": SCHEDULES,
+    "early_stopping.metric": ("", *METRICS),
+}
 
 
 def check(config: ConfigDict) -> None:
@@ -26,26 +58,54 @@ def check(config: ConfigDict) -> None:
         UserError: a value is out of range; the sentence names the field and the range.
     """
     for name in _COUNTS:
-        if config[name] < 1:
-            raise UserError(f"config.{name} = {config[name]} is out of range: give 1 or more.")
-    parse_target(config.decision.target)
-    attention.create(config.model.attention, **config.model.attention_options.to_dict())
-    for name in _NUMBERS:
-        if not math.isfinite(value := _field(config, name)):
-            raise UserError(f"config.{name} = {value} is out of range: give a finite number.")
+        _require(config, name, lambda value: value >= 1, "1 or more")
+    for name, stop in _NUMBERS.items():
+        wanted = "a finite number of 0 or more" if stop == math.inf else f"0 to less than {stop}"
+        _require(config, name, lambda value, stop=stop: 0 <= value < stop, wanted)
+    rate = "a finite positive number, for example 1e-4"
+    _require(config, "optim.learning_rate", lambda value: 0 < value < math.inf, rate)
+    decay = "more than 0, at most 1"
+    _require(config, "optim.layer_decay", lambda value: 0 < value <= 1, decay)
     for name in _SEEDS:
-        if not 0 <= (value := _field(config, name)) < 2**32:
-            raise UserError(f"config.{name} = {value} is out of range: give 0 to {2**32 - 1}.")
+        _require(config, name, lambda value: 0 <= value < 2**32, f"0 to {2**32 - 1}")
     for name, choices in _CHOICES.items():
         if (value := _field(config, name)) not in choices:
-            raise UserError(
-                f"config.{name} = {value!r} is unknown: choose from {', '.join(choices)}."
-            )
+            named = ", ".join(choice or "''" for choice in choices)
+            raise UserError(f"config.{name} = {value!r} is unknown: choose from {named}.")
+    parse_target(config.decision.target)
+    attention.create(config.model.attention, **config.model.attention_options.to_dict())
     if config.split.fold != ALL_FOLDS and not config.split.fold.isdecimal():
         raise UserError(
             f"config.split.fold = {config.split.fold!r} names no fold: give a number from 0, or "
             f"'{ALL_FOLDS}' for all of them in turn."
         )
+    _check_recipe(config)
+
+
+def _check_recipe(config: ConfigDict) -> None:
+    """What fields of the recipe ask of each other."""
+    optim = config.optim
+    parse_rules(optim.rules)
+    if optim.rules and optim.layer_decay != 1:
+        raise UserError(
+            f"config.optim.rules and config.optim.layer_decay = {optim.layer_decay} both give "
+            "multipliers: leave one of them out."
+        )
+    if config.batch_size % optim.accumulate:
+        raise UserError(
+            f"config.optim.accumulate = {optim.accumulate} is out of range: it must divide "
+            f"config.batch_size = {config.batch_size}."
+        )
+    if optim.head_epochs + optim.warmup_epochs >= config.epochs:
+        raise UserError(
+            f"config.optim.head_epochs = {optim.head_epochs} and config.optim.warmup_epochs = "
+            f"{optim.warmup_epochs} leave nothing of config.epochs = {config.epochs}: lower them."
+        )
+
+
+def _require(config: ConfigDict, name: str, fits: Callable[..., bool], wanted: str) -> None:
+    if not fits(value := _field(config, name)):
+        raise UserError(f"config.{name} = {value} is out of range: give {wanted}.")
 
 
 def _field(config: ConfigDict, name: str):

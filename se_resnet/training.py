@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -10,12 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from se_resnet.augment import Augmentation
 from se_resnet.classifier import Classifier
 from se_resnet.errors import UserError
+from se_resnet.layers import BatchNorm
 from se_resnet.metrics import binary_metrics, probability_of
+from se_resnet.optim import Phase, merge
+from se_resnet.recipe import Recipe
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -28,23 +31,39 @@ class TrainState:
     Attributes:
         step: ``int32 []``, optimizer steps done; names the position in the data and the random
             numbers of the next step.
-        params: trained parameters, float32.
+        params: all parameters, float32.
         batch_stats: running means and variances of the batch normalisations, float32.
-        opt_state: the optimizer's moments.
+        opt_state: each phase's optimizer state, which holds its trained parameters' moments.
+        average: ``{'params', 'batch_stats'}`` averaged over the steps, or None.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
-    opt_state: optax.OptState
+    opt_state: tuple[optax.OptState, ...]
+    average: Any
 
     @classmethod
-    def create(cls, variables: Mapping, optimizer: optax.GradientTransformation) -> TrainState:
+    def create(
+        cls, variables: Mapping, phases: Sequence[Phase], averaged: bool = False
+    ) -> TrainState:
         """The state before the first step, from ``{'params', 'batch_stats'}``."""
-        params = variables["params"]
+        params, batch_stats = variables["params"], variables["batch_stats"]
         return cls(
-            jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params)
+            jnp.zeros((), jnp.int32),
+            params,
+            batch_stats,
+            tuple(phase.optimizer.init(phase.split(params)[0]) for phase in phases),
+            # Copies: a step is given the memory of all of its state.
+            jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
+            if averaged
+            else None,
         )
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """``{'params', 'batch_stats'}`` to evaluate: the averages where there are any."""
+        return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def data_mesh() -> Mesh:
@@ -80,45 +99,41 @@ def on_devices(tree: Any, sharding: NamedSharding) -> Any:
 
 
 def make_train_step(
-    classifier: Classifier,
-    optimizer: optax.GradientTransformation,
-    augment: Augmentation,
-    seed: int,
+    classifier: Classifier, recipe: Recipe, phase: Phase
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Builds the jitted step; the state passed in is donated and must not be used again.
 
     A batch holds ``image uint8 [B, H, W, 3]``, ``label float32 [B]`` and
-    ``importance float32 [B]``. The loss is the mean over the batch of importance times binary
-    cross-entropy. Under a sharded batch the statistics of batch normalisation, the loss and the
-    gradient are those of the whole batch.
+    ``importance float32 [B]``. The loss is the mean over the batch of importance times each image's
+    loss. Under a sharded batch the statistics of batch normalisation, the loss and the gradient are
+    those of the whole batch. No gradient is computed below the lowest trained parameter.
 
     Returns:
-        ``(state, batch) -> (state, {'loss', 'accuracy'})``, both metrics ``float32 []``.
+        ``(state, batch) -> (state, {'loss', 'accuracy'})``, both metrics ``float32 []``; a mixed
+        image's class is that of its larger share.
     """
-    return jax.jit(_step(classifier, optimizer, augment, seed), donate_argnums=0)
+    return jax.jit(_step(classifier, recipe, phase), donate_argnums=0)
 
 
 def make_train_steps(
     classifier: Classifier,
-    optimizer: optax.GradientTransformation,
-    augment: Augmentation,
-    seed: int,
+    recipe: Recipe,
+    phase: Phase,
     make_batch: Callable[[Any, jax.Array], Batch],
 ) -> Callable[[Any, TrainState, jax.Array], tuple[TrainState, Metrics]]:
     """Builds many steps in one jitted call, on batches that are made on the device.
 
     Args:
-        classifier: as in :func:`make_train_step`, like ``optimizer``, ``augment`` and ``seed``.
-        optimizer: see there.
-        augment: see there.
-        seed: see there.
+        classifier: as in :func:`make_train_step`, like ``recipe`` and ``phase``.
+        recipe: see there.
+        phase: see there.
         make_batch: ``(data, rows int32 [B]) -> batch``, pure.
 
     Returns:
         ``(data, state, rows int32 [k, B]) -> (state, {'loss', 'accuracy'})``, both metrics
         ``float32 [k]``; the state passed in is donated.
     """
-    step = _step(classifier, optimizer, augment, seed)
+    step = _step(classifier, recipe, phase)
 
     def steps(data: Any, state: TrainState, rows: jax.Array) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(lambda s, chosen: step(s, make_batch(data, chosen)), state, rows)
@@ -127,39 +142,90 @@ def make_train_steps(
 
 
 def _step(
-    classifier: Classifier,
-    optimizer: optax.GradientTransformation,
-    augment: Augmentation,
-    seed: int,
+    classifier: Classifier, recipe: Recipe, phase: Phase
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    root = jax.random.key(seed)
+    root = jax.random.key(recipe.seed)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(root, state.step)
-        inputs = classifier.preprocessing(augment(key, batch["image"].astype(jnp.float32)))
+        images = recipe.augment(key, batch["image"].astype(jnp.float32))
+        mixed = recipe.mixing(jax.random.fold_in(key, 1), {**batch, "image": images})
+        mixed["image"] = classifier.preprocessing(mixed["image"])
+        trained, frozen = phase.split(state.params)
 
-        def loss_fn(params):
-            logits, updates = classifier.model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                inputs,
-                train=True,
-                mutable=["batch_stats"],
-            )
-            losses = optax.sigmoid_binary_cross_entropy(logits[:, 0], batch["label"])
-            return jnp.mean(batch["importance"] * losses), (logits[:, 0], updates["batch_stats"])
+        def loss_fn(trained, batch_stats, batch, key):
+            with nn.intercept_methods(_fix_statistics(recipe, phase)):
+                logits, updates = classifier.model.apply(
+                    {"params": merge(trained, frozen), "batch_stats": batch_stats},
+                    batch["image"],
+                    train=True,
+                    mutable=["batch_stats"],
+                    rngs={"dropout": key},
+                )
+            losses = recipe.loss(logits[:, 0], batch["label"])
+            accuracy = jnp.mean((logits[:, 0] > 0) == (batch["label"] > 0.5))
+            loss = jnp.mean(batch["importance"] * losses)
+            return loss, ({"loss": loss, "accuracy": accuracy}, updates["batch_stats"])
 
-        (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params
+        gradient_fn = _accumulated(jax.grad(loss_fn, has_aux=True), recipe.accumulate)
+        gradients, (metrics, batch_stats) = gradient_fn(
+            trained, state.batch_stats, mixed, jax.random.fold_in(key, 2)
         )
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics = {
-            "loss": loss,
-            "accuracy": jnp.mean((logits > 0) == (batch["label"] > 0.5)),
-        }
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+        opt_state = list(state.opt_state)
+        updates, opt_state[phase.number] = phase.optimizer.update(
+            gradients, opt_state[phase.number], trained
+        )
+        params = merge(optax.apply_updates(trained, updates), frozen)
+        average = state.average
+        if recipe.ema_decay:
+            decay = jnp.minimum(recipe.ema_decay, (1 + state.step) / (10 + state.step))
+            average = jax.tree.map(
+                # In this form what is frozen stays the same to the last bit.
+                lambda mean, value: mean + (1 - decay) * (value - mean),
+                average,
+                {"params": params, "batch_stats": batch_stats},
+            )
+        return TrainState(state.step + 1, params, batch_stats, tuple(opt_state), average), metrics
 
     return step
+
+
+def _fix_statistics(recipe: Recipe, phase: Phase) -> Callable:
+    """For ``nn.intercept_methods``: lets normalisations use and keep their running statistics."""
+
+    def intercept(call, args, kwargs, context):
+        module = context.module
+        if isinstance(module, BatchNorm) and context.method_name == "coefficients":
+            path = "/".join(module.path)
+            if recipe.fixed_statistics or phase.frozen >= {f"{path}/scale", f"{path}/bias"}:
+                x, _ = args
+                return call(x, False)
+        return call(*args, **kwargs)
+
+    return intercept
+
+
+def _accumulated(gradient_fn: Callable, parts: int) -> Callable:
+    """The mean of ``gradient_fn`` over parts of the batch, one after another."""
+    if parts == 1:
+        return gradient_fn
+
+    def accumulated(trained, batch_stats, batch, key):
+        def one(carry, part):
+            batch_stats, total = carry
+            gradients, (metrics, batch_stats) = gradient_fn(trained, batch_stats, *part)
+            return (batch_stats, jax.tree.map(jnp.add, total, gradients)), metrics
+
+        # Part i is every parts-th image from i on, so that each device keeps its own images.
+        batches = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+        start = (batch_stats, jax.tree.map(jnp.zeros_like, trained))
+        (batch_stats, total), metrics = jax.lax.scan(
+            one, start, (batches, jax.random.split(key, parts))
+        )
+        mean_metrics = jax.tree.map(lambda values: values.mean(0), metrics)
+        return jax.tree.map(lambda leaf: leaf / parts, total), (mean_metrics, batch_stats)
+
+    return accumulated
 
 
 def validation_figures(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
@@ -184,6 +250,16 @@ def validation_figures(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
         "val/accuracy": float(figures["accuracy"][0]),
         "val/roc_auc": None if np.isnan(auc) else auc,
     }
+
+
+def describe_epoch(epoch: int, epochs: int, scalars: Mapping[str, float | None]) -> str:
+    """The figures of :func:`validation_figures` as a line for the log."""
+    auc = scalars["val/roc_auc"]
+    return (
+        f"{epoch} of {epochs}: validation loss {scalars['val/loss']:.3f}, AUC "
+        f"{'undefined' if auc is None else format(auc, '.3f')}, accuracy "
+        f"{scalars['val/accuracy']:.3f}"
+    )
 
 
 @jax.jit

@@ -7,7 +7,8 @@ import pytest
 from se_resnet import training
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.errors import UserError
-from se_resnet.optim import make_optimizer
+from se_resnet.optim import Phase, make_optimizer
+from se_resnet.recipe import Recipe
 from tests.test_training import OFF, make_batch, start, tiny_classifier
 
 
@@ -20,7 +21,7 @@ def assert_equal(left, right) -> None:
 @pytest.fixture(scope="module")
 def trained() -> training.TrainState:
     classifier = tiny_classifier()
-    step = training.make_train_step(classifier, make_optimizer(1e-2), OFF, seed=0)
+    step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
     state, _ = step(start(classifier), make_batch())
     return state
 

@@ -1,0 +1,39 @@
+r"""A recipe against overfitting, for a large network and few patients.
+
+    python train.py --config=configs/finetune_strong.py --workdir=runs/strong \
+        --config.data.dir=/path/to/BreaKHis_v1
+
+The network, the images and their balancing are those of ``configs/breakhis.py``. What differs:
+
+* The head is trained alone for an epoch, so that no gradient of an untrained head reaches
+  pretrained features (Kumar et al. 2022); then early layers, which are general, move less than late
+  ones (layer-wise decay, Howard & Ruder 2018).
+* Batch normalisation keeps ImageNet's statistics: those of a batch depend on which few patients
+  are in it.
+* AdamW with warm-up and a cosine, gradients clipped, weights averaged over the steps: the last
+  epochs settle, and the choice of a checkpoint on a small validation set matters less.
+* Dropout before the head and smoothed labels keep the network from certainty. There is no mixup:
+  SMOTE blends images already.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import breakhis
+
+
+def get_config() -> ConfigDict:
+    """The headline experiment with another recipe."""
+    config = breakhis.get_config()
+    config.epochs = 20
+    config.loss.label_smoothing = 0.1
+    config.model.batch_norm = "frozen"
+    config.model.dropout = 0.2
+    config.optim.learning_rate = 3e-4
+    config.optim.schedule = "cosine"
+    config.optim.warmup_epochs = 1.0
+    config.optim.head_epochs = 1
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.998
+    config.optim.layer_decay = 0.7
+    return config

@@ -1,0 +1,139 @@
+"""Learning-rate multipliers of parameters by regular expressions; a multiplier of 0 freezes.
+
+The rules are one line of text, so that a flag can give them: ``'stem|stage[12]=0 stage3=0.1
+stage4=0.3 head=1'``. A pattern describes a parameter's whole path (``stage1/block1/conv1/kernel``)
+or its beginning up to a slash. Every parameter must be matched by exactly one rule: neither a new
+module nor a slip in a pattern can be trained, or left out, unseen.
+
+=================================================  =================================
+``'stem|stage[12]=0 stage[34]|head=1'``            the first stages are frozen
+``'head=1 (?!head).*=0'``                          the head alone is trained
+``'head|.*/attention=1 (?!head|.*/attention).*=0'``  head and attention are trained
+=================================================  =================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import jax
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from se_resnet.errors import UserError
+
+_FIELD = "config.optim.rules"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Multiplies the learning rate of the parameters whose path matches.
+
+    Attributes:
+        pattern: a regular expression for a path, or for its beginning up to a slash.
+        multiplier: 0 or more; at 0 the parameters are frozen.
+    """
+
+    pattern: str
+    multiplier: float
+
+    def matches(self, path: str) -> bool:
+        """Whether the rule speaks of this parameter."""
+        return re.fullmatch(f"(?:{self.pattern})(?:/.*)?", path) is not None
+
+
+ALL_TRAINED = (Rule(".*", 1.0),)
+
+
+def parse_rules(text: str) -> tuple[Rule, ...]:
+    """Reads ``'PATTERN=MULTIPLIER PATTERN=MULTIPLIER ...'``; no text means that all is trained.
+
+    Raises:
+        UserError: a rule has no multiplier, the multiplier is no number of 0 or more, or the
+            pattern is no regular expression.
+    """
+    rules = []
+    for rule in text.split():
+        # From the right: a lookahead (?=...) holds the sign too.
+        pattern, _, number = rule.rpartition("=")
+        try:
+            multiplier = float(number)
+            re.compile(pattern)
+        except (ValueError, re.error) as error:
+            raise UserError(
+                f"{_FIELD}: {rule!r} is no rule ({error}): give PATTERN=MULTIPLIER, for example "
+                "stage1=0."
+            ) from error
+        if not pattern or not 0 <= multiplier < math.inf:
+            raise UserError(
+                f"{_FIELD}: {rule!r} is out of range: give a pattern and a finite multiplier of 0 "
+                "or more."
+            )
+        rules.append(Rule(pattern, multiplier))
+    return tuple(rules) or ALL_TRAINED
+
+
+def layer_decay_rules(parts: Sequence[str], decay: float) -> tuple[Rule, ...]:
+    """Layer-wise learning rates (Howard & Ruder 2018): ``decay`` to the power of the depth.
+
+    Args:
+        parts: the network's parts from the input on; the last has the multiplier 1, the one before
+            it ``decay``, and so on.
+        decay: in (0, 1].
+    """
+    return tuple(Rule(re.escape(part), decay**depth) for depth, part in enumerate(reversed(parts)))
+
+
+def make_rules(optim: ConfigDict, parts: Sequence[str]) -> tuple[Rule, ...]:
+    """The rules of the part ``optim`` of a configuration, for a network of these parts."""
+    if optim.layer_decay == 1:
+        return parse_rules(optim.rules)
+    return layer_decay_rules(parts, optim.layer_decay)
+
+
+def multipliers(rules: Iterable[Rule], params: Mapping) -> dict[str, float]:
+    """Each parameter's multiplier, by its path ``part/.../name``.
+
+    Raises:
+        UserError: a parameter is matched by no rule or by several, a rule matches none, or all
+            parameters are frozen.
+    """
+    rules = tuple(rules)
+    found = {}
+    unused = {rule.pattern for rule in rules}
+    for path in flatten_dict(params, sep="/"):
+        matching = [rule for rule in rules if rule.matches(path)]
+        if len(matching) != 1:
+            patterns = " and ".join(repr(rule.pattern) for rule in matching) or "no pattern"
+            raise UserError(
+                f"{_FIELD}: the parameter {path} is matched by {patterns}: let exactly one match."
+            )
+        found[path] = matching[0].multiplier
+        unused.discard(matching[0].pattern)
+    if unused:
+        raise UserError(
+            f"{_FIELD}: {sorted(unused)[0]!r} matches no parameter: the paths are like "
+            f"{next(iter(found))}."
+        )
+    if not any(found.values()):
+        raise UserError(f"{_FIELD} freezes every parameter: give at least one a multiplier.")
+    return found
+
+
+def describe_rules(rules: Iterable[Rule], params: Mapping) -> str:
+    """A table: each rule's pattern and multiplier, its tensors and the values in them."""
+    leaves: dict[str, jax.Array] = flatten_dict(params, sep="/")
+    rows = [("pattern", "multiplier", "tensors", "parameters")]
+    for rule in rules:
+        sizes = [leaf.size for path, leaf in leaves.items() if rule.matches(path)]
+        multiplier = "frozen" if rule.multiplier == 0 else f"{rule.multiplier:.4g}"
+        rows.append((rule.pattern, multiplier, f"{len(sizes):,}", f"{sum(sizes):,}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}"
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    )
