@@ -180,7 +180,7 @@ def test_a_sharded_batch_gives_the_statistics_and_gradient_of_the_whole_batch():
     from jax.sharding import Mesh
     from se_resnet import training
     from se_resnet.optim import Phase, make_optimizer
-from se_resnet.recipe import Recipe
+    from se_resnet.recipe import Recipe
     from tests.test_training import OFF, make_batch, start, tiny_classifier
     states = []
     for count in (1, 4):
@@ -226,7 +226,7 @@ def test_the_package_works_where_tensorflow_is_blocked():
     from se_resnet.augment import Augmentation
     from se_resnet.classifier import Classifier
     from se_resnet.optim import Phase, make_optimizer
-from se_resnet.recipe import Recipe
+    from se_resnet.recipe import Recipe
     weights = pretrained.load("none")
     model = resnet.create_model(stage_sizes=(1, 1), width=4)
     classifier = Classifier(model, weights.preprocessing, (16, 16), "squash")
