@@ -1,34 +1,33 @@
-"""Whole runs with the recipe's fields set: phases, resuming, early stopping, both placements."""
+"""Whole trainings with the recipe's fields set: phases, resuming, early stopping, placements."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 import train
 from se_resnet import training
-from se_resnet.checkpoint import Checkpoints
-from se_resnet.errors import UserError
 from se_resnet.metric_log import read_log
-from se_resnet.metrics import Predictions
-from se_resnet.workdir import load_best
 from tests.conftest import tiny_config
 
-EPOCH_STEPS = 11
+
+@pytest.fixture(autouse=True)
+def no_evaluation(monkeypatch):
+    monkeypatch.setattr(train.evaluation, "evaluate_run", lambda workdir: {})
 
 
 def everything(place):
-    """A configuration with every field of the recipe that changes the training state."""
+    """Every field set that changes the training's state, and little to compile."""
     config = tiny_config(*place)
-    config.epochs = 3
+    config.epochs = 4
     config.log_every_steps = 4
-    config.checkpoint_minutes = 0.0
-    config.augment.mixup = 0.3
-    config.loss.label_smoothing = 0.1
+    for name in ("flip", "rotate", "translate", "zoom", "stain", "contrast"):
+        config.augment[name] = type(config.augment[name])(0)
     config.model.attention = "none"
     config.model.formulation = "plain"
     config.model.stage_sizes = (1,)
@@ -47,37 +46,49 @@ def everything(place):
 @pytest.fixture(scope="module")
 def whole(place, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("recipes") / "whole"
-    train.train_and_evaluate(everything(place), workdir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.evaluation, "evaluate_run", lambda workdir: {})
+        train.train_and_evaluate(everything(place), workdir)
     return workdir
 
 
-def test_the_log_shows_the_phases_learning_rates(whole):
+def log_of(workdir: Path) -> list[dict]:
+    return read_log(workdir / "metrics.jsonl")
+
+
+def saved(workdir: Path, kind: str) -> tuple[int, Any]:
+    """Step and tree of a checkpoint, ``'latest'`` or ``'best'``."""
+    (folder,) = (workdir / "checkpoints" / kind).glob("[0-9]*")
+    return int(folder.name), ocp.StandardCheckpointer().restore((folder / "tree").absolute())
+
+
+def test_the_log_shows_each_phases_learning_rate(whole):
     rates = {
         line["step"]: line["train/learning_rate"]
-        for line in read_log(whole / "metrics.jsonl")
+        for line in log_of(whole)
         if "train/learning_rate" in line
     }
     last = max(rates)
-    epoch_steps = last // 3
-    assert rates[epoch_steps] == pytest.approx(1e-3), "the head's own phase is constant"
+    assert rates[last // 4] == pytest.approx(1e-3), "the head's own phase is constant"
     assert max(rates.values()) <= 1e-3 * (1 + 1e-6) and 0 < rates[last] < 1e-4
 
 
-def test_the_averaged_weights_are_evaluated(whole, place):
-    best = load_best(whole)
-    (folder,) = (whole / "checkpoints" / "latest").glob("[0-9]*")
-    import orbax.checkpoint as ocp
+def test_phases_train_what_they_should_and_the_averages_are_chosen(whole):
+    _, state = saved(whole, "latest")
+    head, rest = state["opt_state"]
+    shapes = [{leaf.shape for leaf in jax.tree.leaves(part) if leaf.shape} for part in (head, rest)]
+    assert shapes[0] == {(16, 1), (1,)} and shapes[0] < shapes[1]
+    assert (7, 7, 3, 4) not in shapes[1], "the stem is frozen"
+    step, best = saved(whole, "best")
+    assert set(best) == {"params", "batch_stats"}
+    if step == log_of(whole)[-1]["step"]:
+        kernel = best["params"]["head"]["kernel"]
+        np.testing.assert_array_equal(kernel, state["average"]["params"]["head"]["kernel"])
+    assert (state["params"]["head"]["kernel"] != state["average"]["params"]["head"]["kernel"]).all()
 
-    tree = ocp.StandardCheckpointer().restore((folder / "tree").absolute())
-    (chosen,) = (whole / "checkpoints" / "best").glob("[0-9]*")
-    if chosen.name == folder.name:
-        kernel = best.variables["params"]["head"]["kernel"]
-        np.testing.assert_array_equal(kernel, tree["average"]["params"]["head"]["kernel"])
-        assert (np.asarray(kernel) != np.asarray(tree["params"]["head"]["kernel"])).any()
 
-
-def make_failing(monkeypatch, stop: int) -> None:
-    """Training is interrupted before its step ``stop``, counted over all phases."""
+def interrupt(monkeypatch, stop: int) -> None:
+    """Lets the next training be interrupted before its ``stop``-th step."""
     make_step, count = training.make_train_step, 0
 
     def make_failing_step(*args):
@@ -95,16 +106,54 @@ def make_failing(monkeypatch, stop: int) -> None:
     monkeypatch.setattr(training, "make_train_step", make_failing_step)
 
 
-@pytest.mark.parametrize("phase", ["head", "rest"])
-def test_a_run_with_everything_goes_on_to_the_same_end(
-    whole, place, tmp_path, monkeypatch, phase
+def test_a_run_interrupted_in_each_phase_ends_the_same_to_the_last_bit(
+    whole, place, tmp_path, monkeypatch
 ):
-    epoch_steps = read_log(whole / "metrics.jsonl")[-1]["step"] // 3
-    make_failing(monkeypatch, {"head": 6, "rest": epoch_steps + 6}[phase])
-    with pytest.raises(KeyboardInterrupt):
-        train.train_and_evaluate(everything(place), tmp_path / "run")
-    monkeypatch.undo()
-    train.train_and_evaluate(everything(place), tmp_path / "run")
-    assert read_log(tmp_path / "run" / "metrics.jsonl") == read_log(whole / "metrics.jsonl")
-    predictions = Path("eval") / "test" / "predictions.csv"
-    assert (tmp_path / "run" / predictions).read_bytes() == (whole / predictions).read_bytes()
+    config, last = everything(place), log_of(whole)[-1]["step"]
+    config.checkpoint_minutes = 0.0
+    for stop in (6, last // 4):  # the second goes on from step 4
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt(patch, stop)
+            train.train_and_evaluate(config, tmp_path / "run")
+    assert last // 4 < saved(tmp_path / "run", "latest")[0] < last, "stopped in the second phase"
+    train.train_and_evaluate(config, tmp_path / "run")
+    assert log_of(tmp_path / "run") == log_of(whole)
+    for kind in ("latest", "best"):
+        (step, ours), (wanted, expected) = saved(tmp_path / "run", kind), saved(whole, kind)
+        assert step == wanted
+        jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+def test_on_the_device_the_phases_are_the_same(whole, place, tmp_path):
+    config = everything(place)
+    config.data.placement = "device"
+    config.log_every_steps = 1000  # one dispatch an epoch
+    train.train_and_evaluate(config, tmp_path / "run")
+    validations = [
+        [line for line in log_of(workdir) if "val/loss" in line]
+        for workdir in (tmp_path / "run", whole)
+    ]
+    assert len(validations[0]) == 4
+    for ours, hosts in zip(*validations, strict=True):
+        assert ours == pytest.approx(hosts, rel=1e-3, abs=1e-4)
+
+
+def test_a_run_that_stopped_early_stays_stopped(place, tmp_path, monkeypatch, capsys):
+    config = everything(place)
+    config.early_stopping.metric = "val/roc_auc"
+    config.early_stopping.patience = 1
+    # The head's epoch is the best of all, and does not count.
+    scores = iter([0.9, 0.7, 0.6, 0.8])
+    monkeypatch.setattr(
+        training,
+        "validation_figures",
+        lambda *_: {"val/loss": 1.0, "val/accuracy": 0.5, "val/roc_auc": next(scores)},
+    )
+    train.train_and_evaluate(config, tmp_path / "run")
+    sentence = "val/roc_auc has not improved on 0.7 for 1 epochs"
+    assert sentence in capsys.readouterr().out
+    log = log_of(tmp_path / "run")
+    assert log[-1]["epoch"] == 3.0
+    interrupt(monkeypatch, 1)
+    train.train_and_evaluate(config, tmp_path / "run")
+    assert sentence in capsys.readouterr().out and log_of(tmp_path / "run") == log
