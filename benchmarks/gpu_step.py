@@ -87,7 +87,8 @@ def ours(case: Case) -> dict[str, Any]:
     from se_resnet.augment import Augmentation
     from se_resnet.classifier import Classifier
     from se_resnet.compilation import keep_compiled_programs
-    from se_resnet.optim import make_optimizer
+    from se_resnet.optim import Phase, make_optimizer
+    from se_resnet.recipe import Recipe
 
     keep_compiled_programs()
     weights = pretrained.load("none")
@@ -101,13 +102,13 @@ def ours(case: Case) -> dict[str, Any]:
     classifier = Classifier(model, weights.preprocessing, (case.side, case.side), "squash")
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), classifier.size)
     everywhere = training.replicated(training.data_mesh())
-    optimizer = make_optimizer(1e-4)
-    state = jax.device_put(training.TrainState.create(variables, optimizer), everywhere)
+    phase = Phase(make_optimizer(1e-4))
+    state = jax.device_put(training.TrainState.create(variables, [phase]), everywhere)
     del variables
     placed = resident.place(case.pixels(), Plan(**case.columns()), everywhere)
     augment = Augmentation(**AUGMENT) if case.augment else Augmentation(flip=False, rotate=False)
     steps: Any = training.make_train_steps(
-        classifier, optimizer, augment, seed=0, make_batch=resident.make_batch
+        classifier, Recipe(augment, seed=0), phase, resident.make_batch
     )
     blocks = case.blocks()
     singles = [row[None] for row in blocks[0]]

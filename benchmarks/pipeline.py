@@ -244,12 +244,11 @@ def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     model = resnet.create_model(attention="se", variant=weights.variant)
     classifier = Classifier(model, weights.preprocessing, (224, 224), "squash")
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), (224, 224))
-    optimizer = make_optimizer(1e-4)
-    state = training.TrainState.create(variables, [Phase(optimizer)])
+    phase = Phase(make_optimizer(1e-4))
+    state = training.TrainState.create(variables, [phase])
     state = jax.device_put(state, training.replicated(training.data_mesh()))
-    train_step = training.make_train_step(
-        classifier, Recipe(Augmentation(**AUGMENT), 0), Phase(optimizer)
-    )
+    recipe = Recipe(Augmentation(**AUGMENT), seed=0)
+    train_step = training.make_train_step(classifier, recipe, phase)
 
     def step(batch: dict) -> None:
         nonlocal state

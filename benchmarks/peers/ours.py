@@ -12,7 +12,8 @@ from benchmarks.peers import LEARNING_RATE, Batch, Task, Work
 from se_resnet import pretrained
 from se_resnet.augment import Augmentation
 from se_resnet.classifier import Classifier
-from se_resnet.optim import make_optimizer
+from se_resnet.optim import Phase, make_optimizer
+from se_resnet.recipe import Recipe
 from se_resnet.resnet import create_model
 from se_resnet.training import TrainState, data_mesh, make_train_step, replicated
 
@@ -36,11 +37,11 @@ def write_tensors(task: Task) -> None:
 
 def trainer(task: Task, formulation: str) -> Work:
     """The jitted step of ``train.py``."""
-    optimizer = make_optimizer(LEARNING_RATE)
-    state = TrainState.create(unflatten_dict(task.load(), sep="/"), optimizer)
+    phase = Phase(make_optimizer(LEARNING_RATE))
+    state = TrainState.create(unflatten_dict(task.load(), sep="/"), [phase])
     state = jax.device_put(state, replicated(data_mesh()))
-    augment = Augmentation(flip=False, rotate=False)
-    step = make_train_step(_classifier(task, formulation), optimizer, augment, seed=0)
+    recipe = Recipe(Augmentation(flip=False, rotate=False), seed=0)
+    step = make_train_step(_classifier(task, formulation), recipe, phase)
     importance = np.ones(task.batch_size, np.float32)
 
     def work(batches: Iterable[Batch]) -> list[float]:
