@@ -98,7 +98,7 @@ def interrupt(monkeypatch, stop: int) -> None:
             nonlocal count
             count += 1
             if count == stop:
-                raise KeyboardInterrupt
+                raise InterruptedError
             return step(state, batch)
 
         return failing
@@ -112,7 +112,7 @@ def test_a_run_interrupted_in_each_phase_ends_the_same_to_the_last_bit(
     config, last = everything(place), log_of(whole)[-1]["step"]
     config.checkpoint_minutes = 0.0
     for stop in (6, last // 4):  # the second goes on from step 4
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch, pytest.raises(InterruptedError):
             interrupt(patch, stop)
             train.train_and_evaluate(config, tmp_path / "run")
     assert last // 4 < saved(tmp_path / "run", "latest")[0] < last, "stopped in the second phase"
