@@ -123,8 +123,8 @@ def make_phases(
     """The phases of a training: one, or the head's epochs and then the rest.
 
     First the head alone, so that the first gradients of a pretrained network's features do not
-    come from an untrained head (Kumar et al. 2022). New attention modules wait with the backbone:
-    they begin as identity, and their gradients would need those of all features after them.
+    come from an untrained head (Kumar et al. 2022). Attention modules wait with the backbone: new
+    ones begin as identity, and their gradients would need those of all features after them.
 
     Args:
         optim: the part ``optim`` of the configuration. Its schedule is that of the last phase; the

@@ -13,7 +13,8 @@ from se_resnet import pretrained, resnet, training
 from se_resnet.attention import NONE
 from se_resnet.augment import Augmentation
 from se_resnet.classifier import Classifier
-from se_resnet.optim import make_optimizer
+from se_resnet.optim import Phase, make_optimizer
+from se_resnet.recipe import Recipe
 
 RESNET50 = (3, 4, 6, 3)
 TIMED = (1, 1, 1, 1)  # the whole network would take four times as long to compile
@@ -105,10 +106,10 @@ def _make_step(
     weights = pretrained.load("none")
     model = _model(name, width, stage_sizes)
     classifier = Classifier(model, weights.preprocessing, (size, size), "squash")
-    optimizer, unchanged = make_optimizer(1e-4), Augmentation(flip=False, rotate=False)
+    phase, recipe = Phase(make_optimizer(1e-4)), Recipe(Augmentation(False, False), seed=0)
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), (size, size))
-    state = training.TrainState.create(variables, optimizer)
-    train = training.make_train_step(classifier, optimizer, unchanged, seed=0)
+    state = training.TrainState.create(variables, [phase])
+    train = training.make_train_step(classifier, recipe, phase)
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     label = np.arange(batch, dtype=np.float32) % 2
     data = jax.device_put({"image": images, "label": label, "importance": np.ones_like(label)})
