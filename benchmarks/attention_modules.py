@@ -4,11 +4,11 @@
 
 Trains ``--config`` with every module of ``--modules`` and every seed of ``--seeds``, with all folds
 of ``strict``, and writes ``attention.md`` and ``attention.json`` into the workdir. The seed decides
-the order of the images, augmentation, SMOTE and new weights, not the folds. A module's gain is its
-difference to ``none``, with a 95 % interval from a bootstrap that draws the same patients for both;
-with several seeds each image's logits are averaged over the seeds first, and the spread between
-seeds stands beside. The same command again goes on where it stopped, and finished runs are read, so
-that ``--modules`` can add to a table.
+the order of the images, augmentation, SMOTE and new weights, not the folds. By default the stem and
+the first two stages, with the attention in them, stay frozen. A module's gain is its difference to
+``none``, with a 95 % interval from a bootstrap that draws the same patients for both; with several
+seeds each image's logits are averaged over the seeds first. The same command again goes on where it
+stopped, and finished runs are read, so that ``--modules`` can add to a table.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from se_resnet.files import atomic_write, write_json
 from se_resnet.metrics import Predictions, compare, headline, logit_of, probability_of
 
 BASELINE = "none"
+RULES = "stem|stage[12]=0 stage[34]|head=1"  # for the budget of a CPU
 
 
 def configure(options: argparse.Namespace, module: str, seed: int) -> ConfigDict:
@@ -41,6 +42,7 @@ def configure(options: argparse.Namespace, module: str, seed: int) -> ConfigDict
     config.batch_size = options.batch_size
     config.split.folds = options.folds
     config.split.fold = "all"
+    config.optim.rules = options.rules
     config.model.attention = module
     return config
 
@@ -87,6 +89,7 @@ def main() -> None:
     parser.add_argument("--modules", nargs="+", default=[BASELINE, "se", "eca", "cbam"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--magnifications", nargs="+", type=int, default=[200])
+    parser.add_argument("--rules", default=RULES, help="config.optim.rules; empty trains all")
     parser.add_argument("--size", type=int, default=112, help="height and width in pixels")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch_size", type=int, default=16)
