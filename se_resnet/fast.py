@@ -3,7 +3,9 @@
 Each computes what the function of the same name in :mod:`se_resnet.plain` computes, up to rounding:
 
 * A convolution of 1x1 is a dot over the channels, at a stride over the pixels it keeps: XLA takes
-  two to three times as long for the weight gradient of the same thing written as a convolution.
+  two to three times as long for the weight gradient of the same thing written as a convolution. The
+  gradients are written out too: derived by JAX, the weight gradient makes XLA compute the gradient
+  of the output anew in transposed order, value by value, which took two fifths of a whole step.
 * A convolution of 3x3 at stride 1 uses Winograd's algorithm, see :mod:`se_resnet.winograd`.
 * The maximum over windows is made of elementwise maxima of slices: the gradient of a windowed
   reduction is a select-and-scatter, which runs on one core, element by element.
@@ -28,12 +30,32 @@ from se_resnet import plain, winograd
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """See :func:`se_resnet.plain.convolve`."""
     if len(kernel) == 1:
-        return jnp.dot(x[:, ::stride, ::stride, :], kernel[0, 0])
+        return _dot(x[:, ::stride, ::stride, :], kernel[0, 0])
     if winograd_applies(x, kernel, stride) and winograd.pays_with_transform(
         x.shape, kernel.shape[-1]
     ):
         return winograd.convolve(x, kernel)
     return plain.convolve(x, kernel, stride)
+
+
+@jax.custom_vjp
+def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """``[B, H, W, C]`` times ``[C, K]``."""
+    return jnp.dot(x, kernel)
+
+
+def _dot_forward(x, kernel):
+    return _dot(x, kernel), (x, kernel)
+
+
+def _dot_backward(saved, dy):
+    x, kernel = saved
+    dy = lax.optimization_barrier(dy)  # computed once, in the order of the pixels
+    pixels, gradients = (t.reshape(-1, t.shape[-1]) for t in (x, dy))
+    return jnp.dot(dy, kernel.T), lax.dot_general(pixels, gradients, (((0,), (0,)), ((), ())))
+
+
+_dot.defvjp(_dot_forward, _dot_backward)
 
 
 def winograd_applies(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
