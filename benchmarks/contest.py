@@ -36,7 +36,8 @@ def contest(
 ) -> list[dict]:
     """One row per contender; the first name is ours, with which the others are compared."""
     batches = max(1, round(options.images / task.batch_size))
-    warm_up = 1 if role == "predictor" else 0  # each call of ours folds, and may be asynchronous
+    # Not timed: memory that the system took back while others worked, and ours folds in each call.
+    warm_up = 1
     turns: dict[str, list[Turn]] = {}
     with contextlib.ExitStack() as stack:
         opponents = []

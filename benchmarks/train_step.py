@@ -20,7 +20,7 @@ PEERS = ["ours, plain", "torch", "torch.compile", "keras"]
 
 
 def main() -> None:
-    contest.run("trainer", __doc__, PEERS, images=16)
+    contest.run("trainer", __doc__, PEERS, images=48)
 
 
 if __name__ == "__main__":
