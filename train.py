@@ -135,7 +135,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     _say("balance", f"{method}: {plan.describe()}")
 
     # ----------------------------------------------------------------- model
-    classifier, variables = _build_model(config, workdir)
+    classifier, variables = build_model(config, workdir)
     mesh = training.data_mesh()
     sharding = training.batch_sharding(mesh, config.batch_size // config.optim.accumulate)
     eval_sharding = training.batch_sharding(mesh, config.eval_batch_size)
@@ -267,8 +267,15 @@ def _load_images(config: ConfigDict, workdir: Path) -> loading.Dataset:
     return notebook.derive(dataset, workdir / protocols.SOURCE, augment, config.seed)
 
 
-def _build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str, Any]]:
-    """The network and its variables before the first step, from the configured weights."""
+def build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str, Any]]:
+    """The network and its variables before the first step, from the configured weights.
+
+    What is known of the weights is kept in ``weights.json`` in ``workdir``.
+
+    Raises:
+        UserError: weights or network are not to be had as configured, or a run that goes on began
+            with other weights.
+    """
     loaded = pretrained.load(config.model.pretrained)
     pretrained.keep_facts(loaded, workdir / "weights.json", begun=has_begun(workdir))
     weights = loaded.for_attention(config.model.attention, config.model.attention_position)

@@ -29,13 +29,14 @@ import train
 from benchmarks.generate import names
 from benchmarks.measuring import finish, parser
 from configs import breakhis
-from data import loading, protocols
+from data import inputs, loading, protocols
 from data.filenames import parse
 from data.records import Records
 from se_resnet import calibration, explain, figures, gallery, gating, metrics, report, selective
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.cli import mistakes_told
 from se_resnet.decision import decide
+from se_resnet.files import write_json
 from se_resnet.metrics import Predictions
 
 # By part of the table: where the functions are looked up when they are called.
@@ -130,8 +131,9 @@ def prepare(workdir: Path, config: Any, dataset: loading.Dataset, logits: np.nda
     """The folder of a run that has ended: configuration, split, log and checkpoint."""
     records = dataset.records
     roles = protocols.assign_roles(records, "strict", folds=5, fold=0, val_folds=5, seed=0)
-    train._keep_inputs(workdir, config, dataset, roles)
-    classifier, variables = train._build_model(config)
+    inputs.keep(workdir, dataset, roles)
+    write_json(workdir / "config.json", json.loads(config.to_json()))
+    classifier, variables = train.build_model(config, workdir)
     decision = decide(records.label, logits, config.decision.target)
     facts = {**classifier.as_dict(), "decision": dataclasses.asdict(decision)}
     Checkpoints(workdir / "checkpoints").save_best(0, variables, facts)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import jax
 import pytest
 from ml_collections import ConfigDict
 
-import train
 from configs import smoke
 from tests.datasets import make_records
 from tests.image_trees import make_tree
@@ -34,7 +32,10 @@ def compiled_programs(tmp_path_factory) -> None:
 
     Most tests that train do so with the same network, which XLA then compiles once.
     """
-    cache = tmp_path_factory.mktemp("cache")
+    import jax  # not at the top: pytest's own process, which only hands out tests, does not need it
+
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     os.environ["SE_RESNET_CACHE"] = str(cache)
     jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -51,6 +52,8 @@ def place(tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture(scope="session")
 def run(place, tmp_path_factory) -> Path:
     """A finished run."""
+    import train
+
     workdir = tmp_path_factory.mktemp("runs") / "first"
     train.train_and_evaluate(tiny_config(*place), workdir)
     return workdir

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +27,8 @@ def configured(dtype: str, formulation: str = "auto") -> Classifier:
         stage_sizes=(1, 1), width=16, dtype=dtype, formulation=formulation, pretrained="none"
     )
     config.data.size = IMAGES.shape[1:3]
-    return train._build_model(config)[0]
+    with tempfile.TemporaryDirectory() as workdir:
+        return train.build_model(config, Path(workdir))[0]
 
 
 def logits_of(classifier: Classifier) -> np.ndarray:

@@ -338,7 +338,7 @@ def test_training_uses_trained_gates_or_says_that_it_does_not(
         stage_sizes=checkpoints.STAGE_SIZES,
         width=checkpoints.WIDTH,
     )
-    classifier, variables = train._build_model(config, tmp_path)
+    classifier, variables = train.build_model(config, tmp_path)
     printed = capsys.readouterr().out
     assert ("WARNING: they were trained with attention se" in printed) == warns
     assert "sha256" in printed
