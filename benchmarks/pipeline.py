@@ -33,12 +33,12 @@ import cv2
 import numpy as np
 
 from benchmarks.generate import names, write_tree
+from benchmarks.gpu_step import AUGMENT
 from benchmarks.measuring import finish, in_own_process, parser, table
 from data import balance
 from data.cache import Cache, open_cache
 from se_resnet.cli import mistakes_told
 
-AUGMENT = {"translate": 0.05, "zoom": 0.1, "stain": 0.05, "brightness": 0.05, "contrast": 0.1}
 METHODS = {"plain": "none", "SMOTE": "smote", "SMOTE, augmented": "smote"}
 WARM_UP = 5  # batches
 
