@@ -25,6 +25,7 @@ from se_resnet.metrics import Predictions
 from tests.conftest import tiny_config
 from tests.datasets import make_records
 from tests.image_trees import make_tree
+from tests.interruption import interrupt
 
 ROOT = Path(train.__file__).parent
 
@@ -132,22 +133,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(run, place, tmp_path, monkey
     """Stopped after a checkpoint in the middle of an epoch."""
     config = tiny_config(*place)
     config.checkpoint_minutes = 0.0
-    make_step = train.training.make_train_step
-
-    def make_failing_step(*args):
-        step = make_step(*args)
-        count = 0
-
-        def failing(state, batch):
-            nonlocal count
-            count += 1
-            if count == stop:
-                raise KeyboardInterrupt
-            return step(state, batch)
-
-        return failing
-
-    monkeypatch.setattr(training, "make_train_step", make_failing_step)
+    interrupt(monkeypatch, stop, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         train.train_and_evaluate(config, tmp_path / "run")
     monkeypatch.undo()

@@ -14,6 +14,7 @@ import train
 from se_resnet import training
 from se_resnet.metric_log import read_log
 from tests.conftest import tiny_config
+from tests.interruption import interrupt
 
 
 @pytest.fixture(autouse=True)
@@ -87,25 +88,6 @@ def test_phases_train_what_they_should_and_the_averages_are_chosen(whole):
     assert (state["params"]["head"]["kernel"] != state["average"]["params"]["head"]["kernel"]).all()
 
 
-def interrupt(monkeypatch, stop: int) -> None:
-    """Lets the next training be interrupted before its ``stop``-th step."""
-    make_step, count = training.make_train_step, 0
-
-    def make_failing_step(*args):
-        step = make_step(*args)
-
-        def failing(state, batch):
-            nonlocal count
-            count += 1
-            if count == stop:
-                raise InterruptedError
-            return step(state, batch)
-
-        return failing
-
-    monkeypatch.setattr(training, "make_train_step", make_failing_step)
-
-
 def test_a_run_interrupted_in_each_phase_ends_the_same_to_the_last_bit(
     whole, place, tmp_path, monkeypatch
 ):
@@ -113,7 +95,7 @@ def test_a_run_interrupted_in_each_phase_ends_the_same_to_the_last_bit(
     config.checkpoint_minutes = 0.0
     for stop in (6, last // 4):  # the second goes on from step 4
         with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-            interrupt(patch, stop)
+            interrupt(patch, stop, InterruptedError)
             train.train_and_evaluate(config, tmp_path / "run")
     assert last // 4 < saved(tmp_path / "run", "latest")[0] < last, "stopped in the second phase"
     train.train_and_evaluate(config, tmp_path / "run")
@@ -154,6 +136,6 @@ def test_a_run_that_stopped_early_stays_stopped(place, tmp_path, monkeypatch, ca
     assert sentence in capsys.readouterr().out
     log = log_of(tmp_path / "run")
     assert log[-1]["epoch"] == 3.0
-    interrupt(monkeypatch, 1)
+    interrupt(monkeypatch, 1, InterruptedError)
     train.train_and_evaluate(config, tmp_path / "run")
     assert sentence in capsys.readouterr().out and log_of(tmp_path / "run") == log
