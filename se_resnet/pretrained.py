@@ -153,15 +153,23 @@ def load(name: str, directory: Path = WEIGHTS_DIRECTORY) -> Pretrained:
             interpolation=known.interpolation,
             source=f"https://huggingface.co/{name}",
         )
+    check_name(name)
     path = Path(name).expanduser()
-    if not name or not path.exists():
-        raise refused(
-            name,
-            f"it is no file; choose one of {', '.join([NONE, *RECORDS, *hub.KNOWN])}, or give the "
-            "path of weights",
-        )
     workdir = _workdir(path)
     return _load_run(workdir, name) if workdir else _load_file(path, name)
+
+
+def check_name(name: str) -> None:
+    """Refuses what :func:`load` knows no weights by, without reading or downloading any.
+
+    Raises:
+        UserError: ``name`` is neither that of a source nor an existing path.
+    """
+    sources = [NONE, *RECORDS, *hub.KNOWN]
+    if name not in sources and not (name and Path(name).expanduser().exists()):
+        raise refused(
+            name, f"it is no file; choose one of {', '.join(sources)}, or give the path of weights"
+        )
 
 
 def load_head(name: str, directory: Path = WEIGHTS_DIRECTORY) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from se_resnet import attention
+from se_resnet import attention, pretrained
 from se_resnet.decision import parse_target
 from se_resnet.early_stopping import METRICS
 from se_resnet.errors import UserError
@@ -73,6 +73,7 @@ def check(config: ConfigDict) -> None:
             named = ", ".join(choice or "''" for choice in choices)
             raise UserError(f"config.{name} = {value!r} is unknown: choose from {named}.")
     parse_target(config.decision.target)
+    pretrained.check_name(config.model.pretrained)
     attention.create(config.model.attention, **config.model.attention_options.to_dict())
     if config.split.fold != ALL_FOLDS and not config.split.fold.isdecimal():
         raise UserError(
