@@ -49,7 +49,7 @@ from se_resnet.errors import UserError
 from se_resnet.files import writable_folder, write_json
 from se_resnet.imaging import TILE_RULES
 from se_resnet.metric_log import read_log
-from se_resnet.metrics import Predictions
+from se_resnet.predictions import Predictions, concatenate, logit_of, probability_of
 from se_resnet.report import write_report
 from se_resnet.settings import ALL_FOLDS, ON_DEVICE
 from se_resnet.workdir import fold_folders, load_best, read
@@ -117,7 +117,7 @@ def _evaluate_one(
         logits.append(views.mean_logits(best.predict, best.variables, batches, tta))
         if rule == rules[len(rules) // 2]:  # the whole image, or its middle tile
             shown = (best.classifier, best.variables, dataset.images, chosen.row)
-    predictions = _predictions(chosen, metrics.probability_of(np.mean(logits, axis=0)))
+    predictions = _predictions(chosen, probability_of(np.mean(logits, axis=0)))
     results = _figures(predictions, best.decision, config["bootstrap_resamples"])
     results["audit"] = {
         "protocol": config["split"]["protocol"],
@@ -189,8 +189,8 @@ def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[st
             Predictions.read_csv(_folder(folder, split, tta) / "predictions.csv")
             for folder in folders
         ]
-    validation, tested = (metrics.concatenate(pooled[split]) for split in ("val", "test"))
-    logits = metrics.logit_of(np.clip(validation.probability, 1e-12, 1 - 1e-12))
+    validation, tested = (concatenate(pooled[split]) for split in ("val", "test"))
+    logits = logit_of(np.clip(validation.probability, 1e-12, 1 - 1e-12))
     decision = decide(validation.label, logits, config["decision"]["target"])
     results = _figures(tested, decision, config["bootstrap_resamples"])
     each = [

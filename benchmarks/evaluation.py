@@ -37,7 +37,7 @@ from se_resnet.checkpoint import Checkpoints
 from se_resnet.cli import mistakes_told
 from se_resnet.decision import decide
 from se_resnet.files import write_json
-from se_resnet.metrics import Predictions
+from se_resnet.predictions import Predictions
 
 # By part of the table: where the functions are looked up when they are called.
 PARTS: dict[str, list[tuple[Any, str]]] = {

@@ -24,6 +24,7 @@ from se_resnet import metrics, pretrained, resnet, training
 from se_resnet.cli import mistakes_told
 from se_resnet.files import write_json
 from se_resnet.layers import global_average_pool
+from se_resnet.predictions import Predictions
 
 FOLDS = 5
 
@@ -53,22 +54,22 @@ def frozen_features(images: np.ndarray, records: Records, batch_size: int = 32) 
     )
 
 
-def evaluate_fold(records: Records, features: np.ndarray, roles: np.ndarray) -> metrics.Predictions:
+def evaluate_fold(records: Records, features: np.ndarray, roles: np.ndarray) -> Predictions:
     test = roles == protocols.TEST
     fit = (roles == protocols.TRAIN) | (roles == protocols.VAL)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     classifier.fit(features[fit], records.label[fit])
     tested = records.take(test)
     names = ("file", "slide", "accession", "magnification", "subtype", "label")
-    return metrics.Predictions(
+    return Predictions(
         **{name: getattr(tested, name) for name in names},
         probability=classifier.predict_proba(features[test])[:, 1],
     )
 
 
-def pool(parts: list[metrics.Predictions]) -> metrics.Predictions:
+def pool(parts: list[Predictions]) -> Predictions:
     columns = parts[0].columns()
-    return metrics.Predictions(
+    return Predictions(
         **{name: np.concatenate([part.columns()[name] for part in parts]) for name in columns}
     )
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
+from se_resnet.curves import pr_band, roc_band
 from se_resnet.drawing import BLUE, GREEN, GREY, INK, VERMILLION, svg
-from se_resnet.metrics import Predictions, pr_band, roc_band
+from se_resnet.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

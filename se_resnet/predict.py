@@ -46,7 +46,7 @@ from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, writable_folder, write_json
 from se_resnet.imaging import resize
-from se_resnet.metrics import probability_of
+from se_resnet.predictions import probability_of
 from se_resnet.views import mean_logits, resize_rules
 from se_resnet.workdir import Run, load_best
 

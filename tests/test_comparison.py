@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from se_resnet import bootstrap, comparison
+from se_resnet.binary import METRIC_NAMES, binary_metrics
+from se_resnet.comparison import compare
 from se_resnet.errors import UserError
-from se_resnet.metrics import METRIC_NAMES, binary_metrics, compare, evaluate
+from se_resnet.metrics import evaluate
 
 from .test_metrics import make, simulate
 

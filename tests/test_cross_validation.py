@@ -12,7 +12,7 @@ import eval as evaluation
 import train
 from se_resnet.decision import decide
 from se_resnet.errors import UserError
-from se_resnet.metrics import Predictions, logit_of
+from se_resnet.predictions import Predictions, logit_of
 from se_resnet.workdir import load_best
 from tests.conftest import tiny_config
 

@@ -6,7 +6,7 @@ import sklearn.metrics as reference
 
 from se_resnet.decision import Decision, choose_threshold, decide, parse_target
 from se_resnet.errors import UserError
-from se_resnet.metrics import probability_of
+from se_resnet.predictions import probability_of
 
 
 @pytest.mark.parametrize(

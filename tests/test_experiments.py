@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import attention_modules, experiments, leakage
 from se_resnet.files import write_json
-from se_resnet.metrics import evaluate, logit_of
+from se_resnet.metrics import evaluate
+from se_resnet.predictions import logit_of
 
 from .test_metrics import simulate
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from se_resnet import bootstrap, metrics
+from se_resnet import bootstrap, curves
+from se_resnet.binary import METRIC_NAMES, binary_metrics
 from se_resnet.errors import UserError
-from se_resnet.metrics import Predictions, evaluate
+from se_resnet.metrics import evaluate
+from se_resnet.predictions import Predictions, probability_of
 
 
 def make(accession, label, probability, magnification=200):
@@ -62,7 +64,7 @@ def by_scikit_learn(label, probability, predicted, weight=None):
 
 
 def values(figures):
-    return {name: figures[name]["value"] for name in metrics.METRIC_NAMES}
+    return {name: figures[name]["value"] for name in METRIC_NAMES}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -85,7 +87,7 @@ def test_weighted_metrics_agree_with_scikit_learn():
     probability = np.round(np.clip(rng.normal(0.4 + 0.2 * label, 0.2), 0, 1), 1)
     predicted = probability >= 0.5
     weights = np.vstack([rng.random((4, 200)), rng.integers(0, 3, (4, 200))])
-    found = metrics.binary_metrics(label, probability, predicted, np.arange(200), weights)
+    found = binary_metrics(label, probability, predicted, np.arange(200), weights)
     for row, weight in enumerate(weights):
         expected = by_scikit_learn(label, probability, predicted, weight)
         assert {name: found[name][row] for name in found} == pytest.approx(expected, abs=1e-12)
@@ -102,7 +104,7 @@ def test_bootstrap_equals_a_plain_loop_over_the_same_resamples():
     predictions = simulate(images=120, accessions=9, seed=4, benign_share=0.3)
     result = evaluate(predictions, resamples=150, seed=7)
     names = np.unique(predictions.accession)
-    draws = {name: [] for name in metrics.METRIC_NAMES}
+    draws = {name: [] for name in METRIC_NAMES}
     rates, patient_auc = [], []
     for multiplicity in bootstrap.bootstrap_weights(len(names), 150, seed=7).astype(int):
         drawn = np.repeat(names, multiplicity)
@@ -138,7 +140,7 @@ def test_bootstrap_equals_a_plain_loop_over_the_same_resamples():
                 )
             )
     assert len(draws["roc_auc"]) < 150, "some resamples must lack a class for this test to bite"
-    for name in metrics.METRIC_NAMES:
+    for name in METRIC_NAMES:
         figure = result["image"][name]
         expected = np.quantile(draws[name], [0.025, 0.975])
         assert [figure["low"], figure["high"]] == pytest.approx(expected, abs=1e-12), name
@@ -289,7 +291,7 @@ def test_bootstrap_is_centred_on_the_estimate_and_follows_the_seed():
     weights = bootstrap.bootstrap_weights(len(names), 2000, seed=0)
     assert (weights.sum(axis=1) == len(names)).all()
     predicted = predictions.probability >= 0.5
-    draws = metrics.binary_metrics(
+    draws = binary_metrics(
         predictions.label == 1, predictions.probability, predicted, group, weights
     )["accuracy"]
     result = evaluate(predictions, resamples=200)
@@ -308,14 +310,14 @@ def test_full_data_set_is_evaluated_in_seconds():
 
 def test_roc_curve_agrees_with_scikit_learn():
     predictions = simulate(decimals=1)
-    found = metrics.roc_curve(predictions.label, predictions.probability)
+    found = curves.roc_curve(predictions.label, predictions.probability)
     expected = reference.roc_curve(
         predictions.label, predictions.probability, drop_intermediate=False
     )
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-15)
     with pytest.raises(ValueError, match="both classes"):
-        metrics.roc_curve(np.ones(3), np.linspace(0, 1, 3))
+        curves.roc_curve(np.ones(3), np.linspace(0, 1, 3))
 
 
 def test_subtypes_are_evaluated_on_their_own():
@@ -339,12 +341,12 @@ def test_subtypes_are_evaluated_on_their_own():
 
 def test_pr_curve_agrees_with_scikit_learn():
     predictions = simulate(decimals=1)
-    found = metrics.pr_curve(predictions.label, predictions.probability)
+    found = curves.pr_curve(predictions.label, predictions.probability)
     expected = reference.precision_recall_curve(predictions.label, predictions.probability)
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine[::-1], theirs[: len(mine)], atol=1e-15)
     with pytest.raises(ValueError, match="malignant"):
-        metrics.pr_curve(np.zeros(3), np.linspace(0, 1, 3))
+        curves.pr_curve(np.zeros(3), np.linspace(0, 1, 3))
 
 
 def step_precision(label, probability, recalls):
@@ -362,8 +364,8 @@ def upright_roc(label, probability, rates):
 @pytest.mark.parametrize(
     ("band", "x", "y", "curve"),
     [
-        (metrics.roc_band, "false_positive_rate", "true_positive_rate", upright_roc),
-        (metrics.pr_band, "recall", "precision", step_precision),
+        (curves.roc_band, "false_positive_rate", "true_positive_rate", upright_roc),
+        (curves.pr_band, "recall", "precision", step_precision),
     ],
 )
 def test_bands_equal_a_plain_loop_over_the_same_resamples(band, x, y, curve, monkeypatch):
@@ -391,7 +393,7 @@ def test_bands_equal_a_plain_loop_over_the_same_resamples(band, x, y, curve, mon
 
 def test_the_area_under_the_precision_steps_is_the_average_precision():
     predictions = simulate(images=300)
-    precision = metrics.pr_band(predictions, resamples=1, points=20_001)["precision"]
+    precision = curves.pr_band(predictions, resamples=1, points=20_001)["precision"]
     expected = reference.average_precision_score(predictions.label, predictions.probability)
     assert np.mean(precision) == pytest.approx(expected, abs=1e-3)
 
@@ -399,28 +401,28 @@ def test_the_area_under_the_precision_steps_is_the_average_precision():
 def test_bands_by_hand():
     # Falling: one benign; a tie of one benign and two malignant; the rest.
     predictions = make(list("abcdefg"), [0, 0, 1, 1, 0, 1, 0], [0.9, 0.7, 0.7, 0.7, 0.5, 0.4, 0.1])
-    roc = metrics.roc_band(predictions, resamples=20, points=9)["true_positive_rate"]
+    roc = curves.roc_band(predictions, resamples=20, points=9)["true_positive_rate"]
     assert roc == pytest.approx([0, 0, 0, 1 / 3, 2 / 3, 2 / 3, 1, 1, 1])
     # At recall 0 what the first malignant images bring, not the benign one above them.
-    precision = metrics.pr_band(predictions, resamples=20, points=4)["precision"]
+    precision = curves.pr_band(predictions, resamples=20, points=4)["precision"]
     assert precision == pytest.approx([2 / 4, 2 / 4, 2 / 4, 3 / 6])
     tied = make(list("abcd"), [0, 1, 0, 1], [0.5] * 4)
-    roc = metrics.roc_band(tied, resamples=20, points=5)["true_positive_rate"]
+    roc = curves.roc_band(tied, resamples=20, points=5)["true_positive_rate"]
     assert roc == pytest.approx([0, 0.25, 0.5, 0.75, 1])
 
 
 def test_bands_without_enough_patients():
     one_benign = make(list("aabbcc"), [0, 0, 1, 1, 1, 1], [0.1, 0.6, 0.7, 0.8, 0.3, 0.9])
-    band = metrics.roc_band(one_benign, resamples=50)
+    band = curves.roc_band(one_benign, resamples=50)
     assert band["low"] is band["high"] is None
     assert band["reason"] == "benign images in one accession only"
-    assert metrics.pr_band(one_benign, resamples=50)["low"] is not None
+    assert curves.pr_band(one_benign, resamples=50)["low"] is not None
     one_class = make(list("ab"), [1, 1], [0.2, 0.8])
     with pytest.raises(ValueError, match="both classes"):
-        metrics.roc_band(one_class)
-    assert metrics.pr_band(one_class, resamples=50)["precision"] == [1.0] * 101
+        curves.roc_band(one_class)
+    assert curves.pr_band(one_class, resamples=50)["precision"] == [1.0] * 101
     with pytest.raises(ValueError, match="malignant"):
-        metrics.pr_band(make(list("ab"), [0, 0], [0.2, 0.8]))
+        curves.pr_band(make(list("ab"), [0, 0], [0.2, 0.8]))
 
 
 @pytest.mark.parametrize(
@@ -502,6 +504,6 @@ def test_missing_csv_is_named(tmp_path):
 
 def test_probability_of_a_logit():
     with np.errstate(all="raise", under="ignore"):
-        found = metrics.probability_of(np.array([-1e4, -2, 0, 2, 1e4], dtype=np.float32))
+        found = probability_of(np.array([-1e4, -2, 0, 2, 1e4], dtype=np.float32))
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, [0, 1 / (1 + np.e**2), 0.5, 1 / (1 + np.e**-2), 1])

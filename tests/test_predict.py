@@ -12,7 +12,7 @@ import pytest
 import eval as evaluation
 from se_resnet import predict
 from se_resnet.errors import UserError
-from se_resnet.metrics import Predictions
+from se_resnet.predictions import Predictions
 from tests.image_trees import random_image
 
 
