@@ -71,11 +71,14 @@ def rows_of(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def in_words(row: dict[str, Any]) -> dict[str, str]:
-    """A row as the table has it: seed by seed, and the difference to the baseline."""
+    """A row as the table has it: one seed with intervals, several side by side; and the gains."""
     cells = {"attention": row["module"]}
     for title in FIGURES:
-        values = [seed[title]["value"] for seed in row["seeds"]]
-        cells[title] = ", ".join(f"{value:.3f}" for value in values)
+        figures = [seed[title] for seed in row["seeds"]]
+        one = len(figures) == 1
+        cells[title] = ", ".join(
+            with_interval(figure) if one else f"{figure['value']:.3f}" for figure in figures
+        )
     for title in ("image ROC AUC", "image accuracy", "patient recognition rate"):
         difference = row["gain"][FIGURES[title]]["difference"]
         same = row["module"] == BASELINE
