@@ -5,6 +5,8 @@ r"""Trains an SE-ResNet on BreaKHis and evaluates it on patients it never saw.
       --config.data.dir=/path/to/BreaKHis_v1 --config.data.magnifications=200
 
 Any field of the config file can be set as --config.FIELD=VALUE. The same command again resumes.
+Exit codes: 0 finished, 2 a mistake or a full disk, told in one sentence; 75 after SIGTERM and 130
+after Ctrl-C: the step that ran was finished and saved. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import dataclasses
 import functools
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,18 @@ from tqdm import tqdm
 
 import eval as evaluation
 from data import audit, balance, inputs, loading, notebook, protocols, resident, schedule
-from se_resnet import optim, pretrained, resnet, settings, training
+from se_resnet import divergence, optim, preemption, pretrained, resnet, settings, training
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.decision import decide
 from se_resnet.early_stopping import EarlyStopping
-from se_resnet.errors import UserError
 from se_resnet.files import write_json
+from se_resnet.lock import locked
 from se_resnet.metric_log import MetricLog
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules
+from se_resnet.step_figures import StepFigures
 from se_resnet.workdir import claim, fold_folders, has_begun, read
 
 # What may change between two starts of the same run: where things lie and how often it saves.
@@ -73,14 +75,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
     Raises:
         UserError: a value is out of range, the data is missing or broken, ``workdir`` belongs to
-            another configuration, or the loss is no longer finite.
+            another configuration or process, the disk is full, or a number is no longer finite.
+        Interrupted: SIGINT or SIGTERM came while steps were done, and the state was saved.
     """
     workdir = Path(workdir)
     settings.check(config)
-    claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
-    run = _cross_validate if config.split.fold == settings.ALL_FOLDS else _train
-    run(config, workdir)
-    return evaluation.evaluate_run(workdir)
+    with locked(workdir):
+        claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
+        run = _cross_validate if config.split.fold == settings.ALL_FOLDS else _train
+        run(config, workdir)
+        return evaluation.evaluate_run(workdir)
 
 
 def _cross_validate(config: ConfigDict, workdir: Path) -> None:
@@ -159,10 +163,12 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     write_json(workdir / "config.json", json.loads(config.to_json()))
     checkpoints = Checkpoints(workdir / "checkpoints")
     best_score: list[float] = []
-    stopping = EarlyStopping(**config.early_stopping)
+    stopping, unlogged = EarlyStopping(**config.early_stopping), []
     if restored := checkpoints.restore_latest(state):
-        state, progress_facts = restored
-        best_score = progress_facts["best_score"]
+        state, progress_facts, warnings = restored
+        for warning in warnings:
+            _say("resume", f"WARNING: {warning}")
+        best_score, unlogged = progress_facts["best_score"], progress_facts["unlogged"]
         stopping = EarlyStopping(**config.early_stopping, **progress_facts["early_stopping"])
         if best_score:
             checkpoints.best_facts()  # refuses now what could not be evaluated after the training
@@ -191,10 +197,14 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         eval_batches = functools.partial(pipeline.eval_batches, images)
 
     # ------------------------------------------------------------------ loop
+    def files_of_step(step: int) -> list[str]:
+        seed = config.seed
+        return schedule.files_of_step(plan, records, config.batch_size, seed, step - 1)
+
+    check = divergence.make_check(checkpoints, files_of_step)
     log = MetricLog(workdir, start, epoch_steps)
+    figures = StepFigures(start, unlogged, check)
     last_save = time.monotonic()
-    window: list[tuple[float, float]] = []
-    unread: deque[training.Metrics] = deque()
     progress = tqdm(
         total=total_steps * config.batch_size,
         initial=start * config.batch_size,
@@ -202,61 +212,59 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         desc="training",
         disable=None,
     )
-    step = seen = start
-    block: Any
-    for block in blocks:
-        phase = optim.phase_at(phases, step)
-        state, figures = advance[phase.number](state, block)
-        unread.append(figures)
-        step += figures["loss"].size
-        end_of_epoch = step % epoch_steps == 0
-        pause = step % config.log_every_steps == 0 or end_of_epoch
-        while len(unread) > (0 if pause else 1):  # the devices work on one block meanwhile
-            done = {name: np.atleast_1d(values) for name, values in unread.popleft().items()}
-            for loss, accuracy in zip(done["loss"], done["accuracy"], strict=True):
-                seen += 1
-                _check_finite("the loss", seen, np.isfinite(loss))
-                window.append((loss, accuracy))
+    step = start
+    with preemption.deferred() as signals:
+        for block in blocks:
+            phase = optim.phase_at(phases, step)
+            state, of_block = advance[phase.number](state, block)
+            step += figures.add(of_block)
+            end_of_epoch = step % epoch_steps == 0
+            pause = step % config.log_every_steps == 0 or end_of_epoch
+            interrupted = signals.signum is not None
+            # The devices work on one block meanwhile.
+            for loss in figures.read(leave=0 if pause or interrupted else 1):
                 progress.update(config.batch_size)
-            progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        if not pause:
-            continue
-        _check_finite("a parameter", step, training.all_finite(state.params))
-        means = np.mean(window, axis=0)
-        window.clear()
-        scalars = {"train/loss": float(means[0]), "train/accuracy": float(means[1])}
-        log.write(step, scalars | {"train/learning_rate": phase.learning_rate(step - 1)})
-        if end_of_epoch:
-            logits = predict(
-                state.variables,
-                eval_batches(
-                    validation.row, batch_size=config.eval_batch_size, sharding=eval_sharding
-                ),
-            )
-            _check_finite("a validation logit", step, np.isfinite(logits).all())
-            scalars = training.validation_figures(validation.label, logits)
-            log.write(step, scalars)
-            told = training.describe_epoch(step // epoch_steps, config.epochs, scalars)
-            progress.write(f"{'epoch':<10}{told}")
-            score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
-            if not best_score or score > best_score:
-                best_score = score
-                chosen = decide(validation.label, logits, config.decision.target)
-                facts = {**classifier.as_dict(), "decision": dataclasses.asdict(chosen)}
-                checkpoints.save_best(step, state.variables, facts)
-            if phase is phases[-1]:
-                stopping.update(scalars)
-        elif time.monotonic() - last_save < 60 * config.checkpoint_minutes:
-            continue
-        progress_facts = {"best_score": best_score, "early_stopping": stopping.progress()}
-        checkpoints.save_latest(step, state, progress_facts)
-        last_save = time.monotonic()
-        if stopping.stopped:
-            break
+                progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            if not (pause or interrupted):
+                continue
+            check("the training state", step, bool(training.all_finite(state)))
+            if pause:
+                rate = {"train/learning_rate": phase.learning_rate(step - 1)}
+                log.write(step, figures.take() | rate)
+            if end_of_epoch:
+                batches = {"batch_size": config.eval_batch_size, "sharding": eval_sharding}
+                logits = predict(state.variables, eval_batches(validation.row, **batches))
+                check("a validation logit", step, bool(np.isfinite(logits).all()))
+                scalars = training.validation_figures(validation.label, logits)
+                log.write(step, scalars)
+                told = training.describe_epoch(step // epoch_steps, config.epochs, scalars)
+                progress.write(f"{'epoch':<10}{told}")
+                score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
+                if not best_score or score > best_score:
+                    best_score = score
+                    chosen = decide(validation.label, logits, config.decision.target)
+                    facts = {**classifier.as_dict(), "decision": dataclasses.asdict(chosen)}
+                    checkpoints.save_best(step, state.variables, facts)
+                if phase is phases[-1]:
+                    stopping.update(scalars)
+            elif not interrupted and time.monotonic() - last_save < 60 * config.checkpoint_minutes:
+                continue
+            log.sync()
+            progress_facts = {
+                "best_score": best_score,
+                "early_stopping": stopping.progress(),
+                "unlogged": figures.rows(),
+            }
+            checkpoints.save_latest(step, state, progress_facts)
+            last_save = time.monotonic()
+            if stopping.stopped or interrupted:
+                break
     progress.close()
+    log.close()
+    if signals.signum is not None:
+        raise preemption.Interrupted(signals.signum, f"saved after step {step} of {total_steps}")
     if stopping.stopped:
         _say("stop", stopping.describe())
-    log.close()
 
 
 def _load_images(config: ConfigDict, workdir: Path) -> loading.Dataset:
@@ -305,15 +313,6 @@ def build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str
     classifier = Classifier(model, weights.preprocessing, config.data.size, config.data.resize)
     key = jax.random.key(config.seed)
     return classifier, pretrained.initial_variables(model, weights, key, classifier.size)
-
-
-def _check_finite(name: str, step: int, finite: Any) -> None:
-    """Stops a run that has diverged, unless ``finite``."""
-    if not finite:
-        raise UserError(
-            f"{name} of step {step} is not finite: lower config.optim.learning_rate and train in a "
-            "new --workdir; the last good checkpoint stays in this one."
-        )
 
 
 def _say(topic: str, text: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from se_resnet.errors import UserError
+from se_resnet.files import atomic_write
 
 CLASS_NAMES = ("benign", "malignant")
 SYNTHETIC_PREFIX = "synthetic-"  # begins the file name of an image that is no photograph
@@ -76,7 +77,7 @@ class Records:
     def write_csv(self, path: Path) -> None:
         """Writes one line per image with a header of the column names."""
         columns = self.columns()
-        with path.open("w", newline="") as file:
+        with atomic_write(path) as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))

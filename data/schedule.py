@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from data.balance import Plan
+from data.records import Records
 from se_resnet.errors import UserError
 
 
@@ -33,6 +34,22 @@ def rows_of_step(plan: Plan, batch_size: int, seed: int, step: int) -> np.ndarra
     epoch, position = divmod(step, steps_per_epoch(plan, batch_size))
     order = np.random.default_rng((seed, epoch)).permutation(len(plan))
     return order[position * batch_size : (position + 1) * batch_size]
+
+
+def files_of_step(plan: Plan, records: Records, batch_size: int, seed: int, step: int) -> list[str]:
+    """The files that the batch of step ``step`` (from 0) is made of, each once.
+
+    Args:
+        plan: of the run.
+        records: of the images that the plan points into.
+        batch_size: rows in one step.
+        seed: decides the order.
+        step: which batch.
+    """
+    rows = rows_of_step(plan, batch_size, seed, step)
+    images = np.stack([plan.base[rows], plan.neighbour[rows]], axis=1).ravel()
+    names = dict(zip(records.row.tolist(), records.file.tolist(), strict=True))
+    return [names[row] for row in dict.fromkeys(images.tolist())]
 
 
 def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:

@@ -1,111 +1,219 @@
-"""Checkpoints of a run: the latest state to resume from, the best weights to evaluate.
+"""Checkpoints of a run: the latest states to resume from, the best weights to evaluate.
 
-``latest`` holds the whole training state, ``best`` the weights of the best validation so far. They
-are two folders because they are two promises: Orbax keeps the newest of one and the newest of the
-other, and the newest of ``best`` is the best by construction.
+``latest`` holds the whole training state, the two newest of them, so that one is left if the other
+is damaged. ``best`` holds the weights of the best validation so far, and those that were the best
+when the older state of ``latest`` was saved: a run that goes on from there goes on with them. A
+checkpoint is the folder ``STEP`` with Orbax' ``tree`` and the ``facts.json`` that seals it; one
+that is being written or removed is called ``.STEP``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental.multihost_utils import sync_global_devices
 
 from se_resnet.errors import UserError
+from se_resnet.files import full_disk_told
+from se_resnet.seal import facts_of, seal
+
+_KEPT = 2
+
+
+class Restored(NamedTuple):
+    """A state to go on from.
+
+    Attributes:
+        tree: the state.
+        facts: what was saved beside it.
+        warnings: a sentence for each newer checkpoint that is damaged and was set aside.
+    """
+
+    tree: Any
+    facts: dict[str, Any]
+    warnings: list[str]
 
 
 class Checkpoints:
     """Reads and writes the checkpoints below one folder.
 
-    Saving returns when the checkpoint is whole on disk; Orbax writes under a temporary name and
-    renames, so an interrupted save leaves the previous checkpoint in place.
+    Saving returns when the checkpoint is whole on disk, and an interrupted save leaves those before
+    it in place. Every file is compared with its SHA-256 before it is read. Of several processes all
+    save and restore together, and the first one names, moves and removes folders.
 
     Args:
-        folder: usually ``W/checkpoints``; made when something is saved.
+        folder: usually ``W/checkpoints``, which all processes see; made when something is saved.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def save_latest(self, step: int, state: Any, facts: Mapping) -> None:
-        """Saves the training state after ``step`` steps, with JSON-able facts beside it."""
+        """Saves the training state after ``step`` steps, with JSON-able facts beside it.
+
+        Raises:
+            UserError: the disk is full; the checkpoints that were there are kept.
+        """
         self._save("latest", step, state, facts)
+        with _first_process("pruned") as first:
+            if first:
+                steps = self.steps("latest")
+                self._remove("latest", steps[:-_KEPT])
+                older = [best for best in self.steps("best") if best <= steps[-_KEPT:][0]]
+                self._remove("best", older[:-1])
 
     def save_best(self, step: int, variables: Mapping, facts: Mapping) -> None:
-        """Saves ``{'params', 'batch_stats'}`` with the facts needed to rebuild the model."""
+        """Saves ``{'params', 'batch_stats'}`` with the facts needed to rebuild the model.
+
+        Raises:
+            UserError: the disk is full; the checkpoints that were there are kept.
+        """
         self._save("best", step, variables, facts)
 
-    def restore_latest(self, like: Any) -> tuple[Any, dict] | None:
-        """The latest state and facts, laid out over devices as ``like``; None without a checkpoint.
+    def restore_latest(self, like: Any) -> Restored | None:
+        """The latest whole state and its facts, laid out over devices as ``like``.
+
+        Damaged checkpoints newer than it are moved to the folder ``damaged``, and best weights
+        newer than it, of work that is done again, are removed.
 
         Args:
             like: a state of the same structure, shapes and shardings; its values are not read.
-        """
-        return self._restore("latest", like)
 
-    def best_facts(self) -> dict:
-        """The facts saved with the best weights.
+        Returns:
+            None where no state was saved.
 
         Raises:
-            UserError: the run has no such checkpoint.
+            UserError: all that were saved are damaged; nothing is moved.
         """
-        with self._open("best") as manager:
-            step = manager.latest_step()
-            if step is None:
-                raise UserError(
-                    f"{self.folder} holds no checkpoint to evaluate: run train.py with this "
-                    "--workdir to the end of an epoch; if it was, delete that folder first."
-                )
+        steps, damaged, facts = self.steps("latest"), [], {}
+        while steps:
             try:
-                arguments = ocp.args.Composite(facts=ocp.args.JsonRestore())
-                return manager.restore(step, args=arguments)["facts"]
-            except (ValueError, KeyError, OSError) as error:
-                raise self._damaged("best", step, error) from error
+                facts = self._facts("latest", steps[-1])
+                break
+            except UserError as error:
+                damaged.append((steps.pop(), str(error)))
+        if damaged and not steps:
+            raise UserError(f"{damaged[0][1]} No other one is left.")
+        sync_global_devices("all processes have looked")
+        with _first_process("set aside") as first:
+            if first:
+                for step, _ in damaged:
+                    self._set_aside(step)
+                done = steps[-1] if steps else 0
+                self._remove("best", [best for best in self.steps("best") if best > done])
+        warnings = [f"{told} It was moved to {self.folder / 'damaged'}." for _, told in damaged]
+        return Restored(self._tree("latest", steps[-1], like), facts, warnings) if steps else None
+
+    def best_facts(self) -> dict[str, Any]:
+        """The facts saved with the best weights, all of which are looked through.
+
+        Raises:
+            UserError: the run has no such checkpoint, or it is damaged.
+        """
+        steps = self.steps("best")
+        if not steps:
+            raise UserError(
+                f"{self.folder} holds no checkpoint to evaluate: run train.py with this --workdir "
+                "to the end of an epoch; if it was, delete that folder first."
+            )
+        return self._facts("best", steps[-1])
 
     def restore_best(self, like: Any) -> Any:
-        """The best weights ``{'params', 'batch_stats'}``, laid out as ``like``."""
-        restored = self._restore("best", like)
-        assert restored is not None, "best_facts() finds the checkpoint first"
-        return restored[0]
+        """The best weights ``{'params', 'batch_stats'}``, laid out as ``like``.
 
-    def _open(self, kind: str) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        return ocp.CheckpointManager((self.folder / kind).absolute(), options=options)
+        Raises:
+            UserError: as :meth:`best_facts`.
+        """
+        self.best_facts()
+        return self._tree("best", self.steps("best")[-1], like)
+
+    def steps(self, kind: str) -> list[int]:
+        """The steps that ``'latest'`` or ``'best'`` holds a checkpoint of, in order."""
+        names = [path.name for path in (self.folder / kind).glob("[0-9]*")]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def _path(self, kind: str, step: int) -> Path:
+        return (self.folder / kind / str(step)).absolute()
 
     def _save(self, kind: str, step: int, tree: Any, facts: Mapping) -> None:
-        with self._open(kind) as manager:
-            if step in manager.all_steps():
-                return  # an earlier start got here before it was killed, and computed the same
-            manager.save(
-                step,
-                args=ocp.args.Composite(
-                    tree=ocp.args.StandardSave(tree), facts=ocp.args.JsonSave(dict(facts))
-                ),
-                force=True,
-            )
+        path = self._path(kind, step)
+        temporary = _hidden(path)
+        try:
+            with full_disk_told(path):
+                with _first_process("cleared") as first:
+                    if first:
+                        for left in path.parent.glob(".[0-9]*"):  # by processes that were killed
+                            shutil.rmtree(left)
+                        temporary.mkdir(parents=True)
+                with _quiet(), _orbax() as orbax:
+                    orbax.save(temporary / "tree", args=ocp.args.StandardSave(tree))
+                with _first_process("sealed") as first:
+                    if first:
+                        seal(temporary, facts)
+                        self._remove(kind, {step} & {*self.steps(kind)})
+                        temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)  # room for what else is to be written
+            raise
 
-    def _restore(self, kind: str, like: Any) -> tuple[Any, dict] | None:
-        with self._open(kind) as manager:
-            step = manager.latest_step()
-            if step is None:
-                return None
-            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-            try:
-                restored = manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        tree=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
-                    ),
-                )
-            except (ValueError, KeyError, OSError) as error:
-                raise self._damaged(kind, step, error) from error
-            return restored["tree"], restored["facts"]
+    def _facts(self, kind: str, step: int) -> dict[str, Any]:
+        path = self._path(kind, step)
+        try:
+            return facts_of(path)
+        except ValueError as error:
+            raise UserError(
+                f"the checkpoint {path} is damaged ({error}): restore it from a copy, or delete "
+                f"{self.folder} and run train.py again."
+            ) from error
 
-    def _damaged(self, kind: str, step: int, error: Exception) -> UserError:
-        return UserError(
-            f"the checkpoint {self.folder / kind / str(step)} cannot be read "
-            f"({' '.join(str(error).split())[:200]}): delete {self.folder} and run train.py again."
-        )
+    def _tree(self, kind: str, step: int, like: Any) -> Any:
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        arguments = ocp.args.StandardRestore(abstract)
+        with _quiet(), _orbax() as orbax:
+            return orbax.restore(self._path(kind, step) / "tree", args=arguments)
+
+    def _remove(self, kind: str, steps: Iterable[int]) -> None:
+        for (
+            step
+        ) in steps:  # hidden first, so that nobody takes a half removed one for a damaged one
+            hidden = self._path(kind, step).rename(_hidden(self._path(kind, step)))
+            shutil.rmtree(hidden)
+
+    def _set_aside(self, step: int) -> None:
+        aside = self.folder / "damaged" / f"latest_{step}"
+        aside.parent.mkdir(exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        self._path("latest", step).rename(aside)
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}")
+
+
+def _orbax() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+@contextmanager
+def _first_process(done: str) -> Iterator[bool]:
+    """Whether this process is the first; the others wait for its block, called ``done``."""
+    yield jax.process_index() == 0
+    sync_global_devices(done)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from logging what is raised here anyway."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import functools
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 from ml_collections import ConfigDict
 
+from se_resnet import preemption
 from se_resnet.errors import UserError
 from se_resnet.process import restart_with_huge_pages
 
@@ -45,17 +47,18 @@ def run_command(main: Callable[[], None]) -> None:
     """Runs ``main``, the work of a command whose flags are parsed, and ends the process.
 
     The exit code is 0 after success, 2 after a user's mistake, told in one sentence on standard
-    error, and 130 after Ctrl-C. A bug ends with its traceback.
+    error, 130 after Ctrl-C and 75 after SIGTERM. A bug ends with its traceback.
     """
     from se_resnet.compilation import keep_compiled_programs  # imports JAX
 
     keep_compiled_programs()
     try:
-        with mistakes_told():
+        with preemption.raised(), mistakes_told():
             main()
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        done = str(error) or "nothing that was saved is lost"
+        print(f"interrupted: {done}; the same command goes on from there.", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", preemption.EXIT_CODES[signal.SIGINT]))
 
 
 @contextmanager

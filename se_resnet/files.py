@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -12,20 +13,47 @@ from typing import IO, Any
 
 from se_resnet.errors import UserError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def full_disk_told(path: Path) -> Iterator[None]:
+    """Names what cannot be written when the block finds the disk full.
+
+    Raises:
+        UserError: it is, or a quota or a limit on the size of files is reached.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:  # TensorStore tells by a ValueError
+        number = getattr(error, "errno", None)
+        full = [code for code in _FULL if number == code or f"os_error_code='{code}'" in str(error)]
+        if not full:
+            raise
+        raise UserError(
+            f"{path} cannot be written ({os.strerror(full[0])}): make room on that disk and give "
+            "the same command again; what was written before is whole."
+        ) from error
+
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
-    """Opens a temporary file beside ``path`` and renames it to ``path`` when the block succeeds."""
+    """Opens a temporary file beside ``path`` and renames it to ``path`` when the block succeeds.
+
+    Raises:
+        UserError: the disk is full.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     text = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
     try:
-        with temporary.open(mode, **text) as file:  # type: ignore[call-overload]
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with full_disk_told(path):
+            with temporary.open(mode, **text) as file:  # type: ignore[call-overload]
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

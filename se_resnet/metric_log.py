@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write
+from se_resnet.files import atomic_write, full_disk_told
 
 
 def read_log(path: Path) -> list[dict]:
@@ -45,32 +49,53 @@ class MetricLog:
         workdir: folder of the run.
         step: the step that the run goes on from; later lines, from work that is done again, go.
         epoch_steps: steps in one epoch.
+
+    Raises:
+        UserError: the log is damaged, or the disk is full.
     """
 
     def __init__(self, workdir: Path, step: int, epoch_steps: int):
-        path = workdir / "metrics.jsonl"
-        kept = [entry for entry in read_log(path) if entry["step"] <= step]
-        with atomic_write(path) as file:
+        self._path = workdir / "metrics.jsonl"
+        kept = [entry for entry in read_log(self._path) if entry["step"] <= step]
+        with atomic_write(self._path) as file:
             file.writelines(json.dumps(entry) + "\n" for entry in kept)
-        self._file = path.open("a")
+        self._file = self._path.open("a")
         self._epoch_steps = epoch_steps
-        self._tensorboard = SummaryWriter(
-            str(workdir / "tensorboard"),
-            purge_step=step + 1,
-            filename_suffix=f".{step}",  # two starts in one second would share a name
-        )
+        # Not tensorboardX's SummaryWriter: it writes in a thread, and if that fails, as on a full
+        # disk, the run waits for it forever.
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        with full_disk_told(folder):
+            # Two starts in one second would share a name without the step.
+            self._tensorboard = EventsWriter(str(folder / "events"), f".{step}")
+            # A reader drops what earlier sessions wrote from this step on.
+            self._add_event(Event(session_log=SessionLog(status=SessionLog.START)), step + 1)
 
     def write(self, step: int, scalars: Mapping[str, float | None]) -> None:
-        """Adds one line, on disk when this returns to the loop; None where there is no figure."""
+        """Adds one line; None where there is no figure.
+
+        Raises:
+            UserError: the disk is full.
+        """
         epoch = round(step / self._epoch_steps, 4)
         line = json.dumps({"step": step, "epoch": epoch, **scalars}, allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
-        for name, value in scalars.items():
-            if value is not None:
-                self._tensorboard.add_scalar(name, value, step)
+        with full_disk_told(self._path):
+            self._file.write(line + "\n")
+            self._file.flush()
+            for name, value in scalars.items():
+                if value is not None:
+                    self._add_event(Event(summary=scalar(name, value)), step)
+            self._tensorboard.flush()
+
+    def sync(self) -> None:
+        """Returns when all lines are on the disk."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the files."""
         self._file.close()
         self._tensorboard.close()
+
+    def _add_event(self, event: Event, step: int) -> None:
+        event.wall_time, event.step = time.time(), step
+        self._tensorboard.write_event(event)

@@ -110,8 +110,9 @@ def make_train_step(
     those of the whole batch. No gradient is computed below the lowest trained parameter.
 
     Returns:
-        ``(state, batch) -> (state, {'loss', 'accuracy'})``, both metrics ``float32 []``; a mixed
-        image's class is that of its larger share.
+        ``(state, batch) -> (state, {'loss', 'accuracy', 'finite'})``: ``float32 []``, where a mixed
+        image's class is that of its larger share, and ``bool []``, whether the whole gradient is
+        finite.
     """
     return jax.jit(_step(classifier, recipe, phase), donate_argnums=0)
 
@@ -131,8 +132,8 @@ def make_train_steps(
         make_batch: ``(data, rows int32 [B]) -> batch``, pure.
 
     Returns:
-        ``(data, state, rows int32 [k, B]) -> (state, {'loss', 'accuracy'})``, both metrics
-        ``float32 [k]``; the state passed in is donated.
+        ``(data, state, rows int32 [k, B]) -> (state, metrics)``, the metrics of
+        :func:`make_train_step` with an axis ``[k]``; the state passed in is donated.
     """
     step = _step(classifier, recipe, phase)
 
@@ -172,6 +173,7 @@ def _step(
         gradients, (metrics, batch_stats) = gradient_fn(
             trained, state.batch_stats, mixed, jax.random.fold_in(key, 2)
         )
+        metrics = {**metrics, "finite": all_finite(gradients)}
         opt_state = list(state.opt_state)
         updates, opt_state[phase.number] = phase.optimizer.update(
             gradients, opt_state[phase.number], trained

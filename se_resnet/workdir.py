@@ -16,11 +16,10 @@ from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
-from se_resnet.files import writable_folder
 
 
 def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> None:
-    """Makes the folder, or checks that the run in it has this configuration.
+    """Checks that the run in the folder, if there is one, has this configuration.
 
     Args:
         workdir: folder of the run.
@@ -28,10 +27,9 @@ def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> No
         free: fields, as ``part.field``, that may differ from those of the run's ``config.json``.
 
     Raises:
-        UserError: the folder cannot be written, or holds a run of another configuration; the first
-            field that differs is named with both values.
+        UserError: the folder holds a run of another configuration; the first field that differs is
+            named with both values.
     """
-    writable_folder(workdir, "choose another --workdir")
     begun = has_begun(workdir)
     if not begun and not fold_runs(workdir):
         return  # what a start that failed early has left is written anew
@@ -53,7 +51,7 @@ def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> No
 
 def has_begun(workdir: Path) -> bool:
     """Whether the run in this folder has saved a state to go on from."""
-    return any((workdir / "checkpoints" / "latest").glob("[0-9]*"))
+    return bool(Checkpoints(workdir / "checkpoints").steps("latest"))
 
 
 def fold_folders(workdir: Path, count: int) -> list[Path]:

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import re
+import resource
+import shutil
+from pathlib import Path
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,17 +36,20 @@ def variables_of(state: training.TrainState) -> dict:
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_the_latest_state_comes_back_whole(tmp_path, trained):
     checkpoints = Checkpoints(tmp_path)
     like = start(tiny_classifier(), seed=1)
     assert checkpoints.restore_latest(like) is None
-    checkpoints.save_latest(1, trained, {"best_score": [0.5, -1.0]})
-    later = trained.replace(step=trained.step + 4)
-    checkpoints.save_latest(5, later, {"best_score": [0.75, -1.0]})
-    state, facts = Checkpoints(tmp_path).restore_latest(like)
-    assert_equal(state, later)
-    assert facts == {"best_score": [0.75, -1.0]}
-    assert [path.name for path in (tmp_path / "latest").iterdir() if path.is_dir()] == ["5"]
+    for step in (1, 5, 7):
+        checkpoints.save_latest(step, trained.replace(step=trained.step + step), {"saved": step})
+    state, facts, warnings = Checkpoints(tmp_path).restore_latest(like)
+    assert_equal(state, trained.replace(step=trained.step + 7))
+    assert facts == {"saved": 7} and not warnings
+    assert names(tmp_path / "latest") == ["5", "7"]
 
 
 def test_the_best_weights_carry_their_classifier(tmp_path, trained):
@@ -56,20 +65,108 @@ def test_the_best_weights_carry_their_classifier(tmp_path, trained):
     assert_equal(checkpoints.restore_best(like), variables_of(trained))
 
 
-def test_work_done_again_may_save_the_same_step(tmp_path, trained):
+def test_best_weights_are_kept_as_long_as_a_state_may_go_back_to_them(tmp_path, trained):
     checkpoints = Checkpoints(tmp_path)
-    for _ in range(2):
-        checkpoints.save_best(3, variables_of(trained), {"size": [16, 16]})
-    assert checkpoints.best_facts() == {"size": [16, 16]}
+    like = start(tiny_classifier())
+    for step in (2, 4, 6):
+        checkpoints.save_best(step, variables_of(trained), {"saved": step})
+        assert checkpoints.best_facts() == {"saved": step}
+        if step < 6:  # killed between the two
+            checkpoints.save_latest(step, trained, {})
+    assert checkpoints.steps("best") == [2, 4, 6]
+    damage(tmp_path / "latest" / "4", "flipped")
+    checkpoints.restore_latest(like)
+    assert checkpoints.best_facts() == {"saved": 2}, "4 and 6 are work that is done again"
+    checkpoints.save_best(4, variables_of(trained), {"saved": "anew"})
+    for step in (4, 5):
+        checkpoints.save_latest(step, trained, {})
+    assert checkpoints.steps("best") == [4] and checkpoints.best_facts() == {"saved": "anew"}
 
 
-# TensorStore complains about what it could not read from a thread of its own.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_a_damaged_checkpoint_is_named(tmp_path, trained, damage):
+def test_best_weights_that_no_state_was_saved_with_are_of_work_done_again(tmp_path, trained):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_best(3, variables_of(trained), {})
+    assert checkpoints.restore_latest(start(tiny_classifier())) is None
+    checkpoints.save_best(3, variables_of(trained), {})
+
+
+DAMAGE = ["truncated", "flipped", "no file", "no tree", "no facts", "other facts", "empty"]
+
+
+def damage(step: Path, how: str) -> None:
+    """Damages one checkpoint, a folder."""
+    file = max((step / "tree").rglob("d/*"), key=lambda file: file.stat().st_size)
+    facts = step / "facts.json"
+    if how == "truncated":
+        file.write_bytes(file.read_bytes()[:-1])
+    elif how == "flipped":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif how == "no file":
+        file.unlink()
+    elif how == "no facts":
+        facts.unlink()
+    elif how == "other facts":
+        facts.write_text(facts.read_text().replace("0.5", "0.75"))
+    else:
+        shutil.rmtree(step if how == "empty" else step / "tree")
+        step.mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_state_is_set_aside_and_the_one_before_it_used(tmp_path, trained, how):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save_latest(step, trained.replace(step=jnp.int32(step)), {"score": 0.5})
+    damage(tmp_path / "latest" / "2", how)
+    state, facts, (warning,) = checkpoints.restore_latest(start(tiny_classifier()))
+    assert int(state.step) == 1 and facts == {"score": 0.5}
+    assert re.match(
+        r"the checkpoint .*/latest/2 is damaged \(.* It was moved to .*damaged", warning
+    )
+    assert names(tmp_path / "latest") == ["1"] and names(tmp_path / "damaged") == ["latest_2"]
+    checkpoints.save_latest(2, trained, {"score": 0.5})
+    assert int(checkpoints.restore_latest(start(tiny_classifier())).tree.step) == 1
+
+    damage(tmp_path / "latest" / "2", how)
+    damage(tmp_path / "latest" / "1", how)
+    before = names(tmp_path / "latest")
+    with pytest.raises(UserError, match="latest/2 is damaged .* No other one is left"):
+        checkpoints.restore_latest(start(tiny_classifier()))
+    assert names(tmp_path / "latest") == before, "a later start refuses as well"
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damaged_best_weights_are_named(tmp_path, trained, how):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 3):
+        checkpoints.save_best(step, variables_of(trained), {"score": 0.5})
+    damage(tmp_path / "best" / "3", how)
+    with pytest.raises(UserError, match="best/3 is damaged"):
+        checkpoints.best_facts()
+
+
+def test_a_killed_save_leaves_nothing_that_is_read_or_stays(tmp_path, trained):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save_latest(1, trained, {})
-    for file in (tmp_path / "latest" / "1" / "tree").rglob("d/*"):
-        file.unlink() if damage == "missing" else file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(UserError, match="latest/1 cannot be read"):
-        checkpoints.restore_latest(start(tiny_classifier()))
+    shutil.copytree(tmp_path / "latest" / "1", tmp_path / "latest" / ".2")
+    assert checkpoints.steps("latest") == [1]
+    assert checkpoints.restore_latest(start(tiny_classifier())).warnings == []
+    checkpoints.save_latest(2, trained, {})
+    assert names(tmp_path / "latest") == ["1", "2"]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, trained):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_latest(1, trained, {})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="latest/2 cannot be written .File too large.: make"):
+            checkpoints.save_latest(2, trained, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoints.steps("latest") == [1]
+    checkpoints.save_latest(2, trained, {})
+    assert names(tmp_path / "latest") == ["1", "2"]

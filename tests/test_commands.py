@@ -196,14 +196,15 @@ def test_checkpoints_of_an_unknown_run_are_not_adopted(run, place, tmp_path, nam
         train.train_and_evaluate(tiny_config(*place), tmp_path / "run")
 
 
-@pytest.mark.parametrize("lost", ["best", "facts", "model"])
+@pytest.mark.parametrize("lost", ["all", "facts", "tree"])
 def test_a_lost_best_checkpoint_is_told_before_training_goes_on(run, place, tmp_path, lost):
     shutil.copytree(run, tmp_path / "run")
-    (best,) = (tmp_path / "run" / "checkpoints" / "best").glob("[0-9]*")
-    if lost == "model":
-        (best / "facts" / "metadata").write_text("{}")
+    best = tmp_path / "run" / "checkpoints" / "best"
+    if lost == "all":
+        shutil.rmtree(best)
     else:
-        shutil.rmtree(best if lost == "best" else best / "facts")
+        step = best / str(Checkpoints(best.parent).steps("best")[-1])
+        shutil.rmtree(step / "tree") if lost == "tree" else (step / "facts.json").unlink()
     with pytest.raises(UserError, match="run train.py"):
         train.train_and_evaluate(tiny_config(*place), tmp_path / "run")
 
@@ -263,11 +264,8 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(
 
     monkeypatch.setattr(training, "validation_figures", figures)
     train.train_and_evaluate(config, tmp_path / "run")
-    folders = tmp_path / "run" / "checkpoints"
-    steps = {
-        kind: int(next(path for path in (folders / kind).iterdir() if path.is_dir()).name)
-        for kind in ("best", "latest")
-    }
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    steps = {kind: checkpoints.steps(kind)[-1] for kind in ("best", "latest")}
     assert steps["best"] * 3 == steps["latest"] * best
 
 

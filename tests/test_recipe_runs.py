@@ -12,6 +12,7 @@ import pytest
 
 import train
 from se_resnet import training
+from se_resnet.checkpoint import Checkpoints
 from se_resnet.metric_log import read_log
 from tests.conftest import tiny_config
 from tests.interruption import interrupt
@@ -58,9 +59,10 @@ def log_of(workdir: Path) -> list[dict]:
 
 
 def saved(workdir: Path, kind: str) -> tuple[int, Any]:
-    """Step and tree of a checkpoint, ``'latest'`` or ``'best'``."""
-    (folder,) = (workdir / "checkpoints" / kind).glob("[0-9]*")
-    return int(folder.name), ocp.StandardCheckpointer().restore((folder / "tree").absolute())
+    """Step and tree of the newest checkpoint, ``'latest'`` or ``'best'``."""
+    step = Checkpoints(workdir / "checkpoints").steps(kind)[-1]
+    tree = workdir / "checkpoints" / kind / str(step) / "tree"
+    return step, ocp.StandardCheckpointer().restore(tree.absolute())
 
 
 def test_the_log_shows_each_phases_learning_rate(whole):

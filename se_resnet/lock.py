@@ -1,0 +1,52 @@
+"""One process at a time in the folder of a run."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from se_resnet.errors import UserError
+from se_resnet.files import writable_folder, write_json
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Makes the folder and holds it for the block.
+
+    The lock is the operating system's, on the file ``lock``, so it is gone with its process however
+    that ended. ``lock.json`` beside it says who holds it.
+
+    Raises:
+        UserError: the folder cannot be written, or another process holds it.
+    """
+    writable_folder(workdir, "choose another --workdir")
+    lock, owner = FileLock(workdir / "lock", blocking=False), workdir / "lock.json"
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"--workdir={workdir} is in use by {_describe(owner)}: wait until that ends, or choose "
+            "another --workdir."
+        ) from error
+    try:
+        now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+        write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "started": now})
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe(owner: Path) -> str:
+    try:
+        facts = json.loads(owner.read_text())
+        return f"process {facts['pid']} on {facts['host']}, started {facts['started']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it holds the lock, but has not said so yet
+        return "another process"

@@ -1,0 +1,60 @@
+"""A folder whose files can be proven to be those that were written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from se_resnet.files import write_json
+
+_SEAL = "facts.json"
+
+
+def seal(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Writes ``facts.json``: the facts, and size and SHA-256 of every file in the folder.
+
+    Args:
+        folder: holds its files already.
+        facts: can be written as JSON.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    content = {
+        "facts": dict(facts),
+        "files": {path.relative_to(folder).as_posix(): _identity(path) for path in files},
+    }
+    write_json(folder / _SEAL, {**content, "sha256": _digest(content)})
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The facts, once every file is seen to be as it was when the folder was sealed.
+
+    Raises:
+        ValueError: it is not; the message names the file.
+    """
+    try:
+        content = json.loads((folder / _SEAL).read_bytes())
+        if content.pop("sha256") != _digest(content):
+            raise ValueError("changed")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{_SEAL} is missing or changed") from error
+    for name, identity in content["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{name} is missing")
+        if path.stat().st_size != identity[0]:
+            raise ValueError(f"{name} has {path.stat().st_size} bytes instead of {identity[0]}")
+        if _identity(path) != identity:
+            raise ValueError(f"{name} has other content than was written")
+    return content["facts"]
+
+
+def _identity(path: Path) -> list:
+    with path.open("rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
