@@ -1,0 +1,209 @@
+"""Kills trainings at random moments and compares what they become with one that ran through.
+
+    python -m benchmarks.kill_test --kills 30 --seed 0
+
+A tiny network on generated images (moving averages, two phases, SMOTE, augmentation) trains with a
+checkpoint at every log line. ``train.py`` is started, killed and started again until it finishes,
+and then anew, until there were so many kills. Every other one, by SIGKILL, waits for a checkpoint
+that is being written; those between come at any moment of the process's life, two in five by
+SIGTERM or SIGINT. A run that finishes must equal the one that was left alone: metrics.jsonl and
+the test's predictions and figures byte for byte, parameters, optimizer state, statistics and
+averages bit for bit. Ends with exit code 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+from tqdm import tqdm
+
+from benchmarks.generate import names, picture
+from benchmarks.measuring import ROOT, finish, parser
+from data.cache import write_cache
+from data.filenames import parse
+from se_resnet.checkpoint import Checkpoints
+from se_resnet.preemption import EXIT_CODES
+from se_resnet.seal import facts_of
+
+SIZE = 16
+FILES = ("metrics.jsonl", "eval/test/predictions.csv", "eval/test/metrics.json")
+FLAGS = {
+    "data.size": f"({SIZE},{SIZE})",
+    "data.placement": "device",  # starts without TensorFlow
+    "model.stage_sizes": "(1,1)",
+    "model.width": "4",
+    "batch_size": "8",
+    "epochs": "6",
+    "log_every_steps": "3",
+    "checkpoint_minutes": "0",
+    "bootstrap_resamples": "20",
+    "optim.ema_decay": "0.9",
+    "optim.head_epochs": "1",
+}
+TIMEOUT = 600
+
+
+def make_images(folder: Path, count: int = 160) -> None:
+    """A cache of decoded images, which ``train.py`` opens as it is."""
+    files = names(count)
+
+    def fill(array: np.ndarray) -> tuple[list[dict], dict]:
+        rows = []
+        for row, file in enumerate(files):
+            array[row] = picture(row, SIZE, SIZE)
+            name = parse(file)
+            columns = ("slide", "accession", "magnification", "subtype", "label")
+            described = {column: getattr(name, column) for column in columns}
+            rows.append({**described, "file": file, "digest": f"{row:064d}", "row": row})
+        return rows, {"fingerprint": "generated", "size": [SIZE, SIZE], "resize": "squash"}
+
+    write_cache(folder, (count, SIZE, SIZE, 3), fill, remedy="set TMPDIR")
+
+
+@dataclasses.dataclass
+class Trainings:
+    """Trainings on the same images, below one folder."""
+
+    folder: Path
+
+    def start(self, workdir: Path) -> subprocess.Popen:
+        """The training of this workdir, or the rest of it."""
+        flags = [f"--config.{name}={value}" for name, value in FLAGS.items()]
+        images = f"--config.data.dir={self.folder / 'images'}"
+        command = ["train.py", "--config=configs/smoke.py", f"--workdir={workdir}", images, *flags]
+        with (self.folder / "log.txt").open("a") as log:
+            return subprocess.Popen(
+                [sys.executable, *command],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "SE_RESNET_CACHE": str(self.folder / "cache")},
+            )
+
+    def finish(self, workdir: Path) -> None:
+        """Lets the training of this workdir end."""
+        if self.start(workdir).wait(TIMEOUT):
+            raise SystemExit(f"the training failed:\n{(self.folder / 'log.txt').read_text()}")
+
+
+def is_saving(workdir: Path) -> bool:
+    """Whether a checkpoint is being written or removed, or was when the process was killed."""
+    return any((workdir / "checkpoints").glob("*/.[0-9]*"))
+
+
+def kill(process: subprocess.Popen, workdir: Path, kind: str, rng: random.Random, life: float):
+    """Kills a training at some moment.
+
+    Args:
+        process: that trains.
+        workdir: its.
+        kind: ``SIGKILL``, ``SIGTERM`` or ``SIGINT``, at a moment of its life; or ``saving``.
+        rng: draws the moment.
+        life: seconds that a process of this training lasts.
+
+    Returns:
+        What happened, or None where the training had ended before.
+    """
+    if kind == "saving":
+        for _ in range(rng.randrange(1, 6)):
+            while process.poll() is None and is_saving(workdir):
+                time.sleep(0.0005)
+            while process.poll() is None and not is_saving(workdir):
+                time.sleep(0.0005)
+        time.sleep(rng.uniform(0, 0.03))
+    else:
+        end = time.monotonic() + rng.uniform(0, life)
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.002)
+    if process.poll() is not None:
+        return None
+    signum = signal.SIGKILL if kind == "saving" else signal.Signals[kind]
+    process.send_signal(signum)
+    code = process.wait(TIMEOUT)
+    # The interpreter's own before the command handles signals, and 0 where all was done already.
+    if code not in (-signum, EXIT_CODES.get(signum), 0):
+        raise SystemExit(f"{signum.name} ended the training with {code}")
+    if signum == signal.SIGKILL:
+        return f"SIGKILL {'while saving' if is_saving(workdir) else 'at another moment'}"
+    return f"{signum.name}, exit code {code}"
+
+
+def differences(workdir: Path, whole: Path) -> list[str]:
+    """What a finished training has otherwise than the one that was left alone."""
+    found = [name for name in FILES if (workdir / name).read_bytes() != (whole / name).read_bytes()]
+    for kind in ("latest", "best"):
+        sides = []
+        for side in (workdir, whole):
+            folder = side / "checkpoints"
+            step = (folder / kind / str(Checkpoints(folder).steps(kind)[-1])).absolute()
+            tree = ocp.StandardCheckpointer().restore(step / "tree")
+            leaves = ocp.tree.to_flat_dict(tree)
+            values = {path: np.asarray(leaf).tobytes() for path, leaf in leaves.items()}
+            sides.append({"step": step.name, "facts": facts_of(step), **values})
+        keys = {*sides[0], *sides[1]}
+        found += [f"{kind} {key}" for key in keys if sides[0].get(key) != sides[1].get(key)]
+    return found
+
+
+def rehearse(kills: int, seed: int) -> list[dict[str, object]]:
+    """Kills trainings so many times.
+
+    Returns:
+        Rows of what was counted.
+    """
+    rng, counted, compared = random.Random(seed), Counter[str](), 0
+    kinds = ("saving", "SIGKILL", "saving", "SIGTERM", "saving", "SIGKILL", "saving", "SIGINT")
+    with tempfile.TemporaryDirectory() as name, tqdm(total=kills, disable=None) as progress:
+        trainings = Trainings(Path(name))
+        make_images(trainings.folder / "images")
+        for whole in ("compiling", "whole"):
+            start = time.monotonic()
+            trainings.finish(trainings.folder / whole)
+            life = time.monotonic() - start
+        while True:
+            workdir = trainings.folder / f"run{compared}"
+            finished = False
+            while not finished and counted.total() < kills:
+                process = trainings.start(workdir)
+                try:
+                    kind = kinds[counted.total() % len(kinds)]
+                    happened = kill(process, workdir, kind, rng, life)
+                finally:
+                    process.kill()
+                finished = happened is None
+                if happened:
+                    counted[happened] += 1
+                    progress.update()
+            trainings.finish(workdir)
+            compared += 1
+            if found := differences(workdir, trainings.folder / "whole"):
+                raise SystemExit(f"after {counted.total()} kills these differ: {', '.join(found)}")
+            if counted.total() >= kills:
+                break
+    rows: list[dict[str, object]] = [{"what": what, "count": n} for what, n in counted.items()]
+    return [*sorted(rows, key=str), {"what": "runs equal to the whole one", "count": compared}]
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--kills", type=int, default=30)
+    options.add_argument("--seed", type=int, default=0)
+    given = options.parse_args()
+    start = time.monotonic()
+    rows = rehearse(given.kills, given.seed)
+    finish(rows, given.out, f"{given.kills} kills in {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
