@@ -97,10 +97,10 @@ class Checkpoints:
             try:
                 facts = self._facts("latest", steps[-1])
                 break
-            except UserError as error:
+            except ValueError as error:
                 damaged.append((steps.pop(), str(error)))
         if damaged and not steps:
-            raise UserError(f"{damaged[0][1]} No other one is left.")
+            raise UserError(f"{damaged[0][1]}, and no other one is left: {self._remedy}.")
         sync_global_devices("all processes have looked")
         with _first_process("set aside") as first:
             if first:
@@ -108,7 +108,8 @@ class Checkpoints:
                     self._set_aside(step)
                 done = steps[-1] if steps else 0
                 self._remove("best", [best for best in self.steps("best") if best > done])
-        warnings = [f"{told} It was moved to {self.folder / 'damaged'}." for _, told in damaged]
+        aside = f"it was moved to {self.folder / 'damaged'}, and the one before it is used"
+        warnings = [f"{told}: {aside}." for _, told in damaged]
         return Restored(self._tree("latest", steps[-1], like), facts, warnings) if steps else None
 
     def best_facts(self) -> dict[str, Any]:
@@ -123,7 +124,10 @@ class Checkpoints:
                 f"{self.folder} holds no checkpoint to evaluate: run train.py with this --workdir "
                 "to the end of an epoch; if it was, delete that folder first."
             )
-        return self._facts("best", steps[-1])
+        try:
+            return self._facts("best", steps[-1])
+        except ValueError as error:
+            raise UserError(f"{error}: {self._remedy}.") from error
 
     def restore_best(self, like: Any) -> Any:
         """The best weights ``{'params', 'batch_stats'}``, laid out as ``like``.
@@ -138,6 +142,10 @@ class Checkpoints:
         """The steps that ``'latest'`` or ``'best'`` holds a checkpoint of, in order."""
         names = [path.name for path in (self.folder / kind).glob("[0-9]*")]
         return sorted(int(name) for name in names if name.isdecimal())
+
+    @property
+    def _remedy(self) -> str:
+        return f"restore it from a copy, or delete {self.folder} and run train.py again"
 
     def _path(self, kind: str, step: int) -> Path:
         return (self.folder / kind / str(step)).absolute()
@@ -168,10 +176,7 @@ class Checkpoints:
         try:
             return facts_of(path)
         except ValueError as error:
-            raise UserError(
-                f"the checkpoint {path} is damaged ({error}): restore it from a copy, or delete "
-                f"{self.folder} and run train.py again."
-            ) from error
+            raise ValueError(f"the checkpoint {path} is damaged ({error})") from error
 
     def _tree(self, kind: str, step: int, like: Any) -> Any:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)

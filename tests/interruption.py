@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from se_resnet import training
+
+
+def before_step(monkeypatch, stop: int, act: Callable[[], None]) -> None:
+    """Lets ``act`` be called before the ``stop``-th step of the next training."""
+    make_step, count = training.make_train_step, 0
+
+    def make_acting_step(*args):
+        step = make_step(*args)
+
+        def acting(state, batch):
+            nonlocal count
+            count += 1
+            if count == stop:
+                act()
+            return step(state, batch)
+
+        return acting
+
+    monkeypatch.setattr(training, "make_train_step", make_acting_step)
 
 
 def interrupt(monkeypatch, stop: int, error: type[BaseException]) -> None:
     """Lets the next training be interrupted by ``error`` before its ``stop``-th step."""
-    make_step, count = training.make_train_step, 0
 
-    def make_failing_step(*args):
-        step = make_step(*args)
+    def fail() -> None:
+        raise error
 
-        def failing(state, batch):
-            nonlocal count
-            count += 1
-            if count == stop:
-                raise error
-            return step(state, batch)
-
-        return failing
-
-    monkeypatch.setattr(training, "make_train_step", make_failing_step)
+    before_step(monkeypatch, stop, fail)

@@ -1,0 +1,204 @@
+"""What is left of a run that was stopped: by a signal, a kill, a full disk or a wrong number."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import train
+from benchmarks import kill_test
+from data import schedule
+from data.balance import make_plan
+from se_resnet import losses, preemption, training
+from se_resnet.checkpoint import Checkpoints
+from se_resnet.divergence import make_check
+from se_resnet.errors import UserError
+from se_resnet.lock import locked
+from se_resnet.optim import Phase, make_optimizer
+from se_resnet.recipe import Recipe
+from se_resnet.seal import facts_of
+from se_resnet.step_figures import StepFigures
+from tests.conftest import tiny_config
+from tests.datasets import make_images, make_records
+from tests.interruption import before_step
+from tests.test_training import OFF, make_batch, start, tiny_classifier
+
+ROOT = Path(train.__file__).parent
+
+
+@pytest.fixture
+def no_evaluation(monkeypatch):
+    monkeypatch.setattr(train.evaluation, "evaluate_run", lambda workdir: {})
+    monkeypatch.setattr(kill_test, "FILES", ("metrics.jsonl",))
+
+
+@pytest.mark.usefixtures("no_evaluation")
+def test_signals_and_a_full_disk_change_nothing_in_the_end(run, place, tmp_path, monkeypatch):
+    """Each stops the same run once, between two lines of the log; then it goes on to its end."""
+    config, workdir = tiny_config(*place), tmp_path / "run"
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    handlers = [signal.getsignal(signum) for signum in preemption.EXIT_CODES]
+    for stop, signum, code in ((5, signal.SIGTERM, 75), (3, signal.SIGINT, 130)):
+        with monkeypatch.context() as patch:
+            before_step(patch, stop, lambda signum=signum: os.kill(os.getpid(), signum))
+            with pytest.raises(preemption.Interrupted, match=r"saved after step \d of 26") as told:
+                train.train_and_evaluate(config, workdir)
+        assert told.value.exit_code == code
+    assert checkpoints.steps("latest") == [5, 8]
+    facts = facts_of(workdir / "checkpoints" / "latest" / "8")
+    assert len(facts["unlogged"]) == 2, "steps 7 and 8; the line of step 9 needs them"
+    assert [signal.getsignal(signum) for signum in preemption.EXIT_CODES] == handlers
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patch:
+        before_step(patch, 2, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1])))
+        try:
+            with pytest.raises(UserError, match=r"13 cannot be written \(File too large\): make"):
+                train.train_and_evaluate(config, workdir)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoints.steps("latest") == [5, 8]
+
+    train.train_and_evaluate(config, workdir)
+    assert kill_test.differences(workdir, run) == []
+
+
+@pytest.mark.usefixtures("no_evaluation")
+def test_the_same_seed_gives_the_same_run_to_the_last_bit(run, place, tmp_path):
+    train.train_and_evaluate(tiny_config(*place), tmp_path / "again")
+    assert kill_test.differences(tmp_path / "again", run) == []
+
+
+@pytest.mark.slow
+def test_killed_trainings_equal_the_one_that_was_left_alone():
+    counts = {row["what"]: row["count"] for row in kill_test.rehearse(kills=6, seed=1)}
+    assert counts.pop("runs equal to the whole one") >= 1
+    assert sum(counts.values()) == 6 and counts["SIGKILL while saving"] >= 1
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    code = """
+    import os, signal, time
+    from se_resnet import preemption
+    with preemption.deferred() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.signum == signal.SIGTERM
+        print("noted", flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+        print("not reached")
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert told.stdout == "noted\n" and told.returncode == -signal.SIGINT
+
+
+def test_a_command_ended_by_a_signal_says_so_and_has_a_code_of_its_own():
+    code = """
+    import os, signal, sys
+    from se_resnet import cli
+    cli.run_command(lambda: os.kill(os.getpid(), int(sys.argv[1])))
+    """
+    for signum, code_of in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
+        command = [sys.executable, "-c", textwrap.dedent(code), str(int(signum))]
+        told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert told.returncode == code_of and told.stderr.count("\n") == 1
+        assert told.stderr.startswith("interrupted: ")
+
+
+def test_a_folder_in_use_is_refused_and_free_again_once_its_process_was_killed(tmp_path):
+    code = """
+    import sys, time
+    from pathlib import Path
+    from se_resnet.lock import locked
+    with locked(Path(sys.argv[1])):
+        print("locked", flush=True)
+        time.sleep(60)
+    """
+    owner = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        assert owner.stdout.readline() == b"locked\n"
+        told = rf"{tmp_path} is in use by process {owner.pid} on \S+, started 2\d\d\d-.*: wait"
+        with pytest.raises(UserError, match=told), locked(tmp_path):
+            pass
+    finally:
+        owner.kill()
+        owner.wait()
+    assert (tmp_path / "lock.json").exists(), "of the killed process"
+    with locked(tmp_path), pytest.raises(UserError, match=f"process {os.getpid()} "):
+        train.train_and_evaluate(tiny_config(tmp_path, tmp_path), tmp_path)
+    assert not (tmp_path / "lock.json").exists()
+
+
+def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is(monkeypatch):
+    sound = losses.Loss.__call__
+    # The value is 0, the derivative of the root there infinite, times 0.
+    monkeypatch.setattr(
+        losses.Loss,
+        "__call__",
+        lambda self, logits, labels: sound(self, logits, labels) + jnp.sqrt(0 * logits),
+    )
+    classifier = tiny_classifier(stage_sizes=(1,), attention="none", formulation="plain")
+    step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+    _, figures = step(start(classifier), make_batch())
+    assert np.isfinite(figures["loss"]) and not figures["finite"]
+
+    def files_of_step(number: int) -> list[str]:
+        assert number == 8
+        return [f"{letter}.png" for letter in "abcdefg"]
+
+    check = make_check(Checkpoints(Path("run/checkpoints")), files_of_step)
+    read = StepFigures(7, [], check)
+    read.add(figures)
+    told = "a gradient of step 8 .* of a.png, b.png, c.png, d.png, e.png and 2 more; no checkpoint"
+    with pytest.raises(UserError, match=told):
+        list(read.read(leave=0))
+
+
+def test_the_files_of_a_step_include_both_parents_of_a_synthetic_image():
+    records = make_records(4, 9)
+    plan = make_plan(records, make_images(records), method="smote")
+    rows = schedule.rows_of_step(plan, 8, 0, 2)
+    synthetic = rows[plan.base[rows] != plan.neighbour[rows]][0]
+    files = schedule.files_of_step(plan, records, 8, 0, 2)
+    name = dict(zip(records.row.tolist(), records.file.tolist(), strict=True))
+    assert {name[plan.base[synthetic]], name[plan.neighbour[synthetic]]} <= set(files)
+    expected = {name[row] for row in [*plan.base[rows], *plan.neighbour[rows]]}
+    assert set(files) == expected and len(files) == len(expected)
+
+
+def test_figures_since_the_last_line_survive_exactly():
+    def check(name, step, finite):
+        assert finite
+
+    rng = np.random.default_rng(0)
+    steps = [
+        {"loss": loss, "accuracy": accuracy, "finite": np.bool_(True)}
+        for loss, accuracy in rng.random((7, 2), np.float32)
+    ]
+    whole, first = StepFigures(0, [], check), StepFigures(0, [], check)
+    for figures in steps:
+        whole.add(figures)
+    for figures in steps[:3]:
+        first.add(figures)
+    assert list(first.read(leave=1)) == [float(one["loss"]) for one in steps[:2]]
+    list(first.read(leave=0))
+    second = StepFigures(3, first.rows(), check)
+    for figures in steps[3:]:
+        second.add(figures)
+    for one in (whole, second):
+        list(one.read(leave=0))
+    assert second.take() == whole.take() and second.rows() == []
