@@ -13,6 +13,7 @@ averages bit for bit. Ends with exit code 1 if anything differs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import random
@@ -97,16 +98,20 @@ class Trainings:
             raise SystemExit(f"the training failed:\n{(self.folder / 'log.txt').read_text()}")
 
 
-def is_saving(workdir: Path) -> bool:
-    """Whether a checkpoint is being written or removed, or was when the process was killed."""
-    return any((workdir / "checkpoints").glob("*/.[0-9]*"))
+def unfinished(workdir: Path) -> set[tuple[Path, int]]:
+    """Checkpoints that are being written or removed, or were when a process was killed."""
+    found = set()
+    for path in (workdir / "checkpoints").glob("*/.[0-9]*"):
+        with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+            found.add((path, path.stat().st_ino))
+    return found
 
 
-def kill(process: subprocess.Popen, workdir: Path, kind: str, rng: random.Random, life: float):
-    """Kills a training at some moment.
+def kill(trainings: Trainings, workdir: Path, kind: str, rng: random.Random, life: float):
+    """Starts a training and kills it at some moment.
 
     Args:
-        process: that trains.
+        trainings: which.
         workdir: its.
         kind: ``SIGKILL``, ``SIGTERM`` or ``SIGINT``, at a moment of its life; or ``saving``.
         rng: draws the moment.
@@ -115,27 +120,33 @@ def kill(process: subprocess.Popen, workdir: Path, kind: str, rng: random.Random
     Returns:
         What happened, or None where the training had ended before.
     """
-    if kind == "saving":
-        for _ in range(rng.randrange(1, 6)):
-            while process.poll() is None and is_saving(workdir):
-                time.sleep(0.0005)
-            while process.poll() is None and not is_saving(workdir):
-                time.sleep(0.0005)
-        time.sleep(rng.uniform(0, 0.03))
-    else:
-        end = time.monotonic() + rng.uniform(0, life)
-        while process.poll() is None and time.monotonic() < end:
-            time.sleep(0.002)
-    if process.poll() is not None:
+    left = unfinished(workdir)  # by the kill before, until this process saves
+    process = trainings.start(workdir)
+    try:
+        if kind == "saving":
+            for _ in range(rng.randrange(1, 6)):
+                while process.poll() is None and unfinished(workdir) - left:
+                    time.sleep(0.0005)
+                while process.poll() is None and not unfinished(workdir) - left:
+                    time.sleep(0.0005)
+            time.sleep(rng.uniform(0, 0.03))
+        else:
+            end = time.monotonic() + rng.uniform(0, life)
+            while process.poll() is None and time.monotonic() < end:
+                time.sleep(0.002)
+        signum = signal.SIGKILL if kind == "saving" else signal.Signals[kind]
+        process.send_signal(signum)
+        code = process.wait(TIMEOUT)
+    finally:
+        process.kill()
+    if code == 0:
         return None
-    signum = signal.SIGKILL if kind == "saving" else signal.Signals[kind]
-    process.send_signal(signum)
-    code = process.wait(TIMEOUT)
-    # The interpreter's own before the command handles signals, and 0 where all was done already.
-    if code not in (-signum, EXIT_CODES.get(signum), 0):
+    # The system's own code comes before the command handles signals.
+    if code not in (-signum, EXIT_CODES.get(signum)):
         raise SystemExit(f"{signum.name} ended the training with {code}")
     if signum == signal.SIGKILL:
-        return f"SIGKILL {'while saving' if is_saving(workdir) else 'at another moment'}"
+        saving = unfinished(workdir) - left
+        return f"SIGKILL {'while saving' if saving else 'at another moment'}"
     return f"{signum.name}, exit code {code}"
 
 
@@ -175,12 +186,8 @@ def rehearse(kills: int, seed: int) -> list[dict[str, object]]:
             workdir = trainings.folder / f"run{compared}"
             finished = False
             while not finished and counted.total() < kills:
-                process = trainings.start(workdir)
-                try:
-                    kind = kinds[counted.total() % len(kinds)]
-                    happened = kill(process, workdir, kind, rng, life)
-                finally:
-                    process.kill()
+                kind = kinds[counted.total() % len(kinds)]
+                happened = kill(trainings, workdir, kind, rng, life)
                 finished = happened is None
                 if happened:
                     counted[happened] += 1
