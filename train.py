@@ -12,11 +12,13 @@ from __future__ import annotations
 from absl import flags
 from ml_collections import config_flags
 
+from se_resnet import joining
 from se_resnet.cli import parse_flags, read_config, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    joining.define_flags()
     parse_flags()
 
 import dataclasses
@@ -35,7 +37,7 @@ from tqdm import tqdm
 
 import eval as evaluation
 from data import audit, balance, inputs, loading, notebook, protocols, resident, schedule
-from se_resnet import optim, pretrained, resnet, settings, training
+from se_resnet import distributed, optim, pretrained, resnet, settings, training
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
@@ -78,6 +80,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     workdir = Path(workdir)
     settings.check(config)
     claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
+    distributed.require_shared(workdir)
+    distributed.require_same({"configurations": settings.without_places(config)})
     run = _cross_validate if config.split.fold == settings.ALL_FOLDS else _train
     run(config, workdir)
     return evaluation.evaluate_run(workdir)
@@ -85,7 +89,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
 def _cross_validate(config: ConfigDict, workdir: Path) -> None:
     """Trains and evaluates the folds that are not finished."""
-    write_json(workdir / "config.json", json.loads(config.to_json()))
+    if distributed.is_primary():
+        write_json(workdir / "config.json", json.loads(config.to_json()))
     folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
     for fold, folder in enumerate(fold_folders(workdir, folds)):
         if evaluation.is_evaluated(folder):
@@ -100,7 +105,7 @@ def _cross_validate(config: ConfigDict, workdir: Path) -> None:
 def _train(config: ConfigDict, workdir: Path) -> None:
     """Trains one network, from where an earlier start in this folder left off."""
     # ------------------------------------------------------------------ data
-    dataset = _load_images(config, workdir)
+    dataset = distributed.primary_first(lambda: _load_images(config, workdir))
     images, records = dataset.images, dataset.records
     _say("data", dataset.description)
     roles = protocols.assign_roles(
@@ -133,12 +138,12 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         seed=config.seed,
     )
     _say("balance", f"{method}: {plan.describe()}")
+    distributed.require_same({"images": dataset.fingerprint, "plans": plan.columns()})
 
     # ----------------------------------------------------------------- model
     classifier, variables = build_model(config, workdir)
     mesh = training.data_mesh()
     sharding = training.batch_sharding(mesh, config.batch_size // config.optim.accumulate)
-    eval_sharding = training.batch_sharding(mesh, config.eval_batch_size)
     _say("model", _describe_model(config, classifier, variables["params"], mesh))
 
     # ----------------------------------------------------------------- steps
@@ -151,12 +156,13 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     _say("trained", describe_rules(rules, variables["params"]))
     predict = classifier.make_predict()
     state = training.TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
-    state = jax.device_put(state, training.replicated(mesh))
+    state = distributed.put(state, training.replicated(mesh))
     del variables  # the first step takes their memory
 
     # ------------------------------------------------------------ checkpoint
-    inputs.keep(workdir, dataset, roles)
-    write_json(workdir / "config.json", json.loads(config.to_json()))
+    if distributed.is_primary():
+        inputs.keep(workdir, dataset, roles)
+        write_json(workdir / "config.json", json.loads(config.to_json()))
     checkpoints = Checkpoints(workdir / "checkpoints")
     best_score: list[float] = []
     stopping = EarlyStopping(**config.early_stopping)
@@ -229,9 +235,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         if end_of_epoch:
             logits = predict(
                 state.variables,
-                eval_batches(
-                    validation.row, batch_size=config.eval_batch_size, sharding=eval_sharding
-                ),
+                eval_batches(validation.row, batch_size=config.eval_batch_size, sharding=sharding),
             )
             _check_finite("a validation logit", step, np.isfinite(logits).all())
             scalars = training.validation_figures(validation.label, logits)
@@ -246,7 +250,9 @@ def _train(config: ConfigDict, workdir: Path) -> None:
                 checkpoints.save_best(step, state.variables, facts)
             if phase is phases[-1]:
                 stopping.update(scalars)
-        elif time.monotonic() - last_save < 60 * config.checkpoint_minutes:
+        elif not distributed.any_process(
+            time.monotonic() - last_save >= 60 * config.checkpoint_minutes
+        ):
             continue
         progress_facts = {"best_score": best_score, "early_stopping": stopping.progress()}
         checkpoints.save_latest(step, state, progress_facts)
@@ -277,7 +283,8 @@ def build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str
             with other weights.
     """
     loaded = pretrained.load(config.model.pretrained)
-    pretrained.keep_facts(loaded, workdir / "weights.json", begun=has_begun(workdir))
+    if distributed.is_primary():
+        pretrained.keep_facts(loaded, workdir / "weights.json", begun=has_begun(workdir))
     weights = loaded.for_attention(config.model.attention, config.model.attention_position)
     _say("weights", loaded.describe())
     if weights.attention != loaded.attention:
@@ -328,6 +335,7 @@ def _describe_model(config: ConfigDict, classifier: Classifier, params: Mapping,
         f"{resnet.flops(classifier.model, classifier.size) / 1e9:.2f} GFLOPs an image of "
         f"{height}x{width}, on {mesh.size} {jax.default_backend()} device"
         f"{'s' if mesh.size > 1 else ''}"
+        + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
     )
 
 

@@ -35,6 +35,11 @@ def rows_of_step(plan: Plan, batch_size: int, seed: int, step: int) -> np.ndarra
     return order[position * batch_size : (position + 1) * batch_size]
 
 
+def padded(batch_size: int, devices: int) -> int:
+    """The size of an evaluation's batches: the wanted one, filled up to the next multiple."""
+    return -(-batch_size // devices) * devices
+
+
 def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:
     """The pixels of plan rows.
 

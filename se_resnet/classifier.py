@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from se_resnet.distributed import to_host
 from se_resnet.folding import fold
 from se_resnet.pretrained import Preprocessing
 from se_resnet.resnet import ResNet, create_model
@@ -85,7 +86,7 @@ class Classifier:
         def predict(variables: Mapping, batches: Iterable[Mapping]) -> np.ndarray:
             folded = ready(variables)
             logits = [
-                np.asarray(forward(folded, batch["image"]))[np.asarray(batch["mask"])]
+                to_host(forward(folded, batch["image"]))[to_host(batch["mask"])]
                 for batch in batches
             ]
             return np.concatenate(logits or [np.zeros(0)]).astype(np.float64)

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 from ml_collections import ConfigDict
 
+from se_resnet import joining
 from se_resnet.errors import UserError
 from se_resnet.process import restart_with_huge_pages
 
@@ -38,6 +39,7 @@ def parse_flags() -> None:
         flag.parse = functools.partial(_show_help, flag.parse)
     with mistakes_told():
         _parse(sys.argv)
+    joining.set_timeout()
     restart_with_huge_pages()
 
 
@@ -47,11 +49,13 @@ def run_command(main: Callable[[], None]) -> None:
     The exit code is 0 after success, 2 after a user's mistake, told in one sentence on standard
     error, and 130 after Ctrl-C. A bug ends with its traceback.
     """
-    from se_resnet.compilation import keep_compiled_programs  # imports JAX
+    from se_resnet import distributed  # imports JAX
+    from se_resnet.compilation import keep_compiled_programs
 
     keep_compiled_programs()
     try:
-        with mistakes_told():
+        with distributed.leaving_together(), mistakes_told():
+            joining.join()
             main()
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)

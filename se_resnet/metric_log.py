@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from se_resnet.distributed import is_primary
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write
 
@@ -39,7 +40,7 @@ def read_log(path: Path) -> list[dict]:
 
 
 class MetricLog:
-    """Appends to the log of a run.
+    """Appends to the log of a run; of several processes only the first does.
 
     Args:
         workdir: folder of the run.
@@ -48,6 +49,9 @@ class MetricLog:
     """
 
     def __init__(self, workdir: Path, step: int, epoch_steps: int):
+        self._writes = is_primary()
+        if not self._writes:
+            return
         path = workdir / "metrics.jsonl"
         kept = [entry for entry in read_log(path) if entry["step"] <= step]
         with atomic_write(path) as file:
@@ -62,6 +66,8 @@ class MetricLog:
 
     def write(self, step: int, scalars: Mapping[str, float | None]) -> None:
         """Adds one line, on disk when this returns to the loop; None where there is no figure."""
+        if not self._writes:
+            return
         epoch = round(step / self._epoch_steps, 4)
         line = json.dumps({"step": step, "epoch": epoch, **scalars}, allow_nan=False)
         self._file.write(line + "\n")
@@ -72,5 +78,6 @@ class MetricLog:
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
-        self._tensorboard.close()
+        if self._writes:
+            self._file.close()
+            self._tensorboard.close()
