@@ -6,6 +6,8 @@ number. Only indices are shuffled.
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -31,8 +33,15 @@ def steps_per_epoch(plan: Plan, batch_size: int) -> int:
 def rows_of_step(plan: Plan, batch_size: int, seed: int, step: int) -> np.ndarray:
     """The plan rows of the batch of step ``step`` (from 0): ``int64 [batch_size]``."""
     epoch, position = divmod(step, steps_per_epoch(plan, batch_size))
-    order = np.random.default_rng((seed, epoch)).permutation(len(plan))
+    order = _order(len(plan), seed, epoch)
     return order[position * batch_size : (position + 1) * batch_size]
+
+
+@functools.lru_cache(maxsize=2)  # so that a step costs the same for a plan of any length
+def _order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    order = np.random.default_rng((seed, epoch)).permutation(rows)
+    order.flags.writeable = False
+    return order
 
 
 def padded(batch_size: int, devices: int) -> int:
