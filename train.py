@@ -26,7 +26,7 @@ import functools
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     classifier, variables = build_model(config, workdir)
     mesh = training.data_mesh()
     sharding = training.batch_sharding(mesh, config.batch_size // config.optim.accumulate)
-    _say("model", _describe_model(config, classifier, variables["params"], mesh))
+    _say("model", classifier.describe(config.model.pretrained, variables["params"], mesh.size))
 
     # ----------------------------------------------------------------- steps
     epoch_steps = schedule.steps_per_epoch(plan, config.batch_size)
@@ -325,18 +325,6 @@ def _check_finite(name: str, step: int, finite: Any) -> None:
 
 def _say(topic: str, text: str) -> None:
     print(f"{topic:<10}" + text.replace("\n", "\n" + " " * 10), flush=True)
-
-
-def _describe_model(config: ConfigDict, classifier: Classifier, params: Mapping, mesh) -> str:
-    height, width = classifier.size
-    return (
-        f"ResNet{3 * sum(config.model.stage_sizes) + 2}, attention {config.model.attention}, "
-        f"weights {config.model.pretrained}: {resnet.count_parameters(params):,} parameters, "
-        f"{resnet.flops(classifier.model, classifier.size) / 1e9:.2f} GFLOPs an image of "
-        f"{height}x{width}, on {mesh.size} {jax.default_backend()} device"
-        f"{'s' if mesh.size > 1 else ''}"
-        + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
-    )
 
 
 def main() -> None:

@@ -53,13 +53,15 @@ def run_command(main: Callable[[], None]) -> None:
     from se_resnet.compilation import keep_compiled_programs
 
     keep_compiled_programs()
-    try:
-        with distributed.leaving_together(), mistakes_told():
-            joining.join()
-            main()
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last checkpoint.", file=sys.stderr)
-        sys.exit(130)
+    with distributed.leaving_together():
+        try:
+            with mistakes_told():
+                joining.join()
+                main()
+        except KeyboardInterrupt:
+            told = "interrupted: the same command goes on from the last checkpoint."
+            print(told, file=sys.stderr)
+            sys.exit(130)
 
 
 @contextmanager
