@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from absl import flags
 
+from se_resnet import joining
 from se_resnet.cli import parse_flags, run_command
 from se_resnet.imaging import TTA
 
@@ -28,22 +29,23 @@ if __name__ == "__main__":  # before the imports that take seconds
         "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
     )
     _OUT = flags.DEFINE_string("out", None, "Where to write; default: W/eval/SPLIT.")
+    joining.define_flags()
     parse_flags()
 
 import dataclasses
+import functools
 import shlex
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from data import loading, notebook, protocols, resident
 from data.records import Records
-from se_resnet import calibration, gallery, gating, metrics, selective, training, views
+from se_resnet import calibration, distributed, gallery, gating, metrics, selective, training, views
 from se_resnet.decision import Decision, decide
 from se_resnet.errors import UserError
 from se_resnet.files import writable_folder, write_json
@@ -89,13 +91,17 @@ def evaluate_run(
     out = Path(out) if out else _folder(workdir, split, tta, data_dir)
     writable_folder(out, "give another folder by --out")
     if config["split"]["fold"] != ALL_FOLDS:
-        return _evaluate_one(workdir, config, split, data_dir, out, tta)
-    if data_dir or split != "test":
+        publish = _evaluate_one(workdir, config, split, data_dir, out, tta)
+    elif data_dir or split != "test":
         raise UserError(
             f"--workdir={workdir} holds a cross-validation, which is evaluated on its test images "
             f"only: for others give the run of one fold, for example --workdir={workdir / 'fold0'}."
         )
-    return _evaluate_folds(workdir, config, out, tta)
+    else:
+        publish = _evaluate_folds(workdir, config, out, tta)
+    return distributed.primary_first(
+        lambda: publish() if distributed.is_primary() else read(out / "metrics.json", ())
+    )
 
 
 def is_evaluated(workdir: Path, split: str = "test", tta: str = "none") -> bool:
@@ -105,51 +111,57 @@ def is_evaluated(workdir: Path, split: str = "test", tta: str = "none") -> bool:
 
 def _evaluate_one(
     workdir: Path, config: dict, split: str, data_dir: str | None, out: Path, tta: str
-) -> dict[str, Any]:
+) -> Callable[[], dict[str, Any]]:
+    """Predicts the images; what is returned makes figures and report of that, in one process."""
     run = read(workdir / "data.json", ("audit", "split", "seen_digests"))
     best = load_best(workdir)
     logits = []
     rules = views.resize_rules(tta, best.classifier.resize)
     for rule in rules:
-        dataset = _load_images(workdir, config, data_dir, best.classifier.size, rule)
+        place = (workdir, config, data_dir, best.classifier.size, rule)
+        dataset = distributed.primary_first(functools.partial(_load_images, *place))
         chosen = _choose(dataset.records, workdir, split)
         batches = _batches(dataset.images, chosen.row, config)
         logits.append(views.mean_logits(best.predict, best.variables, batches, tta))
         if rule == rules[len(rules) // 2]:  # the whole image, or its middle tile
-            shown = (best.classifier, best.variables, dataset.images, chosen.row)
+            variables = distributed.to_own_device(best.variables)
+            shown = (best.classifier, variables, dataset.images, chosen.row)
     predictions = _predictions(chosen, probability_of(np.mean(logits, axis=0)))
-    results = _figures(predictions, best.decision, config["bootstrap_resamples"])
-    results["audit"] = {
-        "protocol": config["split"]["protocol"],
-        **run["audit"],
-        **_seen(chosen, workdir, set(run["seen_digests"])),
-    }
-    _publish(
-        out,
-        predictions,
-        results,
-        title=f"{workdir.name}: {split} images",
-        warnings=_warnings(results["audit"], split),
-        split_summary=run["split"],
-        training_log=read_log(workdir / "metrics.jsonl"),
-        config=config,
-        notes=_describe_views(tta, best.classifier.resize),
-        data_notes=[line.strip() for line in dataset.description.splitlines()],
-        gallery=gallery.make(
-            *shown, predictions, threshold=results["threshold"], seed=config["seed"]
-        ),
-        gates=gating.describe(*shown, predictions.label, seed=config["seed"]),
-    )
-    return results
+
+    def publish() -> dict[str, Any]:
+        results = _figures(predictions, best.decision, config["bootstrap_resamples"])
+        results["audit"] = {
+            "protocol": config["split"]["protocol"],
+            **run["audit"],
+            **_seen(chosen, workdir, set(run["seen_digests"])),
+        }
+        _publish(
+            out,
+            predictions,
+            results,
+            title=f"{workdir.name}: {split} images",
+            warnings=_warnings(results["audit"], split),
+            split_summary=run["split"],
+            training_log=read_log(workdir / "metrics.jsonl"),
+            config=config,
+            notes=_describe_views(tta, best.classifier.resize),
+            data_notes=[line.strip() for line in dataset.description.splitlines()],
+            gallery=gallery.make(
+                *shown, predictions, threshold=results["threshold"], seed=config["seed"]
+            ),
+            gates=gating.describe(*shown, predictions.label, seed=config["seed"]),
+        )
+        return results
+
+    return publish
 
 
 def _batches(images: np.ndarray, rows: np.ndarray, config: dict) -> Iterator[dict[str, Any]]:
     """Batches of the images in ``rows``, from where the run keeps its pixels."""
     mesh = training.data_mesh()
-    size = config["eval_batch_size"]
-    sharding = training.batch_sharding(mesh, size)
+    size, sharding = config["eval_batch_size"], training.divided(mesh)
     if config["data"].get("placement") == ON_DEVICE:
-        placed = jax.device_put(images[rows], training.replicated(mesh))
+        placed = distributed.put(images[rows], training.replicated(mesh))
         order = np.arange(len(rows))
         return resident.eval_batches(placed, order, batch_size=size, sharding=sharding)
     from data import pipeline  # TensorFlow, which the other placement does not need
@@ -171,8 +183,10 @@ def _load_images(
     return loading.load_configured({**config["data"], **changed})
 
 
-def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[str, Any]:
-    """Pools what the folds predict for the images that each did not train on."""
+def _evaluate_folds(
+    workdir: Path, config: dict, out: Path, tta: str
+) -> Callable[[], dict[str, Any]]:
+    """Evaluates the folds; what is returned pools what each predicts for its test images."""
     protocol, folds = config["split"]["protocol"], config["split"]["folds"]
     folders = fold_folders(workdir, protocols.number_of_folds(protocol, folds))
     if missing := [folder for folder in folders if not is_evaluated(folder)]:
@@ -180,15 +194,23 @@ def _evaluate_folds(workdir: Path, config: dict, out: Path, tta: str) -> dict[st
             f"{missing[0]} is not finished: run train.py on --workdir={workdir} again, which goes "
             "on from there."
         )
-    pooled = {}
     for split in ("val", "test"):
         for folder in folders:
             if not is_evaluated(folder, split, tta):
                 evaluate_run(folder, split, tta=tta)
-        pooled[split] = [
+    return functools.partial(_pool, folders, workdir, config, out, tta)
+
+
+def _pool(folders: list[Path], workdir: Path, config: dict, out: Path, tta: str) -> dict[str, Any]:
+    """Evaluates together what the folds predict for the images that each did not train on."""
+    protocol = config["split"]["protocol"]
+    pooled = {
+        split: [
             Predictions.read_csv(_folder(folder, split, tta) / "predictions.csv")
             for folder in folders
         ]
+        for split in ("val", "test")
+    }
     validation, tested = (concatenate(pooled[split]) for split in ("val", "test"))
     logits = logit_of(np.clip(validation.probability, 1e-12, 1 - 1e-12))
     decision = decide(validation.label, logits, config["decision"]["target"])

@@ -14,18 +14,21 @@ from __future__ import annotations
 from absl import flags
 from ml_collections import config_flags
 
+from se_resnet import joining
 from se_resnet.cli import parse_flags, read_config, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    joining.define_flags()
     parse_flags()
 
 import dataclasses
 import functools
 import json
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,16 @@ from tqdm import tqdm
 
 import eval as evaluation
 from data import audit, balance, inputs, loading, notebook, protocols, resident, schedule
-from se_resnet import divergence, optim, preemption, pretrained, resnet, settings, training
+from se_resnet import (
+    distributed,
+    divergence,
+    optim,
+    preemption,
+    pretrained,
+    resnet,
+    settings,
+    training,
+)
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
@@ -82,6 +94,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     settings.check(config)
     with locked(workdir):
         claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
+        distributed.require_shared(workdir)
+        distributed.require_same({"configurations": settings.without_places(config)})
         run = _cross_validate if config.split.fold == settings.ALL_FOLDS else _train
         run(config, workdir)
         return evaluation.evaluate_run(workdir)
@@ -89,7 +103,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
 def _cross_validate(config: ConfigDict, workdir: Path) -> None:
     """Trains and evaluates the folds that are not finished."""
-    write_json(workdir / "config.json", json.loads(config.to_json()))
+    if distributed.is_primary():
+        write_json(workdir / "config.json", json.loads(config.to_json()))
     folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
     for fold, folder in enumerate(fold_folders(workdir, folds)):
         if evaluation.is_evaluated(folder):
@@ -104,7 +119,7 @@ def _cross_validate(config: ConfigDict, workdir: Path) -> None:
 def _train(config: ConfigDict, workdir: Path) -> None:
     """Trains one network, from where an earlier start in this folder left off."""
     # ------------------------------------------------------------------ data
-    dataset = _load_images(config, workdir)
+    dataset = distributed.primary_first(lambda: _load_images(config, workdir))
     images, records = dataset.images, dataset.records
     _say("data", dataset.description)
     roles = protocols.assign_roles(
@@ -137,13 +152,13 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         seed=config.seed,
     )
     _say("balance", f"{method}: {plan.describe()}")
+    distributed.require_same({"images": dataset.fingerprint, "plans": plan.columns()})
 
     # ----------------------------------------------------------------- model
     classifier, variables = build_model(config, workdir)
     mesh = training.data_mesh()
     sharding = training.batch_sharding(mesh, config.batch_size // config.optim.accumulate)
-    eval_sharding = training.batch_sharding(mesh, config.eval_batch_size)
-    _say("model", _describe_model(config, classifier, variables["params"], mesh))
+    _say("model", classifier.describe(config.model.pretrained, variables["params"], mesh.size))
 
     # ----------------------------------------------------------------- steps
     epoch_steps = schedule.steps_per_epoch(plan, config.batch_size)
@@ -155,12 +170,13 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     _say("trained", describe_rules(rules, variables["params"]))
     predict = classifier.make_predict()
     state = training.TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
-    state = jax.device_put(state, training.replicated(mesh))
+    state = distributed.put(state, training.replicated(mesh))
     del variables  # the first step takes their memory
 
     # ------------------------------------------------------------ checkpoint
-    inputs.keep(workdir, dataset, roles)
-    write_json(workdir / "config.json", json.loads(config.to_json()))
+    if distributed.is_primary():
+        inputs.keep(workdir, dataset, roles)
+        write_json(workdir / "config.json", json.loads(config.to_json()))
     checkpoints = Checkpoints(workdir / "checkpoints")
     best_score: list[float] = []
     stopping, unlogged = EarlyStopping(**config.early_stopping), []
@@ -212,7 +228,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         desc="training",
         disable=None,
     )
-    step = start
+    step, interrupted, alone = start, False, jax.process_count() == 1
     with preemption.deferred() as signals:
         for block in blocks:
             phase = optim.phase_at(phases, step)
@@ -220,7 +236,8 @@ def _train(config: ConfigDict, workdir: Path) -> None:
             step += figures.add(of_block)
             end_of_epoch = step % epoch_steps == 0
             pause = step % config.log_every_steps == 0 or end_of_epoch
-            interrupted = signals.signum is not None
+            # Several processes agree on it where they wait for each other anyway.
+            interrupted = (alone or pause) and distributed.any_process(signals.signum is not None)
             # The devices work on one block meanwhile.
             for loss in figures.read(leave=0 if pause or interrupted else 1):
                 progress.update(config.batch_size)
@@ -232,7 +249,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
                 rate = {"train/learning_rate": phase.learning_rate(step - 1)}
                 log.write(step, figures.take() | rate)
             if end_of_epoch:
-                batches = {"batch_size": config.eval_batch_size, "sharding": eval_sharding}
+                batches = {"batch_size": config.eval_batch_size, "sharding": sharding}
                 logits = predict(state.variables, eval_batches(validation.row, **batches))
                 check("a validation logit", step, bool(np.isfinite(logits).all()))
                 scalars = training.validation_figures(validation.label, logits)
@@ -247,8 +264,10 @@ def _train(config: ConfigDict, workdir: Path) -> None:
                     checkpoints.save_best(step, state.variables, facts)
                 if phase is phases[-1]:
                     stopping.update(scalars)
-            elif not interrupted and time.monotonic() - last_save < 60 * config.checkpoint_minutes:
-                continue
+            elif not interrupted:
+                since_save = time.monotonic() - last_save
+                if not distributed.any_process(since_save >= 60 * config.checkpoint_minutes):
+                    continue
             log.sync()
             progress_facts = {
                 "best_score": best_score,
@@ -261,8 +280,9 @@ def _train(config: ConfigDict, workdir: Path) -> None:
                 break
     progress.close()
     log.close()
-    if signals.signum is not None:
-        raise preemption.Interrupted(signals.signum, f"saved after step {step} of {total_steps}")
+    if interrupted or signals.signum is not None:
+        signum = signals.signum or signal.SIGTERM
+        raise preemption.Interrupted(signum, f"saved after step {step} of {total_steps}")
     if stopping.stopped:
         _say("stop", stopping.describe())
 
@@ -285,7 +305,8 @@ def build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str
             with other weights.
     """
     loaded = pretrained.load(config.model.pretrained)
-    pretrained.keep_facts(loaded, workdir / "weights.json", begun=has_begun(workdir))
+    if distributed.is_primary():
+        pretrained.keep_facts(loaded, workdir / "weights.json", begun=has_begun(workdir))
     weights = loaded.for_attention(config.model.attention, config.model.attention_position)
     _say("weights", loaded.describe())
     if weights.attention != loaded.attention:
@@ -317,17 +338,6 @@ def build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str
 
 def _say(topic: str, text: str) -> None:
     print(f"{topic:<10}" + text.replace("\n", "\n" + " " * 10), flush=True)
-
-
-def _describe_model(config: ConfigDict, classifier: Classifier, params: Mapping, mesh) -> str:
-    height, width = classifier.size
-    return (
-        f"ResNet{3 * sum(config.model.stage_sizes) + 2}, attention {config.model.attention}, "
-        f"weights {config.model.pretrained}: {resnet.count_parameters(params):,} parameters, "
-        f"{resnet.flops(classifier.model, classifier.size) / 1e9:.2f} GFLOPs an image of "
-        f"{height}x{width}, on {mesh.size} {jax.default_backend()} device"
-        f"{'s' if mesh.size > 1 else ''}"
-    )
 
 
 def main() -> None:

@@ -58,6 +58,10 @@ class Plan:
     def __len__(self) -> int:
         return len(self.base)
 
+    def columns(self) -> np.ndarray:
+        """All there is to the rows: ``float64 [5, P]``."""
+        return np.stack([self.base, self.neighbour, self.weight, self.label, self.importance])
+
     @property
     def num_synthetic(self) -> int:
         """Rows that blend two images."""

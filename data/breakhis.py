@@ -54,6 +54,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
         *,
         source: Source | None = None,
         on_bad_image: str = "error",
+        beam_options: list[str] | None = None,
         **kwargs: Any,
     ):
         """Builds from ``source``, or from what the manual folder of the download holds.
@@ -62,6 +63,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
             source: where the images are; None looks in ``dl_manager.manual_dir``.
             on_bad_image: ``error`` refuses a source with unusable files and names them all;
                 ``skip`` leaves them out and keeps the list in the summary.
+            beam_options: works on Apache Beam, with these options; see :mod:`data.spread`.
             **kwargs: ``data_dir`` and ``version`` of ``tfds.core.DatasetBuilder``.
 
         Raises:
@@ -74,6 +76,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
             )
         self._source = source
         self._on_bad_image = on_bad_image
+        self._beam_options = beam_options
         super().__init__(**kwargs)
 
     @property
@@ -114,7 +117,14 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         source = self._source or sources.find(Path(dl_manager.manual_dir))
-        return {SPLIT: self._generate_examples(source)}
+        if self._beam_options is None:
+            return {SPLIT: self._generate_examples(source)}
+        from data import spread  # needs Apache Beam
+
+        checked, problems = spread.check(source, self._beam_options, Path(self.data_dir))
+        digests = {str(image.name): image.digest for image in checked}
+        self._settle(source, digests, problems)
+        return {SPLIT: spread.read(source, checked, example_of)}
 
     def _generate_examples(self, source: Source) -> Iterator[tuple[int, dict]]:
         digests: dict[str, str] = {}
@@ -132,7 +142,11 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
                 continue
             digests[str(item.name)] = item.facts.digest
             if not problems or self._on_bad_image == "skip":
-                yield _order_key(str(item.name)), _example(item)
+                yield example_of(item)
+        self._settle(source, digests, problems)
+
+    def _settle(self, source: Source, digests: dict[str, str], problems: list[Problem]) -> None:
+        """Keeps the summary of what was found, or refuses it."""
         if problems and self._on_bad_image == "error":
             raise UserError(_list_problems(source, problems, len(digests) + len(problems)))
         if not digests:
@@ -192,7 +206,12 @@ class Prepared:
             }
 
 
-def prepare(source: str | Path, cache_dir: str | Path, on_bad_image: str = "error") -> Prepared:
+def prepare(
+    source: str | Path,
+    cache_dir: str | Path,
+    on_bad_image: str = "error",
+    beam_options: list[str] | None = None,
+) -> Prepared:
     """Validates and prepares the images at ``source`` once; later calls reuse the result.
 
     Args:
@@ -200,6 +219,7 @@ def prepare(source: str | Path, cache_dir: str | Path, on_bad_image: str = "erro
             ``malignant/``, an archive, or a folder that holds the archive.
         cache_dir: where prepared images are kept; about the size of the source.
         on_bad_image: ``error`` or ``skip``, see :class:`Breakhis`.
+        beam_options: works on Apache Beam, with these options; see :mod:`data.spread`.
 
     Raises:
         UserError: the source holds no usable images; files are unusable under ``error`` (the
@@ -211,14 +231,19 @@ def prepare(source: str | Path, cache_dir: str | Path, on_bad_image: str = "erro
     data_dir = Path(cache_dir).absolute() / "prepared" / key
     with _quiet():
         try:
-            builder = Breakhis(data_dir=data_dir, source=found, on_bad_image=on_bad_image)
+            builder = Breakhis(
+                data_dir=data_dir,
+                source=found,
+                on_bad_image=on_bad_image,
+                beam_options=beam_options,
+            )
         except ParseError as error:
             raise _damaged(data_dir) from error
         prepared_dir = Path(builder.data_dir)
         if not prepared_dir.exists():
             _make_room(data_dir, found)
             try:
-                builder.download_and_prepare()
+                builder.download_and_prepare(download_config=_download_config(beam_options))
             except (OSError, RuntimeError) as error:  # a full disk comes as either
                 # Another process that prepared the same images may have been first to rename.
                 if not prepared_dir.exists():
@@ -251,8 +276,17 @@ def _damaged(path: Path) -> UserError:
     )
 
 
-def _example(image: SourceImage) -> dict[str, Any]:
-    return {
+def _download_config(beam_options: list[str] | None) -> tfds.download.DownloadConfig | None:
+    if beam_options is None:
+        return None
+    from data import spread
+
+    return tfds.download.DownloadConfig(beam_options=spread.pipeline_options(beam_options))
+
+
+def example_of(image: SourceImage) -> tuple[int, dict[str, Any]]:
+    """The key of an image, by which TFDS sorts, and its features."""
+    return _order_key(str(image.name)), {
         "image": image.data,
         "label": image.name.label,
         "subtype": image.name.subtype,

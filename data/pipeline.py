@@ -1,6 +1,7 @@
 """tf.data over plan rows: gathered, blended, prefetched, laid out over the devices.
 
-Pixels are read when a batch needs them; see :mod:`data.schedule` for which rows make which batch.
+Pixels are read when a batch needs them, each by the process whose devices get it; see
+:mod:`data.schedule` for which rows make which batch.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.balance import Plan
-from data.schedule import blend, rows_of_step, steps_per_epoch
-from se_resnet.errors import UserError
+from data.schedule import blend, padded, rows_of_step, steps_per_epoch
 
 Batch = dict[str, jax.Array]
 
@@ -36,9 +36,10 @@ def train_batches(
         arrays sharded over their first axis.
     """
     steps_per_epoch(plan, batch_size)  # refuses here rather than inside tf.data
+    own = own_positions(batch_size, sharding)
 
     def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rows = rows_of_step(plan, batch_size, seed, int(step))
+        rows = rows_of_step(plan, batch_size, seed, int(step))[own]
         return (
             blend(images, plan, rows),
             plan.label[rows].astype(np.float32),
@@ -46,7 +47,7 @@ def train_batches(
         )
 
     names = ("image", "label", "importance")
-    return _batches(load, range(start, stop), names, sharding)
+    return _batches(load, range(start, stop), names, batch_size, sharding)
 
 
 def eval_batches(
@@ -61,28 +62,36 @@ def eval_batches(
     Args:
         images: ``uint8 [N, H, W, 3]``.
         rows: ``int [M]``, rows of ``images``.
-        batch_size: images per batch, a multiple of the device count.
+        batch_size: images per batch, filled up to a multiple of the device count.
         sharding: where the batches go.
 
     Yields:
         ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``, false where an image only fills up.
     """
+    batch_size = padded(batch_size, sharding.num_devices)
     steps = -(-len(rows) // batch_size)
+    own = own_positions(batch_size, sharding)
 
     def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        position = int(step) * batch_size + np.arange(batch_size)
+        position = int(step) * batch_size + own
         mask = position < len(rows)
         return images[rows[np.where(mask, position, 0)]], mask
 
-    return _batches(load, range(steps), ("image", "mask"), sharding)
+    return _batches(load, range(steps), ("image", "mask"), batch_size, sharding)
+
+
+def own_positions(batch_size: int, sharding: jax.sharding.NamedSharding) -> np.ndarray:
+    """Which images of a batch go to devices of this process: ``int [b]``, ascending."""
+    parts = sharding.addressable_devices_indices_map((batch_size,)).values()
+    return np.unique([np.arange(batch_size)[part] for part in parts if part is not None])
 
 
 _DTYPES = {"image": tf.uint8, "label": tf.float32, "importance": tf.float32, "mask": tf.bool}
 
 
-def _batches(load, steps: range, names: tuple[str, ...], sharding) -> Iterator[Batch]:
-    if jax.process_count() > 1:
-        raise UserError("several processes are not supported yet: start one, with all devices.")
+def _batches(
+    load, steps: range, names: tuple[str, ...], batch_size: int, sharding
+) -> Iterator[Batch]:
     dataset = (
         tf.data.Dataset.range(steps.start, steps.stop)
         .map(
@@ -94,7 +103,9 @@ def _batches(load, steps: range, names: tuple[str, ...], sharding) -> Iterator[B
     )
     return _ahead(
         {
-            name: jax.make_array_from_process_local_data(sharding, array)
+            name: jax.make_array_from_process_local_data(
+                sharding, array, (batch_size, *array.shape[1:])
+            )
             for name, array in zip(names, arrays, strict=True)
         }
         for arrays in dataset.as_numpy_iterator()

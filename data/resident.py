@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data.balance import Plan
-from data.schedule import rows_of_step, steps_per_epoch
+from data.schedule import padded, rows_of_step, steps_per_epoch
 from se_resnet.errors import UserError
 
 Batch = dict[str, jax.Array]
@@ -61,7 +61,7 @@ def place(images: np.ndarray, plan: Plan, sharding: NamedSharding) -> Resident:
         *(column.astype(np.float32) for column in (plan.weight, plan.label, plan.importance)),
     )
     try:
-        placed = jax.device_put((np.asarray(images), *columns), sharding)
+        placed = [_put(array, sharding) for array in (np.asarray(images), *columns)]
         return Resident(*jax.block_until_ready(placed))
     except jax.errors.JaxRuntimeError as error:
         raise UserError(
@@ -124,7 +124,7 @@ def row_blocks(
         end = min(end, stop)
         rows = [rows_of_step(plan, batch_size, seed, step) for step in range(start, end)]
         for block in [rows] if len(rows) == pause else [[row] for row in rows]:
-            yield jax.device_put(np.stack(block).astype(np.int32), layout)
+            yield _put(np.stack(block).astype(np.int32), layout)
         start = end
 
 
@@ -136,14 +136,21 @@ def eval_batches(
     Args:
         images: ``uint8 [N, H, W, 3]``, whole on every device.
         rows: ``int [M]``, rows of ``images``.
-        batch_size: images per batch, a multiple of the device count.
+        batch_size: images per batch, filled up to a multiple of the device count.
         sharding: where the batches go.
 
     Yields:
         ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``, false where an image only fills up.
     """
+    batch_size = padded(batch_size, sharding.num_devices)
     for start in range(0, len(rows), batch_size):
         position = start + np.arange(batch_size)
         mask = position < len(rows)
-        index = jax.device_put(rows[np.where(mask, position, 0)].astype(np.int32), sharding)
-        yield {"image": images[index], "mask": jax.device_put(mask, sharding)}
+        index = _put(rows[np.where(mask, position, 0)].astype(np.int32), sharding)
+        yield {"image": images[index], "mask": _put(mask, sharding)}
+
+
+def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """To the devices of every process, all of which have the whole array."""
+    # device_put would first compare the array between the processes.
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

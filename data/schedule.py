@@ -6,6 +6,8 @@ number. Only indices are shuffled.
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -32,7 +34,7 @@ def steps_per_epoch(plan: Plan, batch_size: int) -> int:
 def rows_of_step(plan: Plan, batch_size: int, seed: int, step: int) -> np.ndarray:
     """The plan rows of the batch of step ``step`` (from 0): ``int64 [batch_size]``."""
     epoch, position = divmod(step, steps_per_epoch(plan, batch_size))
-    order = np.random.default_rng((seed, epoch)).permutation(len(plan))
+    order = _order(len(plan), seed, epoch)
     return order[position * batch_size : (position + 1) * batch_size]
 
 
@@ -50,6 +52,18 @@ def files_of_step(plan: Plan, records: Records, batch_size: int, seed: int, step
     images = np.stack([plan.base[rows], plan.neighbour[rows]], axis=1).ravel()
     names = dict(zip(records.row.tolist(), records.file.tolist(), strict=True))
     return [names[row] for row in dict.fromkeys(images.tolist())]
+
+
+@functools.lru_cache(maxsize=2)  # so that a step costs the same for a plan of any length
+def _order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    order = np.random.default_rng((seed, epoch)).permutation(rows)
+    order.flags.writeable = False
+    return order
+
+
+def padded(batch_size: int, devices: int) -> int:
+    """The size of an evaluation's batches: the wanted one, filled up to the next multiple."""
+    return -(-batch_size // devices) * devices
 
 
 def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:

@@ -167,16 +167,19 @@ def read_files(source: Source) -> Iterator[tuple[str, bytes | Problem]]:
         yield from _read_archive(source.path)
         return
     for relative in _tree_files(source.path):
-        path = source.path / relative
-        try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                yield relative, Problem(relative, _too_large(path.stat().st_size))
-            else:
-                yield relative, path.read_bytes()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise  # too many open files: not this file's fault, so it must not be skipped
-            yield relative, Problem(relative, f"cannot be read: {_why(error)}")
+        yield relative, _read_file(source.path, relative)
+
+
+def check_names(source: Source) -> list[tuple[str, ImageName | Problem]]:
+    """The path of every candidate image of a tree with its name, or what is wrong with that."""
+    first_path: dict[str, str] = {}
+    return [(path, _check_name(path, first_path)) for path in _tree_files(source.path)]
+
+
+def read_image(root: Path, relative: str, name: ImageName) -> SourceImage | Problem:
+    """Reads, decodes and validates one image of a tree."""
+    content = _read_file(root, relative)
+    return content if isinstance(content, Problem) else _examine(relative, name, content)
 
 
 def scan(source: Source, workers: int | None = None) -> Iterator[SourceImage | Problem]:
@@ -307,6 +310,18 @@ def _tree_files(root: Path) -> list[str]:
                 if _is_candidate(name)
             )
     return sorted(found)
+
+
+def _read_file(root: Path, relative: str) -> bytes | Problem:
+    path = root / relative
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            return Problem(relative, _too_large(path.stat().st_size))
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # too many open files: not this file's fault, so it must not be skipped
+        return Problem(relative, f"cannot be read: {_why(error)}")
 
 
 def _is_candidate(name: str) -> bool:

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
-from jax.experimental.multihost_utils import sync_global_devices
 
+from se_resnet.distributed import barrier, is_primary
 from se_resnet.errors import UserError
 from se_resnet.files import full_disk_told
 from se_resnet.seal import facts_of, seal
@@ -62,7 +62,7 @@ class Checkpoints:
             UserError: the disk is full; the checkpoints that were there are kept.
         """
         self._save("latest", step, state, facts)
-        with _first_process("pruned") as first:
+        with _first_process() as first:
             if first:
                 steps = self.steps("latest")
                 self._remove("latest", steps[:-_KEPT])
@@ -101,8 +101,8 @@ class Checkpoints:
                 damaged.append((steps.pop(), str(error)))
         if damaged and not steps:
             raise UserError(f"{damaged[0][1]}, and no other one is left: {self._remedy}.")
-        sync_global_devices("all processes have looked")
-        with _first_process("set aside") as first:
+        barrier()  # all processes have looked
+        with _first_process() as first:
             if first:
                 for step, _ in damaged:
                     self._set_aside(step)
@@ -155,14 +155,14 @@ class Checkpoints:
         temporary = _hidden(path)
         try:
             with full_disk_told(path):
-                with _first_process("cleared") as first:
+                with _first_process() as first:
                     if first:
                         for left in path.parent.glob(".[0-9]*"):  # by processes that were killed
                             shutil.rmtree(left)
                         temporary.mkdir(parents=True)
                 with _quiet(), _orbax() as orbax:
                     orbax.save(temporary / "tree", args=ocp.args.StandardSave(tree))
-                with _first_process("sealed") as first:
+                with _first_process() as first:
                     if first:
                         seal(temporary, facts)
                         self._remove(kind, {step} & {*self.steps(kind)})
@@ -185,9 +185,8 @@ class Checkpoints:
             return orbax.restore(self._path(kind, step) / "tree", args=arguments)
 
     def _remove(self, kind: str, steps: Iterable[int]) -> None:
-        for (
-            step
-        ) in steps:  # hidden first, so that nobody takes a half removed one for a damaged one
+        for step in steps:
+            # Hidden first, so that nobody takes a half removed one for a damaged one.
             hidden = self._path(kind, step).rename(_hidden(self._path(kind, step)))
             shutil.rmtree(hidden)
 
@@ -207,10 +206,10 @@ def _orbax() -> ocp.Checkpointer:
 
 
 @contextmanager
-def _first_process(done: str) -> Iterator[bool]:
-    """Whether this process is the first; the others wait for its block, called ``done``."""
-    yield jax.process_index() == 0
-    sync_global_devices(done)
+def _first_process() -> Iterator[bool]:
+    """Whether this process is the first; the others wait for its block."""
+    yield is_primary()
+    barrier()
 
 
 @contextmanager

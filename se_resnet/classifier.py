@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from se_resnet.distributed import to_host
 from se_resnet.folding import fold
 from se_resnet.pretrained import Preprocessing
-from se_resnet.resnet import ResNet, create_model
+from se_resnet.resnet import ResNet, count_parameters, create_model, flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,18 @@ class Classifier:
             "size": list(self.size),
             "resize": self.resize,
         }
+
+    def describe(self, weights: str, params: Mapping, devices: int) -> str:
+        """Size, cost and place of the network, for people."""
+        height, width = self.size
+        processes = jax.process_count()
+        return (
+            f"ResNet{3 * sum(self.model.stage_sizes) + 2}, attention {self.model.attention}, "
+            f"weights {weights}: {count_parameters(params):,} parameters, "
+            f"{flops(self.model, self.size) / 1e9:.2f} GFLOPs an image of {height}x{width}, on "
+            f"{devices} {jax.default_backend()} device{'s' if devices > 1 else ''}"
+            + (f" of {processes} processes" if processes > 1 else "")
+        )
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Classifier:
@@ -85,7 +98,7 @@ class Classifier:
         def predict(variables: Mapping, batches: Iterable[Mapping]) -> np.ndarray:
             folded = ready(variables)
             logits = [
-                np.asarray(forward(folded, batch["image"]))[np.asarray(batch["mask"])]
+                to_host(forward(folded, batch["image"]))[to_host(batch["mask"])]
                 for batch in batches
             ]
             return np.concatenate(logits or [np.zeros(0)]).astype(np.float64)

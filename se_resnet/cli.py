@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from se_resnet import preemption
+from se_resnet import joining, preemption
 from se_resnet.errors import UserError
 from se_resnet.process import restart_with_huge_pages
 
@@ -40,6 +40,7 @@ def parse_flags() -> None:
         flag.parse = functools.partial(_show_help, flag.parse)
     with mistakes_told():
         _parse(sys.argv)
+    joining.set_timeout()
     restart_with_huge_pages()
 
 
@@ -49,16 +50,19 @@ def run_command(main: Callable[[], None]) -> None:
     The exit code is 0 after success, 2 after a user's mistake, told in one sentence on standard
     error, 130 after Ctrl-C and 75 after SIGTERM. A bug ends with its traceback.
     """
-    from se_resnet.compilation import keep_compiled_programs  # imports JAX
+    from se_resnet import distributed  # imports JAX
+    from se_resnet.compilation import keep_compiled_programs
 
     keep_compiled_programs()
-    try:
-        with preemption.raised(), mistakes_told():
-            main()
-    except KeyboardInterrupt as error:
-        done = str(error) or "nothing that was saved is lost"
-        print(f"interrupted: {done}; the same command goes on from there.", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", preemption.EXIT_CODES[signal.SIGINT]))
+    with distributed.leaving_together():
+        try:
+            with preemption.raised(), mistakes_told():
+                joining.join()
+                main()
+        except KeyboardInterrupt as error:
+            done = str(error) or "nothing that was saved is lost"
+            print(f"interrupted: {done}; the same command goes on from there.", file=sys.stderr)
+            sys.exit(getattr(error, "exit_code", preemption.EXIT_CODES[signal.SIGINT]))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from se_resnet.distributed import is_primary
 from se_resnet.errors import UserError
 from se_resnet.files import writable_folder, write_json
 
@@ -21,11 +22,15 @@ def locked(workdir: Path) -> Iterator[None]:
     """Makes the folder and holds it for the block.
 
     The lock is the operating system's, on the file ``lock``, so it is gone with its process however
-    that ended. ``lock.json`` beside it says who holds it.
+    that ended. ``lock.json`` beside it says who holds it. Of several processes of one run the first
+    holds it for all.
 
     Raises:
         UserError: the folder cannot be written, or another process holds it.
     """
+    if not is_primary():
+        yield
+        return
     writable_folder(workdir, "choose another --workdir")
     lock, owner = FileLock(workdir / "lock", blocking=False), workdir / "lock.json"
     try:

@@ -15,6 +15,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from se_resnet.distributed import is_primary
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, full_disk_told
 
@@ -43,7 +44,7 @@ def read_log(path: Path) -> list[dict]:
 
 
 class MetricLog:
-    """Appends to the log of a run.
+    """Appends to the log of a run; of several processes only the first does.
 
     Args:
         workdir: folder of the run.
@@ -55,6 +56,9 @@ class MetricLog:
     """
 
     def __init__(self, workdir: Path, step: int, epoch_steps: int):
+        self._writes = is_primary()
+        if not self._writes:
+            return
         self._path = workdir / "metrics.jsonl"
         kept = [entry for entry in read_log(self._path) if entry["step"] <= step]
         with atomic_write(self._path) as file:
@@ -77,6 +81,8 @@ class MetricLog:
         Raises:
             UserError: the disk is full.
         """
+        if not self._writes:
+            return
         epoch = round(step / self._epoch_steps, 4)
         line = json.dumps({"step": step, "epoch": epoch, **scalars}, allow_nan=False)
         with full_disk_told(self._path):
@@ -89,12 +95,14 @@ class MetricLog:
 
     def sync(self) -> None:
         """Returns when all lines are on the disk."""
-        os.fsync(self._file.fileno())
+        if self._writes:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
-        self._tensorboard.close()
+        if self._writes:
+            self._file.close()
+            self._tensorboard.close()
 
     def _add_event(self, event: Event, step: int) -> None:
         event.wall_time, event.step = time.time(), step

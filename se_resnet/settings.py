@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 
@@ -49,6 +50,13 @@ _CHOICES = {
     "optim.schedule": SCHEDULES,
     "early_stopping.metric": ("", *METRICS),
 }
+
+
+def without_places(config: ConfigDict) -> str:
+    """The configuration as JSON, less where files lie, in which machines of one run may differ."""
+    content = json.loads(config.to_json())
+    del content["data"]["dir"], content["data"]["cache_dir"]
+    return json.dumps(content, sort_keys=True)
 
 
 def check(config: ConfigDict) -> None:

@@ -74,16 +74,21 @@ def data_mesh() -> Mesh:
 
 
 def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
-    """Divides the first axis of a batch over the devices.
+    """Divides the first axis of a training batch over the devices.
 
     Raises:
         UserError: the batch size is no multiple of the device count.
     """
     if batch_size < 1 or batch_size % mesh.size:
         raise UserError(
-            f"batch size {batch_size} cannot be divided over {mesh.size} devices: use a positive "
-            f"multiple of {mesh.size}."
+            f"batches of {batch_size} (config.batch_size / config.optim.accumulate) cannot be "
+            f"divided over {mesh.size} devices: use a positive multiple of {mesh.size}."
         )
+    return divided(mesh)
+
+
+def divided(mesh: Mesh) -> NamedSharding:
+    """The first axis divided over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 

@@ -19,7 +19,8 @@ def test_ci_calls_exactly_the_test_command_of_the_readme():
 def test_every_dependency_is_bounded_and_constrained():
     pinned = {
         re.sub(r"[-_.]+", "-", line.split("==")[0].lower())
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        for name in ("constraints.txt", "constraints-beam.txt")
+        for line in (ROOT / name).read_text().splitlines()
         if "==" in line
     }
     for requirement in importlib.metadata.requires("se-resnet") or []:

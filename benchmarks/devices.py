@@ -1,0 +1,121 @@
+"""The same training on 1, 2, 4 and 8 devices: how far losses and parameters differ.
+
+    python -m benchmarks.devices [--counts 1 2 4 8] [--steps 8] [--dtypes float32 float64]
+
+Virtual CPU devices, each count in a process of its own; a small SE-ResNet, 16 generated images a
+step with SMOTE and the headline augmentation, through the input pipeline of ``train.py``. Compared
+with the first count: the largest difference of a loss and of a parameter, the latter in learning
+rates, because Adam moves each parameter by about one of them per step however small its gradient.
+What differs is the order in which the images of a batch are summed. With float64 for float32
+that must all but vanish, which tells rounding from a mistake.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from benchmarks.measuring import finish, in_own_process, parser
+from se_resnet.cli import mistakes_told
+
+BATCH = 16
+LEARNING_RATE = 1e-3
+
+
+def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Losses ``[steps]`` and all parameters in a row, after training on all devices there are."""
+    import jax
+
+    from data import pipeline
+    from data.balance import Plan
+    from se_resnet import pretrained, resnet, training
+    from se_resnet.augment import Augmentation
+    from se_resnet.classifier import Classifier
+    from se_resnet.compilation import keep_compiled_programs
+    from se_resnet.optim import Phase, make_optimizer
+    from se_resnet.recipe import Recipe
+
+    keep_compiled_programs()
+    weights = pretrained.load("none")
+    model = resnet.create_model(
+        stage_sizes=(1, 1), width=8, bn_epsilon=weights.bn_epsilon, formulation="plain"
+    )
+    classifier = Classifier(model.clone(dtype=dtype), weights.preprocessing, (32, 32), "squash")
+    variables = pretrained.initial_variables(model, weights, jax.random.key(0), classifier.size)
+    variables = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
+    phase = Phase(make_optimizer(LEARNING_RATE))
+    augment = Augmentation(translate=0.05, zoom=0.1, stain=0.05, brightness=0.05, contrast=0.1)
+    step = training.make_train_step(classifier, Recipe(augment, 0), phase)
+
+    rng = np.random.default_rng(0)
+    rows = 4 * BATCH
+    label = np.arange(rows) % 2
+    images = (rng.integers(0, 200, (rows, 32, 32, 3)) + 50 * label[:, None, None, None]).astype(
+        np.uint8
+    )
+    plan = Plan(
+        np.arange(rows),
+        (np.arange(rows) + 2) % rows,
+        np.where(rng.random(rows) < 0.3, rng.random(rows), 0.0),
+        label,
+        rng.uniform(0.5, 1.5, rows),
+    )
+    mesh = training.data_mesh()
+    sharding = training.batch_sharding(mesh, BATCH)
+    state = jax.device_put(
+        training.TrainState.create(variables, [phase]), training.replicated(mesh)
+    )
+    losses = []
+    for batch in pipeline.train_batches(
+        images, plan, batch_size=BATCH, seed=0, start=0, stop=steps, sharding=sharding
+    ):
+        state, figures = step(state, batch)
+        losses.append(float(figures["loss"]))
+    leaves = [np.asarray(leaf).ravel() for leaf in jax.tree.leaves(state.params)]
+    return np.array(losses), np.concatenate(leaves)
+
+
+def compare(counts: list[int], steps: int, dtype: str) -> list[dict]:
+    """A row for every count of devices; the first is what the others are compared with."""
+    before = dict(os.environ)
+    os.environ["JAX_ENABLE_X64"] = str(int(dtype == "float64"))
+    rows = []
+    try:
+        for count in counts:
+            os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+            losses, parameters = in_own_process(train, steps, dtype).value
+            if not rows:
+                first = losses, parameters
+            rows.append(
+                {
+                    "dtype": str(parameters.dtype),
+                    "devices": count,
+                    "last loss": float(losses[-1]),
+                    "largest difference of a loss": float(np.abs(losses - first[0]).max()),
+                    "of a parameter, in learning rates": float(
+                        np.abs(parameters - first[1]).max() / LEARNING_RATE
+                    ),
+                }
+            )
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return rows
+
+
+def main() -> None:
+    flags = parser(__doc__)
+    flags.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8])
+    flags.add_argument("--steps", type=int, default=8)
+    flags.add_argument("--dtypes", nargs="+", default=["float32", "float64"])
+    options = flags.parse_args()
+    rows = []
+    for dtype in options.dtypes:
+        rows += compare(options.counts, options.steps, dtype)
+    finish(rows, options.out)
+
+
+if __name__ == "__main__":
+    with mistakes_told():
+        main()

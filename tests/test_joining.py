@@ -1,0 +1,106 @@
+"""How a command sees that it is one of several processes; the runs are in test_distributed.py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from data import pipeline, schedule
+from se_resnet import joining
+from se_resnet.distributed import any_process, primary_first
+from se_resnet.errors import UserError
+from se_resnet.training import batch_sharding, data_mesh
+
+ROOT = Path(__file__).parent.parent
+SLURM = {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"}
+KUBERNETES = {"JOB_COMPLETION_INDEX": "0", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Sets environment and flags, and says what the command makes of them."""
+    for name in (*SLURM, *KUBERNETES, "OMPI_COMM_WORLD_RANK", "JAX_COORDINATOR_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    holder = flags.FlagValues()
+    monkeypatch.setattr(flags, "FLAGS", holder)
+    for define in ("DEFINE_string", "DEFINE_integer"):
+        original = getattr(flags, define)
+        monkeypatch.setattr(
+            flags, define, lambda *a, _f=original, **k: _f(*a, flag_values=holder, **k)
+        )
+    joining.define_flags()
+
+    def tell(environment: dict[str, str], *arguments: str) -> bool:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        holder(["train.py", *arguments])
+        joining.set_timeout()
+        return "xla_cpu_collective_timeout_seconds=1800" in os.environ["XLA_FLAGS"]
+
+    return tell
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        SLURM,
+        {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"},
+        KUBERNETES,
+        {"JAX_COORDINATOR_ADDRESS": "host:1234"},
+    ],
+)
+def test_launchers_are_recognised_unless_told_otherwise(told, environment):
+    assert told(environment)
+
+
+def test_a_run_told_to_be_alone_is_so_under_slurm(told):
+    assert not told(SLURM, "--num_processes=1")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"SLURM_NTASKS": "2"},  # in a batch script, which is one process
+        {**SLURM, "SLURM_NTASKS": "1"},
+        {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"},
+        {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+    ],
+)
+def test_one_process_stays_alone(told, environment):
+    assert not told(environment)
+
+
+def test_flags_that_join_nothing_are_refused_in_one_sentence(tmp_path):
+    command = [sys.executable, "eval.py", f"--workdir={tmp_path}", "--num_processes=2"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 2 and "coordinator_address should be defined" in done.stderr
+    assert done.stderr.startswith("error: the processes of this job cannot be joined")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_without_port_is_refused(told):
+    assert told({}, "--coordinator_address=host", "--num_processes=2")
+    with pytest.raises(UserError, match="--coordinator_address=host has no port"):
+        joining.join()
+
+
+def test_a_process_alone_agrees_with_itself():
+    assert primary_first(lambda: 3) == 3
+    assert any_process(True) is True and any_process(False) is False
+
+
+def test_batches_of_evaluations_are_filled_up_to_the_devices():
+    assert [schedule.padded(size, 8) for size in (1, 8, 9, 30)] == [8, 8, 16, 32]
+
+
+def test_one_process_reads_all_rows_of_a_batch():
+    own = pipeline.own_positions(8, batch_sharding(data_mesh(), 8))
+    np.testing.assert_array_equal(own, np.arange(8))
