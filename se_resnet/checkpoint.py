@@ -153,8 +153,9 @@ class Checkpoints:
     def _save(self, kind: str, step: int, tree: Any, facts: Mapping) -> None:
         path = self._path(kind, step)
         temporary = _hidden(path)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
         try:
-            with full_disk_told(path):
+            with full_disk_told(path, size):
                 with _first_process() as first:
                     if first:
                         for left in path.parent.glob(".[0-9]*"):  # by processes that were killed

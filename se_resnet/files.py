@@ -14,11 +14,17 @@ from typing import IO, Any
 from se_resnet.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CHUNK = 2**20
 
 
 @contextmanager
-def full_disk_told(path: Path) -> Iterator[None]:
+def full_disk_told(path: Path, needed: int = 0) -> Iterator[None]:
     """Names what cannot be written when the block finds the disk full.
+
+    Args:
+        path: what the block writes.
+        needed: bytes of it; where the block fails in another way, it is tried whether they fit,
+            because TensorStore's threads also fail by what others could not write.
 
     Raises:
         UserError: it is, or a quota or a limit on the size of files is reached.
@@ -28,12 +34,28 @@ def full_disk_told(path: Path) -> Iterator[None]:
     except (OSError, ValueError) as error:  # TensorStore tells by a ValueError
         number = getattr(error, "errno", None)
         full = [code for code in _FULL if number == code or f"os_error_code='{code}'" in str(error)]
+        if needed and not full:
+            full = _room_error(path.parent, needed)
         if not full:
             raise
         raise UserError(
             f"{path} cannot be written ({os.strerror(full[0])}): make room on that disk and give "
             "the same command again; what was written before is whole."
         ) from error
+
+
+def _room_error(folder: Path, size: int) -> list[int]:
+    """The code in ``_FULL`` that writing so many bytes ends with, if it does."""
+    probe = folder / f".{uuid.uuid4().hex[:8]}"
+    try:
+        with probe.open("wb") as file:
+            for start in range(0, size, _CHUNK):
+                file.write(bytes(min(_CHUNK, size - start)))
+    except OSError as error:
+        return [code for code in _FULL if code == error.errno]
+    finally:
+        probe.unlink(missing_ok=True)
+    return []
 
 
 @contextmanager
