@@ -261,6 +261,16 @@ def create_model(
 
     Raises:
         UserError: a value is unknown or out of range; the sentence names it.
+
+    >>> import jax
+    >>> import numpy as np
+    >>> import se_resnet
+    >>> model = se_resnet.create_model(attention="eca", stage_sizes=(1,), width=8)
+    >>> images = np.zeros((2, 32, 32, 3), np.float32)
+    >>> initialise = jax.jit(model.init, static_argnames="train")
+    >>> variables = initialise(jax.random.key(0), images, train=False)
+    >>> model.apply(variables, images, train=False).shape
+    (2, 1)
     """
     for field, value, allowed in (
         ("variant", variant, VARIANTS),
