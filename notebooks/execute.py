@@ -34,6 +34,7 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
         timeout=300,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(started)}},
     )
     path_of_modules = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

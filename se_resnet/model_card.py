@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from se_resnet import hub
+from se_resnet.metrics import headline
 
 # Where metrics.json holds a figure, and what the Hub calls it.
 _INDEXED = {
@@ -31,8 +32,6 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
     Returns:
         Markdown with the Hub's metadata as YAML in front.
     """
-    from se_resnet.metrics import headline
-
     metrics = facts["history"]["metrics"]
     figures = headline(metrics) if metrics else {}
     environment = jinja2.Environment(
