@@ -267,10 +267,10 @@ def create_model(
     >>> import se_resnet
     >>> model = se_resnet.create_model(attention="eca", stage_sizes=(1,), width=8)
     >>> images = np.zeros((2, 32, 32, 3), np.float32)
-    >>> initialise = jax.jit(model.init, static_argnames="train")
-    >>> variables = initialise(jax.random.key(0), images, train=False)
-    >>> model.apply(variables, images, train=False).shape
-    (2, 1)
+    >>> initialise = lambda key: model.init_with_output(key, images, train=False)
+    >>> logits, variables = jax.eval_shape(initialise, jax.random.key(0))
+    >>> logits.shape, sorted(variables)
+    ((2, 1), ['batch_stats', 'params'])
     """
     for field, value, allowed in (
         ("variant", variant, VARIANTS),
