@@ -18,7 +18,11 @@ def code_cells(notebook: dict) -> list[dict]:
 def kinds(notebook: dict) -> list[list[str]]:
     """What each cell put out: the names of streams and the types of data."""
     return [
-        [kind for out in cell["outputs"] for kind in out.get("data", [out.get("name")])]
+        [
+            kind
+            for out in cell["outputs"]
+            for kind in sorted(out.get("data", [str(out.get("name"))]))
+        ]
         for cell in code_cells(notebook)
     ]
 
