@@ -64,6 +64,7 @@ def svg(
     width, height = 72 * size[0], 72 * size[1]
     label = Markup.escape(description)
     return Markup(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img"'
-        f' aria-label="{label}"><title>{label}</title>{body}'
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        f' viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">'
+        f"<title>{label}</title>{body}"
     )

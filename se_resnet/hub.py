@@ -1,13 +1,13 @@
-"""Pretrained weights on the Hugging Face Hub, pinned by commit and checksum."""
+"""The Hugging Face Hub: weights to start from, pinned by commit and checksum; model packages."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
+from se_resnet.errors import UserError
+from se_resnet.weight_files import SAFETENSORS as FILE
 from se_resnet.weight_files import refused
-
-FILE = "model.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,3 +84,63 @@ def fetch(name: str) -> tuple[Path, str]:
             "and give the path of that file instead",
         ) from error
     return path, path.parent.name
+
+
+def fetch_package(name: str, files: tuple[str, ...], revision: str | None = None) -> Path:
+    """Downloads files of one commit of a repository, once, into the cache of ``huggingface_hub``.
+
+    Args:
+        name: ``'organisation/repository'``.
+        files: which.
+        revision: branch, tag or commit; None for the newest.
+
+    Returns:
+        The folder that holds them.
+
+    Raises:
+        UserError: a file is neither in the cache nor to be had.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        folder = Path(hf_hub_download(name, files[0], revision=revision)).parent
+        for file in files[1:]:
+            hf_hub_download(name, file, revision=folder.name)
+    except (OSError, ValueError, HTTPError) as error:
+        raise UserError(
+            f"the package {name} could not be downloaded ({type(error).__name__}): fetch "
+            f"{', '.join(files)} from https://huggingface.co/{name} where there is a connection, "
+            "and give the path of their folder instead."
+        ) from error
+    return folder
+
+
+def push(folder: Path, name: str) -> str:
+    """Uploads a package, with the token of ``hf auth login`` or of ``$HF_TOKEN``.
+
+    Args:
+        folder: the package.
+        name: ``'organisation/repository'``, which is made if it does not exist.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError: the Hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        api = HfApi()
+        api.create_repo(name, exist_ok=True)
+        return api.upload_folder(
+            repo_id=name, folder_path=folder, commit_message="Model package of se-resnet"
+        ).commit_url
+    except (OSError, ValueError, HTTPError) as error:
+        raise UserError(
+            f"the package in {folder} is whole, but could not be pushed to {name} "
+            f"({type(error).__name__}): log in with hf auth login where there is a connection, and "
+            f"run hf upload {name} {folder} there."
+        ) from error

@@ -82,6 +82,28 @@ KERAS_LEAVES = (
     },
 )
 
+TIMM = Naming(
+    title="torchvision or timm",
+    example="layer1.0.conv1.weight",
+    separator=".",
+    outside={"conv1": "stem/conv", "bn1": "stem/norm", "fc": "head"},
+    block=r"layer(?P<stage>\d)\.(?P<block>\d+)\.(?P<part>.+)",
+    parts={
+        "downsample.0": "projection/conv",
+        "downsample.1": "projection/norm",
+        **{f"conv{i}": f"conv{i}" for i in (1, 2, 3)},
+        **{f"bn{i}": f"norm{i}" for i in (1, 2, 3)},
+        "se.fc1": "attention/reduce",
+        "se.fc2": "attention/expand",
+    },
+    first_stage=1,
+    first_block=0,
+    leaves=TORCH_LEAVES,
+    variant="v1.5",
+    bn_epsilon=1e-5,
+    preprocessing=IMAGENET,
+)
+
 NAMINGS = (
     Naming(
         title="Keras or Caffe, old names",
@@ -126,27 +148,7 @@ NAMINGS = (
         bn_epsilon=1.001e-5,
         preprocessing=CAFFE,
     ),
-    Naming(
-        title="torchvision or timm",
-        example="layer1.0.conv1.weight",
-        separator=".",
-        outside={"conv1": "stem/conv", "bn1": "stem/norm", "fc": "head"},
-        block=r"layer(?P<stage>\d)\.(?P<block>\d+)\.(?P<part>.+)",
-        parts={
-            "downsample.0": "projection/conv",
-            "downsample.1": "projection/norm",
-            **{f"conv{i}": f"conv{i}" for i in (1, 2, 3)},
-            **{f"bn{i}": f"norm{i}" for i in (1, 2, 3)},
-            "se.fc1": "attention/reduce",
-            "se.fc2": "attention/expand",
-        },
-        first_stage=1,
-        first_block=0,
-        leaves=TORCH_LEAVES,
-        variant="v1.5",
-        bn_epsilon=1e-5,
-        preprocessing=IMAGENET,
-    ),
+    TIMM,
     Naming(
         title="transformers",
         example="resnet.encoder.stages.0.layers.0.layer.0.convolution.weight",

@@ -53,7 +53,7 @@ from se_resnet.workdir import Run, load_best
 NOTICE = "Research software: no medical device, not for diagnosis."
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 BREAKHIS_PATIENT = r"^SOB_[BM]_[A-Z]+-(\d+-\d+)"
-_BATCH = 16
+BATCH = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,17 +143,21 @@ def predict(
         patient_pattern: regular expression whose first group, in a file's name, is the patient.
         tta: test-time augmentation, see :mod:`se_resnet.views`.
     """
-    mask = np.arange(_BATCH) < tiles.shape[1]
-    filled = np.zeros((len(tiles), _BATCH, *tiles.shape[2:]), np.uint8)
-    filled[:, mask] = tiles
-    batches = [{"image": tile, "mask": mask} for tile in filled]
-    logits = np.mean(
-        [mean_logits(run.predict, run.variables, [batch], tta) for batch in batches], axis=0
-    )
     return [
         _describe(file, float(p), run.decision, patient_pattern)
-        for file, p in zip(files, probability_of(logits), strict=True)
+        for file, p in zip(files, probability_of(logits_of(run, tiles, tta)), strict=True)
     ]
+
+
+def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:
+    """The logit of malignant of each image, ``float64 [B]``; arguments as of :func:`predict`."""
+    mask = np.arange(BATCH) < tiles.shape[1]
+    filled = np.zeros((len(tiles), BATCH, *tiles.shape[2:]), np.uint8)
+    filled[:, mask] = tiles
+    batches = [{"image": tile, "mask": mask} for tile in filled]
+    return np.mean(
+        [mean_logits(run.predict, run.variables, [batch], tta) for batch in batches], axis=0
+    )
 
 
 def _describe(file: str, probability: float, decision: Decision, pattern: str) -> Prediction:
@@ -266,7 +270,7 @@ def _batches(
             continue
         files.append(file)
         images.append(tiles)
-        if len(files) == _BATCH:
+        if len(files) == BATCH:
             yield files, np.stack(images, axis=1)
             files, images = [], []
     if files:

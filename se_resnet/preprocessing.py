@@ -45,6 +45,8 @@ class Preprocessing:
                 f"preprocessing needs three means and three positive standard deviations, "
                 f"not {self.mean!r} and {self.std!r}"
             )
+        if not np.isfinite([*self.mean, *self.std, self.scale]).all():
+            raise UserError(f"preprocessing needs finite numbers, not {self!r}")
 
     def __call__(self, images: jax.Array | np.ndarray) -> jax.Array:
         """Maps RGB images ``[B, H, W, 3]``, uint8 or float in 0..255, to float32 of that shape."""

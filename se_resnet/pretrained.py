@@ -3,7 +3,8 @@
 ``'imagenet'`` ships with the package: ResNet50 v1 as Keras and Caffe have it, made by
 :mod:`se_resnet.convert`, which names source and licence. ``'none'`` is random initialisation. The
 other sources are repositories of :data:`se_resnet.hub.KNOWN`, files in any naming of
-:data:`se_resnet.namings.NAMINGS`, runs of ``train.py``, and files that :func:`save` wrote.
+:data:`se_resnet.namings.NAMINGS`, runs of ``train.py``, files that :func:`save` wrote and model
+packages (:mod:`se_resnet.package`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,9 @@ from se_resnet.files import atomic_write, write_json
 from se_resnet.preprocessing import IMAGENET, Preprocessing
 from se_resnet.resnet import ResNet
 from se_resnet.weight_files import refused
+
+if TYPE_CHECKING:
+    from se_resnet.workdir import Run  # imports this module
 
 WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
 RECORDS = {"imagenet": "resnet50_v1_imagenet.json"}
@@ -374,6 +378,16 @@ def _load_run(workdir: Path, name: str) -> Pretrained:
         run = load_best(workdir)
     except UserError as error:
         raise refused(name, str(error)) from error
+    return of_run(run, name)
+
+
+def of_run(run: Run, name: str) -> Pretrained:
+    """The weights of a trained network, to start another from or to :func:`save`.
+
+    Args:
+        run: the network.
+        name: what to call them.
+    """
     model = run.classifier.model
     variables = jax.device_get(run.variables)
     params = dict(variables["params"])

@@ -261,6 +261,16 @@ def create_model(
 
     Raises:
         UserError: a value is unknown or out of range; the sentence names it.
+
+    >>> import jax
+    >>> import numpy as np
+    >>> import se_resnet
+    >>> model = se_resnet.create_model(attention="eca", stage_sizes=(1,), width=8)
+    >>> images = np.zeros((2, 32, 32, 3), np.float32)
+    >>> initialise = lambda key: model.init_with_output(key, images, train=False)
+    >>> logits, variables = jax.eval_shape(initialise, jax.random.key(0))
+    >>> logits.shape, sorted(variables)
+    ((2, 1), ['batch_stats', 'params'])
     """
     for field, value, allowed in (
         ("variant", variant, VARIANTS),

@@ -23,6 +23,7 @@ from se_resnet import keras_hdf5
 from se_resnet.errors import UserError
 
 MODEL_JSON = "model.json"
+SAFETENSORS = "model.safetensors"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".ckpt")
 MAX_BYTES = 2**31
@@ -46,19 +47,33 @@ class WeightFile:
     sha256: str
 
 
-def refused(source: str | Path, problem: str) -> UserError:
+class RefusedWeightsError(UserError):
+    """Weights that cannot be used.
+
+    Args:
+        source: what holds them.
+        problem: why, ending with the remedy.
+    """
+
+    def __init__(self, source: str | Path, problem: str):
+        super().__init__(f"config.model.pretrained = {str(source)!r} cannot be used: {problem}")
+        self.problem = problem
+
+
+def refused(source: str | Path, problem: str) -> RefusedWeightsError:
     """The error that says why weights cannot be used; ``problem`` ends with the remedy."""
-    return UserError(f"config.model.pretrained = {str(source)!r} cannot be used: {problem}")
+    return RefusedWeightsError(source, problem)
 
 
 def read(path: Path) -> WeightFile:
-    """Reads a file, or a folder of TensorFlow.js' layers format.
+    """Reads a file, a model package, or a folder of TensorFlow.js' layers format.
 
     Raises:
         UserError: it cannot be read, is broken, is a pickle, or has another format.
     """
     if path.is_dir():
-        path = path / MODEL_JSON
+        packaged = path / SAFETENSORS
+        path = packaged if packaged.exists() else path / MODEL_JSON
     content = _content(path)
     if content.startswith(HDF5_MAGIC):
         try:

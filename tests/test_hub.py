@@ -79,7 +79,9 @@ def test_offline_the_command_says_what_to_fetch(tmp_path):
         [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
     )
     message = result.stderr.splitlines()[-1]
-    assert message.startswith("se_resnet.errors.UserError: config.model.pretrained = ")
+    assert message.startswith(
+        "se_resnet.weight_files.RefusedWeightsError: config.model.pretrained = "
+    )
     revision = hub.KNOWN[PINNED].revision
     assert f"https://huggingface.co/{PINNED}/resolve/{revision}/model.safetensors" in message
     assert "give the path of that file instead" in message

@@ -1,10 +1,18 @@
-"""Our ResNet50 v1.5, with and without SE, computes what torch computes with the same tensors."""
+"""Our ResNet50 v1.5, with and without SE, computes what torch computes with the same tensors.
+
+Theirs loaded by us, and ours, converted by :mod:`se_resnet.timm_format`, loaded by them.
+"""
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
+from se_resnet import layouts
+from se_resnet.resnet import create_model
+from se_resnet.timm_format import to_timm
 from tests import parity
 
 pytestmark = pytest.mark.parity
@@ -138,3 +146,27 @@ def test_stages_and_logits_equal_torch(tmp_path, implementation):
                 for name, stage in zip(parity.STAGES, stages, strict=True)
             }
             parity.check(path, images, {**expected, "logits": logits.numpy()})
+
+
+@pytest.mark.parametrize("gate", ["identity", "sigmoid"])
+def test_torch_computes_the_logits_of_our_converted_network(gate):
+    """All of timm's parameters and no others are given, and the logits are ours."""
+    torch = pytest.importorskip("torch", reason="needs the extra 'parity'")
+    images = np.random.default_rng(1).normal(0, 1, (2, *SIZES[1], 3)).astype(np.float32)
+    as_torch = torch.tensor(images.transpose(0, 3, 1, 2)).contiguous()
+    network, other = se_resnet50(torch), se_resnet50(torch)
+    with torch.no_grad():
+        randomise(torch, other, other, as_torch)
+        tensors = {name: value.numpy() for name, value in other.state_dict().items()}
+        variables = unflatten_dict(layouts.recognise(tensors, "torch").variables, sep="/")
+        model = create_model(
+            attention_options={"gate": gate}, variant="v1.5", bn_epsilon=1e-5, num_outputs=CLASSES
+        )
+        converted = {k: torch.tensor(v) for k, v in to_timm(model, variables).items()}
+        network.load_state_dict(converted, strict=True)
+        theirs = network.eval()(as_torch)[0].numpy()
+        # The gates of the two kinds differ, and so must the networks that are compared.
+        assert np.allclose(theirs, other(as_torch)[0].numpy()) == (gate == "sigmoid")
+    ours = np.asarray(jax.jit(lambda x: model.apply(variables, x, train=False))(images))
+    assert theirs.std() > 0.1
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.std())

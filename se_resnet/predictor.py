@@ -1,0 +1,132 @@
+"""A trained network for images in memory: what a notebook wants of a run or of a package."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from se_resnet.calibration import scale
+from se_resnet.errors import UserError
+from se_resnet.history import read_history
+from se_resnet.imaging import TTA, resize
+from se_resnet.predict import BATCH, logits_of, read_image
+from se_resnet.predictions import probability_of
+from se_resnet.views import resize_rules
+from se_resnet.workdir import Run, load_best
+
+Image = np.ndarray | str | Path
+Images = np.ndarray | str | Path | Iterable[Image]
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A trained network, its decision and its history.
+
+    Attributes:
+        run: network, preprocessing, variables and decision, as :mod:`se_resnet.explain` takes them.
+        name: of the run.
+        history: see :func:`se_resnet.history.read_history`.
+    """
+
+    run: Run
+    name: str
+    history: Mapping[str, Any]
+
+    @property
+    def threshold(self) -> float:
+        """From which value of :meth:`predict` an image is called malignant, chosen on validation.
+
+        It is ``run.decision.threshold`` after the same temperature scaling as the probabilities.
+        """
+        decision = self.run.decision
+        return float(scale(np.array(decision.threshold), decision.temperature))
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """The figures on the run's test images, each with its interval; None if not evaluated."""
+        return self.history["metrics"]
+
+    def predict(self, images: Images, tta: str = "none") -> np.ndarray:
+        """The calibrated probability of malignant of each image.
+
+        Args:
+            images: RGB ``uint8 [N, H, W, 3]``, or images of any sizes: each ``uint8 [h, w, 3]``, or
+                the path of a PNG, JPEG, TIFF or BMP.
+            tta: test-time augmentation, see :mod:`se_resnet.views`.
+
+        Returns:
+            ``float64 [N]`` in [0, 1].
+
+        Raises:
+            UserError: an image cannot be read, has another shape or dtype, or ``tta`` is unknown.
+
+        >>> import numpy as np
+        >>> import se_resnet
+        >>> model = se_resnet.load_run("runs/smoke")
+        >>> probability = model.predict(np.zeros((2, 460, 700, 3), np.uint8))
+        >>> probability.shape, bool(probability[0] == probability[1])
+        ((2,), True)
+        """
+        if tta not in TTA:
+            raise UserError(f"unknown tta {tta!r}: choose one of {', '.join(TTA)}.")
+        rules = resize_rules(tta, self.run.classifier.resize)
+        numbered = enumerate([images] if isinstance(images, str | Path) else images)
+        logits = [np.zeros(0)]
+        while chunk := list(islice(numbered, BATCH)):
+            tiles = [self._tiles(image, number, rules) for number, image in chunk]
+            logits.append(logits_of(self.run, np.stack(tiles, axis=1), tta))
+        return scale(probability_of(np.concatenate(logits)), self.run.decision.temperature)
+
+    def prepare(self, images: Images) -> np.ndarray:
+        """Images at the size of the network's input, RGB ``uint8 [N, H, W, 3]``.
+
+        They are what :mod:`se_resnet.explain` takes; argument and errors are :meth:`predict`'s.
+        """
+        rules = (self.run.classifier.resize,)
+        given = [images] if isinstance(images, str | Path) else images
+        made = [self._tiles(image, number, rules)[0] for number, image in enumerate(given)]
+        return np.stack(made) if made else np.zeros((0, *self.run.classifier.size, 3), np.uint8)
+
+    def _tiles(self, image: Image, number: int, rules: tuple[str, ...]) -> list[np.ndarray]:
+        """One image of the network's size by each rule."""
+        if isinstance(image, str | Path):
+            try:
+                image = read_image(Path(image))
+            except ValueError as error:
+                raise UserError(f"the image {image} {error}: give another.") from error
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not _is_rgb(image.shape):
+            found = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", "")
+            raise UserError(
+                f"image {number} is {found[0]} {found[1]}: give RGB pixels as uint8 [h, w, 3], or "
+                "a path."
+            )
+        return [resize(image, self.run.classifier.size, rule) for rule in rules]
+
+
+def _is_rgb(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[2] == 3 and all(shape)
+
+
+def load_run(workdir: str | Path) -> Predictor:
+    """Loads the best checkpoint of a run of ``train.py``.
+
+    Args:
+        workdir: the run's folder.
+
+    Raises:
+        UserError: the folder holds no run, or the run no readable checkpoint.
+
+    >>> import se_resnet
+    >>> model = se_resnet.load_run("runs/smoke")
+    >>> 0 <= model.threshold <= 1
+    True
+    >>> sorted(model.metrics["image"]["roc_auc"])
+    ['high', 'low', 'value']
+    """
+    workdir = Path(workdir)
+    return Predictor(load_best(workdir), workdir.resolve().name, read_history(workdir))

@@ -1,0 +1,30 @@
+"""The examples in docstrings run, on a tiny run that lies where they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.fixture
+def with_run(run, tmp_path, monkeypatch):
+    """A working directory as the examples expect it."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "smoke").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "examples"),
+    [
+        ("se_resnet.resnet", 7),
+        ("se_resnet.predictor", 8),
+        ("se_resnet.package", 7),
+        ("data.split_images", 5),
+    ],
+)
+def test_examples_run(with_run, name, examples):
+    tried = doctest.testmod(importlib.import_module(name))
+    assert tried.attempted >= examples and not tried.failed
