@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 import eval as evaluation
 from data import audit, balance, inputs, loading, notebook, protocols, resident, schedule
-from se_resnet import optim, pretrained, resnet, settings, training
+from se_resnet import optim, outcome, pretrained, resnet, settings, trackers, training
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
@@ -44,9 +44,11 @@ from se_resnet.early_stopping import EarlyStopping
 from se_resnet.errors import UserError
 from se_resnet.files import write_json
 from se_resnet.metric_log import MetricLog
+from se_resnet.metrics import Predictions
+from se_resnet.profiling import Profiler
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules
-from se_resnet.workdir import claim, fold_folders, has_begun, read
+from se_resnet.workdir import claim, flatten, fold_folders, has_begun, read
 
 # What may change between two starts of the same run: where things lie and how often it saves.
 _FREE_FIELDS = (
@@ -56,6 +58,8 @@ _FREE_FIELDS = (
     "checkpoint_minutes",
     "eval_batch_size",
     "bootstrap_resamples",
+    "trackers",
+    "profile_steps",
 )
 
 
@@ -78,9 +82,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     workdir = Path(workdir)
     settings.check(config)
     claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
-    run = _cross_validate if config.split.fold == settings.ALL_FOLDS else _train
-    run(config, workdir)
-    return evaluation.evaluate_run(workdir)
+    if config.split.fold == settings.ALL_FOLDS:
+        _cross_validate(config, workdir)
+        return evaluation.evaluate_run(workdir)
+    with _train(config, workdir) as log:
+        results = evaluation.evaluate_run(workdir)
+        predictions = Predictions.read_csv(workdir / "eval" / "test" / "predictions.csv")
+        log.conclude(outcome.scalars(results), lambda: outcome.pictures(predictions, results))
+    return results
 
 
 def _cross_validate(config: ConfigDict, workdir: Path) -> None:
@@ -97,7 +106,7 @@ def _cross_validate(config: ConfigDict, workdir: Path) -> None:
         train_and_evaluate(own, folder)
 
 
-def _train(config: ConfigDict, workdir: Path) -> None:
+def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     """Trains one network, from where an earlier start in this folder left off."""
     # ------------------------------------------------------------------ data
     dataset = _load_images(config, workdir)
@@ -191,7 +200,14 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         eval_batches = functools.partial(pipeline.eval_batches, images)
 
     # ------------------------------------------------------------------ loop
-    log = MetricLog(workdir, start, epoch_steps)
+    log = MetricLog(
+        workdir,
+        start,
+        epoch_steps,
+        trackers.parse(config.trackers),
+        flatten(json.loads(config.to_json())),
+    )
+    profiler = Profiler(config.profile_steps, workdir / "tensorboard", start, total_steps)
     last_save = time.monotonic()
     window: list[tuple[float, float]] = []
     unread: deque[training.Metrics] = deque()
@@ -205,6 +221,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     step = seen = start
     block: Any
     for block in blocks:
+        profiler.reach(step, state)
         phase = optim.phase_at(phases, step)
         state, figures = advance[phase.number](state, block)
         unread.append(figures)
@@ -253,10 +270,11 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         last_save = time.monotonic()
         if stopping.stopped:
             break
+    profiler.close()
     progress.close()
     if stopping.stopped:
         _say("stop", stopping.describe())
-    log.close()
+    return log
 
 
 def _load_images(config: ConfigDict, workdir: Path) -> loading.Dataset:

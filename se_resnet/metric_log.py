@@ -1,18 +1,19 @@
-"""The figures of a run while it trains: ``metrics.jsonl`` and TensorBoard.
+"""The figures of a run while it trains: ``metrics.jsonl`` and the trackers that were asked for.
 
-``metrics.jsonl`` holds one JSON object a line, each with its step.
+``metrics.jsonl`` holds one JSON object a line, each with its step. ``trackers.json`` keeps, for
+each tracker, by which id it finds the run again and what it was told.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-
-from tensorboardX import SummaryWriter
+from typing import Any
 
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write
+from se_resnet.files import atomic_write, write_json
+from se_resnet.trackers import Start, Tracker, open_tracker
 
 
 def read_log(path: Path) -> list[dict]:
@@ -38,39 +39,139 @@ def read_log(path: Path) -> list[dict]:
     return entries
 
 
+class _JsonLines:
+    """The tracker that every run has: ``metrics.jsonl``, for programs and for the report.
+
+    Pictures and hyper-parameters are not its business: they stand in the report and in
+    ``config.json``.
+
+    Args:
+        path: of the file, which is written anew.
+        kept: lines to begin with.
+        epoch_steps: steps in one epoch.
+    """
+
+    run_id = ""
+
+    def __init__(self, path: Path, kept: Iterable[Mapping], epoch_steps: int):
+        with atomic_write(path) as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in kept)
+        self._file = path.open("a")
+        self._epoch_steps = epoch_steps
+
+    def scalars(self, step: int, figures: Mapping[str, float | None]) -> None:
+        epoch = round(step / self._epoch_steps, 4)
+        line = json.dumps({"step": step, "epoch": epoch, **figures}, allow_nan=False)
+        self._file.write(line + "\n")
+        self._file.flush()
+
+    def figure(self, step: int, name: str, png: bytes) -> None:
+        pass
+
+    def hyper_parameters(self, values: Mapping[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class MetricLog:
-    """Appends to the log of a run.
+    """Sends what a run has to tell to its own file and to the trackers; a context manager.
+
+    A run that goes on is the same run in every tracker, and no figure stands there twice. A tracker
+    that is asked for later is first told what the file holds.
 
     Args:
         workdir: folder of the run.
         step: the step that the run goes on from; later lines, from work that is done again, go.
         epoch_steps: steps in one epoch.
+        trackers: names, see :func:`se_resnet.trackers.parse`.
+        hyper_parameters: for the trackers, by name; what JSON can say.
+
+    Raises:
+        UserError: the file is damaged, or a tracker cannot be used.
     """
 
-    def __init__(self, workdir: Path, step: int, epoch_steps: int):
+    def __init__(
+        self,
+        workdir: Path,
+        step: int,
+        epoch_steps: int,
+        trackers: Iterable[str] = (),
+        hyper_parameters: Mapping[str, Any] | None = None,
+    ):
         path = workdir / "metrics.jsonl"
-        kept = [entry for entry in read_log(path) if entry["step"] <= step]
-        with atomic_write(path) as file:
-            file.writelines(json.dumps(entry) + "\n" for entry in kept)
-        self._file = path.open("a")
-        self._epoch_steps = epoch_steps
-        self._tensorboard = SummaryWriter(
-            str(workdir / "tensorboard"),
-            purge_step=step + 1,
-            filename_suffix=f".{step}",  # two starts in one second would share a name
-        )
+        lines = read_log(path)
+        kept = [entry for entry in lines if entry["step"] <= step]
+        self._step = step
+        self._state_path = workdir / "trackers.json"
+        self._state = _read_state(self._state_path)
+        self._trackers: dict[str, Tracker] = {}
+        for name in trackers:
+            known = self._state.get(name)
+            if known:
+                # Of an earlier start as well that was killed before it had caught up.
+                for entry in lines:
+                    for figure in entry:
+                        last = known["told"].get(figure, 0)
+                        known["told"][figure] = max(last, entry["step"])
+                start = Start(workdir, step, known["run_id"], known["told"])
+            else:
+                start = Start(workdir)
+            tracker = open_tracker(name, start)
+            self._trackers[name] = tracker
+            if not known:
+                tracker.hyper_parameters(hyper_parameters or {})
+                for entry in kept:
+                    figures = {k: v for k, v in entry.items() if k not in ("step", "epoch")}
+                    tracker.scalars(entry["step"], figures)
+                self._state[name] = {"run_id": tracker.run_id, "told": {}, "concluded": False}
+        # Before the lines go that tell what the trackers know.
+        write_json(self._state_path, self._state)
+        self._json_lines = _JsonLines(path, kept, epoch_steps)
+
+    def __enter__(self) -> MetricLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def write(self, step: int, scalars: Mapping[str, float | None]) -> None:
-        """Adds one line, on disk when this returns to the loop; None where there is no figure."""
-        epoch = round(step / self._epoch_steps, 4)
-        line = json.dumps({"step": step, "epoch": epoch, **scalars}, allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
-        for name, value in scalars.items():
-            if value is not None:
-                self._tensorboard.add_scalar(name, value, step)
+        """Tells the figures of one step, on disk when this returns; None where there is none."""
+        self._step = step
+        for tracker in (self._json_lines, *self._trackers.values()):
+            tracker.scalars(step, scalars)
+
+    def conclude(
+        self,
+        scalars: Mapping[str, float | None],
+        draw: Callable[[], Mapping[str, bytes]],
+    ) -> None:
+        """Tells the trackers how the evaluation ended; those that know it are left alone.
+
+        Args:
+            scalars: figures of the evaluation, which has its own files beside ``metrics.jsonl``.
+            draw: makes the pictures, PNG by name; called where a tracker asks for them.
+        """
+        waiting = [name for name in self._trackers if not self._state[name]["concluded"]]
+        figures = draw() if waiting else {}
+        for name in waiting:
+            self._trackers[name].scalars(self._step, scalars)
+            for figure, png in figures.items():
+                self._trackers[name].figure(self._step, figure, png)
+            self._state[name]["concluded"] = True
+        write_json(self._state_path, self._state)
 
     def close(self) -> None:
-        """Closes the files."""
-        self._file.close()
-        self._tensorboard.close()
+        """Ends the run everywhere."""
+        for tracker in (self._json_lines, *self._trackers.values()):
+            tracker.close()
+
+
+def _read_state(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): delete it, and the trackers begin a new run."
+        ) from error
