@@ -46,7 +46,7 @@ class Tracker(Protocol):
         """Tells what the run was configured with, once; names have dots."""
 
     def close(self) -> None:
-        """Ends the run; what was told is safe when this returns."""
+        """Ends the run; what was told is written, or in the hands of the tracker's own process."""
 
 
 @dataclasses.dataclass(frozen=True)

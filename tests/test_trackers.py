@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -67,10 +69,17 @@ def read_wandb(workdir) -> list[tuple[str, int, float]]:
     """Figures of all offline starts, which must be of one run."""
     from wandb.proto import wandb_internal_pb2
 
+    def read(file):
+        contents = leveldb_records(file.read_bytes())
+        return [wandb_internal_pb2.Record.FromString(content) for content in contents]
+
     figures, ids = [], set()
     for file in sorted((workdir / "wandb").glob("offline-run-*/run-*.wandb")):
-        for content in leveldb_records(file.read_bytes()):
-            record = wandb_internal_pb2.Record.FromString(content)
+        deadline = time.monotonic() + 30
+        while not any(record.HasField("exit") for record in (records := read(file))):
+            assert time.monotonic() < deadline, "W&B's own process does not write the end"
+            time.sleep(0.1)
+        for record in records:
             if record.HasField("run"):
                 ids.add(record.run.run_id)
             row = {item.key or item.nested_key[0]: item for item in record.history.item}
@@ -194,24 +203,42 @@ def test_an_interrupted_training_is_one_run_everywhere(offline, place, tmp_path,
 
 
 @pytest.mark.trackers
-def test_a_server_that_cannot_be_reached_is_named_with_the_remedy(offline, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(UserError, match=r"MLflow at http://127.0.0.1:9 .*: set MLFLOW_TRACKING"):
-        MetricLog(tmp_path, 0, 5, ["mlflow"])
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setenv("HOME", str(tmp_path))  # whose key is not ours
-    with pytest.raises(UserError, match="WANDB_MODE=offline"):
-        MetricLog(tmp_path, 0, 5, ["wandb"])
+@pytest.mark.parametrize(
+    ("name", "environment", "words"),
+    [
+        (
+            "mlflow",
+            {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
+            "error: MLflow at http://127.0.0.1:9 cannot be used",
+        ),
+        ("wandb", {"WANDB_MODE": "online"}, "WANDB_MODE=offline to keep the run here"),
+    ],
+)
+def test_what_cannot_be_reached_is_named_with_the_remedy(
+    offline, tmp_path, name, environment, words
+):
+    result = open_log(tmp_path, name, {**environment, "HOME": str(tmp_path)})  # no key of ours
+    assert result.returncode == 2
+    assert words in result.stderr and "Traceback" not in result.stderr
 
 
 @pytest.mark.trackers
 def test_a_run_that_ends_with_an_error_is_shown_as_failed(offline, tmp_path):
+    open_log(tmp_path, "mlflow", {})
+    assert mlflow_run(tmp_path)[1].info.status == "FAILED"
+
+
+def open_log(workdir, name, environment):
+    """A process that opens a log and ends without closing it."""
     script = (
         "import pathlib, sys\n"
+        "from se_resnet.cli import mistakes_told\n"
         "from se_resnet.metric_log import MetricLog\n"
-        "MetricLog(pathlib.Path(sys.argv[1]), 0, 5, ['mlflow'])\n"
-        "raise SystemExit(2)"
+        "with mistakes_told():\n"
+        "    MetricLog(pathlib.Path(sys.argv[1]), 0, 5, [sys.argv[2]])\n"
+        "sys.exit(3)"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True)
-    assert mlflow_run(tmp_path)[1].info.status == "FAILED"
+    command = [sys.executable, "-c", script, str(workdir), name]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}
+    )
