@@ -76,10 +76,10 @@ def read_wandb(workdir) -> list[tuple[str, int, float]]:
     figures, ids = [], set()
     for file in sorted((workdir / "wandb").glob("offline-run-*/run-*.wandb")):
         deadline = time.monotonic() + 30
-        while not any(record.HasField("exit") for record in (records := read(file))):
+        while not any(record.HasField("exit") for record in read(file)):
             assert time.monotonic() < deadline, "W&B's own process does not write the end"
             time.sleep(0.1)
-        for record in records:
+        for record in read(file):
             if record.HasField("run"):
                 ids.add(record.run.run_id)
             row = {item.key or item.nested_key[0]: item for item in record.history.item}
