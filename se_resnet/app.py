@@ -61,9 +61,9 @@ def serve(workdir: Path, port: int) -> None:
         page = create_page(workdir, LARGEST_IMAGE)
         listening.listen()
         address = f"http://{HOST}:{listening.getsockname()[1]}"
-        print(f"open {address} in a browser; Ctrl-C ends the page", flush=True)
         server = uvicorn.Server(uvicorn.Config(page, log_level="warning"))
         with contextlib.suppress(KeyboardInterrupt):
+            print(f"open {address} in a browser; Ctrl-C ends the page", flush=True)
             server.run(sockets=[listening])
 
 
