@@ -69,7 +69,8 @@ class Analyst:
         Returns:
             ``probability`` and ``calibrated_probability`` of malignant, ``call``, ``uncertain``,
             ``image`` (what the network was shown, JPEG) and ``heat`` (its Grad-CAM for the call,
-            PNG whose alpha is the heat), both as data URI; ``width`` and ``height`` of the image.
+            PNG whose alpha is the heat), both as data URI; ``hottest``, the largest heat, 0 where
+            nothing speaks for the call and else 1; ``width`` and ``height`` of the image.
 
         Raises:
             ValueError: this is no image that can be used, with the reason.
@@ -92,6 +93,7 @@ class Analyst:
             "uncertain": told.uncertain,
             "image": _data_uri(_shrink(shown), ".jpg"),
             "heat": _data_uri(_coloured(heat), ".png"),
+            "hottest": float(heat.max()),
             "width": image.shape[1],
             "height": image.shape[0],
         }

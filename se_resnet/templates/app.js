@@ -22,6 +22,7 @@ async function analyse(content, name, sample = null) {
   if (content.size > largest)
     return refuse(`${name} cannot be used: it is larger than ${largest / 1e6} MB.`);
   $("result").setAttribute("aria-busy", "true");
+  if ($("answer").getBoundingClientRect().top > 0.7 * innerHeight) $("answer").scrollIntoView();
   tell(`Looking at ${name} …`);
   try {
     const answer = await fetch("analyse", { method: "POST", body: content });
@@ -49,6 +50,8 @@ async function show(result, name) {
   $("image").alt = `${name}, as the network saw it`;
   $("heat").src = result.heat;
   $("heat").alt = `Heat map of what spoke for ${result.call}`;
+  $("nothing").hidden = result.hottest > 0;
+  $("slider").hidden = !$("nothing").hidden;
   $("caption").textContent = `${name}, ${result.width} × ${result.height} pixels`;
   await Promise.all([$("image").decode(), $("heat").decode()]);
   $("shown").hidden = false;
