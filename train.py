@@ -43,10 +43,12 @@ from se_resnet import (
     distributed,
     divergence,
     optim,
+    outcome,
     preemption,
     pretrained,
     resnet,
     settings,
+    trackers,
     training,
 )
 from se_resnet.augment import Augmentation, drawn_once
@@ -57,10 +59,12 @@ from se_resnet.early_stopping import EarlyStopping
 from se_resnet.files import write_json
 from se_resnet.lock import locked
 from se_resnet.metric_log import MetricLog
+from se_resnet.predictions import Predictions
+from se_resnet.profiling import Profiler
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules
 from se_resnet.step_figures import StepFigures
-from se_resnet.workdir import claim, fold_folders, has_begun, read
+from se_resnet.workdir import claim, flatten, fold_folders, has_begun, read
 
 # What may change between two starts of the same run: where things lie and how often it saves.
 _FREE_FIELDS = (
@@ -70,6 +74,8 @@ _FREE_FIELDS = (
     "checkpoint_minutes",
     "eval_batch_size",
     "bootstrap_resamples",
+    "trackers",
+    "profile_steps",
 )
 
 
@@ -96,9 +102,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
         distributed.require_shared(workdir)
         distributed.require_same({"configurations": settings.without_places(config)})
-        run = _cross_validate if config.split.fold == settings.ALL_FOLDS else _train
-        run(config, workdir)
-        return evaluation.evaluate_run(workdir)
+        if config.split.fold == settings.ALL_FOLDS:
+            _cross_validate(config, workdir)
+            return evaluation.evaluate_run(workdir)
+        with _train(config, workdir) as log:
+            results = evaluation.evaluate_run(workdir)
+            predictions = Predictions.read_csv(workdir / "eval" / "test" / "predictions.csv")
+            log.conclude(outcome.scalars(results), lambda: outcome.pictures(predictions, results))
+        return results
 
 
 def _cross_validate(config: ConfigDict, workdir: Path) -> None:
@@ -116,7 +127,7 @@ def _cross_validate(config: ConfigDict, workdir: Path) -> None:
         train_and_evaluate(own, folder)
 
 
-def _train(config: ConfigDict, workdir: Path) -> None:
+def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     """Trains one network, from where an earlier start in this folder left off."""
     # ------------------------------------------------------------------ data
     dataset = distributed.primary_first(lambda: _load_images(config, workdir))
@@ -218,7 +229,9 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         return schedule.files_of_step(plan, records, config.batch_size, seed, step - 1)
 
     check = divergence.make_check(checkpoints, files_of_step)
-    log = MetricLog(workdir, start, epoch_steps)
+    told_to = trackers.parse(config.trackers)
+    log = MetricLog(workdir, start, epoch_steps, told_to, flatten(json.loads(config.to_json())))
+    profiler = Profiler(config.profile_steps, workdir / "tensorboard", start, total_steps)
     figures = StepFigures(start, unlogged, check)
     last_save = time.monotonic()
     progress = tqdm(
@@ -231,6 +244,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     step, interrupted, alone = start, False, jax.process_count() == 1
     with preemption.deferred() as signals:
         for block in blocks:
+            profiler.reach(step, state)
             phase = optim.phase_at(phases, step)
             state, of_block = advance[phase.number](state, block)
             step += figures.add(of_block)
@@ -278,13 +292,15 @@ def _train(config: ConfigDict, workdir: Path) -> None:
             last_save = time.monotonic()
             if stopping.stopped or interrupted:
                 break
+    profiler.close()
     progress.close()
-    log.close()
     if interrupted or signals.signum is not None:
+        log.close()
         signum = signals.signum or signal.SIGTERM
         raise preemption.Interrupted(signum, f"saved after step {step} of {total_steps}")
     if stopping.stopped:
         _say("stop", stopping.describe())
+    return log
 
 
 def _load_images(config: ConfigDict, workdir: Path) -> loading.Dataset:

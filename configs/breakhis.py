@@ -21,6 +21,9 @@ def get_config() -> ConfigDict:
     config.checkpoint_minutes = 10.0  # besides the end of every epoch
     config.eval_batch_size = 32
     config.bootstrap_resamples = 2000  # for the 95 % intervals
+    # Where figures go besides W/metrics.jsonl: 'tensorboard', 'wandb', 'mlflow', joined by commas.
+    config.trackers = "tensorboard"
+    config.profile_steps = ()  # first and last step to trace, from 1, for example (10, 20)
 
     config.data = ConfigDict()
     config.data.dir = ""  # BreaKHis tree, its archive, or 'sample' for the images that ship

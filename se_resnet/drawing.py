@@ -1,4 +1,4 @@
-"""How the figures of a report look: one palette, one style, and a panel as SVG in the page."""
+"""How figures look: one palette, one style, and a panel as SVG in a page or as PNG."""
 
 from __future__ import annotations
 
@@ -47,16 +47,7 @@ def svg(
         draw: draws the panel on its axes.
         size: width and height in inches.
     """
-    # matplotlib takes a second to import, which whoever writes no report should not wait for.
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    buffer = io.StringIO()
-    with rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.add_subplot())
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
+    text = _save(draw, size, format="svg", transparent=True, metadata={"Date": None}).decode()
     body = text[text.index(">", text.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, count=1, flags=re.DOTALL)
     # Every figure has its figure_1 and axes_1, but an identifier must be unique in the page.
@@ -68,3 +59,24 @@ def svg(
         f' viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">'
         f"<title>{label}</title>{body}"
     )
+
+
+def png(
+    name: str, description: str, draw: Callable[[Axes], None], size: tuple[float, float]
+) -> bytes:
+    """One panel as a PNG file, where no page can carry SVG; arguments as of :func:`svg`."""
+    metadata = {"Title": name, "Description": description}
+    return _save(draw, size, format="png", dpi=120, metadata=metadata)
+
+
+def _save(draw: Callable[[Axes], None], size: tuple[float, float], **options: Any) -> bytes:
+    # matplotlib takes a second to import, which whoever writes no report should not wait for.
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    buffer = io.BytesIO()
+    with rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.add_subplot())
+        figure.savefig(buffer, **options)
+    return buffer.getvalue()

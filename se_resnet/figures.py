@@ -26,8 +26,11 @@ _CLASSES: list[tuple[str, str, Any, str]] = [
 ]
 
 
-def roc(predictions: Predictions, metrics: dict[str, Any]) -> Markup | None:
-    """ROC curves of images and of patients, each with its band; None where there is none."""
+def roc(predictions: Predictions, metrics: dict[str, Any], render: Callable[..., Any] = svg) -> Any:
+    """ROC curves of images and of patients, each with its band; None where there is none.
+
+    ``render`` is one of the functions of :mod:`se_resnet.drawing` and says what is returned.
+    """
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="chance")
@@ -39,7 +42,7 @@ def roc(predictions: Predictions, metrics: dict[str, Any]) -> Markup | None:
         axes.legend(**_LEGEND, ncols=3, fontsize=9)
 
     curves = _curves(predictions, metrics, roc_band, "roc_auc", "AUC")
-    return svg("roc", "ROC curves of images and of patients", draw, _SIZE) if curves else None
+    return render("roc", "ROC curves of images and of patients", draw, _SIZE) if curves else None
 
 
 def precision_recall(predictions: Predictions, metrics: dict[str, Any]) -> Markup | None:

@@ -110,9 +110,14 @@ def read_image(path: Path) -> np.ndarray:
         ValueError: the file cannot be read or decoded, with the reason.
     """
     try:
-        encoded = np.frombuffer(path.read_bytes(), np.uint8)
+        return decode_image(path.read_bytes())
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
+
+
+def decode_image(content: bytes) -> np.ndarray:
+    """As :func:`read_image`, from the content of a file."""
+    encoded = np.frombuffer(content, np.uint8)
     try:
         image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(encoded) else None
     except cv2.error:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from se_resnet import attention, pretrained
+from se_resnet import attention, pretrained, trackers
 from se_resnet.decision import parse_target
 from se_resnet.early_stopping import METRICS
 from se_resnet.errors import UserError
@@ -88,7 +88,18 @@ def check(config: ConfigDict) -> None:
             f"config.split.fold = {config.split.fold!r} names no fold: give a number from 0, or "
             f"'{ALL_FOLDS}' for all of them in turn."
         )
+    trackers.parse(config.trackers)
+    _check_profile(config.profile_steps)
     _check_recipe(config)
+
+
+def _check_profile(steps: tuple) -> None:
+    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
+    if steps and not (len(steps) == 2 and whole and 1 <= steps[0] <= steps[1]):
+        raise UserError(
+            f"config.profile_steps = {steps!r} is out of range: give the first and the last step "
+            "to trace, counted from 1, for example 10,20."
+        )
 
 
 def _check_recipe(config: ConfigDict) -> None:

@@ -39,8 +39,8 @@ def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> No
                 f"--workdir={workdir} holds checkpoints but no {name}: restore the file, or choose "
                 "another --workdir."
             )
-    found = _flatten(read(workdir / "config.json", ()))
-    given = _flatten(config)
+    found = flatten(read(workdir / "config.json", ()))
+    given = flatten(config)
     for name in sorted({*found, *given} - {*free}):
         if found.get(name) != given.get(name):
             raise UserError(
@@ -132,11 +132,12 @@ def load_best(workdir: Path) -> Run:
     return Run(classifier, checkpoints.restore_best(like), decision)
 
 
-def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    """A nested configuration with names as ``part.field``."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

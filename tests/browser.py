@@ -90,8 +90,8 @@ class Browser:
             raise RuntimeError(f"{method}: {answer['error']}")
         return answer["result"]
 
-    def open(self, page: Path, width: int, height: int = 900) -> None:
-        """Loads a file in a window of ``width`` pixels, and waits until all of it is there."""
+    def open(self, page: Path | str, width: int, height: int = 900) -> None:
+        """Loads a file or an address in a window of ``width`` pixels, and waits for all of it."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -101,7 +101,8 @@ class Browser:
         )
         self.messages.clear()
         self._events.clear()
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self.call("Page.navigate", url=url)
         while "Page.loadEventFired" not in self._events:
             self._note(self._receive())
 
@@ -111,6 +112,34 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"])
         return answer["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Returns when a JavaScript expression has become true."""
+        deadline = time.monotonic() + _PATIENCE
+        while not self.evaluate(condition):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{condition} does not become true")
+            time.sleep(0.05)
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Puts a file into a field, as a person does in the dialog of the browser."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
+    def press(self, key: str) -> None:
+        """Presses and lets go of a key by its name, ``Tab`` or ``ArrowRight``."""
+        code = {"Tab": 9, "ArrowRight": 39, "Enter": 13}[key]
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=code,
+                **(text if kind == "keyDown" else {}),
+            )
 
     def screenshot(self, path: Path) -> None:
         """Writes the page, from its top to its end, as PNG."""

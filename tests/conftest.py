@@ -55,5 +55,7 @@ def run(place, tmp_path_factory) -> Path:
     import train
 
     workdir = tmp_path_factory.mktemp("runs") / "first"
-    train.train_and_evaluate(tiny_config(*place), workdir)
+    config = tiny_config(*place)
+    config.profile_steps = (2, 3)
+    train.train_and_evaluate(config, workdir)
     return workdir

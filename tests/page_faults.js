@@ -6,6 +6,7 @@
     faults.push(`the page is ${root.scrollWidth} wide in a window of ${root.clientWidth}`);
 
   for (const figure of document.querySelectorAll("svg, img")) {
+    if (figure.closest("[hidden]")) continue;
     const box = figure.getBoundingClientRect();
     const name = figure.getAttribute("aria-label") || figure.alt || figure.outerHTML.slice(0, 60);
     if (!(box.width > 0 && box.height > 0)) faults.push(`not drawn: ${name}`);

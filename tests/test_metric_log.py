@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+
+import cv2
+import numpy as np
 import pytest
-import tensorflow as tf
-from tensorboardX.proto import event_pb2
 
 from se_resnet.errors import UserError
 from se_resnet.metric_log import MetricLog, read_log
+from tests.event_files import read_sessions, scalars
 
 
 def test_lines_after_the_resumed_step_go(tmp_path):
@@ -27,29 +30,60 @@ def test_lines_after_the_resumed_step_go(tmp_path):
 
 
 def test_tensorboard_shows_the_figures_and_drops_what_is_done_again(tmp_path):
-    log = MetricLog(tmp_path, 0, 5)
+    log = MetricLog(tmp_path, 0, 5, ["tensorboard"], {"seed": 1})
     for step in range(1, 6):
         log.write(step, {"train/loss": step / 2, "val/roc_auc": None})
     log.close()
-    log = MetricLog(tmp_path, 3, 5)
+    log = MetricLog(tmp_path, 3, 5, ["tensorboard"], {"seed": 1})
     log.write(4, {"train/loss": 7.0})
     log.close()
-    files = sorted((tmp_path / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    sessions = []
-    for file in files:
-        records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
-        events = [event_pb2.Event.FromString(record) for record in records]
-        starts = [event.step for event in events if event.HasField("session_log")]
-        values = [
-            (value.tag, event.step, value.simple_value)
-            for event in events
-            for value in event.summary.value
-        ]
-        sessions.append((starts, values))
+    first, second = read_sessions(tmp_path / "tensorboard")
     # A reader drops what an earlier session wrote from the step that a later one starts at.
-    assert sessions == [
-        ([1], [("train/loss", step, step / 2) for step in range(1, 6)]),
-        ([4], [("train/loss", 4, 7.0)]),
+    assert (first[0], scalars(first[1])) == (
+        [1],
+        [("train/loss", step, step / 2) for step in range(1, 6)],
+    )
+    assert (second[0], scalars(second[1])) == ([4], [("train/loss", 4, 7.0)])
+    assert [value.tag for _, value in first[1]][:3] == [
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+    ]
+
+
+def test_a_tracker_that_comes_later_is_told_what_was_before(tmp_path):
+    with MetricLog(tmp_path, 0, 5) as log:
+        log.write(1, {"train/loss": 0.5})
+        log.write(2, {"train/loss": 0.25, "val/roc_auc": None})
+    with MetricLog(tmp_path, 1, 5, ["tensorboard"], {}) as log:
+        log.write(2, {"train/loss": 0.25})
+    ((starts, values),) = read_sessions(tmp_path / "tensorboard")
+    assert starts == [1]
+    told = [scalar for scalar in scalars(values) if scalar[0] == "train/loss"]
+    assert told == [("train/loss", 1, 0.5), ("train/loss", 2, 0.25)]
+
+
+def test_the_evaluation_is_told_once_and_not_in_the_lines_of_the_training(tmp_path):
+    drawn = []
+
+    def draw():
+        drawn.append(1)
+        return {"test/roc": cv2.imencode(".png", np.zeros((4, 6, 3), np.uint8))[1].tobytes()}
+
+    for step in (0, 3, 3):
+        with MetricLog(tmp_path, step, 5, ["tensorboard"], {}) as log:
+            if step == 0:
+                log.write(3, {"train/loss": 0.5})
+                continue  # killed before the evaluation
+            log.conclude({"test/image_roc_auc": 0.75}, draw)
+    _, told, again = read_sessions(tmp_path / "tensorboard")
+    assert scalars(told[1]) == [("test/image_roc_auc", 3, 0.75)]
+    (picture,) = [(step, value) for step, value in told[1] if value.HasField("image")]
+    assert (picture[0], picture[1].tag) == (3, "test/roc")
+    assert (picture[1].image.width, picture[1].image.height) == (6, 4)
+    assert again[1] == [] and drawn == [1]
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()] == [
+        {"step": 3, "epoch": 0.6, "train/loss": 0.5}
     ]
 
 
@@ -61,3 +95,9 @@ def test_only_a_last_line_may_be_cut_short(tmp_path):
     with pytest.raises(UserError, match="line 2 of .* is damaged"):
         MetricLog(tmp_path, 5, 1)
     assert path.read_bytes().count(b"\n") == 3, "nothing is lost"
+
+
+def test_a_damaged_state_is_named_with_its_remedy(tmp_path):
+    (tmp_path / "trackers.json").write_text("{")
+    with pytest.raises(UserError, match="delete it"):
+        MetricLog(tmp_path, 0, 5)

@@ -1,0 +1,76 @@
+"""Starts a local page to try a run: drop an image, see what the network says and where it looked.
+
+  python -m se_resnet.app --workdir=runs/breakhis
+  python -m se_resnet.app --workdir=runs/breakhis --port=8080
+
+The page can be reached from this machine only, and needs no network. Research software: no medical
+device, not for diagnosis.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from se_resnet.cli import parse_flags, run_command
+
+if __name__ == "__main__":  # before the imports that take seconds
+    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    _PORT = flags.DEFINE_integer(
+        "port", 7860, "Of this machine; 0 for any that is free.", lower_bound=0, upper_bound=65535
+    )
+    parse_flags()
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+
+from se_resnet.errors import UserError
+
+HOST = "127.0.0.1"
+LARGEST_IMAGE = 50_000_000  # pixels
+
+
+def serve(workdir: Path, port: int) -> None:
+    """Serves the page of a run until Ctrl-C.
+
+    Raises:
+        UserError: the extra ``app`` is missing, the folder holds no run, or the port is taken.
+    """
+    try:
+        import uvicorn
+
+        # Read when OpenCV is imported: a small file may hold an image that fills the memory.
+        os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST_IMAGE))
+        from se_resnet.page import create_page
+    except ModuleNotFoundError as error:
+        if error.name not in ("uvicorn", "starlette"):
+            raise
+        raise UserError(
+            f"the page needs {error.name}, which is not installed: run "
+            "`pip install -c constraints.txt -e '.[app]'`."
+        ) from error
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, port))
+        except OSError as error:
+            raise UserError(
+                f"port {port} cannot be used ({error.strerror}): choose another by --port."
+            ) from error
+        page = create_page(workdir, LARGEST_IMAGE)
+        listening.listen()
+        address = f"http://{HOST}:{listening.getsockname()[1]}"
+        server = uvicorn.Server(uvicorn.Config(page, log_level="warning"))
+        with contextlib.suppress(KeyboardInterrupt):
+            print(f"open {address} in a browser; Ctrl-C ends the page", flush=True)
+            server.run(sockets=[listening])
+
+
+def main() -> None:
+    """The command."""
+    serve(Path(_WORKDIR.value), _PORT.value)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,231 @@
+"""The page to try a run: what it shows, and the few addresses that it talks to."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from se_resnet import explain
+from se_resnet.errors import UserError
+from se_resnet.imaging import resize
+from se_resnet.metrics import headline
+from se_resnet.predict import BREAKHIS_PATIENT, NOTICE, decode_image, predict
+from se_resnet.predictions import logit_of, probability_of
+from se_resnet.samples import find_samples
+from se_resnet.workdir import Run, load_best, read
+
+LARGEST_UPLOAD = 20_000_000  # bytes
+_LONGEST = 768  # pixels of the picture that is sent back
+_TEMPLATES = Path(__file__).parent / "templates"
+_HEADERS = {
+    # Only what this server sends: no network, no inline script.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Analyst:
+    """Says of one image what the run thinks of it, and where it looked.
+
+    Args:
+        run: the checkpoint.
+    """
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._lock = threading.Lock()  # one image at a time has all cores
+
+    def warm_up(self) -> None:
+        """Compiles what an image needs, so that nobody waits for it."""
+        blank = np.zeros((1, *self._run.classifier.size, 3), np.uint8)
+        predict(self._run, blank[None], ["blank"], BREAKHIS_PATIENT)
+        for target in (0, 1):
+            self._heat(blank, target)
+
+    def __call__(self, content: bytes) -> dict[str, Any]:
+        """Analyses the content of an image file.
+
+        Returns:
+            ``probability`` and ``calibrated_probability`` of malignant, ``call``, ``uncertain``,
+            ``image`` (what the network was shown, JPEG) and ``heat`` (its Grad-CAM for the call,
+            PNG whose alpha is the heat), both as data URI; ``hottest``, the largest heat, 0 where
+            nothing speaks for the call and else 1; ``width`` and ``height`` of the image.
+
+        Raises:
+            ValueError: this is no image that can be used, with the reason.
+        """
+        image = decode_image(content)
+        classifier = self._run.classifier
+        try:
+            tile = resize(image, classifier.size, classifier.resize)
+        except UserError as error:
+            raise ValueError(f"does not fit: {error}") from error
+        with self._lock:
+            (told,) = predict(self._run, tile[None, None], ["image"], BREAKHIS_PATIENT)
+            heat = self._heat(tile[None], int(told.call == "malignant"))
+        # Squashed, the network sees the whole image, which is nicer to look at as it came.
+        shown = image if classifier.resize == "squash" else tile
+        return {
+            "probability": told.probability,
+            "calibrated_probability": told.calibrated_probability,
+            "call": told.call,
+            "uncertain": told.uncertain,
+            "image": _data_uri(_shrink(shown), ".jpg"),
+            "heat": _data_uri(_coloured(heat), ".png"),
+            "hottest": float(heat.max()),
+            "width": image.shape[1],
+            "height": image.shape[0],
+        }
+
+    def _heat(self, images: np.ndarray, target: int) -> np.ndarray:
+        last = self._run.classifier.model.stage_names[-1]
+        (heat,) = explain.grad_cam(
+            self._run.classifier, self._run.variables, images, stage=last, target=target
+        )
+        return np.asarray(heat)
+
+
+def create_page(workdir: Path, largest_image: int) -> Starlette:
+    """The application that serves the page of a run.
+
+    Args:
+        workdir: folder of the run.
+        largest_image: pixels that OpenCV was told to decode at most, for the page to say.
+
+    Raises:
+        UserError: the folder holds no run with a readable checkpoint.
+    """
+    run = load_best(workdir)
+    config = read(workdir / "config.json", ("data", "split"))
+    samples = find_samples(workdir, config)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("app.html.j2").render(
+        **_facts(workdir, run, config),
+        samples=samples,
+        largest_upload=LARGEST_UPLOAD,
+        largest_image=largest_image,
+    )
+    analyse = Analyst(run)
+    analyse.warm_up()
+
+    def page(_: Request) -> Response:
+        return HTMLResponse(html, headers=_HEADERS)
+
+    def sample(request: Request) -> Response:
+        number = request.path_params["number"]
+        if number >= len(samples):
+            return Response(status_code=404)
+        return FileResponse(samples[number].path, headers=_HEADERS)
+
+    async def answer(request: Request) -> Response:
+        content = await _read_body(request)
+        if content is None:
+            told = f"the file is larger than {LARGEST_UPLOAD // 1_000_000} MB"
+            return JSONResponse({"refused": told}, status_code=413, headers=_HEADERS)
+        try:
+            result = await run_in_threadpool(analyse, content)
+        except ValueError as error:
+            # Not 400: a browser would write it to its console as a fault of the page.
+            result = {"refused": str(error)}
+        return JSONResponse(result, headers=_HEADERS)
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/samples/{number:int}", sample),
+            Route("/analyse", answer, methods=["POST"]),
+            *(Route(f"/{name}", _file(name)) for name in ("app.css", "app.js")),
+        ],
+        # A page elsewhere that gives its own name this machine's address learns nothing.
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
+    )
+
+
+def _facts(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
+    decision = run.decision
+    around = logit_of(np.clip(np.array([decision.threshold]), 1e-12, 1 - 1e-12))[0]
+    low, high = probability_of(around + np.array([-1, 1]) * decision.margin)
+    report = workdir / "eval" / "test" / "metrics.json"
+    with (workdir / "split.csv").open(newline="") as file:
+        trained = [row for row in csv.DictReader(file) if row["role"] == "train"]
+    tested = json.loads(report.read_text()) if report.exists() else None
+    return {
+        "name": workdir.resolve().name,
+        "notice": NOTICE,
+        "trained": sorted(Counter(int(row["magnification"]) for row in trained).items()),
+        "protocol": config["split"]["protocol"],
+        "threshold": decision.threshold,
+        "doubt": (float(low), float(high)),
+        "counts": tested and tested["counts"],
+        "auc": tested and headline(tested)["image_roc_auc"],
+    }
+
+
+async def _read_body(request: Request) -> bytes | None:
+    """What was sent, or None as soon as it is more than is allowed."""
+    if int(request.headers.get("content-length", 0)) > LARGEST_UPLOAD:
+        return None
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > LARGEST_UPLOAD:
+            return None
+    return bytes(content)
+
+
+def _file(name: str) -> Any:
+    def serve(_: Request) -> Response:
+        return FileResponse(_TEMPLATES / name, headers=_HEADERS)
+
+    return serve
+
+
+def _shrink(image: np.ndarray) -> np.ndarray:
+    scale = _LONGEST / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = (max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0])))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _coloured(heat: np.ndarray) -> np.ndarray:
+    """``uint8 [H, W, 4]``: the colours of :func:`se_resnet.explain.overlay`, hot is opaque."""
+    import matplotlib
+
+    picture = matplotlib.colormaps["inferno"](heat, bytes=True)
+    picture[..., 3] = np.rint(255 * heat)
+    return picture
+
+
+def _data_uri(image: np.ndarray, suffix: str) -> str:
+    swapped = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(suffix, swapped)
+    kind = {".jpg": "jpeg", ".png": "png"}[suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"

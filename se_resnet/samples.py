@@ -1,0 +1,98 @@
+"""Images to try a run with: from its own test set where they can be found, else those that ship."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from se_resnet.predict import SUFFIXES
+
+# Beside this package; named by its path because this package does not import the data room.
+SHIPPED = Path(__file__).parent.parent / "data" / "sample"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """An image whose diagnosis is known.
+
+    Attributes:
+        path: of the file.
+        diagnosis: ``benign`` or ``malignant``.
+        magnification: 40, 100, 200 or 400.
+        role: in the run: ``train``, ``val``, ``test`` or ``excluded``; empty: the run does not know
+            the image.
+    """
+
+    path: Path
+    diagnosis: str
+    magnification: int
+    role: str
+
+
+def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> list[Sample]:
+    """Images of both classes and of several magnifications and patients.
+
+    Args:
+        workdir: folder of the run.
+        config: of the run.
+        count: how many at most.
+
+    Returns:
+        Test images of the run; where its folder of images is no longer there, or an archive, those
+        that ship, each with the role that an image of its name has in the run. May be empty.
+    """
+    with (workdir / "split.csv").open(newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    folder = Path(config["data"]["dir"])
+    if folder.is_dir():
+        found = {path.name: path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES}
+        own = [
+            Sample(
+                found[name],
+                "malignant" if row["label"] == "1" else "benign",
+                int(row["magnification"]),
+                role="test",
+            )
+            for name, row in rows.items()
+            if row["role"] == "test" and name in found
+        ]
+        if own:
+            return _choose(own, count)
+    if not (SHIPPED / "manifest.csv").exists():
+        return []
+    with (SHIPPED / "manifest.csv").open(newline="") as file:
+        shipped = list(csv.DictReader(file))
+    samples = [
+        Sample(
+            SHIPPED / row["path"],
+            row["class"],
+            int(row["magnification"]),
+            role=rows.get(Path(row["path"]).name, {"role": ""})["role"],
+        )
+        for row in shipped
+    ]
+    # What was learned from last, as it shows little.
+    tested = [sample for sample in samples if sample.role in ("test", "")]
+    return _choose(tested or samples, count)
+
+
+def _choose(samples: list[Sample], count: int) -> list[Sample]:
+    """Benign and malignant in turn; of each kind and magnification first one of each slide."""
+
+    def spread(diagnosis: str) -> list[Sample]:
+        seen: dict[Any, int] = {}
+        ranked = []
+        for sample in samples:
+            if sample.diagnosis == diagnosis:
+                slide, scale = sample.path.name.rsplit("-", 2)[0], sample.magnification
+                rank = seen.get(slide, 0), seen.get(scale, 0)
+                seen[slide], seen[scale] = rank[0] + 1, rank[1] + 1
+                ranked.append((rank, sample.path.name, sample))
+        return [sample for *_, sample in sorted(ranked, key=lambda one: one[:2])]
+
+    pairs = itertools.zip_longest(spread("benign"), spread("malignant"))
+    return [sample for pair in pairs for sample in pair if sample][:count]

@@ -1,0 +1,91 @@
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const largest = Number(document.body.dataset.largest);
+const place = (id, share) => { $(id).style.left = `${100 * share}%`; };
+let latest = 0; // an answer to an image that is no longer wanted is dropped
+
+function tell(text, refused = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("refused", refused);
+}
+
+function refuse(text) {
+  $("shown").hidden = true;
+  tell(text, true);
+}
+
+async function analyse(content, name, sample = null) {
+  const number = ++latest;
+  for (const button of document.querySelectorAll("[data-sample]"))
+    button.setAttribute("aria-pressed", String(button === sample));
+  if (content.size > largest)
+    return refuse(`${name} cannot be used: it is larger than ${largest / 1e6} MB.`);
+  $("result").setAttribute("aria-busy", "true");
+  if ($("answer").getBoundingClientRect().top > 0.7 * innerHeight) $("answer").scrollIntoView();
+  tell(`Looking at ${name} …`);
+  try {
+    const answer = await fetch("analyse", { method: "POST", body: content });
+    const result = await answer.json();
+    if (number !== latest) return;
+    if (result.refused) refuse(`${name} cannot be used: it ${result.refused}.`);
+    else await show(result, name);
+  } catch {
+    if (number === latest) refuse("No answer: the program that serves this page has ended or failed.");
+  } finally {
+    if (number === latest) $("result").setAttribute("aria-busy", "false");
+  }
+}
+
+async function show(result, name) {
+  const call = `called ${result.call}`;
+  $("call").textContent = `${call[0].toUpperCase()}${call.slice(1)}`;
+  $("doubt").hidden = !result.uncertain;
+  $("probability").textContent = result.probability.toFixed(3);
+  $("calibrated").textContent = result.calibrated_probability.toFixed(3);
+  place("marker", result.probability);
+  $("scale").setAttribute("aria-label", `Probability of malignant ${result.probability.toFixed(3)}` +
+    ` on a scale from 0 to 1, threshold ${Number($("threshold").dataset.at).toFixed(3)}`);
+  $("image").src = result.image;
+  $("image").alt = `${name}, as the network saw it`;
+  $("heat").src = result.heat;
+  $("heat").alt = `Heat map of what spoke for ${result.call}`;
+  $("nothing").hidden = result.hottest > 0;
+  $("slider").hidden = !$("nothing").hidden;
+  $("caption").textContent = `${name}, ${result.width} × ${result.height} pixels`;
+  await Promise.all([$("image").decode(), $("heat").decode()]);
+  $("shown").hidden = false;
+  tell(`${name}: ${call}${result.uncertain ? ", uncertain" : ""}.`);
+}
+
+function setOpacity() {
+  $("heat").style.opacity = $("opacity").value / 100;
+  $("percent").textContent = `${$("opacity").value} %`;
+}
+
+const { low, high } = $("range").dataset;
+place("range", low);
+$("range").style.width = `${100 * (high - low)}%`;
+place("threshold", $("threshold").dataset.at);
+$("opacity").addEventListener("input", setOpacity);
+setOpacity();
+
+$("file").addEventListener("change", () => {
+  const [file] = $("file").files;
+  if (file) analyse(file, file.name);
+});
+
+for (const button of document.querySelectorAll("[data-sample]"))
+  button.addEventListener("click", async () => {
+    const answer = await fetch(button.dataset.sample);
+    analyse(await answer.blob(), button.dataset.name, button);
+  });
+
+// Anywhere on the page: a file that misses the field would replace the page.
+for (const kind of ["dragover", "drop", "dragleave"])
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", kind === "dragover");
+    const [file] = kind === "drop" ? event.dataTransfer.files : [];
+    if (file) analyse(file, file.name);
+  });
