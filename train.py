@@ -59,7 +59,6 @@ from se_resnet.early_stopping import EarlyStopping
 from se_resnet.files import write_json
 from se_resnet.lock import locked
 from se_resnet.metric_log import MetricLog
-from se_resnet.predictions import Predictions
 from se_resnet.profiling import Profiler
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules
@@ -107,8 +106,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             return evaluation.evaluate_run(workdir)
         with _train(config, workdir) as log:
             results = evaluation.evaluate_run(workdir)
-            predictions = Predictions.read_csv(workdir / "eval" / "test" / "predictions.csv")
-            log.conclude(outcome.scalars(results), lambda: outcome.pictures(predictions, results))
+            outcome.tell(log, results, workdir / "eval" / "test")
         return results
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se_resnet import figures, metrics
 from se_resnet.drawing import BLUE, INK, VERMILLION, png
+from se_resnet.metric_log import MetricLog
 from se_resnet.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+def tell(log: MetricLog, results: dict[str, Any], folder: Path) -> None:
+    """Tells the trackers of a run what its evaluation, kept in ``folder``, found."""
+
+    def draw() -> dict[str, bytes]:
+        return pictures(Predictions.read_csv(folder / "predictions.csv"), results)
+
+    log.conclude(scalars(results), draw)
 
 
 def scalars(results: dict[str, Any]) -> dict[str, float | None]:

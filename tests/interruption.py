@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import train
 from se_resnet import training
 
 
@@ -33,3 +34,9 @@ def interrupt(monkeypatch, stop: int, error: type[BaseException]) -> None:
         raise error
 
     before_step(monkeypatch, stop, fail)
+
+
+def skip_evaluation(monkeypatch):
+    """For tests that look at what a training leaves, and not at its evaluation."""
+    monkeypatch.setattr(train.evaluation, "evaluate_run", lambda workdir: {})
+    monkeypatch.setattr(train.outcome, "tell", lambda log, results, folder: None)

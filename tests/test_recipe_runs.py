@@ -15,12 +15,12 @@ from se_resnet import training
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.metric_log import read_log
 from tests.conftest import tiny_config
-from tests.interruption import interrupt
+from tests.interruption import interrupt, skip_evaluation
 
 
 @pytest.fixture(autouse=True)
 def no_evaluation(monkeypatch):
-    monkeypatch.setattr(train.evaluation, "evaluate_run", lambda workdir: {})
+    skip_evaluation(monkeypatch)
 
 
 def everything(place):
@@ -49,7 +49,7 @@ def everything(place):
 def whole(place, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("recipes") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.evaluation, "evaluate_run", lambda workdir: {})
+        skip_evaluation(patch)
         train.train_and_evaluate(everything(place), workdir)
     return workdir
 

@@ -29,7 +29,7 @@ from se_resnet.seal import facts_of
 from se_resnet.step_figures import StepFigures
 from tests.conftest import tiny_config
 from tests.datasets import make_images, make_records
-from tests.interruption import before_step
+from tests.interruption import before_step, skip_evaluation
 from tests.test_training import OFF, make_batch, start, tiny_classifier
 
 ROOT = Path(train.__file__).parent
@@ -37,7 +37,7 @@ ROOT = Path(train.__file__).parent
 
 @pytest.fixture
 def no_evaluation(monkeypatch):
-    monkeypatch.setattr(train.evaluation, "evaluate_run", lambda workdir: {})
+    skip_evaluation(monkeypatch)
     monkeypatch.setattr(kill_test, "FILES", ("metrics.jsonl",))
 
 
