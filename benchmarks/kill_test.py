@@ -99,11 +99,14 @@ class Trainings:
 
 
 def unfinished(workdir: Path) -> set[tuple[Path, int]]:
-    """Checkpoints that are being written or removed, or were when a process was killed."""
+    """Checkpoints that are being written or removed, or were when a process was killed.
+
+    With the time of their last change: a new one may have the name and inode of one left behind.
+    """
     found = set()
     for path in (workdir / "checkpoints").glob("*/.[0-9]*"):
         with contextlib.suppress(FileNotFoundError):  # finished meanwhile
-            found.add((path, path.stat().st_ino))
+            found.add((path, path.stat().st_mtime_ns))
     return found
 
 
@@ -192,7 +195,8 @@ def rehearse(kills: int, seed: int) -> list[dict[str, object]]:
                 if happened:
                     counted[happened] += 1
                     progress.update()
-            trainings.finish(workdir)
+            if not finished:
+                trainings.finish(workdir)
             compared += 1
             if found := differences(workdir, trainings.folder / "whole"):
                 raise SystemExit(f"after {counted.total()} kills these differ: {', '.join(found)}")
