@@ -1,0 +1,65 @@
+"""Where a case happens: what it may read, what it may write, and what must stay as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+SECRET = "secret.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """The folders of one case.
+
+    Attributes:
+        input: what the case is about; must not change.
+        work: the only folder in which the case may write.
+        elsewhere: the current directory and the home, with a file in it; must not change.
+        run: a finished run of a tiny network, shared by all cases; None where no target needs it.
+    """
+
+    input: Path
+    work: Path
+    elsewhere: Path
+    run: Path | None
+
+    @classmethod
+    def make(cls, root: Path, run: Path | None) -> Place:
+        """Makes the folders below ``root``, which must be empty."""
+        place = cls(*(root / name for name in ("input", "work", "elsewhere")), run)
+        for folder in (place.input, place.work, place.elsewhere):
+            folder.mkdir(parents=True)
+        (place.elsewhere / SECRET).write_text("never to be read or replaced")
+        return place
+
+    def snapshot(self) -> dict[str, str]:
+        """Type, permissions and content of all that must stay as it is, by path."""
+        found = {}
+        for root in (self.input, self.elsewhere):
+            for folder, folders, files in os.walk(root):
+                for path in (os.path.join(folder, name) for name in (*folders, *files)):
+                    found[path] = _content(path)
+        return found
+
+
+# Makes a case: writes its input and returns what a command would call.
+Target = Callable[[Random, Place], Callable[[], object]]
+
+
+def _content(path: str) -> str:
+    mode = os.lstat(path).st_mode
+    if stat.S_ISLNK(mode):
+        return f"link to {os.readlink(path)!r}"
+    if not stat.S_ISREG(mode):
+        return oct(mode)
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"{oct(mode)} {digest.hexdigest()}"

@@ -1,0 +1,23 @@
+"""What several targets start from: a finished run of a tiny network."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+from tests.conftest import tiny_config
+from tests.datasets import make_records
+from tests.image_trees import make_tree
+
+
+def make_run(folder: Path) -> Path:
+    """Trains for one epoch on generated images below ``folder``."""
+    import train
+
+    make_tree(folder / "tree", make_records(10, 14, images=3).file.tolist())
+    config = tiny_config(folder / "tree", folder / "cache")
+    config.epochs = 1
+    with contextlib.redirect_stdout(io.StringIO()):
+        train.train_and_evaluate(config, folder / "run")
+    return folder / "run"

@@ -1,0 +1,38 @@
+"""What is fuzzed: each module has ``case(rng, place)``, which writes input and returns an action."""
+
+from __future__ import annotations
+
+import importlib
+from random import Random
+
+# How many cases of each are run, in relation to the others. Those that start a network are dear.
+SHARES = {
+    "images": 24,
+    "trees": 10,
+    "archives": 16,
+    "datasets": 2,
+    "splits": 10,
+    "predictions": 6,
+    "caches": 8,
+    "configs": 12,
+    "safetensors": 14,
+    "hdf5": 10,
+    "tensorflowjs": 6,
+    "checkpoints": 4,
+    "workdirs": 4,
+    "evaluations": 0.5,
+    "folders": 2,
+}
+NEED_A_RUN = ("checkpoints", "workdirs", "evaluations", "folders")
+
+
+def choose(seed: int, number: int, names: tuple[str, ...] = tuple(SHARES)) -> str:
+    """The target of a seed's case ``number``."""
+    return Random(f"{seed} {number}").choices(names, [SHARES[name] for name in names])[0]
+
+
+def warm_up() -> None:
+    """Imports what the targets use, whose seconds are no case's."""
+    for name in SHARES:
+        importlib.import_module(f"{__name__}.{name}")
+    importlib.import_module("data.breakhis")

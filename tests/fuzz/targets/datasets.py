@@ -1,0 +1,25 @@
+"""Trees and archives through the whole preparation: TFDS builder, cache, description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from data import loading
+from tests.fuzz.place import Place
+from tests.fuzz.targets import archives, trees
+
+
+def case(rng: Random, place: Place) -> Callable[[], object]:
+    if rng.random() < 0.6:
+        trees.make_tree(rng, place, place.input / trees.nesting(rng))
+    else:
+        archives.case(rng, place)
+    options = {
+        "size": rng.choice(((16, 16), (16, 16), (20, 30), (0, 5), (16,), (1, 1))),
+        "resize": rng.choice(("squash", "squash", "crop", "none", "odd")),
+        "magnifications": rng.choice(((40, 100, 200, 400), (200,), (), (7,))),
+        "on_bad_image": rng.choice(("skip", "skip", "error", "odd")),
+        "cache_dir": str(place.work / "cache"),
+    }
+    return lambda: loading.load(str(place.input), **options)
