@@ -28,6 +28,9 @@ if __name__ == "__main__":  # before the imports that take seconds
     _TTA = flags.DEFINE_enum(
         "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
     )
+    _ATTENTION = flags.DEFINE_string(
+        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
+    )
     _OUT = flags.DEFINE_string("out", None, "Where to write; default: W/eval/SPLIT.")
     joining.define_flags()
     parse_flags()
@@ -53,8 +56,29 @@ from se_resnet.imaging import TILE_RULES
 from se_resnet.metric_log import read_log
 from se_resnet.predictions import Predictions, concatenate, logit_of, probability_of
 from se_resnet.report import write_report
-from se_resnet.settings import ALL_FOLDS, ON_DEVICE
+from se_resnet.settings import ALL_FOLDS, MAX_BATCH, MAX_RESAMPLES, ON_DEVICE
 from se_resnet.workdir import fold_folders, load_best, read
+
+# What an evaluation needs of a run's files, see se_resnet.schema.
+_CONFIG_FORM = {
+    "seed": int,
+    "eval_batch_size": int,
+    "bootstrap_resamples": int,
+    "data": {
+        **dict.fromkeys(("dir", "cache_dir", "resize", "on_bad_image", "placement"), str),
+        "size": [int],
+        "magnifications": [int],
+    },
+    "split": {"protocol": str, "fold": str, "folds": int},
+    "decision": {"target": str},
+}
+_DATA_FORM = {
+    "audit": {str: int},
+    "split": [
+        {"role": str, "class": str, **dict.fromkeys(("images", "slides", "accessions"), int)}
+    ],
+    "seen_digests": [str],
+}
 
 
 def evaluate_run(
@@ -63,6 +87,7 @@ def evaluate_run(
     data_dir: str | None = None,
     out: str | Path | None = None,
     tta: str = "none",
+    attention: str = "none",
 ) -> dict[str, Any]:
     """Evaluates the best checkpoint of a run, or of every fold of a cross-validation.
 
@@ -78,6 +103,7 @@ def evaluate_run(
         out: where to write; None for ``W/eval/<split>``, or ``W/eval/<folder's name>-<split>`` for
             another ``data_dir``, with ``-<tta>`` appended where views are averaged.
         tta: test-time augmentation, see :mod:`se_resnet.views`.
+        attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
 
     Returns:
         The metrics, as in ``metrics.json``.
@@ -86,22 +112,45 @@ def evaluate_run(
         UserError: the run has no checkpoint, the images cannot be found, or the split is empty.
     """
     workdir = Path(workdir)
-    config = read(workdir / "config.json", ("data", "split", "eval_batch_size", "seed"))
+    config = read_config(workdir)
     split = split or ("all" if data_dir else "test")
     out = Path(out) if out else _folder(workdir, split, tta, data_dir)
     writable_folder(out, "give another folder by --out")
     if config["split"]["fold"] != ALL_FOLDS:
-        publish = _evaluate_one(workdir, config, split, data_dir, out, tta)
+        publish = _evaluate_one(workdir, config, split, data_dir, out, tta, attention)
     elif data_dir or split != "test":
         raise UserError(
             f"--workdir={workdir} holds a cross-validation, which is evaluated on its test images "
             f"only: for others give the run of one fold, for example --workdir={workdir / 'fold0'}."
         )
     else:
-        publish = _evaluate_folds(workdir, config, out, tta)
+        publish = _evaluate_folds(workdir, config, out, tta, attention)
     return distributed.primary_first(
         lambda: publish() if distributed.is_primary() else read(out / "metrics.json", ())
     )
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """A run's ``config.json``, with what an evaluation needs of it.
+
+    Raises:
+        UserError: it is missing or broken, or a value is of another kind or out of range.
+    """
+    path = workdir / "config.json"
+    config = read(path, _CONFIG_FORM)
+    for name, most in (("eval_batch_size", MAX_BATCH), ("bootstrap_resamples", MAX_RESAMPLES)):
+        if not 1 <= config[name] <= most:
+            raise UserError(f"{path} cannot be used: {name} is {config[name]}, give 1 to {most:,}.")
+    return config
+
+
+def read_data(workdir: Path) -> dict[str, Any]:
+    """A run's ``data.json``.
+
+    Raises:
+        UserError: it is missing or broken.
+    """
+    return read(workdir / "data.json", _DATA_FORM)
 
 
 def is_evaluated(workdir: Path, split: str = "test", tta: str = "none") -> bool:
@@ -110,11 +159,17 @@ def is_evaluated(workdir: Path, split: str = "test", tta: str = "none") -> bool:
 
 
 def _evaluate_one(
-    workdir: Path, config: dict, split: str, data_dir: str | None, out: Path, tta: str
+    workdir: Path,
+    config: dict,
+    split: str,
+    data_dir: str | None,
+    out: Path,
+    tta: str,
+    attention: str,
 ) -> Callable[[], dict[str, Any]]:
     """Predicts the images; what is returned makes figures and report of that, in one process."""
-    run = read(workdir / "data.json", ("audit", "split", "seen_digests"))
-    best = load_best(workdir)
+    run = read_data(workdir)
+    best = load_best(workdir, attention)
     logits = []
     rules = views.resize_rules(tta, best.classifier.resize)
     for rule in rules:
@@ -184,7 +239,7 @@ def _load_images(
 
 
 def _evaluate_folds(
-    workdir: Path, config: dict, out: Path, tta: str
+    workdir: Path, config: dict, out: Path, tta: str, attention: str
 ) -> Callable[[], dict[str, Any]]:
     """Evaluates the folds; what is returned pools what each predicts for its test images."""
     protocol, folds = config["split"]["protocol"], config["split"]["folds"]
@@ -197,7 +252,7 @@ def _evaluate_folds(
     for split in ("val", "test"):
         for folder in folders:
             if not is_evaluated(folder, split, tta):
-                evaluate_run(folder, split, tta=tta)
+                evaluate_run(folder, split, tta=tta, attention=attention)
     return functools.partial(_pool, folders, workdir, config, out, tta)
 
 
@@ -247,7 +302,7 @@ def _pool(folders: list[Path], workdir: Path, config: dict, out: Path, tta: str)
         split_summary=[
             {**row, "role": f"fold {fold}: {row['role']}"}
             for fold, folder in enumerate(folders)
-            for row in read(folder / "data.json", ("split",))["split"]
+            for row in read_data(folder)["split"]
         ],
         training_log=[],
         config=config,
@@ -418,7 +473,14 @@ def _format(figure: dict) -> str:
 
 def main() -> None:
     """The command."""
-    evaluate_run(_WORKDIR.value, _SPLIT.value, _DATA_DIR.value, _OUT.value, _TTA.value)
+    evaluate_run(
+        _WORKDIR.value,
+        _SPLIT.value,
+        _DATA_DIR.value,
+        _OUT.value,
+        _TTA.value,
+        _ATTENTION.value,
+    )
 
 
 if __name__ == "__main__":

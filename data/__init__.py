@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SplitImages", "load"]
 
+import se_resnet  # noqa: F401  it limits what OpenCV decodes, before OpenCV is imported
+
 # TensorFlow reads these when it is first imported. It only reads records and feeds batches here, so
 # its start-up messages would tell the user nothing; the one about oneDNN ignores the log level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

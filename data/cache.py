@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Protocol
 
 import cv2
@@ -27,8 +28,9 @@ from tqdm import tqdm
 from data.disk import make_room
 from data.records import Records
 from se_resnet.errors import UserError
-from se_resnet.files import write_json
+from se_resnet.files import parse_json, write_json
 from se_resnet.imaging import RESIZE_RULES, resize
+from se_resnet.schema import misfit
 
 _BUILDING = ".building"  # ends the name of a cache that is not whole yet
 _FORMAT = 2  # raised when the same inputs would give other pixels
@@ -107,13 +109,19 @@ def open_cache(path: str | Path) -> Cache:
     """
     path = Path(path)
     try:
-        facts = json.loads((path / "cache.json").read_text())
-        images = np.load(path / "images.npy", mmap_mode="r")
+        facts = parse_json((path / "cache.json").read_text())
+        if problem := misfit(facts, {"fingerprint": str}):
+            raise ValueError(problem)
+        images = np.lib.format.open_memmap(path / "images.npy", mode="r")
         records = Records.read_csv(path / "records.csv")
-        if len(images) != len(records) or images.dtype != np.uint8 or images.ndim != 4:
+        if len(images) != len(records) or images.dtype != np.uint8 or images.shape[3:] != (3,):
             raise ValueError("array and table disagree")
+        if sorted(records.row.tolist()) != list(range(len(images))):
+            raise ValueError("the table does not name every image once")
+        if not np.isin(records.label, (0, 1)).all():
+            raise ValueError("a label is neither 0 nor 1")
         return Cache(images, records, facts["fingerprint"], path, facts)
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, SyntaxError, TokenError) as error:
         raise UserError(
             f"{path} is not a whole image cache ({error}): delete the folder and run again."
         ) from error

@@ -68,7 +68,7 @@ def load(
             "config.data.dir is empty: give the path of BreaKHis (tree or archive), or 'sample' "
             "for the images that ship with the project."
         )
-    if (Path(source) / "cache.json").is_file():
+    if _is_cache(Path(source)):
         return _open_finished(Path(source), size, resize, magnifications)
     from data import breakhis  # imports TensorFlow, which takes seconds
 
@@ -100,6 +100,13 @@ def load_configured(settings: Mapping[str, Any]) -> Dataset:
         on_bad_image=settings["on_bad_image"],
         cache_dir=settings["cache_dir"],
     )
+
+
+def _is_cache(path: Path) -> bool:
+    try:
+        return (path / "cache.json").is_file()
+    except OSError:  # a name longer than file systems take
+        return False
 
 
 def _open_finished(

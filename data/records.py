@@ -84,9 +84,17 @@ class Records:
 
     @classmethod
     def read_csv(cls, path: Path) -> Records:
-        """Reads what :meth:`write_csv` wrote."""
-        with path.open(newline="") as file:
-            return cls.from_rows(csv.DictReader(file))
+        """Reads what :meth:`write_csv` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it holds something else.
+        """
+        try:
+            with path.open(newline="") as file:
+                return cls.from_rows(csv.DictReader(file))
+        except (csv.Error, KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"{path.name} is no table of images: {error!r}") from error
 
     def at_magnifications(self, magnifications: tuple[int, ...]) -> Records:
         """The images of the named magnifications.

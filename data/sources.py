@@ -11,6 +11,7 @@ import errno
 import gzip
 import hashlib
 import os
+import stat
 import struct
 import tarfile
 import zlib
@@ -35,6 +36,17 @@ _ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 _CLASS_FOLDERS = frozenset(CLASS_FOLDERS.values())
 _MAX_DEPTH = 8  # so that a search from a home folder ends
+# An archive of PNG images hardly expands; one made to fill memory or time does without end.
+_MAX_EXPANSION = 20
+# Names and extended attributes, which are read at once.
+_MAX_HEADER_BYTES = 1 << 20
+_HEADER_TYPES = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -315,8 +327,11 @@ def _tree_files(root: Path) -> list[str]:
 def _read_file(root: Path, relative: str) -> bytes | Problem:
     path = root / relative
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            return Problem(relative, _too_large(path.stat().st_size))
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+            return Problem(relative, "not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            return Problem(relative, _too_large(status.st_size))
         return path.read_bytes()
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -332,8 +347,11 @@ def _read_archive(path: Path) -> Iterator[tuple[str, bytes | Problem]]:
     found = False
     try:
         # tarfile's own gzip reader takes a truncated stream for a finished one; gzip's does not.
-        opened: BinaryIO = gzip.open(path) if _is_gzip(path) else path.open("rb")  # type: ignore[assignment]  # noqa: SIM115
-        with opened as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with (
+            path.open("rb") as file,
+            _Expansion(file) if _is_gzip(path) else file as stream,
+            tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive,
+        ):
             for member in archive:
                 parts = PurePosixPath(member.name).parts
                 hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
@@ -354,7 +372,7 @@ def _read_archive(path: Path) -> Iterator[tuple[str, bytes | Problem]]:
                     yield member.name, data
             while stream.read(1 << 20):  # to the end, where gzip keeps its checksum
                 pass
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
+    except (*_DAMAGE, gzip.BadGzipFile) as error:
         raise UserError(
             f"{path} is damaged or incomplete: download it again, or give the extracted folder."
         ) from error
@@ -364,6 +382,38 @@ def _read_archive(path: Path) -> Iterator[tuple[str, bytes | Problem]]:
         raise UserError(
             f"{path} holds no image below benign/ or malignant/: give {OFFICIAL_ARCHIVE}."
         )
+
+
+# What tarfile and gzip raise; ValueError for numbers and texts in headers.
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, struct.error, ValueError, OverflowError)
+
+
+class _Member(tarfile.TarInfo):
+    """A header that claims no more than it may."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        member = super().frombuf(buf, encoding, errors)
+        most = _MAX_HEADER_BYTES if member.type in _HEADER_TYPES else float("inf")
+        if not 0 <= member.size <= most:
+            raise tarfile.ReadError(f"a header of {member.size} bytes")
+        return member
+
+
+class _Expansion(gzip.GzipFile):
+    """A gzip stream that ends where it expands to too much."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(fileobj=file)
+        self._file = file
+        self._expanded = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self._expanded += len(data)
+        if self._expanded > MAX_FILE_BYTES + _MAX_EXPANSION * self._file.tell():
+            raise tarfile.ReadError("it expands to far more than images do")
+        return data
 
 
 def _starts_like_archive(path: Path) -> bool:

@@ -12,6 +12,7 @@ only at the first use of a name below::
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from se_resnet.package import from_pretrained, save_pretrained
     from se_resnet.predictor import Predictor, load_run
     from se_resnet.resnet import create_model
+
+# OpenCV reads it once, when it is imported. Its own limit lets a file of a few kilobytes take 8 GB.
+PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
+os.environ.setdefault(PIXEL_LIMIT, str(8192 * 8192))
 
 __all__ = [
     "Predictor",

@@ -12,8 +12,23 @@ import numpy as np
 
 from se_resnet.distributed import to_host
 from se_resnet.folding import fold
-from se_resnet.pretrained import Preprocessing
+from se_resnet.preprocessing import FORM as PREPROCESSING_FORM
+from se_resnet.preprocessing import Preprocessing
 from se_resnet.resnet import ResNet, count_parameters, create_model, flops
+
+# What as_dict() makes, for se_resnet.schema.
+FORM = {
+    "model": {
+        **dict.fromkeys(("attention", "attention_position", "variant"), str),
+        "bn_epsilon": float,
+        "width": int,
+        "attention_options": {str: object},
+        "stage_sizes": [int],
+    },
+    "preprocessing": PREPROCESSING_FORM,
+    "size": [int],
+    "resize": str,
+}
 
 
 @dataclasses.dataclass(frozen=True)

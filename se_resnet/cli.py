@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import io
 import re
 import signal
 import sys
@@ -68,6 +69,9 @@ def run_command(main: Callable[[], None]) -> None:
 @contextmanager
 def mistakes_told() -> Iterator[None]:
     """Ends the process with exit code 2 and one sentence when the block raises a UserError."""
+    # A file name need not be text, and a terminal that cannot show one must not end a command.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except UserError as error:
@@ -104,15 +108,24 @@ def _show_help(parse: Callable[[object], None], value: object) -> None:
 
 
 def _parse(argv: list[str]) -> None:
+    for argument in argv[1:]:
+        name = re.match(r"--?config\.([^=]*)", argument)
+        if name and not re.fullmatch(r"(?!\d)\w+(\.(?!\d)\w+|\[\d{1,6}\])*", name[1]):
+            raise UserError(
+                f"{argument.split('=')[0]!r} names no field of the configuration: write "
+                "--config.FIELD=VALUE."
+            )
     try:
         rest = flags.FLAGS(argv)[1:]
     except flags.Error as error:
         told = str(error).strip().splitlines()[-1]
         raise UserError(f"{told} (--help lists the flags)") from error
-    except AttributeError as error:
+    except (AttributeError, KeyError) as error:
         # ml_collections names the last part of the path only, and the field it resembles.
-        key = re.findall(r"\w+", str(error))[0]
-        given = next((arg.split("=")[0] for arg in argv if f".{key}" in arg.split("=")[0]), key)
+        key = (re.findall(r"\w+", str(error.args[0])) or [""])[0]
+        given = next((arg.split("=")[0] for arg in argv if f".{key}" in arg.split("=")[0]), None)
+        if given is None:
+            raise  # the config file's own mistake
         hint = re.search(r'Did you mean "(\w+)"', str(error))
         raise UserError(
             f"{given} names no field of the configuration: "

@@ -106,11 +106,19 @@ class Decision:
     margin: float
     reason: str
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1 or not self.temperature > 0 or not self.margin >= 0:
+            raise ValueError(f"a threshold, temperature or margin is out of range: {self}")
+
     def distance(self, probability: np.ndarray) -> np.ndarray:
         """How far a probability lies from the threshold: ``float64`` logits, not negative."""
         # A threshold of 0 or 1 has an infinite logit; this far out is certain enough.
         logit = logit_of(np.clip(np.append(probability, self.threshold), 1e-12, 1 - 1e-12))
         return np.abs(logit[:-1] - logit[-1])
+
+
+# What a checkpoint keeps of it, for se_resnet.schema.
+FORM = {"target": str, "threshold": float, "temperature": float, "margin": float, "reason": str}
 
 
 def decide(label: np.ndarray, logit: np.ndarray, target: str) -> Decision:

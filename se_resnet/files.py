@@ -58,6 +58,18 @@ def _room_error(folder: Path, size: int) -> list[int]:
     return []
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON, or so deeply nested that it was made to be.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """Opens a temporary file beside ``path`` and renames it to ``path`` when the block succeeds.
@@ -67,11 +79,14 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    text = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
+    # Shortened, because a file system takes names of 255 bytes.
+    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}")
+    # A file name need not be valid UTF-8 on Linux; surrogateescape keeps its bytes.
+    text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+    options = {} if "b" in mode else text
     try:
         with full_disk_told(path):
-            with temporary.open(mode, **text) as file:  # type: ignore[call-overload]
+            with temporary.open(mode, **options) as file:  # type: ignore[call-overload]
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

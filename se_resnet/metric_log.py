@@ -14,7 +14,8 @@ from typing import Any
 
 from se_resnet.distributed import is_primary
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, full_disk_told, write_json
+from se_resnet.files import atomic_write, full_disk_told, parse_json, write_json
+from se_resnet.schema import misfit
 from se_resnet.trackers import Start, Tracker, open_tracker
 
 
@@ -30,10 +31,11 @@ def read_log(path: Path) -> list[dict]:
     entries = []
     for number, line in enumerate(lines, 1):
         try:
-            entry = json.loads(line)
-            entry["step"]
+            entry = parse_json(line)
+            if problem := misfit(entry, {"step": int}):
+                raise ValueError(problem)
             entries.append(entry)
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             if number < len(lines):
                 raise UserError(
                     f"line {number} of {path} is damaged: restore or remove that line."

@@ -28,10 +28,15 @@ if __name__ == "__main__":  # before the imports that take seconds
         "Regular expression whose first group, in a file's name, is the patient; default: as "
         "BreaKHis names files.",
     )
+    _ATTENTION = flags.DEFINE_string(
+        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
+    )
     parse_flags()
 
 import csv
 import dataclasses
+import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,7 +45,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from se_resnet import explain
+from se_resnet import PIXEL_LIMIT, explain
 from se_resnet.calibration import scale
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
@@ -53,7 +58,9 @@ from se_resnet.workdir import Run, load_best
 NOTICE = "Research software: no medical device, not for diagnosis."
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 BREAKHIS_PATIENT = r"^SOB_[BM]_[A-Z]+-(\d+-\d+)"
+MAX_FILE_BYTES = 2**29  # all pixels that are allowed, of four channels of 16 bits, uncompressed
 BATCH = 16
+_LONGEST_NAME = 255  # bytes, of file systems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +91,17 @@ def find_images(source: Path) -> list[Path]:
     Raises:
         UserError: nothing is there, or no image.
     """
+    try:
+        source.stat()
+    except OSError as error:
+        raise UserError(
+            f"--input={source} does not exist or cannot be read ({error.strerror}): give an image "
+            "or a folder."
+        ) from error
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise UserError(f"--input={source} does not exist: give an image or a folder.")
+        raise UserError(f"--input={source} is neither an image nor a folder: give one of them.")
     found = sorted(
         path
         for path in source.rglob("*")
@@ -110,6 +124,8 @@ def read_image(path: Path) -> np.ndarray:
         ValueError: the file cannot be read or decoded, with the reason.
     """
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"is larger than {MAX_FILE_BYTES >> 20} MiB")
         return decode_image(path.read_bytes())
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
@@ -120,12 +136,17 @@ def decode_image(content: bytes) -> np.ndarray:
     encoded = np.frombuffer(content, np.uint8)
     try:
         image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(encoded) else None
-    except cv2.error:
+    except cv2.error as error:
+        if "CV_IO_MAX_IMAGE" in str(error):
+            raise ValueError(
+                f"is larger than the {int(os.environ[PIXEL_LIMIT]):,} pixels that {PIXEL_LIMIT} "
+                "allows"
+            ) from error
         image = None
     if image is None:
         raise ValueError("is no image, or a broken one")
     if image.dtype == np.uint16:
-        image = np.rint(image / 257).astype(np.uint8)
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)  # rounds
     if image.dtype != np.uint8:
         raise ValueError(f"has pixels of type {image.dtype}: 8 or 16 bits are needed")
     if image.ndim == 2:
@@ -205,8 +226,18 @@ def predict_folder(
     overlays: bool = True,
     patient_pattern: str = BREAKHIS_PATIENT,
     tta: str = "none",
+    attention: str = "none",
 ) -> list[Prediction]:
     """The command: predicts all images, writes the results and lists the files it could not use.
+
+    Args:
+        workdir: folder of the run.
+        source: an image or a folder of images.
+        out: folder for the results.
+        overlays: whether to draw where the network looked.
+        patient_pattern: regular expression whose first group, in a file's name, is the patient.
+        tta: test-time augmentation, see :mod:`se_resnet.views`.
+        attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
 
     Raises:
         UserError: no checkpoint, no image, none that can be used, a pattern that is no regular
@@ -220,7 +251,7 @@ def predict_folder(
             f"--patient_pattern={patient_pattern!r} cannot be used ({error}): give a regular "
             "expression whose first group is the patient."
         ) from error
-    run = load_best(workdir)
+    run = load_best(workdir, attention)
     paths = find_images(source)
     writable_folder(out, "give another folder by --out")
     root = source if source.is_dir() else source.parent
@@ -288,8 +319,20 @@ def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path
     for file, image, heat in zip(files, images, heats, strict=True):
         picture = cv2.cvtColor(explain.overlay(image, heat), cv2.COLOR_RGB2BGR)
         _, encoded = cv2.imencode(".png", np.hstack([image[..., ::-1], picture]))
-        with atomic_write(folder / f"{file}.png", "wb") as target:
+        with atomic_write(folder / overlay_name(file), "wb") as target:
             target.write(encoded.tobytes())
+
+
+def overlay_name(file: str) -> str:
+    """Where the picture of an image lies below ``overlays``: its name and ``.png``.
+
+    A name that would become longer than file systems take is cut, and told apart by a checksum.
+    """
+    encoded = os.fsencode(Path(file).name)
+    if len(encoded) + len(".png") <= _LONGEST_NAME:
+        return f"{file}.png"
+    digest = hashlib.sha256(encoded).hexdigest()[:16]
+    return str(Path(file).with_name(f"{os.fsdecode(encoded[:200])}-{digest}.png"))
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -322,6 +365,7 @@ def main() -> None:
         overlays=_OVERLAYS.value,
         patient_pattern=BREAKHIS_PATIENT if _PATTERN.value is None else _PATTERN.value,
         tta=_TTA.value,
+        attention=_ATTENTION.value,
     )
 
 

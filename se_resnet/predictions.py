@@ -136,7 +136,7 @@ def _parse(names: list[str], line: list[str]) -> dict[str, Any]:
     if len(line) != len(names):
         raise ValueError(f"{len(line)} values instead of {len(names)}")
     row: dict[str, Any] = dict(zip(names, line, strict=True))
-    if not row["magnification"].isdecimal():
+    if not row["magnification"].isdecimal() or len(row["magnification"]) > 9:
         raise ValueError(f"the magnification {row['magnification']!r} is not a whole number")
     if row["label"] not in ("0", "1"):
         raise ValueError(f"the label {row['label']!r} is neither 0 nor 1")

@@ -13,6 +13,8 @@ import numpy as np
 from se_resnet.errors import UserError
 
 CHANNEL_ORDERS = ("RGB", "BGR")
+# What as_dict() makes, for se_resnet.schema.
+FORM = {"channel_order": str, "mean": [float], "std": [float], "scale": float}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,9 +24,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from se_resnet import attention, hub, layouts, shipped, weight_files
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, write_json
+from se_resnet.files import atomic_write, parse_json, write_json
+from se_resnet.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.preprocessing import IMAGENET, Preprocessing
 from se_resnet.resnet import ResNet
+from se_resnet.schema import misfit
 from se_resnet.weight_files import refused
 
 if TYPE_CHECKING:
@@ -120,6 +122,12 @@ _FACTS = (
     "attention",
     "attention_position",
 )
+_WRITTEN = {
+    **dict.fromkeys(_FACTS, str),
+    "bn_epsilon": float,
+    "preprocessing": PREPROCESSING_FORM,
+    "attention_options": {str: object},
+}
 # The architecture is that of 'imagenet', so that a comparison of the two isolates the weights. The
 # input has about unit variance because running variances start at 1.
 _RANDOM = Pretrained(NONE, None, None, variant="v1", bn_epsilon=1e-3, preprocessing=IMAGENET)
@@ -223,13 +231,25 @@ def keep_facts(weights: Pretrained, path: Path, begun: bool) -> None:
     if not begun:
         write_json(path, facts)
     elif path.exists():
-        found = json.loads(path.read_text())
+        found = _read_facts(path)
         if changed := [field for field in found if found[field] != facts.get(field)]:
             raise refused(
                 weights.name,
                 f"its {changed[0]} is no longer what {path} says: restore the weights, or choose "
                 "another --workdir",
             )
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        found = parse_json(path.read_text())
+        if problem := misfit(found, {}):
+            raise ValueError(problem)
+        return found
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): restore the file, or choose another --workdir."
+        ) from error
 
 
 def initial_variables(
@@ -344,7 +364,10 @@ def _read_metadata(
 ) -> dict[str, Any]:
     """What :func:`save` wrote beside the tensors, which must be those of such a network."""
     try:
-        written = json.loads(metadata[_METADATA])
+        written = parse_json(metadata[_METADATA])
+        if problem := misfit(written, _WRITTEN):
+            raise ValueError(problem)
+        attention.refuse_unnamed(written["attention"], name)
         facts = {
             **{field: written[field] for field in _FACTS},
             "preprocessing": Preprocessing.from_dict(written["preprocessing"]),

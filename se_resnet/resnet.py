@@ -33,6 +33,9 @@ VARIANTS = ("v1", "v1.5")
 ATTENTION_POSITIONS = ("branch", "stage")
 DTYPES = ("float32", "bfloat16")
 EXPANSION = 4
+# A ResNet152 has 50 blocks and 512 channels inside the last ones; files can ask for any number.
+MAX_BLOCKS = 1000
+MAX_CHANNELS = 2**20
 PERTURBATIONS = "perturbations"
 
 
@@ -289,6 +292,11 @@ def create_model(
     ):
         if not values or any(not isinstance(v, int) or v < 1 for v in values):
             raise UserError(f"{field} must hold whole numbers of at least 1, not {values!r}")
+    if sum(stage_sizes) > MAX_BLOCKS or width * 2 ** len(stage_sizes) > MAX_CHANNELS:
+        raise UserError(
+            f"stage_sizes {tuple(stage_sizes)} and width {width} make a network of more than "
+            f"{MAX_BLOCKS} blocks or {MAX_CHANNELS:,} channels: lower them"
+        )
     # JSON knows only lists, and a model that holds one has no hash: no static argument of a jit.
     options: FrozenDict[str, Any] = FrozenDict(
         {

@@ -39,6 +39,13 @@ _NUMBERS = {
     "optim.clip_norm": math.inf,
     "optim.ema_decay": 1,
 }
+# More than these would ask for more memory than there is.
+MAX_BATCH, MAX_RESAMPLES = 2**16, 10**6
+_LARGEST = {
+    "batch_size": MAX_BATCH,
+    "eval_batch_size": MAX_BATCH,
+    "bootstrap_resamples": MAX_RESAMPLES,
+}
 _SEEDS = ("seed", "split.seed")
 ALL_FOLDS = "all"
 ON_DEVICE = "device"
@@ -67,6 +74,8 @@ def check(config: ConfigDict) -> None:
     """
     for name in _COUNTS:
         _require(config, name, lambda value: value >= 1, "1 or more")
+    for name, most in _LARGEST.items():
+        _require(config, name, lambda value, most=most: value <= most, f"at most {most:,}")
     for name, stop in _NUMBERS.items():
         wanted = "a finite number of 0 or more" if stop == math.inf else f"0 to less than {stop}"
         _require(config, name, lambda value, stop=stop: 0 <= value < stop, wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from flax.traverse_util import unflatten_dict
 
 from se_resnet import weight_files
 from se_resnet.errors import UserError
+from se_resnet.files import parse_json
 
 
 def read(path: Path, part: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -28,7 +28,7 @@ def read(path: Path, part: str) -> tuple[dict[str, Any], dict[str, Any]]:
         UserError: record or file are missing, broken, or do not belong together.
     """
     try:
-        record = json.loads(_content(path))
+        record = parse_json(_content(path))
         name, sha256 = (record["files"][part][field] for field in ("name", "sha256"))
         content = _content(path.parent / name)
     except (ValueError, KeyError, TypeError) as error:

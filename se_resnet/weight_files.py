@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import json
 import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, deserialize
 
 from se_resnet import keras_hdf5
 from se_resnet.errors import UserError
+from se_resnet.files import parse_json
 
 MODEL_JSON = "model.json"
 SAFETENSORS = "model.safetensors"
@@ -105,7 +105,7 @@ def from_safetensors(
         )
     try:
         entries = deserialize(content)
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        metadata = parse_json(content[8 : 8 + length]).get("__metadata__", {})
     except (SafetensorError, ValueError) as error:
         raise refused(
             source, f"it is broken safetensors ({_one_line(error)}): fetch it again"
@@ -143,6 +143,8 @@ def from_tfjs(
         for weight in group["weights"]:
             if weight["dtype"] != "float32" or "quantization" in weight:
                 raise ValueError(f"{weight['name']} is not plain float32")
+            if not isinstance(weight["name"], str):
+                raise ValueError(f"{weight['name']!r} is no name")
             values = np.frombuffer(data, "<f4", math.prod(weight["shape"]), offset)
             tensors[weight["name"]] = values.reshape(weight["shape"])
             offset += values.nbytes
@@ -162,8 +164,8 @@ def _from_tfjs_folder(path: Path, content: bytes) -> WeightFile:
         return shard
 
     try:
-        tensors = from_tfjs(json.loads(content)["weightsManifest"], read_shard)
-    except (ValueError, KeyError, TypeError) as error:
+        tensors = from_tfjs(parse_json(content)["weightsManifest"], read_shard)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise refused(
             path, f"it is no whole model in TensorFlow.js' layers format ({_one_line(error)})"
         ) from error

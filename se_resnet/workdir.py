@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +12,12 @@ import numpy as np
 
 from se_resnet import attention, training
 from se_resnet.checkpoint import Checkpoints
-from se_resnet.classifier import Classifier
+from se_resnet.classifier import FORM, Classifier
+from se_resnet.decision import FORM as DECISION_FORM
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
+from se_resnet.files import parse_json
+from se_resnet.schema import misfit
 
 
 def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> None:
@@ -65,18 +67,24 @@ def fold_runs(workdir: Path) -> list[Path]:
     return sorted(filter(has_begun, folds), key=lambda path: int(path.name[4:]))
 
 
-def read(path: Path, fields: Collection[str]) -> dict[str, Any]:
+def read(path: Path, fields: Collection[str] | Mapping[str, Any]) -> dict[str, Any]:
     """Reads one of a run's JSON files.
 
+    Args:
+        path: of the file.
+        fields: names that must be there, or their form, see :func:`se_resnet.schema.misfit`.
+
     Raises:
-        UserError: the file is missing, is no JSON object, or lacks one of ``fields``.
+        UserError: the file is missing, is no JSON object, lacks one of ``fields``, or a field has
+            another form.
     """
+    wanted = fields if isinstance(fields, Mapping) else dict.fromkeys(fields, object)
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text())
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
-        if missing := [field for field in fields if field not in content]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
+        if problem := misfit(content, dict(wanted)):
+            raise ValueError(problem)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): --workdir must be the folder of a run of train.py."
@@ -104,12 +112,19 @@ class Run:
         return self.classifier.make_predict()
 
 
-def load_best(workdir: Path) -> Run:
+def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
     """Loads the checkpoint with the best validation score.
 
+    Args:
+        workdir: folder of the run.
+        trusted: the run's own attention module, if it has one: its file is imported. No other is,
+            whatever the checkpoint says.
+
     Raises:
-        UserError: the folder holds no run, or the run no readable checkpoint.
+        UserError: the folder holds no run, the run no readable checkpoint, or its attention module
+            is neither one of ours nor trusted.
     """
+    attention.find(trusted)
     read(workdir / "config.json", ())
     if folds := fold_runs(workdir):
         raise UserError(
@@ -118,11 +133,12 @@ def load_best(workdir: Path) -> Run:
         )
     checkpoints = Checkpoints(workdir / "checkpoints")
     facts = checkpoints.best_facts()
-    # Before the except below: a mistake in a user's own file is none in the checkpoint.
-    attention.find(facts.get("model", {}).get("attention", attention.NONE))
     try:
+        if problem := misfit(facts, FORM | {"decision": DECISION_FORM}):
+            raise ValueError(problem)
+        attention.refuse_unnamed(facts["model"]["attention"], f"--workdir={workdir}")
         classifier, decision = Classifier.from_dict(facts), Decision(**facts["decision"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"the facts of the best checkpoint in {workdir} are damaged ({error!r}): delete "
             f"{workdir / 'checkpoints'} and run train.py again."

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         channel_gates,
         create,
         find,
+        refuse_unnamed,
         register,
     )
 
@@ -50,6 +51,7 @@ __all__ = [
     "channel_gates",
     "create",
     "find",
+    "refuse_unnamed",
     "register",
 ]
 

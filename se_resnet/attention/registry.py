@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -54,6 +55,27 @@ def find(name: str) -> type[nn.Module] | None:
         f"unknown attention module {name!r}: set config.model.attention to one of "
         f"{', '.join([NONE, *REGISTRY])}, or to 'my_package.my_file:MyAttention' for your own."
     )
+
+
+def refuse_unnamed(name: str, source: str) -> None:
+    """Refuses a user's own module that only a file names, so that no file chooses what is imported.
+
+    A module that this process has imported already, because a configuration or a flag named it, is
+    as good as one of ours.
+
+    Args:
+        name: as in the file.
+        source: what to call the file.
+
+    Raises:
+        UserError: ``name`` would have to be imported.
+    """
+    if ":" in name and name.partition(":")[0] not in sys.modules:
+        raise UserError(
+            f"{source} was trained with the attention module {name!r}, which is a program of its "
+            f"own: if you trust it, name it yourself, by --attention={name} of eval.py and predict "
+            "or by config.model.attention."
+        )
 
 
 def create(name: str, /, **options: Any) -> nn.Module | None:

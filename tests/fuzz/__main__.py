@@ -1,8 +1,8 @@
 """Runs many cases and lists those that do what no input may make a command do.
 
-  python -m tests.fuzz --seed=1 --count=20000
-  python -m tests.fuzz --seed=1 --target=images --count=500
-  python -m tests.fuzz --seed=1 --target=images --case=17
+python -m tests.fuzz --seed=1 --count=20000
+python -m tests.fuzz --seed=1 --target=images --count=500
+python -m tests.fuzz --seed=1 --target=images --case=17
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
 
 def _at(rng: Random, data: bytearray) -> int:
     """Headers lie at the beginning, so that half of all accidents happen there."""
-    return rng.randrange(len(data) + 1) if rng.random() < 0.5 else rng.randrange(65) % (
-        len(data) + 1
+    return (
+        rng.randrange(len(data) + 1) if rng.random() < 0.5 else rng.randrange(65) % (len(data) + 1)
     )
 
 

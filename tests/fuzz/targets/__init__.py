@@ -1,4 +1,4 @@
-"""What is fuzzed: each module has ``case(rng, place)``, which writes input and returns an action."""
+"""What is fuzzed: ``case(rng, place)`` of each module writes input and returns an action."""
 
 from __future__ import annotations
 

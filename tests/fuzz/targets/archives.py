@@ -56,7 +56,9 @@ def _members(rng: Random, place: Place) -> bytes:
         for _ in range(rng.randrange(1, 7)):
             member = tarfile.TarInfo(f"{rng.choice(folders)}/{file_name(rng)}")
             member.type = rng.choice(_KINDS)
-            member.linkname = rng.choice((f"{outside}/{SECRET}", "../x", member.name, "/etc/passwd"))
+            member.linkname = rng.choice(
+                (f"{outside}/{SECRET}", "../x", member.name, "/etc/passwd")
+            )
             if kind == tarfile.PAX_FORMAT and rng.random() < 0.4:
                 member.pax_headers = _pax(rng)
             data = content(rng, ".png") if member.isreg() else b""

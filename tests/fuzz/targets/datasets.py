@@ -16,10 +16,10 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
     else:
         archives.case(rng, place)
     options = {
-        "size": rng.choice(((16, 16), (16, 16), (20, 30), (0, 5), (16,), (1, 1))),
-        "resize": rng.choice(("squash", "squash", "crop", "none", "odd")),
-        "magnifications": rng.choice(((40, 100, 200, 400), (200,), (), (7,))),
-        "on_bad_image": rng.choice(("skip", "skip", "error", "odd")),
+        "size": rng.choice((*[(16, 16)] * 8, (20, 30), (0, 5), (16,), (1, 1))),
+        "resize": rng.choice(("squash", "squash", "squash", "crop", "none", "odd")),
+        "magnifications": rng.choice((*[(40, 100, 200, 400)] * 6, (200,), (), (7,))),
+        "on_bad_image": rng.choice((*["skip"] * 8, "error", "odd")),
         "cache_dir": str(place.work / "cache"),
     }
     return lambda: loading.load(str(place.input), **options)

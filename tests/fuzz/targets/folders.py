@@ -29,12 +29,13 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
         pixels = np.random.default_rng(rng.randrange(99)).integers(0, 256, (20, 30, 3), np.uint8)
         good = cv2.imencode(".png", pixels)[1].tobytes()
         path.write_bytes(good if rng.random() < 0.7 else content(rng, rng.choice(FORMATS)))
-    source = rng.choice((place.input, place.input, Path("x" * 300), place.input / "missing.png"))
-    pattern = rng.choice((predict.BREAKHIS_PATIENT, "(x)", "(", "", "(?:)(.*)"))
+    source = rng.choice((*[place.input] * 8, Path("x" * 300), place.input / "missing.png"))
+    patterns = (*[predict.BREAKHIS_PATIENT] * 4, "(x)", "(", "", "(?:)(.*)")
+    pattern = rng.choice(patterns)
     assert place.run is not None
 
     def action() -> None:
-        with mock.patch.object(predict, "load_best", lambda _: _load(place.run)):
+        with mock.patch.object(predict, "load_best", lambda *_: _load(place.run)):
             predict.predict_folder(
                 Path("unused"),
                 source,

@@ -23,7 +23,11 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
     with h5py.File(buffer, "w") as file:
         for name, value in values.items():
             if name and not name.startswith("/") and "\0" not in name:
-                options = {"compression": "gzip"} if value.ndim and value.size and rng.random() < 0.05 else {}
+                options = (
+                    {"compression": "gzip"}
+                    if value.ndim and value.size and rng.random() < 0.05
+                    else {}
+                )
                 file.create_dataset(f"model_weights/{name}", data=value, **options)
         for _ in range(rng.choice((0, 0, 1, 2))):
             _hostile(rng, place, file)
@@ -50,7 +54,7 @@ def _hostile(rng: Random, place: Place, file: h5py.File) -> None:
         group.create_virtual_dataset("a", layout)
     elif what == 5:
         # Of two chunks of zeros a kilobyte is left; of a promise, nothing.
-        group.create_dataset("a", (2**rng.choice((20, 27, 40)),), "f4", chunks=(2**20,))
+        group.create_dataset("a", (2 ** rng.choice((20, 27, 40)),), "f4", chunks=(2**20,))
     elif what == 6:
         group.create_dataset("a", data=np.array([b"x" * 100, b"y"], dtype=h5py.string_dtype()))
     elif what == 7:

@@ -1,4 +1,4 @@
-"""Image files of all formats, damaged or exaggerated, as ``predict`` and the preparation read them."""
+"""Image files, damaged or exaggerated, as ``predict`` and the preparation read them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def exaggerated_png(rng: Random) -> bytes:
         chunk(b"tRNS", rng.randbytes(rng.choice((1, 6, 300)))) if rng.random() < 0.3 else b"",
         chunk(b"iCCP", b"x\0\0" + pixels) if rng.random() < 0.1 else b"",
         chunk(b"eXIf", rng.randbytes(40)) if rng.random() < 0.1 else b"",
-        chunk(b"acTL", struct.pack(">II", rng.choice((1, 2**31)), 0)) if rng.random() < 0.1 else b"",
+        chunk(b"acTL", struct.pack(">II", rng.choice((1, 2**31)), 0))
+        if rng.random() < 0.1
+        else b"",
     ]
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, rng.choice((0, 0, 1)))
     return b"".join(

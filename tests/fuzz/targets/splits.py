@@ -67,7 +67,18 @@ def damage_table(rng: Random, text: bytes) -> bytes:
     else:
         if rng.random() < 0.2:
             del cells[cell]
-        values = (b"", b"-1", b"nan", b"1e400", b"9" * 30, b"\xff", b"a" * 200_000, b'"', b"2", b"inf")
+        values = (
+            b"",
+            b"-1",
+            b"nan",
+            b"1e400",
+            b"9" * 30,
+            b"\xff",
+            b"a" * 200_000,
+            b'"',
+            b"2",
+            b"inf",
+        )
         if cell < len(cells):
             cells[cell] = rng.choice(values)
         lines[at] = b",".join(cells) + b"\n"

@@ -20,7 +20,10 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
         {"name": name, "shape": list(np.shape(value)), "dtype": "float32"}
         for name, value in values.items()
     ]
-    model = {"format": "layers-model", "weightsManifest": [{"paths": ["shard1"], "weights": weights}]}
+    model = {
+        "format": "layers-model",
+        "weightsManifest": [{"paths": ["shard1"], "weights": weights}],
+    }
     what = rng.random()
     if what < 0.5:
         model = alter(rng, model)
