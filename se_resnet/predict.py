@@ -337,7 +337,7 @@ def overlay_name(file: str) -> str:
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     with atomic_write(path) as target:
-        writer = csv.DictWriter(target, rows[0].keys(), lineterminator="\n")
+        writer = csv.DictWriter(target, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
 

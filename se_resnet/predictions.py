@@ -65,7 +65,7 @@ class Predictions:
         """Writes a header and one line per image; a probability is read back exactly as it was."""
         columns = self.columns()
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv.writer(text)  # its CRLF makes it quote a CR in a name
         writer.writerow(columns)
         writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
         with atomic_write(path, "wb") as file:

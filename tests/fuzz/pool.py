@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from random import Random
 
+from tests.fuzz import targets
 from tests.fuzz.oracle import PATIENCE, Verdict, judge
 from tests.fuzz.place import Place
 
@@ -39,8 +39,7 @@ class Case:
 
     def run(self, folder: Path, run: Path | None) -> Verdict:
         """Runs the case in this process, in a folder of its own below ``folder``."""
-        name = self.target if "." in self.target else f"tests.fuzz.targets.{self.target}"
-        make = importlib.import_module(name).case
+        make = targets.load(self.target).case
         root = Path(tempfile.mkdtemp(prefix="case-", dir=folder)).resolve()
         place = Place.make(root, run)
         rng = Random(f"{self.target} {self.seed} {self.number}")
@@ -53,11 +52,13 @@ class Case:
 class _Worker:
     """A process with the case that it is at."""
 
-    def __init__(self, folder: Path, run: Path | None):
+    def __init__(self, folder: Path, run: Path | None, names: Sequence[str]):
         context = multiprocessing.get_context("spawn")
         self.folder = Path(tempfile.mkdtemp(prefix="worker-", dir=folder))
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.folder, run), daemon=True)
+        self.process = context.Process(
+            target=_serve, args=(theirs, self.folder, run, names), daemon=True
+        )
         self.process.start()
         theirs.close()
         self.case: Case | None = None
@@ -73,17 +74,22 @@ class _Worker:
         self.process.join()
         if not self.pipe.closed:
             self.pipe.close()
-        log = (self.folder / "log").read_text(errors="replace") if self.folder.exists() else ""
+        log = (
+            (self.folder / "log").read_text(errors="replace")
+            if (self.folder / "log").exists()
+            else ""
+        )
         shutil.rmtree(self.folder, ignore_errors=True)
         return log[-3000:]
 
 
 def run_cases(
-    cases: Iterable[Case], folder: Path, run: Path | None, workers: int
+    cases: Sequence[Case], folder: Path, run: Path | None, workers: int
 ) -> Iterator[tuple[Case, Verdict]]:
     """Runs cases in several processes, in any order; a process that hangs or dies is replaced."""
     waiting = iter(cases)
-    crew = [_Worker(folder, run) for _ in range(workers)]
+    names = sorted({case.target for case in cases})
+    crew = [_Worker(folder, run, names) for _ in range(workers)]
     try:
         while crew:
             readable = wait([worker.pipe for worker in crew], timeout=0.5)
@@ -114,7 +120,7 @@ def run_cases(
                     crew.append(worker)
                 else:
                     waiting = _before(following, waiting)
-                    crew.append(_Worker(folder, run))
+                    crew.append(_Worker(folder, run, names))
     finally:
         for worker in crew:
             worker.end()
@@ -125,7 +131,7 @@ def _before(first: Case, rest: Iterator[Case]) -> Iterator[Case]:
     yield from rest
 
 
-def _serve(pipe: Connection, folder: Path, run: Path | None) -> None:
+def _serve(pipe: Connection, folder: Path, run: Path | None, names: Sequence[str]) -> None:
     """The work of a process: one case after another."""
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 2)
@@ -133,9 +139,8 @@ def _serve(pipe: Connection, folder: Path, run: Path | None) -> None:
     import faulthandler
 
     faulthandler.enable(sys.__stderr__)
-    from tests.fuzz import targets
-
-    targets.warm_up()
+    for name in names:  # their seconds are no case's
+        targets.load(name)
     pipe.send(None)
     while True:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from random import Random
+from types import ModuleType
 
 # How many cases of each are run, in relation to the others. Those that start a network are dear.
 SHARES = {
@@ -31,8 +32,6 @@ def choose(seed: int, number: int, names: tuple[str, ...] = tuple(SHARES)) -> st
     return Random(f"{seed} {number}").choices(names, [SHARES[name] for name in names])[0]
 
 
-def warm_up() -> None:
-    """Imports what the targets use, whose seconds are no case's."""
-    for name in SHARES:
-        importlib.import_module(f"{__name__}.{name}")
-    importlib.import_module("data.breakhis")
+def load(name: str) -> ModuleType:
+    """The module of a target, or any module by its full name."""
+    return importlib.import_module(name if "." in name else f"{__name__}.{name}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from data import loading
+from data import (
+    breakhis,  # noqa: F401  here, because it takes seconds
+    loading,
+)
 from tests.fuzz.place import Place
 from tests.fuzz.targets import archives, trees
 
