@@ -8,7 +8,6 @@ memory above what it started with, write outside its own folders, change what it
 from __future__ import annotations
 
 import dataclasses
-import gc
 import os
 import resource
 import sys
@@ -99,7 +98,6 @@ def judge(make: Callable[[], Callable[[], object]], place: Place) -> Verdict:
     """
     action = make()
     before = place.snapshot()
-    gc.collect()
     outcome, problem, told = "", "", ""
     with _surroundings(place) as forbidden, _address_space():
         memory = _reset_peak()
