@@ -58,7 +58,7 @@ def test_the_example_of_the_readme_trains_and_is_read_back(folder, place):
     report = (folder / "run/eval/test/report.html").read_text()
     assert "is multiplied by a gate" in report
 
-    run = workdir.load_best(folder / "run")
+    run = workdir.load_best(folder / "run")  # its module was named by the configuration
     assert type(run.classifier.model).__name__ == "ResNet"
     assert dict(run.classifier.model.attention_options) == {"reduction": 8}
     block = run.variables["params"]["stage1"]["block1"]["attention"]
@@ -68,11 +68,16 @@ def test_the_example_of_the_readme_trains_and_is_read_back(folder, place):
     # Where the file is not at hand, the sentence says so; a bug in it is no damaged checkpoint.
     del sys.modules["my_attention"]
     (folder / "my_attention.py").write_text("{}['bug']")
+    # Only the user chooses what is imported, not the checkpoint.
+    with pytest.raises(UserError, match="name it yourself, by --attention=my_attention:SpreadGate"):
+        evaluation.evaluate_run(folder / "run", "val")
     with pytest.raises(KeyError, match="bug"):
-        workdir.load_best(folder / "run")
+        evaluation.evaluate_run(folder / "run", "val", attention="my_attention:SpreadGate")
     (folder / "my_attention.py").unlink()
     with pytest.raises(UserError, match="no module my_attention"):
-        workdir.load_best(folder / "run")
+        evaluation.evaluate_run(folder / "run", "val", attention="my_attention:SpreadGate")
+    (folder / "my_attention.py").write_text(example())
+    evaluation.evaluate_run(folder / "run", "val", attention="my_attention:SpreadGate")
 
 
 MODULE = """

@@ -111,6 +111,28 @@ def test_a_damaged_cache_is_named(tmp_path, damage):
         cache.open_cache(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("cache.json", b"{", b"[" * 100_000),
+        ("cache.json", b'"fingerprint"', b'"other"'),
+        ("images.npy", b"descr", b"d\0scr"),
+        ("images.npy", b"'shape': (", b"'shape': (("),
+        ("records.csv", b",0,", b",7,"),
+        ("records.csv", b",40,", b"," + b"9" * 30 + b","),
+        ("records.csv", b"benign", b"x" * 200_000),
+        ("records.csv", b",0\r\n", b",99\r\n"),
+    ],
+)
+def test_any_damage_of_a_cache_is_named(tmp_path, name, old, new):
+    path = cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash").path
+    content = (path / name).read_bytes()
+    old = old if old in content else content[40:41]
+    (path / name).write_bytes(content.replace(old, new, 1))
+    with pytest.raises(UserError, match="delete the folder and run again"):
+        cache.open_cache(path)
+
+
 def test_too_little_disk_is_told_before_the_work(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))

@@ -163,7 +163,9 @@ def test_another_configuration_is_refused_with_the_difference(run, place):
         ("batch_size", 0),
         ("eval_batch_size", -1),
         ("log_every_steps", 0),
+        ("eval_batch_size", 10**9),
         ("bootstrap_resamples", 0),
+        ("bootstrap_resamples", 10**9),
         ("seed", -1),
         ("split.seed", 2**32),
         ("optim.learning_rate", float("inf")),
@@ -228,7 +230,15 @@ def test_other_images_are_refused(run, place, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("config.json", "[]"), ("data.json", "{}"), ("data.json", "{"), ("split.csv", "")],
+    [
+        ("config.json", "[]"),
+        ("config.json", "[" * 100_000),
+        ("config.json", '{"seed": 0}'),
+        ("data.json", "{}"),
+        ("data.json", "{"),
+        ("data.json", '{"audit": {}, "split": [{"role": "x"}], "seen_digests": []}'),
+        ("split.csv", ""),
+    ],
 )
 def test_a_damaged_workdir_is_named(run, tmp_path, name, content):
     shutil.copytree(run, tmp_path / "run")

@@ -87,6 +87,13 @@ def test_the_evaluation_is_told_once_and_not_in_the_lines_of_the_training(tmp_pa
     ]
 
 
+@pytest.mark.parametrize("line", ["[" * 100_000, "[1]", '{"step": "x"}', '{"step": null}'])
+def test_a_line_of_another_form_is_damage(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(f'{line}\n{{"step": 1}}\n')
+    with pytest.raises(UserError, match="line 1"):
+        read_log(tmp_path / "metrics.jsonl")
+
+
 def test_only_a_last_line_may_be_cut_short(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"st')

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import struct
 import subprocess
 import sys
+import zlib
 
 import cv2
 import numpy as np
@@ -13,7 +16,7 @@ import eval as evaluation
 from se_resnet import predict
 from se_resnet.errors import UserError
 from se_resnet.predictions import Predictions
-from tests.image_trees import random_image
+from tests.image_trees import encode, random_image
 
 
 def run_predict(run, source, out, **options):
@@ -90,6 +93,64 @@ def test_one_bad_file_does_not_stop_the_others_and_is_listed(run, tmp_path, caps
     assert "no medical device" in out
 
 
+HOSTILE_NAMES = (
+    "a" * 251 + ".png",
+    "a" * 250 + "b.png",
+    "\udcff\udcfe.png",
+    "line\nbreak\r.png",
+    "\"'`;$(touch x),=1+1.png",
+    "<img src=x onerror=alert(1)>.png",
+)
+
+
+def test_any_file_name_is_predicted_written_and_told(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for seed, name in enumerate(HOSTILE_NAMES):
+        (folder / name).write_bytes(encode(random_image(seed=seed)))
+    (folder / "broken\udcff.png").touch()
+    run_predict(run, folder, tmp_path / "out", overlays=True)
+    text = (tmp_path / "out" / "predictions.csv").read_bytes().decode("utf-8", "surrogateescape")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert {row["file"] for row in rows} == set(HOSTILE_NAMES)
+    overlays = list((tmp_path / "out" / "overlays").iterdir())
+    assert len(overlays) == len(HOSTILE_NAMES)
+    written = {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert written == {".csv", ".json", ".png"}  # nothing that a browser would run
+
+
+def test_a_name_that_no_terminal_shows_does_not_end_the_command(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken\udcff.png").touch()
+    (tmp_path / "in" / "good.png").write_bytes(encode(random_image()))
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom se_resnet import predict\n"
+        "from se_resnet.cli import run_command\n"
+        "run_command(lambda: predict.predict_folder(*map(Path, sys.argv[1:]), overlays=False))"
+    )
+    paths = [str(path) for path in (run, tmp_path / "in", tmp_path / "out")]
+    told = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "not used: broken\\udcff.png" in told.stdout
+
+
+def test_an_image_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(10**6))), (b"IEND", b""))
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            for kind, body in chunks
+        )
+    )
+    with pytest.raises(ValueError, match="OPENCV_IO_MAX_IMAGE_PIXELS"):
+        predict.read_image(tmp_path / "bomb.png")
+    monkeypatch.setattr(predict, "MAX_FILE_BYTES", 100)
+    with pytest.raises(ValueError, match="is larger than 0 MiB"):
+        predict.read_image(tmp_path / "bomb.png")
+
+
 def test_calls_follow_the_stored_threshold_and_doubt(run, place, tmp_path):
     predictions = run_predict(run, place[0], tmp_path / "out")
     decision = json.loads((tmp_path / "out" / "predictions.json").read_text())["decision"]
@@ -102,6 +163,7 @@ def test_calls_follow_the_stored_threshold_and_doubt(run, place, tmp_path):
     ("source", "options", "words"),
     [
         ("nothing", {}, "does not exist"),
+        ("x" * 300, {}, "does not exist or cannot be read"),
         (".", {}, "holds no image"),
         (".", {"patient_pattern": "("}, "cannot be used"),
         (".", {"patient_pattern": "abc"}, "no group"),

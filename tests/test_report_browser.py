@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+import eval as evaluation
 from tests.browser import CHROMIUM, Browser
 from tests.reports import make_predictions, write_full_report
 
@@ -97,6 +100,31 @@ def test_hostile_text_stays_text(browser, tmp_path, policy):
     assert browser.evaluate("document.title") == "breakhis: test images"
     assert browser.evaluate("document.querySelectorAll('script, [onerror]').length") == 0
     assert browser.evaluate("document.body.innerText.split('onerror').length") > 10
+
+
+@pytest.mark.parametrize("policy", [True, False])
+def test_a_hostile_run_is_evaluated_into_a_page_that_runs_nothing(browser, run, tmp_path, policy):
+    """File names follow a grammar; the folder, the configuration and a split's roles need not."""
+    hostile = "\"'><img src=x onerror=\"document.title='owned'\"><!--"
+    workdir = tmp_path / hostile
+    shutil.copytree(run, workdir, ignore=shutil.ignore_patterns("eval", "latest"))
+    script = "</title></style></pre></script><script>document.title='owned'</script>"
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["cache_dir"], config[script] = config["data"]["cache_dir"], script
+    (workdir / "config.json").write_text(json.dumps(config))
+    data = json.loads((workdir / "data.json").read_text())
+    data["split"][0]["role"], data["split"][1]["class"] = script, hostile
+    (workdir / "data.json").write_text(json.dumps(data))
+    evaluation.evaluate_run(workdir)
+    html = (workdir / "eval" / "test" / "report.html").read_text()
+    page = tmp_path / "page.html"
+    page.write_text(html if policy else re.sub(r"<meta http-equiv=.*?>\n", "", html, count=1))
+    browser.open(page, 1280)
+    assert browser.messages == []
+    assert browser.evaluate("document.title") == f"{hostile}: test images"
+    injected = "document.querySelectorAll('script, [onerror], img[src=x]').length"
+    assert browser.evaluate(injected) == 0
+    assert browser.evaluate("document.body.innerText.split('</script>').length") > 2
 
 
 def test_prints_on_paper(browser, report, tmp_path):

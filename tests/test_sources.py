@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import tarfile
+import time
 import zlib
 
 import cv2
@@ -296,6 +297,56 @@ def test_gzip_of_something_else_is_refused(tmp_path):
         tar.add(__file__, arcname="benign/notes.txt")
     with pytest.raises(UserError, match="no image"):
         scan(tmp_path / "y.tar.gz")
+
+
+def packed(member: tarfile.TarInfo, data: bytes = b"", **options) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", **options) as tar:
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def sparse(numbers: str) -> bytes:
+    """A member that PAX headers call sparse, whose map is not one."""
+    member = tarfile.TarInfo(f"benign/{NAMES[0]}")
+    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    return packed(member, numbers.encode(), format=tarfile.PAX_FORMAT)
+
+
+@pytest.mark.parametrize("numbers", ["", "x\n", "1" * 600])
+def test_a_bent_header_is_damage(tmp_path, numbers):
+    (tmp_path / "a.tar").write_bytes(sparse(numbers))
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        scan(tmp_path / "a.tar")
+
+
+def bomb(kind: bytes, size: int) -> bytes:
+    """An archive of a member of zeros, each mebibyte of which takes a kilobyte."""
+    member = tarfile.TarInfo(f"benign/{NAMES[0]}")
+    member.type, member.size = kind, size
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    head = packer.compress(member.tobuf(tarfile.GNU_FORMAT)) + packer.flush(zlib.Z_FULL_FLUSH)
+    zeros = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + zeros * (size >> 20)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_an_archive_that_expands_without_end_is_refused_early(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1 << 20)
+    (tmp_path / "a.tar.gz").write_bytes(bomb(kind, 1 << 32))
+    began = time.process_time()
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        scan(tmp_path / "a.tar.gz")
+    assert time.process_time() - began < 2  # 4 GiB take longer
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    base = make_tree(tmp_path, NAMES)
+    os.mkfifo(base / "benign" / "SOB_B_A-14-22549AB-40-009.png")
+    images, problems = scan(tmp_path)
+    assert len(images) == 4
+    assert list(problems.values()) == ["not a regular file"]
 
 
 def test_two_trees_are_ambiguous(tmp_path):

@@ -197,6 +197,13 @@ def test_truncated_hdf5_is_refused(tmp_path):
         assert "broken HDF5" in refusal(write(path, content[:length]))
 
 
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_json_nested_without_end_is_refused(tmp_path, name):
+    nested = b'{"weightsManifest":' + b"[" * 100_000
+    safetensors = struct.pack("<Q", len(nested)) + nested
+    refusal(write(tmp_path / name, nested if name == "model.json" else safetensors))
+
+
 @pytest.fixture
 def tfjs(tmp_path):
     """A folder of two shards, and a function that rewrites its manifest."""
@@ -231,6 +238,8 @@ def test_tensorflow_js_folder_and_its_model_json_are_read(tfjs):
         ({"quantization": {}}, "not plain float32"),
         ({"shape": "wide"}, "no whole model"),
         ({"shape": [-2, -3]}, "no whole model"),
+        ({"shape": [10**30]}, "no whole model"),
+        ({"name": 5}, "5 is no name"),
     ],
 )
 def test_a_broken_tensorflow_js_folder_is_refused(tfjs, change, words):

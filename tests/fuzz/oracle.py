@@ -138,7 +138,7 @@ def _surroundings(place: Place) -> Iterator[list[str]]:
     temporary.mkdir()
     here = os.getcwd()
     environment = {
-        "HOME": str(place.elsewhere),
+        "HOME": str(place.work / "home"),  # libraries keep settings there
         "SE_RESNET_CACHE": str(place.work / "cache"),
         "XDG_CACHE_HOME": str(place.work / "xdg"),
     }

@@ -20,7 +20,7 @@ class Place:
     Attributes:
         input: what the case is about; must not change.
         work: the only folder in which the case may write.
-        elsewhere: the current directory and the home, with a file in it; must not change.
+        elsewhere: the current directory, with a file in it; must not change.
         run: a finished run of a tiny network, shared by all cases; None where no target needs it.
     """
 

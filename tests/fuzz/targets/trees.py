@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import cv2
+import numpy as np
+
 from data import sources
 from data.filenames import SUBTYPES
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import SECRET, Place
-from tests.fuzz.targets.images import content, encode
+from tests.fuzz.targets.images import content
 
 _ODD = (
     "a" * 251 + ".png",
@@ -94,7 +97,8 @@ def _make(rng: Random, place: Place, path: Path) -> None:
     elif what < 0.22:
         path.touch()
         os.truncate(path, rng.choice((1, 2**27, 2**33)))  # a hole takes no space
-    elif what < 0.5:
-        path.write_bytes(encode(rng, ".png"))
+    elif what < 0.6:
+        pixels = np.full((20, 30, 3), rng.randrange(256), np.uint8)
+        path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
     else:
         path.write_bytes(content(rng, ".png"))
