@@ -20,7 +20,7 @@ NAMES = ("config.json", "data.json", "weights.json", "split.csv", "metrics.jsonl
 
 
 def case(rng: Random, place: Place) -> Callable[[], object]:
-    run = copy_run(place, place.input / "run")
+    run = copy_run(place, place.work / "run")  # claiming it tries to write
     path = spoil(rng, place, run)
     config = json.loads((place.run / "config.json").read_text())
 
