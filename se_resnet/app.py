@@ -18,6 +18,9 @@ if __name__ == "__main__":  # before the imports that take seconds
     _PORT = flags.DEFINE_integer(
         "port", 7860, "Of this machine; 0 for any that is free.", lower_bound=0, upper_bound=65535
     )
+    _ATTENTION = flags.DEFINE_string(
+        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
+    )
     parse_flags()
 
 import contextlib
@@ -25,14 +28,19 @@ import os
 import socket
 from pathlib import Path
 
+from se_resnet import PIXEL_LIMIT
 from se_resnet.errors import UserError
 
 HOST = "127.0.0.1"
-LARGEST_IMAGE = 50_000_000  # pixels
 
 
-def serve(workdir: Path, port: int) -> None:
+def serve(workdir: Path, port: int, attention: str = "none") -> None:
     """Serves the page of a run until Ctrl-C.
+
+    Args:
+        workdir: folder of the run.
+        port: of this machine.
+        attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
 
     Raises:
         UserError: the extra ``app`` is missing, the folder holds no run, or the port is taken.
@@ -40,8 +48,6 @@ def serve(workdir: Path, port: int) -> None:
     try:
         import uvicorn
 
-        # Read when OpenCV is imported: a small file may hold an image that fills the memory.
-        os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST_IMAGE))
         from se_resnet.page import create_page
     except ModuleNotFoundError as error:
         if error.name not in ("uvicorn", "starlette"):
@@ -58,7 +64,7 @@ def serve(workdir: Path, port: int) -> None:
             raise UserError(
                 f"port {port} cannot be used ({error.strerror}): choose another by --port."
             ) from error
-        page = create_page(workdir, LARGEST_IMAGE)
+        page = create_page(workdir, int(os.environ[PIXEL_LIMIT]), attention)
         listening.listen()
         address = f"http://{HOST}:{listening.getsockname()[1]}"
         server = uvicorn.Server(uvicorn.Config(page, log_level="warning"))
@@ -69,7 +75,7 @@ def serve(workdir: Path, port: int) -> None:
 
 def main() -> None:
     """The command."""
-    serve(Path(_WORKDIR.value), _PORT.value)
+    serve(Path(_WORKDIR.value), _PORT.value, _ATTENTION.value)
 
 
 if __name__ == "__main__":

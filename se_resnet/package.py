@@ -27,6 +27,9 @@ if __name__ == "__main__":  # before the imports that take seconds
     _PUSH = flags.DEFINE_string(
         "push", None, "Repository on the Hugging Face Hub that the package is pushed to."
     )
+    _ATTENTION = flags.DEFINE_string(
+        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
+    )
     parse_flags()
 
 import dataclasses
@@ -172,9 +175,8 @@ def _claim(directory: Path) -> None:
 
 def main() -> None:
     """The command."""
-    directory = save_pretrained(
-        _WORKDIR.value, _OUT.value, naming=_NAMING.value, licence=_LICENCE.value
-    )
+    run = load_run(_WORKDIR.value, _ATTENTION.value)
+    directory = save_pretrained(run, _OUT.value, naming=_NAMING.value, licence=_LICENCE.value)
     print(f"written to {directory}: {', '.join(sorted(_FILES))}")
     if _PUSH.value:
         print(f"pushed to {hub.push(directory, _PUSH.value)}")

@@ -106,17 +106,18 @@ class Analyst:
         return np.asarray(heat)
 
 
-def create_page(workdir: Path, largest_image: int) -> Starlette:
+def create_page(workdir: Path, largest_image: int, attention: str = "none") -> Starlette:
     """The application that serves the page of a run.
 
     Args:
         workdir: folder of the run.
         largest_image: pixels that OpenCV was told to decode at most, for the page to say.
+        attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
 
     Raises:
         UserError: the folder holds no run with a readable checkpoint.
     """
-    run = load_best(workdir)
+    run = load_best(workdir, attention)
     config = read(workdir / "config.json", ("data", "split"))
     samples = find_samples(workdir, config)
     environment = jinja2.Environment(

@@ -112,11 +112,12 @@ def _is_rgb(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[2] == 3 and all(shape)
 
 
-def load_run(workdir: str | Path) -> Predictor:
+def load_run(workdir: str | Path, attention: str = "none") -> Predictor:
     """Loads the best checkpoint of a run of ``train.py``.
 
     Args:
         workdir: the run's folder.
+        attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
 
     Raises:
         UserError: the folder holds no run, or the run no readable checkpoint.
@@ -129,4 +130,4 @@ def load_run(workdir: str | Path) -> Predictor:
     ['high', 'low', 'value']
     """
     workdir = Path(workdir)
-    return Predictor(load_best(workdir), workdir.resolve().name, read_history(workdir))
+    return Predictor(load_best(workdir, attention), workdir.resolve().name, read_history(workdir))

@@ -73,8 +73,8 @@ def refuse_unnamed(name: str, source: str) -> None:
     if ":" in name and name.partition(":")[0] not in sys.modules:
         raise UserError(
             f"{source} was trained with the attention module {name!r}, which is a program of its "
-            f"own: if you trust it, name it yourself, by --attention={name} of eval.py and predict "
-            "or by config.model.attention."
+            f"own: if you trust it, name it yourself, by --attention={name} "
+            "of the command, by config.model.attention, or as an argument of load_run."
         )
 
 
