@@ -78,8 +78,12 @@ class Prediction:
     uncertain: bool
 
 
-def find_images(source: Path) -> list[Path]:
+def find_images(source: Path, option: str = "--input") -> list[Path]:
     """The image itself, or every image below a folder, sorted.
+
+    Args:
+        source: an image or a folder.
+        option: of the command that names it, for the error.
 
     Raises:
         UserError: nothing is there, or no image.
@@ -87,7 +91,7 @@ def find_images(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise UserError(f"--input={source} does not exist: give an image or a folder.")
+        raise UserError(f"{option}={source} does not exist: give an image or a folder.")
     found = sorted(
         path
         for path in source.rglob("*")
@@ -95,7 +99,7 @@ def find_images(source: Path) -> list[Path]:
     )
     if not found:
         raise UserError(
-            f"--input={source} holds no image: {', '.join(SUFFIXES)} files are looked for."
+            f"{option}={source} holds no image: {', '.join(SUFFIXES)} files are looked for."
         )
     return found
 
