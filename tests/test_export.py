@@ -26,7 +26,7 @@ from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 from se_resnet.export import formats, parity
 from se_resnet.export.exporting import export_run
-from se_resnet.export.network import inference
+from se_resnet.export.network import in_float32, inference
 from se_resnet.preprocessing import CAFFE
 from se_resnet.resnet import create_model
 from se_resnet.workdir import Run
@@ -169,6 +169,14 @@ def test_variant_and_position_of_other_weights(kind, tmp_path):
     options = {"variant": "v1.5", "attention_position": "stage", "attention": "coord"}
     made, pixels = make_run(**options)
     assert export(kind, made, pixels, tmp_path)["max_difference"] < 1e-5
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])  # which do not know bfloat16
+def test_a_run_in_bfloat16_is_exported_in_float32(kind, tmp_path):
+    need(kind)
+    made, pixels = make_run(dtype="bfloat16")
+    assert export(kind, in_float32(made), pixels, tmp_path)["max_difference"] < 1e-5
 
 
 @pytest.mark.export

@@ -78,6 +78,7 @@ def test_every_attention_module(name):
         lambda x: jnp.broadcast_to(jnp.arange(9.0)[:, None], x.shape).sum((1, 3)) + x[:, 0, :, 0],
         lambda x: jnp.where(x > 0, x**3, jnp.clip(x, -5, 5)) / 1000,
         lambda x: nn.gelu(x / 100) + nn.softplus(x / 100),
+        lambda x: x[..., jnp.arange(5) // 2],
         lambda x: jnp.stack(jnp.split(x, 3, axis=-1), axis=1)[:, :, 0],
         lambda x: nn.softmax(x.reshape(x.shape[0], -1, 3).transpose(0, 2, 1) / 64),
         lambda x: x.max((1, 2)) @ DENSE + x.min((1, 2)) @ DENSE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import export
 
 from se_resnet.errors import UserError
 
@@ -54,7 +56,7 @@ class Format:
 
 def _write_stablehlo(function: Function, size: Size, path: Path) -> None:
     images = jax.ShapeDtypeStruct(_symbolic_shape(size), np.uint8)
-    exported = jax.export.export(jax.jit(function), platforms=_PLATFORMS)(images)
+    exported = export.export(jax.jit(function), platforms=_PLATFORMS)(images)
     path.write_bytes(exported.serialize())
 
 
@@ -80,7 +82,17 @@ def _write_tflite(function: Function, size: Size, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _save(to_tensorflow(function, size), Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        path.write_bytes(converter.convert())
+        try:
+            content = converter.convert()
+        except Exception as error:
+            if type(error).__name__ != "ConverterError":  # which TensorFlow does not publish
+                raise
+            names = sorted(set(re.findall(r'"(\w+):"', str(error))))
+            raise UserError(
+                f"the network has operations that TFLite lacks ({', '.join(names)}): use "
+                "--format=onnx, or stablehlo or savedmodel, which take any network."
+            ) from error
+    path.write_bytes(content)
 
 
 def _write_onnx(function: Function, size: Size, path: Path) -> None:
@@ -131,7 +143,7 @@ FORMATS = {
 
 
 def _symbolic_shape(size: Size) -> tuple[Any, ...]:
-    return tuple(jax.export.symbolic_shape(f"batch, {size[0]}, {size[1]}, 3"))
+    return tuple(export.symbolic_shape(f"batch, {size[0]}, {size[1]}, 3"))
 
 
 def _tensorflow() -> Any:

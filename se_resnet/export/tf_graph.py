@@ -8,7 +8,6 @@ They want the operations themselves: this file walks through the traced function
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,11 +81,14 @@ def _evaluate(
             first: Any = traced.outvars[0].aval
             shapes = [atom.aval.shape for atom in traced.invars]
             equation = Equation(name, traced.params, shapes, first.shape, first.dtype, batch)
-            # What depends on no image is computed here and now.
+            # What depends on no image is computed here and now, and enters the graph as a constant.
             lengths = [n for shape in (*shapes, first.shape) for n in shape]
             known = all(hasattr(x, "numpy") for x in inputs)
-            known = known and all(isinstance(n, int) for n in lengths)
-            with tf.init_scope() if known else contextlib.nullcontext():
+            if known and all(isinstance(n, int) for n in lengths):
+                with tf.init_scope():
+                    result = OPERATIONS[name](equation, *inputs)
+            else:
+                inputs = [tf.constant(x.numpy()) if hasattr(x, "numpy") else x for x in inputs]
                 result = OPERATIONS[name](equation, *inputs)
             outputs = result if isinstance(result, list) else [result]
         else:

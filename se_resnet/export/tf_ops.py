@@ -3,7 +3,7 @@
 TensorFlow repeats dimensions of one by itself. So what JAX broadcasts keeps its dimensions of one
 here, and elementwise operations hand them on, until an operation needs a value :func:`whole`:
 copies of biases and zeros for every pixel would cost as much as the layers that use them.
-What depends on no image arrives as a value, not as a part of the graph, and has ``numpy()``.
+What depends on no image arrives as a constant.
 """
 
 from __future__ import annotations
@@ -172,12 +172,12 @@ def _gather(equation: Equation, x: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
     axes = tuple(numbers.start_index_map)
     others = [i for i in range(len(sizes)) if i not in axes]
     equation.demand(
-        hasattr(indices, "numpy")
+        (places := tf.get_static_value(indices)) is not None
         and not numbers.operand_batching_dims
         and all(sizes[i] == equation.shapes[0][i] for i in others)
     )
     if len(indices.shape) == 1:
-        starts = dict(zip(axes, indices.numpy().tolist(), strict=True))
+        starts = dict(zip(axes, places.tolist(), strict=True))
         parts = [
             slice(starts[i], starts[i] + sizes[i]) if i in starts else slice(None)
             for i in range(len(sizes))
@@ -228,7 +228,8 @@ def _select(which: tf.Tensor, *cases: tf.Tensor) -> tf.Tensor:
 
 def _maximum(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """Under its name a ReLU is fused with the layer before it."""
-    zero = hasattr(b, "numpy") and not np.any(b)
+    value = tf.get_static_value(b)
+    zero = value is not None and not np.any(value)
     return tf.nn.relu(a) if zero else tf.maximum(a, b)
 
 
@@ -241,7 +242,7 @@ _SIMPLE: dict[str, Callable] = {
     "clamp": lambda low, x, high: tf.minimum(tf.maximum(x, low), high),
     "copy": tf.identity,
     "cos": tf.cos,
-    "div": tf.divide,
+    "div": lambda a, b: tf.divide(a, b) if a.dtype.is_floating else tf.truncatediv(a, b),
     "eq": tf.equal,
     "erf": tf.math.erf,
     "exp": tf.exp,
@@ -262,6 +263,7 @@ _SIMPLE: dict[str, Callable] = {
     "not": tf.logical_not,
     "or": tf.logical_or,
     "pow": tf.pow,
+    "rem": tf.truncatemod,
     "rsqrt": tf.math.rsqrt,
     "select_n": _select,
     "sign": tf.sign,
