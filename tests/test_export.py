@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from se_resnet import plain, predict
+from se_resnet import plain, predict, pretrained
 from se_resnet.classifier import Classifier
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
@@ -56,13 +56,17 @@ def make_run(size=(33, 40), **options) -> tuple[Run, np.ndarray]:
         return rng.normal(0, spread, leaf.shape).astype(np.float32)
 
     variables = jax.tree.map_with_path(drawn, classifier.abstract_variables())
+    return with_spread(classifier, variables, pixels), pixels
+
+
+def with_spread(classifier: Classifier, variables: dict, pixels: np.ndarray) -> Run:
+    """A run with the head scaled so that the logits of these images have mean 0 and spread 1."""
     batch = {"image": pixels, "mask": np.ones(len(pixels), bool)}
     logits = classifier.make_predict()(variables, [batch])
     head = variables["params"]["head"]
     head["kernel"] = head["kernel"] / logits.std()
     head["bias"] = (head["bias"] - logits.mean()) / logits.std()
-    decision = Decision("accuracy", 0.5, 0.7, 0.1, "")
-    return Run(classifier, variables, decision), pixels
+    return Run(classifier, variables, Decision("accuracy", 0.5, 0.7, 0.1, ""))
 
 
 def export(kind: str, run: Run, pixels: np.ndarray, path: Path) -> dict:
@@ -224,6 +228,12 @@ def test_the_command(kind, run, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_full_se_resnet50(kind, tmp_path):
     need(kind)
-    full = {"stage_sizes": (3, 4, 6, 3), "width": 64, "size": (224, 224)}
-    made, pixels = make_run(**full)
-    assert export(kind, made, pixels, tmp_path)["max_difference"] <= 1e-4
+    weights = pretrained.load("imagenet")
+    model = create_model(variant=weights.variant, bn_epsilon=weights.bn_epsilon)
+    classifier = Classifier(model, weights.preprocessing, (224, 224), "squash")
+    variables = pretrained.initial_variables(model, weights, jax.random.key(0))
+    kernel = np.random.default_rng(0).normal(0, 0.02, (2048, 1)).astype(np.float32)
+    variables["params"]["head"]["kernel"] = kernel
+    pixels = parity.read_pixels(SAMPLE[::16], (224, 224), "squash")
+    made = with_spread(classifier, variables, pixels)
+    assert export(kind, made, pixels, tmp_path)["max_difference"] < 1e-5
