@@ -85,8 +85,12 @@ class Prediction:
     uncertain: bool
 
 
-def find_images(source: Path) -> list[Path]:
+def find_images(source: Path, option: str = "--input") -> list[Path]:
     """The image itself, or every image below a folder, sorted.
+
+    Args:
+        source: an image or a folder.
+        option: of the command that names it, for the error.
 
     Raises:
         UserError: nothing is there, or no image.
@@ -95,13 +99,13 @@ def find_images(source: Path) -> list[Path]:
         source.stat()
     except OSError as error:
         raise UserError(
-            f"--input={source} does not exist or cannot be read ({error.strerror}): give an image "
+            f"{option}={source} does not exist or cannot be read ({error.strerror}): give an image "
             "or a folder."
         ) from error
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise UserError(f"--input={source} is neither an image nor a folder: give one of them.")
+        raise UserError(f"{option}={source} is neither an image nor a folder: give one of them.")
     found = sorted(
         path
         for path in source.rglob("*")
@@ -109,7 +113,7 @@ def find_images(source: Path) -> list[Path]:
     )
     if not found:
         raise UserError(
-            f"--input={source} holds no image: {', '.join(SUFFIXES)} files are looked for."
+            f"{option}={source} holds no image: {', '.join(SUFFIXES)} files are looked for."
         )
     return found
 

@@ -54,7 +54,7 @@ class Preprocessing:
         """Maps RGB images ``[B, H, W, 3]``, uint8 or float in 0..255, to float32 of that shape."""
         pixels = jnp.asarray(images).astype(jnp.float32)
         if self.channel_order == "BGR":
-            pixels = pixels[..., ::-1]
+            pixels = jnp.flip(pixels, -1)
         mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
         return (self.scale * pixels - mean) / std
 

@@ -1,0 +1,161 @@
+"""The formats: what each needs, and how its file is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+
+from se_resnet.errors import UserError
+
+Function = Callable[[jax.Array], dict[str, jax.Array]]
+Size = tuple[int, int]
+
+# jax.export's files run on these alike.
+_PLATFORMS = ("cpu", "cuda", "tpu")
+_OPSET = 18  # of ONNX; of December 2022, so that older runtimes read it
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        file: its name in the output folder.
+        write: writes a function of images ``uint8 [B, H, W, 3]`` of a size to a path.
+        packages: distributions whose versions matter, by the name that is imported.
+        extra: the extra of the project that installs those that are not dependencies of it.
+        runtime: what checks the file, and runs it for a user.
+    """
+
+    file: str
+    write: Callable[[Function, Size, Path], None]
+    packages: dict[str, str]
+    extra: str | None
+    runtime: str
+
+    def demand_packages(self) -> None:
+        """Raises a UserError that names a package that is missing."""
+        for module, package in self.packages.items():
+            if importlib.util.find_spec(module) is None:
+                wanted = f".[{self.extra}]" if self.extra else "."
+                raise UserError(
+                    f"this format needs {package}, which is not installed: pip install -c "
+                    f"constraints.txt -e '{wanted}'."
+                )
+
+
+def _write_stablehlo(function: Function, size: Size, path: Path) -> None:
+    images = jax.ShapeDtypeStruct(_symbolic_shape(size), np.uint8)
+    exported = export.export(jax.jit(function), platforms=_PLATFORMS)(images)
+    path.write_bytes(exported.serialize())
+
+
+def _write_saved_model(function: Function, size: Size, path: Path) -> None:
+    """One operation that XLA runs (``XlaCallModule``), so that any network can be written."""
+    tf = _tensorflow()
+    from jax.experimental import jax2tf
+
+    converted = jax2tf.convert(
+        function,
+        polymorphic_shapes=["(batch, ...)"],
+        with_gradient=False,
+        native_serialization_platforms=_PLATFORMS,
+    )
+    signature = [tf.TensorSpec((None, *size, 3), tf.uint8, name="images")]
+    _save(tf.function(converted, input_signature=signature, autograph=False), path)
+
+
+def _write_tflite(function: Function, size: Size, path: Path) -> None:
+    tf = _tensorflow()
+    from se_resnet.export.tf_graph import to_tensorflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        _save(to_tensorflow(function, size), Path(folder))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        try:
+            content = converter.convert()
+        except Exception as error:
+            if type(error).__name__ != "ConverterError":  # which TensorFlow does not publish
+                raise
+            names = sorted(set(re.findall(r'"(\w+):"', str(error))))
+            raise UserError(
+                f"the network has operations that TFLite lacks ({', '.join(names)}): use "
+                "--format=onnx, or stablehlo or savedmodel, which take any network."
+            ) from error
+    path.write_bytes(content)
+
+
+def _write_onnx(function: Function, size: Size, path: Path) -> None:
+    _tensorflow()
+    import tf2onnx
+
+    from se_resnet.export.tf_graph import to_tensorflow
+
+    converted = to_tensorflow(function, size)
+    model, _ = tf2onnx.convert.from_function(
+        converted, input_signature=converted.input_signature, opset=_OPSET
+    )
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    path.write_bytes(model.SerializeToString())
+
+
+FORMATS = {
+    "stablehlo": Format("model.stablehlo", _write_stablehlo, {"jax": "jax"}, None, "jax.export"),
+    "savedmodel": Format(
+        "saved_model",
+        _write_saved_model,
+        {"jax": "jax", "tensorflow": "tensorflow"},
+        None,
+        "tensorflow",
+    ),
+    "tflite": Format(
+        "model.tflite",
+        _write_tflite,
+        {"jax": "jax", "tensorflow": "tensorflow", "ai_edge_litert": "ai-edge-litert"},
+        "tflite",
+        "ai-edge-litert",
+    ),
+    "onnx": Format(
+        "model.onnx",
+        _write_onnx,
+        {
+            "jax": "jax",
+            "tensorflow": "tensorflow",
+            "tf2onnx": "tf2onnx",
+            "onnx": "onnx",
+            "onnxruntime": "onnxruntime",
+        },
+        "onnx",
+        "onnxruntime",
+    ),
+}
+
+
+def _symbolic_shape(size: Size) -> tuple[Any, ...]:
+    return tuple(export.symbolic_shape(f"batch, {size[0]}, {size[1]}, 3"))
+
+
+def _tensorflow() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it greets
+    import tensorflow as tf
+
+    return tf
+
+
+def _save(function: Any, path: Path) -> None:
+    tf = _tensorflow()
+    module = tf.Module()
+    module.serve = function
+    signatures = {"serving_default": function.get_concrete_function()}
+    tf.saved_model.save(module, str(path), signatures=signatures)

@@ -1,0 +1,146 @@
+"""Whether an exported file gives the probabilities of its run, on real images."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from se_resnet.calibration import scale
+from se_resnet.errors import UserError
+from se_resnet.export.network import OUTPUTS
+from se_resnet.imaging import resize
+from se_resnet.predict import find_images, read_image
+from se_resnet.predictions import probability_of
+from se_resnet.workdir import Run
+
+TOLERANCE = 1e-4  # of a probability
+BATCHES = (1, 3, 16)
+_IMAGES = 16
+_SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+_RUNNER = Path(__file__).with_name("runtimes.py")
+
+
+def choose_images(workdir: Path, data_dir: str, given: Path | None) -> tuple[list[Path], str]:
+    """Up to 16 images, evenly over all that there are in order of their names.
+
+    Args:
+        workdir: folder of the run.
+        data_dir: where the run has its images, as its configuration says.
+        given: an image or folder to take instead.
+
+    Returns:
+        Their paths and what they are: those given, else the run's test images, else, where these
+        cannot be reached, the sample that ships.
+
+    Raises:
+        UserError: no image is found.
+    """
+    if given:
+        return _spread(find_images(given, "--images")), "given images"
+    folder = _SAMPLE if data_dir == "sample" else Path(data_dir)
+    try:
+        with (workdir / "split.csv").open(newline="", encoding="utf-8-sig") as file:
+            tested = {row["file"] for row in csv.DictReader(file) if row["role"] == "test"}
+    except (OSError, KeyError):
+        tested = set()
+    if data_dir and folder.is_dir():
+        own = [path for path in sorted(folder.rglob("*")) if path.name in tested]
+        if own:
+            return _spread(own), "test images of the run"
+    if not _SAMPLE.is_dir():
+        raise UserError(
+            f"neither the run's test images in {data_dir!r} nor the project's sample are here: "
+            "give a folder of images by --images."
+        )
+    return _spread(find_images(_SAMPLE, "--images")), "sample images"
+
+
+def _spread(paths: list[Path]) -> list[Path]:
+    places = np.linspace(0, len(paths) - 1, min(_IMAGES, len(paths)))
+    return [paths[i] for i in np.unique(places.round().astype(int))]
+
+
+def read_pixels(paths: list[Path], size: tuple[int, int], rule: str) -> np.ndarray:
+    """``uint8 [N, H, W, 3]`` of the network's size.
+
+    Raises:
+        UserError: an image cannot be read or resized by this rule.
+    """
+    images = []
+    for path in paths:
+        try:
+            images.append(resize(read_image(path), size, rule))
+        except ValueError as error:
+            raise UserError(f"{path} {error}: give other images by --images.") from error
+    return np.stack(images)
+
+
+def compare(kind: str, model: Path, run: Run, pixels: np.ndarray) -> dict[str, Any]:
+    """Runs the file in a process that cannot import this project, and compares with the run.
+
+    Args:
+        kind: name of the format.
+        model: the file, or the folder of a SavedModel.
+        run: the run in float32; what it predicts is what :mod:`se_resnet.predict` tells.
+        pixels: ``uint8 [N, H, W, 3]``.
+
+    Returns:
+        The largest absolute difference of a probability, by output and batch size, and what it was
+        measured on.
+
+    Raises:
+        UserError: a difference exceeds 1e-4, or the file cannot be run.
+    """
+    batch = {"image": pixels, "mask": np.ones(len(pixels), bool)}
+    probability = probability_of(run.predict(run.variables, [batch]))
+    expected = dict(
+        zip(OUTPUTS, (probability, scale(probability, run.decision.temperature)), strict=True)
+    )
+    found = _run_elsewhere(kind, model, pixels)
+    worst = 0.0
+    for name, reference in expected.items():
+        for size in BATCHES:
+            result = found[f"{name}/{size}"]
+            agrees = result.shape == reference.shape and np.isfinite(result).all()
+            worst = max(worst, float(np.abs(result - reference).max()) if agrees else np.inf)
+    if not worst <= TOLERANCE:
+        raise UserError(
+            f"the {kind} file gives probabilities that differ by {worst:.2g} from the run's, where "
+            f"{TOLERANCE:g} is allowed, and is not kept: install the versions in constraints.txt, "
+            "or choose another --format."
+        )
+    return {
+        "max_difference": worst,
+        "tolerance": TOLERANCE,
+        "images": len(pixels),
+        "batch_sizes": list(BATCHES),
+    }
+
+
+def _run_elsewhere(kind: str, model: Path, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    with tempfile.TemporaryDirectory() as folder:
+        images, results = Path(folder, "images.npy"), Path(folder, "results.npz")
+        np.save(images, pixels)
+        command = [sys.executable, "-P", _RUNNER, kind, model.absolute(), images, results, *BATCHES]
+        ended = subprocess.run(
+            [str(argument) for argument in command],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            capture_output=True,
+            text=True,
+        )
+        if ended.returncode:
+            last = (ended.stderr.strip().splitlines() or ["no message"])[-1][:300]
+            raise UserError(
+                f"the {kind} file cannot be run ({last}) and is not kept: install the versions in "
+                "constraints.txt, or choose another --format."
+            )
+        with np.load(results) as found:
+            return dict(found)

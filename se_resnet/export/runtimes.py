@@ -1,0 +1,69 @@
+"""Runs an exported file as anybody would who has the file and its runtime, but not this project.
+
+  python runtimes.py FORMAT MODEL IMAGES.npy RESULTS.npz SIZE...
+
+``IMAGES.npy`` holds ``uint8 [N, H, W, 3]`` RGB. For every batch size the results hold, under
+``<output>/<size>``, that output for all images, computed in batches of that size.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def stablehlo(path):
+    """A function of images, by ``jax.export``."""
+    from jax import export
+
+    return export.deserialize(bytearray(Path(path).read_bytes())).call
+
+
+def savedmodel(path):
+    """A function of images, by TensorFlow."""
+    import tensorflow as tf
+
+    model = tf.saved_model.load(path)
+    run = model.signatures["serving_default"]
+    # It holds the model, whose variables go with it.
+    return lambda images, model=model: run(images=tf.constant(images))
+
+
+def onnx(path):
+    """A function of images, by ONNX Runtime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+
+def tflite(path):
+    """A function of images, by LiteRT."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(path)
+    run = interpreter.get_signature_runner("serving_default")
+    return lambda images: run(images=images)
+
+
+def main(kind, model, images, results, *sizes):
+    """Runs all images in batches of every size."""
+    run = {"stablehlo": stablehlo, "savedmodel": savedmodel, "onnx": onnx, "tflite": tflite}[kind](
+        model
+    )
+    pixels = np.load(images)
+    outputs: dict[str, Any] = {}
+    for size in map(int, sizes):
+        batches = [run(pixels[i : i + size]) for i in range(0, len(pixels), size)]
+        for name in batches[0]:
+            parts = [np.array(batch[name]) for batch in batches]
+            outputs[f"{name}/{size}"] = np.concatenate(parts)
+    np.savez(results, **outputs)
+
+
+if __name__ == "__main__":
+    for name in ("se_resnet", "data"):  # an import of the project fails from here on
+        sys.modules[name] = None  # type: ignore[assignment]
+    main(*sys.argv[1:])
