@@ -6,6 +6,11 @@
 ``data.dir`` takes the extracted tree at any nesting, the folder that holds the authors' archive,
 or the archive ``BreaKHis_v1.tar.gz`` itself. One magnification:
 ``--config.data.magnifications=200``.
+
+Expected: on the 200X part of a 944-image subset (364 training images, 2 benign patients tested), an
+image ROC AUC of 0.975 (95 % interval 0.458 to 1.000) and a patient recognition rate of 0.865 (0.615
+to 1.000), see docs/results.md. All of BreaKHis was not at hand. Time: at the 12.5 images/s of 2
+cores (docs/speed.md) 10 epochs take 8 minutes there, and an hour and a half on all of BreaKHis.
 """
 
 from ml_collections import ConfigDict

@@ -5,6 +5,11 @@ r"""The baseline without attention: all as in ``configs/breakhis.py``, but a pla
 
 What Squeeze-and-Excitation is worth, with its interval, once ``runs/breakhis`` is there too:
 ``python -m se_resnet.metrics compare runs/breakhis runs/resnet50``.
+
+Expected: no difference beyond the noise. In short runs at 112x112 on the 200X part of a 944-image
+subset, over 3 folds, an image ROC AUC of 0.911 (95 % interval 0.824 to 0.978) without attention and
+0.918 (0.841 to 0.976) with it (``python -m benchmarks.attention_modules``, docs/results.md). Time:
+that of ``configs/breakhis.py``, within a few per cent.
 """
 
 from ml_collections import ConfigDict
