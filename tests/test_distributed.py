@@ -138,7 +138,7 @@ def assert_same_run(workdir: Path, whole: Path) -> None:
 
 
 def last_parameters(workdir: Path) -> dict:
-    (step,) = (workdir / "checkpoints" / "latest").glob("[0-9]*")
+    step = max((workdir / "checkpoints" / "latest").glob("[0-9]*"), key=lambda path: int(path.name))
     path = (step / "tree").absolute()
     with ocp.PyTreeCheckpointer() as checkpointer:
         layout = checkpointer.metadata(path).item_metadata.tree
