@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 
 import numpy as np
@@ -98,6 +99,9 @@ class Decision:
         margin: the least distance from the threshold, in logits, of the clearest 80 % of the
             validation images; an image nearer to the threshold is flagged as uncertain.
         reason: why the threshold stayed at 0.5, or an empty string.
+
+    Raises:
+        ValueError: a number is none, or out of range.
     """
 
     target: str
@@ -107,8 +111,13 @@ class Decision:
     reason: str
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1 or not self.temperature > 0 or not self.margin >= 0:
-            raise ValueError(f"a threshold, temperature or margin is out of range: {self}")
+        numbers = (self.threshold, self.temperature, self.margin)
+        if not all(isinstance(number, int | float) for number in numbers) or not (
+            0 <= self.threshold <= 1
+            and 0 < self.temperature < math.inf
+            and 0 <= self.margin < math.inf
+        ):
+            raise ValueError(f"threshold, temperature or margin is out of range: {numbers}")
 
     def distance(self, probability: np.ndarray) -> np.ndarray:
         """How far a probability lies from the threshold: ``float64`` logits, not negative."""

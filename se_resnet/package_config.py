@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -148,13 +147,8 @@ def _history(value: Any) -> dict[str, Any]:
 
 
 def _check_values(path: Path, config: PackageConfig) -> None:
-    classifier, decision = config.classifier, config.decision
+    classifier = config.classifier
     if not all(isinstance(side, int) and 1 <= side <= _MAX_SIDE for side in classifier.size):
         refuse(path, f"its size {classifier.size} is not 1 to {_MAX_SIDE} pixels a side")
     if classifier.resize not in RESIZE_RULES:
         refuse(path, f"its resize rule {classifier.resize!r} is unknown")
-    numbers = (decision.threshold, decision.temperature, decision.margin)
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers) or not (
-        0 <= decision.threshold <= 1 and decision.temperature > 0 and decision.margin >= 0
-    ):
-        refuse(path, f"its threshold, temperature or margin is out of range: {numbers}")

@@ -40,6 +40,7 @@ ALLOWED = {
     # What a user names as config.model.attention, and our own modules.
     "se_resnet/attention/own.py": {"importlib.import_module"},
     "se_resnet/attention/__init__.py": {"importlib.import_module"},
+    "se_resnet/__init__.py": {"importlib.import_module"},
 }
 
 
