@@ -73,7 +73,16 @@ _CONFIG_FORM = {
     "decision": {"target": str},
 }
 _DATA_FORM = {
-    "audit": {str: int},
+    "audit": dict.fromkeys(
+        (
+            "shared_images",
+            "straddling_accessions",
+            "straddling_test_images",
+            "synthetic_test_images",
+            "excluded_copies",
+        ),
+        int,
+    ),
     "split": [
         {"role": str, "class": str, **dict.fromkeys(("images", "slides", "accessions"), int)}
     ],

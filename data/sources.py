@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 
 from data.filenames import CLASS_FOLDERS, ImageName, parse
+from se_resnet import png
 from se_resnet.errors import UserError
 
 OFFICIAL_ARCHIVE = "BreaKHis_v1.tar.gz"
@@ -47,7 +48,6 @@ _HEADER_TYPES = (
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 )
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def inspect(data: bytes) -> ImageFacts | str:
     checked first because OpenCV writes to standard error, and in some versions returns half an
     image, when a file is damaged.
     """
-    problem = _png_problem(data)
+    problem = png.problem(data) or _size_problem(data)
     if problem:
         return problem
     try:
@@ -455,34 +455,12 @@ def _done(problem: Problem) -> Future[SourceImage | Problem]:
     return future
 
 
-def _png_problem(data: bytes) -> str | None:
-    """What is wrong with the PNG container: size, chunks, checksums, end marker."""
-    if not data:
-        return "empty (0 bytes)"
-    if not data.startswith(_PNG_SIGNATURE):
-        return "truncated" if _PNG_SIGNATURE.startswith(data) else "not a PNG image"
-    view = memoryview(data)
-    position = len(_PNG_SIGNATURE)
-    kind = b""
-    while kind != b"IEND":
-        if position + 12 > len(data):
-            return "truncated"
-        length, kind = struct.unpack_from(">I4s", data, position)
-        body_end = position + 8 + length
-        if body_end + 4 > len(data):
-            return "truncated"
-        if zlib.crc32(view[position + 4 : body_end]) != int.from_bytes(
-            view[body_end : body_end + 4], "big"
-        ):
-            return "broken: a checksum does not match"
-        if position == len(_PNG_SIGNATURE):
-            if kind != b"IHDR" or length != 13:
-                return "broken: it does not start with a header"
-            width, height = struct.unpack_from(">II", data, position + 8)
-            if not (MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE):
-                return f"{width}x{height} pixels: sides of {MIN_SIDE} to {MAX_SIDE} are expected"
-        position = body_end + 4
-    return None
+def _size_problem(data: bytes) -> str | None:
+    """What is wrong with the sides that the header of a whole PNG file names."""
+    width, height = png.size(data)
+    if MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE:
+        return None
+    return f"{width}x{height} pixels: sides of {MIN_SIDE} to {MAX_SIDE} are expected"
 
 
 def _too_large(size: int) -> str:

@@ -45,7 +45,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from se_resnet import PIXEL_LIMIT, explain
+from se_resnet import PIXEL_LIMIT, explain, png
 from se_resnet.calibration import scale
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
@@ -137,6 +137,8 @@ def read_image(path: Path) -> np.ndarray:
 
 def decode_image(content: bytes) -> np.ndarray:
     """As :func:`read_image`, from the content of a file."""
+    if content.startswith(png.SIGNATURE) and (problem := png.problem(content)):
+        raise ValueError(f"is {problem}")
     encoded = np.frombuffer(content, np.uint8)
     try:
         image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(encoded) else None

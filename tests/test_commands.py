@@ -236,6 +236,7 @@ def test_other_images_are_refused(run, place, tmp_path):
         ("config.json", '{"seed": 0}'),
         ("data.json", "{}"),
         ("data.json", "{"),
+        ("data.json", '{"audit": {}, "split": [], "seen_digests": []}'),
         ("data.json", '{"audit": {}, "split": [{"role": "x"}], "seen_digests": []}'),
         ("split.csv", ""),
     ],

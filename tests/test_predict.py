@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import resource
 import struct
 import subprocess
 import sys
@@ -132,6 +133,16 @@ def test_a_name_that_no_terminal_shows_does_not_end_the_command(run, tmp_path):
     told = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert "not used: broken\\udcff.png" in told.stdout
+
+
+def test_a_chunk_that_claims_two_gigabytes_gets_none(tmp_path):
+    content = bytearray(encode(random_image()))
+    content[33:37] = b"\x7f\xff\xff\xff"  # the length of the first chunk after the header
+    (tmp_path / "claim.png").write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="is truncated"):
+        predict.read_image(tmp_path / "claim.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # KiB
 
 
 def test_an_image_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):

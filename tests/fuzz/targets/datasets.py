@@ -9,13 +9,16 @@ from data import (
     breakhis,  # noqa: F401  here, because it takes seconds
     loading,
 )
+from tests import image_trees
 from tests.fuzz.place import Place
 from tests.fuzz.targets import archives, trees
 
 
 def case(rng: Random, place: Place) -> Callable[[], object]:
     if rng.random() < 0.6:
-        trees.make_tree(rng, place, place.input / trees.nesting(rng))
+        base = place.input / trees.nesting(rng)
+        image_trees.make_tree(base, ("SOB_B_A-14-22549AB-40-001.png",))
+        trees.make_tree(rng, place, base)
     else:
         archives.case(rng, place)
     options = {
