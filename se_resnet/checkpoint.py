@@ -153,7 +153,8 @@ class Checkpoints:
     def _save(self, kind: str, step: int, tree: Any, facts: Mapping) -> None:
         path = self._path(kind, step)
         temporary = _hidden(path)
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+        # With Orbax' index, and room to spare.
+        size = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 2**20
         try:
             with full_disk_told(path, size):
                 with _first_process() as first:

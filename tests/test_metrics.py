@@ -463,7 +463,7 @@ def test_csv_round_trip(tmp_path):
     again = Predictions.read_csv(tmp_path / "out" / "predictions.csv")
     for name, column in predictions.columns().items():
         np.testing.assert_array_equal(getattr(again, name), column)
-    header = (tmp_path / "out" / "predictions.csv").read_bytes().split(b"\n")[0]
+    header = (tmp_path / "out" / "predictions.csv").read_bytes().splitlines()[0]
     assert header == b"file,slide,accession,magnification,subtype,label,probability"
 
 
