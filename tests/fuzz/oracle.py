@@ -40,6 +40,8 @@ _CHANGES = {
     "os.link": 2,
     "os.symlink": 2,
 }
+# Those whose last argument is the open folder that a path starts from, or -1: shutil.rmtree's.
+_IN_FOLDER = ("os.remove", "os.rmdir", "os.mkdir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +78,14 @@ class Watch:
         elif event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES:
             self._note(event, arguments[0])
         else:
+            folder = arguments[-1] if event in _IN_FOLDER else -1
             for path in arguments[: _CHANGES.get(event, 0)]:
-                self._note(event, path)
+                self._note(event, path, folder)
 
-    def _note(self, event: str, path: object) -> None:
+    def _note(self, event: str, path: object, folder: int = -1) -> None:
         if isinstance(path, (str, bytes, os.PathLike)):
-            absolute = os.path.abspath(os.fsdecode(path))
+            start = "" if folder == -1 else os.readlink(f"/proc/self/fd/{folder}")
+            absolute = os.path.abspath(os.path.join(start, os.fsdecode(path)))
             if not absolute.startswith(self.allowed):
                 self.seen.append(f"{event} of {absolute}")
 
