@@ -122,9 +122,14 @@ def open_cache(path: str | Path) -> Cache:
             raise ValueError("a label is neither 0 nor 1")
         return Cache(images, records, facts["fingerprint"], path, facts)
     except (OSError, ValueError, TypeError, OverflowError, SyntaxError, TokenError) as error:
-        raise UserError(
-            f"{path} is not a whole image cache ({error}): delete the folder and run again."
-        ) from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """What to tell of a cache folder that holds something else than it should."""
+    return UserError(
+        f"{path} is not a whole image cache ({error}): delete the folder and run again."
+    )
 
 
 def write_cache(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data.cache import open_cache, open_or_build
+from data.cache import damaged, open_cache, open_or_build
 from data.records import Records
 from data.summary import summarise
 from se_resnet.errors import UserError
@@ -120,10 +120,14 @@ def _open_finished(
                 f"config.data.{name} alike, or give the images it was made from."
             )
     digests = dict(zip(cache.records.file.tolist(), cache.records.digest.tolist(), strict=True))
+    try:
+        description = summarise(digests).describe()
+    except ValueError as error:
+        raise damaged(path, error) from error
     return Dataset(
         cache.images,
         cache.records.at_magnifications(magnifications),
         cache.fingerprint,
-        summarise(digests).describe(),
+        description,
         skipped=[],
     )

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from data import cache
+from data import cache, loading
 from se_resnet.errors import UserError
+from se_resnet.files import write_json
 from se_resnet.imaging import resize
-from tests.datasets import make_records
+from tests.datasets import make_images, make_records
 from tests.image_trees import encode, random_image
 
 
@@ -78,7 +79,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
 def test_a_killed_build_is_not_mistaken_for_a_finished_one(tmp_path):
     code = f"""
 import pathlib, time
-from data import cache
+from data import cache, loading
 from tests.test_cache import GeneratedImages
 class Slow(GeneratedImages):
     def examples(self):
@@ -153,3 +154,15 @@ def test_too_little_disk_is_told_before_the_work(tmp_path, monkeypatch):
 def test_mistakes_are_named(tmp_path, size, rule, words):
     with pytest.raises(UserError, match=words):
         cache.open_or_build(GeneratedImages(), tmp_path, size, rule)
+
+
+def test_a_cache_of_images_with_other_names_is_named(tmp_path):
+    records = make_records(1, 1, 1, (40,))
+    images = make_images(records, (4, 4))
+    write_json(tmp_path / "cache.json", {"fingerprint": "f", "size": [4, 4], "resize": "squash"})
+    np.save(tmp_path / "images.npy", images)
+    dataclasses.replace(records, file=np.array(["a.png", "b.png"])).write_csv(
+        tmp_path / "records.csv"
+    )
+    with pytest.raises(UserError, match="is not a whole image cache"):
+        loading.load(str(tmp_path), size=(4, 4), cache_dir=str(tmp_path / "cache"))
