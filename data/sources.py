@@ -41,6 +41,8 @@ _MAX_DEPTH = 8  # so that a search from a home folder ends
 _MAX_EXPANSION = 20
 # Names and extended attributes, which are read at once.
 _MAX_HEADER_BYTES = 1 << 20
+_MAX_MEMBER_BYTES = 2**32  # more than all of BreaKHis
+_MOST_ENDS = 1000
 _HEADER_TYPES = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -394,23 +396,30 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
         member = super().frombuf(buf, encoding, errors)
-        most = _MAX_HEADER_BYTES if member.type in _HEADER_TYPES else float("inf")
+        # A stream's end is not noticed while tarfile skips a member, block after block.
+        most = _MAX_HEADER_BYTES if member.type in _HEADER_TYPES else _MAX_MEMBER_BYTES
         if not 0 <= member.size <= most:
             raise tarfile.ReadError(f"a header of {member.size} bytes")
         return member
 
 
 class _Expansion(gzip.GzipFile):
-    """A gzip stream that ends where it expands to too much."""
+    """A gzip stream that ends where it expands to too much, and once only.
+
+    tarfile asks for every block of a member that it skips, also long after the end.
+    """
 
     def __init__(self, file: BinaryIO):
         super().__init__(fileobj=file)
         self._file = file
-        self._expanded = 0
+        self._expanded = self._empty = 0
 
     def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
         self._expanded += len(data)
+        self._empty += not data
+        if self._empty > _MOST_ENDS:
+            raise EOFError
         if self._expanded > MAX_FILE_BYTES + _MAX_EXPANSION * self._file.tell():
             raise tarfile.ReadError("it expands to far more than images do")
         return data
