@@ -15,8 +15,8 @@ The network, the images and their balancing are those of ``configs/breakhis.py``
 * Dropout before the head and smoothed labels keep the network from certainty. There is no mixup:
   SMOTE blends images already.
 
-Expected: no figures yet; the recipe was put together from the literature and has not been run to its
-end. Time: its 20 epochs take twice as long as the 10 of ``configs/breakhis.py``.
+Expected: no figures yet; the recipe was put together from the literature and has not been run to
+its end. Time: its 20 epochs take twice as long as the 10 of ``configs/breakhis.py``.
 """
 
 from ml_collections import ConfigDict
