@@ -34,8 +34,9 @@ def noise(count, height, width, seed=0):
 
 def run(classifier, variables, images):
     """Logits and stages of the network in evaluation mode."""
+    apply = jax.jit(classifier.model.apply, static_argnames=("train", "return_stages"))
     inputs = classifier.preprocessing(images)
-    logits, stages = classifier.model.apply(variables, inputs, train=False, return_stages=True)
+    logits, stages = apply(variables, inputs, train=False, return_stages=True)
     return np.asarray(logits[:, 0]), stages
 
 
@@ -398,7 +399,8 @@ def test_gates_are_named_in_the_networks_order():
 
 
 def test_new_gates_are_one():
-    variables = CLASSIFIER.model.init(jax.random.key(0), jnp.zeros((1, 45, 70, 3)), train=False)
+    init = jax.jit(CLASSIFIER.model.init, static_argnames="train")
+    variables = init(jax.random.key(0), jnp.zeros((1, 45, 70, 3)), train=False)
     assert set(variables) == {"params", "batch_stats"}
     found = explain.gates(CLASSIFIER, variables, IMAGES)
     assert [values.shape for values in found.values()] == [(4, 32), (4, 32), (4, 64)]

@@ -120,9 +120,8 @@ def test_photographs_are_recognised(imagenet):
     variables = pretrained.initial_variables(model, imagenet, jax.random.key(0))
     variables["params"]["head"] = pretrained.load_head("imagenet")
     images = np.stack(load_sample_images().images)  # china, flower: uint8 [2, 427, 640, 3]
-    logits = jax.jit(lambda x: model.apply(variables, imagenet.preprocessing(x), train=False))(
-        images
-    )
+    apply = jax.jit(lambda v, x: model.apply(v, imagenet.preprocessing(x), train=False))
+    logits = apply(variables, images)
     china, flower = np.argsort(-logits, axis=1)[:, :5]
     # 698 palace, 442 bell cote, 663 monastery, 975 lakeside, 449 boathouse
     assert china[0] == 698
