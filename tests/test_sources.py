@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -339,6 +340,20 @@ def test_an_archive_that_expands_without_end_is_refused_early(tmp_path, monkeypa
     with pytest.raises(UserError, match="damaged or incomplete"):
         scan(tmp_path / "a.tar.gz")
     assert time.process_time() - began < 2  # 4 GiB take longer
+
+
+@pytest.mark.parametrize("size", [1 << 32, 1 << 62])
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_a_member_that_claims_more_than_there_is_ends_at_once(tmp_path, size, suffix):
+    member = tarfile.TarInfo("benign/notes.txt")
+    member.size = size
+    header = member.tobuf(tarfile.GNU_FORMAT)
+    archive = tmp_path / f"a{suffix}"
+    archive.write_bytes(gzip.compress(header) if suffix == ".tar.gz" else header)
+    began = time.process_time()
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        scan(archive)
+    assert time.process_time() - began < 2  # reading on to the end takes minutes
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
