@@ -33,6 +33,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     )
     _OUT = flags.DEFINE_string("out", None, "Where to write; default: W/eval/SPLIT.")
     joining.define_flags()
+    flags.adopt_module_key_flags(joining)
     parse_flags()
 
 import dataclasses

@@ -14,14 +14,21 @@ from __future__ import annotations
 from absl import flags
 from ml_collections import config_flags
 
+from configs import breakhis
 from se_resnet import joining
-from se_resnet.cli import parse_flags, read_config, run_command
+from se_resnet.cli import describe_fields, parse_flags, read_config, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
     _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
     joining.define_flags()
-    parse_flags()
+    flags.adopt_module_key_flags(joining)
+    parse_flags(
+        epilogue=lambda: (
+            "\nFields of the configuration, as configs/breakhis.py sets them:\n"
+            + describe_fields(breakhis.get_config)
+        )
+    )
 
 import dataclasses
 import functools

@@ -13,9 +13,12 @@ So ``--help``, whose text is the file's docstring, and mistakes in flags are ans
 from __future__ import annotations
 
 import argparse
+import ast
 import functools
+import inspect
 import io
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -30,15 +33,18 @@ from se_resnet.errors import UserError
 from se_resnet.process import restart_with_huge_pages
 
 
-def parse_flags() -> None:
+def parse_flags(epilogue: Callable[[], str] | None = None) -> None:
     """Parses the command line, or ends the process: after ``--help``, or with a mistake's sentence.
 
     The text above the flags in ``--help`` is the docstring of the file that was started.
+
+    Args:
+        epilogue: gives the text below the flags.
     """
     app.define_help_flags()
     for name in ("help", "helpshort", "helpfull", "helpxml"):
         flag: Any = flags.FLAGS[name]
-        flag.parse = functools.partial(_show_help, flag.parse)
+        flag.parse = functools.partial(_show_help, flag.parse, epilogue)
     with mistakes_told():
         _parse(sys.argv)
     joining.set_timeout()
@@ -100,10 +106,34 @@ class ArgumentParser(argparse.ArgumentParser):
         raise UserError(f"{message} (--help lists the options).")
 
 
-def _show_help(parse: Callable[[object], None], value: object) -> None:
+def describe_fields(get_config: Callable[[], ConfigDict]) -> str:
+    """The fields that a configuration sets and its comments on them, as flags.
+
+    The function must do nothing but set literals and return.
+    """
+    told = []
+    for line in inspect.getsource(get_config).splitlines():
+        part = re.fullmatch(r" +config\.?(\w*) = ConfigDict\(\)(?:  # (.+))?", line)
+        field = re.fullmatch(r" +config\.([\w.]+) = (.+?)(  # .+)?", line)
+        comment = re.fullmatch(r" +(# .+)", line)
+        if part:
+            told += ["", *([f"  # {part[1]}: {part[2]}"] if part[2] else [])]
+        elif field and "ConfigDict" not in field[2]:
+            value = ast.literal_eval(field[2])
+            told.append(f"  --config.{field[1]}={shlex.quote(str(value))}{field[3] or ''}")
+        elif comment:
+            told.append(f"  {comment[1]}")
+    return "\n".join(told)
+
+
+def _show_help(
+    parse: Callable[[object], None], epilogue: Callable[[], str] | None, value: object
+) -> None:
     try:
         parse(value)
     except SystemExit:  # absl ends with exit code 1, but who asked for help got it
+        if epilogue:
+            print(epilogue())
         sys.exit(0)
 
 

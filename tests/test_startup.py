@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ from pathlib import Path
 import jax
 import pytest
 
+from configs import breakhis
+from se_resnet.cli import describe_fields
 from se_resnet.compilation import keep_compiled_programs
+from se_resnet.workdir import flatten
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets", "matplotlib"}
@@ -20,7 +24,15 @@ HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets",
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train.py"], ["python train.py --config=", "--config:", "--workdir:"]),
+        (
+            ["train.py"],
+            [
+                *("python train.py --config=", "--config:", "--workdir:", "--num_processes:"),
+                "--config.split.protocol=strict  # or,",
+                "--config.data.size='(224, 224)'  # height, width",
+                "# loss: binary cross-entropy",
+            ],
+        ),
         (["eval.py"], ["python eval.py --workdir=", "--data_dir:", "--split:", "--tta:", "--out:"]),
         (["-m", "se_resnet.predict"], ["--input=image.png", "--patient_pattern:", "--tta:"]),
         (["-m", "se_resnet.export"], ["--format=onnx", "--images:", "metadata.json"]),
@@ -36,6 +48,16 @@ def test_help_tells_usage_and_flags_without_importing_what_takes_seconds(argumen
     assert all(word in told.stdout for word in words), told.stdout
     imported = set(re.findall(r"\| +([\w.]+)$", told.stderr, re.MULTILINE))
     assert "se_resnet" in imported and not imported & HEAVY
+
+
+def test_help_tells_every_field_and_its_default():
+    flat = flatten(breakhis.get_config().to_dict())
+    told = re.findall(
+        r"^  --config\.(\S+?)=(.*?)(?:  # .*)?$", describe_fields(breakhis.get_config), re.M
+    )
+    assert {name: shlex.split(value) for name, value in told} == {
+        name: [str(value)] for name, value in flat.items()
+    }
 
 
 def test_the_python_api_is_imported_at_its_first_use():
