@@ -107,7 +107,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     with locked(workdir):
         claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
         distributed.require_shared(workdir)
-        distributed.require_same({"configurations": settings.without_places(config)})
+        shared = json.dumps(settings.without_places(config), sort_keys=True)
+        distributed.require_same({"configurations": shared})
         if config.split.fold == settings.ALL_FOLDS:
             _cross_validate(config, workdir)
             return evaluation.evaluate_run(workdir)
@@ -235,7 +236,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
 
     check = divergence.make_check(checkpoints, files_of_step)
     told_to = trackers.parse(config.trackers)
-    log = MetricLog(workdir, start, epoch_steps, told_to, flatten(json.loads(config.to_json())))
+    log = MetricLog(workdir, start, epoch_steps, told_to, flatten(settings.without_places(config)))
     profiler = Profiler(config.profile_steps, workdir / "tensorboard", start, total_steps)
     figures = StepFigures(start, unlogged, check)
     last_save = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -59,11 +60,11 @@ _CHOICES = {
 }
 
 
-def without_places(config: ConfigDict) -> str:
-    """The configuration as JSON, less where files lie, in which machines of one run may differ."""
+def without_places(config: ConfigDict) -> dict[str, Any]:
+    """What JSON says of the configuration, less where files lie on a machine."""
     content = json.loads(config.to_json())
     del content["data"]["dir"], content["data"]["cache_dir"]
-    return json.dumps(content, sort_keys=True)
+    return content
 
 
 def check(config: ConfigDict) -> None:

@@ -60,6 +60,23 @@ def test_help_tells_every_field_and_its_default():
     }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["se_resnet.export", "--format=coreml"], "<stablehlo|savedmodel|tflite|onnx>"),
+        (["se_resnet.export", "--format=onnx", "--workdir=."], "--out must have a value"),
+        (["se_resnet.app"], "--workdir must have a value"),
+        (["se_resnet.package", "--naming=keras", "--workdir=.", "--out=x"], "--naming=keras"),
+    ],
+)
+def test_a_mistake_in_flags_is_one_sentence(arguments, words):
+    command = [sys.executable, "-m", *arguments]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert told.returncode == 2 and told.stdout == ""
+    assert told.stderr.startswith("error: ") and told.stderr.count("\n") == 1
+    assert words in told.stderr
+
+
 def test_the_python_api_is_imported_at_its_first_use():
     script = (
         "import sys, data, se_resnet\n"
