@@ -109,6 +109,26 @@ def test_an_image_gets_the_answer_of_the_command(browser, address, run, image, t
     screenshot(browser, f"after-{width}")
 
 
+@pytest.mark.parametrize("target", ["#drop", "body"])
+def test_an_image_may_be_dropped_anywhere(browser, address, image, target):
+    browser.open(address, 1280)
+    content = base64.b64encode(image.read_bytes()).decode()
+    browser.evaluate(
+        "(() => { const data = new DataTransfer();"
+        f"const bytes = Uint8Array.from(atob('{content}'), (c) => c.charCodeAt(0));"
+        "data.items.add(new File([bytes], 'dropped.png', {type: 'image/png'}));"
+        f"const target = document.querySelector('{target}');"
+        "const options = {dataTransfer: data, bubbles: true, cancelable: true};"
+        "for (const kind of ['dragover', 'drop']) {"
+        "  const event = new DragEvent(kind, options); target.dispatchEvent(event);"
+        "  if (!event.defaultPrevented) throw Error('the browser would open the file'); } })()"
+    )
+    browser.wait(f"{DONE} && document.getElementById('status').textContent.includes('called')")
+    assert text(browser, "caption") == "dropped.png, 46 × 70 pixels"
+    assert not browser.evaluate("document.getElementById('drop').classList.contains('over')")
+    assert browser.messages == []
+
+
 def test_the_marks_of_the_scale_lie_where_the_figures_say(browser, address, run, image):
     browser.open(address, 1280)
     upload(browser, image, "called")
