@@ -23,11 +23,17 @@ def read_log(path: Path) -> list[dict]:
     """The lines of a log, oldest first; a last line cut short by a kill is left out.
 
     Raises:
-        UserError: another line is damaged.
+        UserError: another line is damaged, or there is no reading the file.
     """
-    if not path.exists():
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
         return []
-    lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): it must be the log that the run wrote; "
+            "restore it, or move it away to begin a new one."
+        ) from error
     entries = []
     for number, line in enumerate(lines, 1):
         try:

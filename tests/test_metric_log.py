@@ -94,6 +94,12 @@ def test_a_line_of_another_form_is_damage(tmp_path, line):
         read_log(tmp_path / "metrics.jsonl")
 
 
+def test_a_folder_is_no_log(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match="metrics.jsonl cannot be read .Is a directory."):
+        read_log(tmp_path / "metrics.jsonl")
+
+
 def test_only_a_last_line_may_be_cut_short(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"st')
