@@ -355,6 +355,8 @@ def _read_archive(path: Path) -> Iterator[tuple[str, bytes | Problem]]:
             tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive,
         ):
             for member in archive:
+                if archive.offset - member.offset > _MAX_MEMBER_BYTES:
+                    raise tarfile.ReadError("extended headers that claim too much")
                 parts = PurePosixPath(member.name).parts
                 hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
                 if hidden or not _is_candidate(parts[-1] if parts else ""):

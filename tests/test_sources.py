@@ -344,10 +344,14 @@ def test_an_archive_that_expands_without_end_is_refused_early(tmp_path, monkeypa
 
 @pytest.mark.parametrize("size", [1 << 32, 1 << 62])
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
-def test_a_member_that_claims_more_than_there_is_ends_at_once(tmp_path, size, suffix):
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_member_that_claims_more_than_there_is_ends_at_once(tmp_path, size, suffix, format):
     member = tarfile.TarInfo("benign/notes.txt")
-    member.size = size
-    header = member.tobuf(tarfile.GNU_FORMAT)
+    if format == tarfile.GNU_FORMAT:
+        member.size = size
+    else:
+        member.pax_headers = {"size": str(size)}  # overrules the header
+    header = member.tobuf(format)
     archive = tmp_path / f"a{suffix}"
     archive.write_bytes(gzip.compress(header) if suffix == ".tar.gz" else header)
     began = time.process_time()
