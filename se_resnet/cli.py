@@ -21,8 +21,10 @@ import re
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags
@@ -150,12 +152,14 @@ def _parse(argv: list[str]) -> None:
     except flags.Error as error:
         told = str(error).strip().splitlines()[-1]
         raise UserError(f"{told} (--help lists the flags)") from error
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(Path(frame.filename).name == "config_path.py" for frame in frames):
+            raise  # the config file's own mistake
         # ml_collections names the last part of the path only, and the field it resembles.
         key = (re.findall(r"\w+", str(error.args[0])) or [""])[0]
-        given = next((arg.split("=")[0] for arg in argv if f".{key}" in arg.split("=")[0]), None)
-        if given is None:
-            raise  # the config file's own mistake
+        names = [arg.split("=")[0] for arg in argv if re.match(r"--?config\.", arg)]
+        given = next((name for name in names if f".{key}" in name), " or ".join(names))
         hint = re.search(r'Did you mean "(\w+)"', str(error))
         raise UserError(
             f"{given} names no field of the configuration: "

@@ -77,6 +77,25 @@ def test_a_mistake_in_flags_is_one_sentence(arguments, words):
     assert words in told.stderr
 
 
+@pytest.mark.parametrize(
+    "field",
+    ["epohcs", "data.size.x", "data.size[7]", "data.size[0]", "data[0]", "seed.x", "seed[0]"],
+)
+def test_what_is_no_field_is_told(field):
+    given = f"--config.{field}=1"
+    command = [sys.executable, "train.py", "--config=configs/smoke.py", "--workdir=w", given]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert told.returncode == 2, told.stderr
+    assert told.stderr.startswith(f"error: --config.{field} names no field of the configuration: ")
+
+
+def test_a_mistake_in_the_config_file_keeps_its_traceback(tmp_path):
+    (tmp_path / "mine.py").write_text("def get_config():\n    return {}['epochs']\n")
+    command = [sys.executable, "train.py", f"--config={tmp_path / 'mine.py'}", "--workdir=w"]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert told.returncode == 1 and "mine.py" in told.stderr and "KeyError" in told.stderr
+
+
 def test_the_python_api_is_imported_at_its_first_use():
     script = (
         "import sys, data, se_resnet\n"
