@@ -41,7 +41,6 @@ SIZE = 16
 FILES = ("metrics.jsonl", "eval/test/predictions.csv", "eval/test/metrics.json")
 FLAGS = {
     "data.size": f"({SIZE},{SIZE})",
-    "data.placement": "device",  # starts without TensorFlow
     "model.stage_sizes": "(1,1)",
     "model.width": "4",
     "batch_size": "8",
@@ -77,10 +76,12 @@ class Trainings:
     """Trainings on the same images, below one folder."""
 
     folder: Path
+    placement: str
 
     def start(self, workdir: Path) -> subprocess.Popen:
         """The training of this workdir, or the rest of it."""
-        flags = [f"--config.{name}={value}" for name, value in FLAGS.items()]
+        settings = {**FLAGS, "data.placement": self.placement}
+        flags = [f"--config.{name}={value}" for name, value in settings.items()]
         images = f"--config.data.dir={self.folder / 'images'}"
         command = ["train.py", "--config=configs/smoke.py", f"--workdir={workdir}", images, *flags]
         with (self.folder / "log.txt").open("a") as log:
@@ -170,8 +171,13 @@ def differences(workdir: Path, whole: Path) -> list[str]:
     return found
 
 
-def rehearse(kills: int, seed: int) -> list[dict[str, object]]:
+def rehearse(kills: int, seed: int, placement: str = "device") -> list[dict[str, object]]:
     """Kills trainings so many times.
+
+    Args:
+        kills: how many.
+        seed: of the moments.
+        placement: of the pixels; ``'device'`` starts sooner, without TensorFlow.
 
     Returns:
         Rows of what was counted.
@@ -179,7 +185,7 @@ def rehearse(kills: int, seed: int) -> list[dict[str, object]]:
     rng, counted, compared = random.Random(seed), Counter[str](), 0
     kinds = ("saving", "SIGKILL", "saving", "SIGTERM", "saving", "SIGKILL", "saving", "SIGINT")
     with tempfile.TemporaryDirectory() as name, tqdm(total=kills, disable=None) as progress:
-        trainings = Trainings(Path(name))
+        trainings = Trainings(Path(name), placement)
         make_images(trainings.folder / "images")
         for whole in ("compiling", "whole"):
             start = time.monotonic()
@@ -210,9 +216,10 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--kills", type=int, default=30)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--placement", choices=("device", "host"), default="device")
     given = options.parse_args()
     start = time.monotonic()
-    rows = rehearse(given.kills, given.seed)
+    rows = rehearse(given.kills, given.seed, given.placement)
     finish(rows, given.out, f"{given.kills} kills in {time.monotonic() - start:.0f} s")
 
 
