@@ -49,7 +49,7 @@ def test_signals_and_a_full_disk_change_nothing_in_the_end(run, place, tmp_path,
     handlers = [signal.getsignal(signum) for signum in preemption.EXIT_CODES]
     for stop, signum, code in ((5, signal.SIGTERM, 75), (3, signal.SIGINT, 130)):
         with monkeypatch.context() as patch:
-            before_step(patch, stop, lambda signum=signum: os.kill(os.getpid(), signum))
+            before_step(patch, stop, lambda signum=signum: signal.raise_signal(signum))
             with pytest.raises(preemption.Interrupted, match=r"saved after step \d of 26") as told:
                 train.train_and_evaluate(config, workdir)
         assert told.value.exit_code == code
@@ -87,13 +87,13 @@ def test_killed_trainings_equal_the_one_that_was_left_alone():
 
 def test_a_second_signal_ends_the_process_at_once():
     code = """
-    import os, signal, time
+    import signal
     from se_resnet import preemption
     with preemption.deferred() as signals:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert signals.signum == signal.SIGTERM
         print("noted", flush=True)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         print("not reached")
     """
     told = subprocess.run(
@@ -104,9 +104,9 @@ def test_a_second_signal_ends_the_process_at_once():
 
 def test_a_command_ended_by_a_signal_says_so_and_has_a_code_of_its_own():
     code = """
-    import os, signal, sys
+    import signal, sys
     from se_resnet import cli
-    cli.run_command(lambda: os.kill(os.getpid(), int(sys.argv[1])))
+    cli.run_command(lambda: signal.raise_signal(int(sys.argv[1])))
     """
     for signum, code_of in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
         command = [sys.executable, "-c", textwrap.dedent(code), str(int(signum))]

@@ -36,7 +36,7 @@ def copy_run(place: Place, to: Path) -> Path:
 
 def damage_file(rng: Random, place: Place, path: Path) -> None:
     """Bytes, length, or the file itself."""
-    if not path.exists():
+    if not path.is_file():  # an earlier damage
         return
     what = rng.random()
     if what < 0.7:
