@@ -106,6 +106,7 @@ def test_a_command_ended_by_a_signal_says_so_and_has_a_code_of_its_own():
     code = """
     import signal, sys
     from se_resnet import cli
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins without
     cli.run_command(lambda: signal.raise_signal(int(sys.argv[1])))
     """
     for signum, code_of in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
