@@ -15,8 +15,10 @@ The network, the images and their balancing are those of ``configs/breakhis.py``
 * Dropout before the head and smoothed labels keep the network from certainty. There is no mixup:
   SMOTE blends images already.
 
-Expected: no figures yet; the recipe was put together from the literature and has not been run to
-its end. Time: its 20 epochs take twice as long as the 10 of ``configs/breakhis.py``.
+Expected: on the 200X part of a 944-image subset (2 benign patients tested), an image ROC AUC of
+0.997 (95 % interval 0.915 to 1.000) and a patient recognition rate of 0.865 (0.615 to 1.000), see
+docs/results.md; not distinguishable there from ``configs/breakhis.py``. Time: its 20 epochs take
+twice as long as the 10 of that.
 """
 
 from ml_collections import ConfigDict
