@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from se_resnet.errors import UserError
+from se_resnet.schema import misfit
+
+SMALL_FILE_BYTES = 2**26
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK = 2**20
@@ -68,6 +72,61 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def read_small_file(path: str | Path, limit: int = SMALL_FILE_BYTES) -> bytes:
+    """Returns the content of a regular file.
+
+    A pipe or a device in its place is refused instead of waited for or read without end.
+
+    Args:
+        path: of the file, which may be a link to one.
+        limit: largest size in bytes.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: it is not a regular file, or is larger than ``limit``.
+    """
+
+    def open_without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    with open(path, "rb", opener=open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it is larger than {limit / 2**20:g} MiB")
+    return content
+
+
+def read_text(path: str | Path, limit: int = SMALL_FILE_BYTES) -> str:
+    """Returns the text of a regular UTF-8 file, without a byte order mark.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: it is not a regular file, is larger than ``limit`` bytes, or is not UTF-8.
+    """
+    return read_small_file(path, limit).decode("utf-8-sig")
+
+
+def read_json(path: str | Path, form: Any = object, limit: int = SMALL_FILE_BYTES) -> Any:
+    """Returns the value of a regular JSON file.
+
+    Args:
+        path: of the file.
+        form: required form of the value, see :func:`se_resnet.schema.misfit`.
+        limit: largest size in bytes.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: it is not a regular file, is too large, is not JSON in UTF-8, is nested too
+            deeply, or its value has another form.
+    """
+    value = parse_json(read_text(path, limit))
+    if problem := misfit(value, form):
+        raise ValueError(problem)
+    return value
 
 
 @contextmanager
