@@ -25,8 +25,8 @@ if __name__ == "__main__":  # before the imports that take seconds
     _PATTERN = flags.DEFINE_string(
         "patient_pattern",
         None,
-        "Regular expression whose first group, in a file's name, is the patient; default: as "
-        "BreaKHis names files.",
+        "Regular expression whose first group, in a file's name or else in its path below --input, "
+        "is the patient; default: as BreaKHis names files.",
     )
     _ATTENTION = flags.DEFINE_string(
         "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
@@ -37,7 +37,6 @@ import csv
 import dataclasses
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,14 +49,22 @@ from se_resnet.calibration import scale
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, writable_folder, write_json
+from se_resnet.image_files import SUFFIXES as SUFFIXES
+from se_resnet.image_files import find_images
 from se_resnet.imaging import resize
+from se_resnet.patients import (
+    BREAKHIS_PATIENT,
+    check_pattern,
+    other_magnifications,
+    patient_of,
+    summarise_patients,
+)
 from se_resnet.predictions import probability_of
 from se_resnet.views import mean_logits, resize_rules
-from se_resnet.workdir import Run, load_best
+from se_resnet.walk import PassedOver
+from se_resnet.workdir import Run, load_best, read
 
 NOTICE = "Research software: no medical device, not for diagnosis."
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-BREAKHIS_PATIENT = r"^SOB_[BM]_[A-Z]+-(\d+-\d+)"
 MAX_FILE_BYTES = 2**29  # all pixels that are allowed, of four channels of 16 bits, uncompressed
 BATCH = 16
 _LONGEST_NAME = 255  # bytes, of file systems
@@ -83,39 +90,6 @@ class Prediction:
     calibrated_probability: float
     call: str
     uncertain: bool
-
-
-def find_images(source: Path, option: str = "--input") -> list[Path]:
-    """The image itself, or every image below a folder, sorted.
-
-    Args:
-        source: an image or a folder.
-        option: of the command that names it, for the error.
-
-    Raises:
-        UserError: nothing is there, or no image.
-    """
-    try:
-        source.stat()
-    except OSError as error:
-        raise UserError(
-            f"{option}={source} does not exist or cannot be read ({error.strerror}): give an image "
-            "or a folder."
-        ) from error
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise UserError(f"{option}={source} is neither an image nor a folder: give one of them.")
-    found = sorted(
-        path
-        for path in source.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    if not found:
-        raise UserError(
-            f"{option}={source} holds no image: {', '.join(SUFFIXES)} files are looked for."
-        )
-    return found
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -172,7 +146,8 @@ def predict(
         tiles: ``uint8 [T, B, H, W, 3]`` RGB, as :func:`se_resnet.imaging.resize` makes them by each
             of the T rules of :func:`se_resnet.views.resize_rules`; B is at most 16.
         files: B names.
-        patient_pattern: regular expression whose first group, in a file's name, is the patient.
+        patient_pattern: regular expression that tells the patient, see
+            :func:`se_resnet.patients.patient_of`.
         tta: test-time augmentation, see :mod:`se_resnet.views`.
     """
     return [
@@ -193,35 +168,14 @@ def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:
 
 
 def _describe(file: str, probability: float, decision: Decision, pattern: str) -> Prediction:
-    patient = re.search(pattern, Path(file).name)
     return Prediction(
         file=file,
-        patient=patient[1] if patient else "",
+        patient=patient_of(file, pattern),
         probability=probability,
         calibrated_probability=float(scale(np.array(probability), decision.temperature)),
         call="malignant" if probability >= decision.threshold else "benign",
         uncertain=bool(decision.distance(np.array([probability]))[0] < decision.margin),
     )
-
-
-def summarise_patients(
-    predictions: list[Prediction], threshold: float
-) -> list[dict[str, str | int | float]]:
-    """One row per patient: images, images called malignant, mean probability and its call."""
-    rows: list[dict[str, str | int | float]] = []
-    for patient in sorted({one.patient for one in predictions} - {""}):
-        own = [one for one in predictions if one.patient == patient]
-        mean = float(np.mean([one.probability for one in own]))
-        rows.append(
-            {
-                "patient": patient,
-                "images": len(own),
-                "called_malignant": sum(one.call == "malignant" for one in own),
-                "mean_probability": mean,
-                "call": "malignant" if mean >= threshold else "benign",
-            }
-        )
-    return rows
 
 
 def predict_folder(
@@ -241,7 +195,8 @@ def predict_folder(
         source: an image or a folder of images.
         out: folder for the results.
         overlays: whether to draw where the network looked.
-        patient_pattern: regular expression whose first group, in a file's name, is the patient.
+        patient_pattern: regular expression that tells the patient, see
+            :func:`se_resnet.patients.patient_of`.
         tta: test-time augmentation, see :mod:`se_resnet.views`.
         attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
 
@@ -249,22 +204,19 @@ def predict_folder(
         UserError: no checkpoint, no image, none that can be used, a pattern that is no regular
             expression with a group, or an output folder that cannot be written.
     """
-    try:
-        if re.compile(patient_pattern).groups < 1:
-            raise re.error("it has no group in parentheses")
-    except re.error as error:
-        raise UserError(
-            f"--patient_pattern={patient_pattern!r} cannot be used ({error}): give a regular "
-            "expression whose first group is the patient."
-        ) from error
+    check_pattern(patient_pattern)
     run = load_best(workdir, attention)
-    paths = find_images(source)
+    trained_on = _trained_magnifications(workdir)
+    passed_over = PassedOver()
+    paths = find_images(source, passed_over=passed_over)
     writable_folder(out, "give another folder by --out")
     root = source if source.is_dir() else source.parent
     predictions: list[Prediction] = []
     failures: list[dict[str, str]] = []
     rules = resize_rules(tta, run.classifier.resize)
-    for files, tiles in _batches(run.classifier.size, rules, paths, root, failures):
+    digests: dict[str, str] = {}
+    for files, tiles, hashed in _batches(run.classifier.size, rules, paths, root, failures):
+        digests |= zip(files, hashed, strict=True)
         predictions += predict(run, tiles, files, patient_pattern, tta)
         if overlays:  # of the middle tile
             _write_overlays(run, files, tiles[len(tiles) // 2], out / "overlays")
@@ -273,7 +225,8 @@ def predict_folder(
             f"none of the {len(failures)} files in {source} can be used: {failures[0]['file']} "
             f"{failures[0]['reason']}."
         )
-    patients = summarise_patients(predictions, run.decision.threshold)
+    patients = summarise_patients(predictions, run.decision.threshold, digests)
+    other = other_magnifications(digests, trained_on) if trained_on else {}
     _write_table(out / "predictions.csv", [dataclasses.asdict(one) for one in predictions])
     if patients:
         _write_table(out / "patients.csv", patients)
@@ -286,10 +239,57 @@ def predict_folder(
             "predictions": [dataclasses.asdict(one) for one in predictions],
             "patients": patients,
             "failures": failures,
+            "not_looked_at": passed_over.as_dict(),
+            "trained_magnifications": trained_on,
+            "other_magnifications": other,
         },
     )
-    _tell(predictions, patients, failures, out)
+    notes = [
+        *_describe_patients(predictions, patients, patient_pattern),
+        *_describe_magnifications(other, len(predictions), trained_on),
+    ]
+    if passed_over:
+        notes.append(f"not looked at: {passed_over.describe()}")
+    _tell(predictions, patients, failures, notes, out)
     return predictions
+
+
+def _trained_magnifications(workdir: Path) -> list[int]:
+    try:
+        config = read(workdir / "config.json", {"data": {"magnifications": [int]}})
+    except UserError:
+        return []  # not needed to predict
+    return config["data"]["magnifications"]
+
+
+def _describe_patients(
+    predictions: list[Prediction], patients: list[dict[str, Any]], pattern: str
+) -> list[str]:
+    """Lines about files without a patient and about copies, where there are any."""
+    without = sum(not one.patient for one in predictions)
+    if not patients:
+        if pattern == BREAKHIS_PATIENT:
+            return []
+        return [
+            f"WARNING: --patient_pattern={pattern!r} matches no file's name or path below --input: "
+            "no patients.csv is written"
+        ]
+    copies = sum(row["copies"] for row in patients)
+    return [
+        *([f"no patient is known of {without} of the images"] if without else []),
+        *([f"copies of a patient's other images, not counted again: {copies}"] if copies else []),
+    ]
+
+
+def _describe_magnifications(other: dict[str, int], total: int, trained_on: list[int]) -> list[str]:
+    if not other:
+        return []
+    counts = ", ".join(f"{name} {count}" for name, count in other.items())
+    return [
+        f"WARNING: by their names, {sum(other.values())} of {total} images have a magnification "
+        f"that the run was not trained on: {counts} (trained on "
+        f"{', '.join(f'{magnification}X' for magnification in trained_on)})"
+    ]
 
 
 def _batches(
@@ -298,9 +298,13 @@ def _batches(
     paths: list[Path],
     root: Path,
     failures: list[dict[str, str]],
-) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Names and tiles ``[T, B, H, W, 3]`` of a few images; what fails goes to ``failures``."""
+) -> Iterator[tuple[list[str], np.ndarray, list[str]]]:
+    """Yields names, tiles ``[T, B, H, W, 3]`` and digests of the decoded pixels of a few images.
+
+    What fails goes to ``failures``.
+    """
     files: list[str] = []
+    digests: list[str] = []
     images: list[list[np.ndarray]] = []
     for path in paths:
         file = path.relative_to(root).as_posix()
@@ -312,11 +316,16 @@ def _batches(
             continue
         files.append(file)
         images.append(tiles)
+        digests.append(_digest(image))
         if len(files) == BATCH:
-            yield files, np.stack(images, axis=1)
-            files, images = [], []
+            yield files, np.stack(images, axis=1), digests
+            files, images, digests = [], [], []
     if files:
-        yield files, np.stack(images, axis=1)
+        yield files, np.stack(images, axis=1), digests
+
+
+def _digest(image: np.ndarray) -> str:
+    return hashlib.sha256(f"{image.shape} ".encode() + image.tobytes()).hexdigest()
 
 
 def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path) -> None:
@@ -349,7 +358,11 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _tell(
-    predictions: list[Prediction], patients: list, failures: list[dict[str, str]], out: Path
+    predictions: list[Prediction],
+    patients: list,
+    failures: list[dict[str, str]],
+    notes: list[str],
+    out: Path,
 ) -> None:
     malignant = sum(one.call == "malignant" for one in predictions)
     uncertain = sum(one.uncertain for one in predictions)
@@ -359,6 +372,8 @@ def _tell(
     )
     for failure in failures:
         print(f"not used: {failure['file']} {failure['reason']}")
+    for note in notes:
+        print(note)
     print(f"written to {out}\n{NOTICE}")
 
 

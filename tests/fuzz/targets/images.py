@@ -31,7 +31,7 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
     def action() -> None:
         paths = predict.find_images(place.input)
         failures: list[dict[str, str]] = []
-        for _, tiles in predict._batches((16, 16), rules, paths, place.input, failures):
+        for _, tiles, _ in predict._batches((16, 16), rules, paths, place.input, failures):
             assert tiles.shape[2:] == (16, 16, 3) and tiles.dtype == np.uint8
         for path in files:
             sources.inspect(path.read_bytes())

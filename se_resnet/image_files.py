@@ -1,0 +1,66 @@
+"""Finds the images at a path that a user names."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from se_resnet.errors import UserError
+from se_resnet.walk import NOT_REGULAR, PassedOver, walk
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+def find_images(
+    source: Path, option: str = "--input", passed_over: PassedOver | None = None
+) -> list[Path]:
+    """Returns the image itself, or every image below a folder, sorted; links are followed.
+
+    Args:
+        source: an image or a folder.
+        option: of the command that names it, for the error.
+        passed_over: takes what was not looked at.
+
+    Raises:
+        UserError: nothing is there, or no image.
+    """
+    passed_over = PassedOver() if passed_over is None else passed_over
+    try:
+        source.stat()
+    except OSError as error:
+        raise UserError(
+            f"{option}={source} does not exist or cannot be read ({error.strerror}): give an image "
+            "or a folder."
+        ) from error
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise UserError(f"{option}={source} is neither an image nor a folder: give one of them.")
+    try:
+        listing = walk(source, passed_over)
+    except OSError as error:
+        raise UserError(
+            f"{option}={source} cannot be read ({error.strerror}): give an image or a folder."
+        ) from error
+    found = []
+    for relative in listing.files:
+        path = source / relative
+        if path.suffix.lower() not in SUFFIXES:
+            passed_over.add_suffix(relative)
+        elif _is_special(path):  # a pipe would be waited for without end
+            passed_over.add(NOT_REGULAR, relative)
+        else:
+            found.append(path)
+    if not found:
+        raise UserError(
+            f"{option}={source} holds no image: {', '.join(SUFFIXES)} files are looked for"
+            + (f"; not looked at: {passed_over.describe()}." if passed_over else ".")
+        )
+    return sorted(found)
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False  # reported, with its reason, when it is read

@@ -1,0 +1,132 @@
+"""What file names tell of patients and magnifications, and predictions summed up by patient."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import numpy as np
+
+from se_resnet.errors import UserError
+
+BREAKHIS_PATIENT = r"^SOB_[BM]_[A-Z]+-(\d+-\d+)"
+_BREAKHIS_MAGNIFICATION = re.compile(r"^SOB_[BM]_[A-Z]+-\d+-\d+[A-Z]*-(\d+)-\d+\.")
+
+
+class Predicted(Protocol):
+    """The part of a prediction that is summed up by patient."""
+
+    @property
+    def file(self) -> str:
+        """Path of the image."""
+        ...
+
+    @property
+    def patient(self) -> str:
+        """The patient, or an empty string."""
+        ...
+
+    @property
+    def probability(self) -> float:
+        """Probability of malignant."""
+        ...
+
+    @property
+    def call(self) -> str:
+        """``benign`` or ``malignant``."""
+        ...
+
+
+def check_pattern(pattern: str) -> None:
+    """Validates a regular expression that tells patients.
+
+    Raises:
+        UserError: it is no regular expression, or has no group.
+    """
+    try:
+        if re.compile(pattern).groups < 1:
+            raise re.error("it has no group in parentheses")
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UserError(
+            f"--patient_pattern={pattern!r} cannot be used ({error}): give a regular expression "
+            "whose first group is the patient."
+        ) from error
+
+
+def patient_of(file: str, pattern: str) -> str:
+    """Returns the patient that a path tells, or an empty string.
+
+    The name is searched first, then the path. The patient is the first group that matched anything.
+
+    >>> patient_of("a/case_Q02.png", r"(P\\d+)|(Q\\d+)")
+    'Q02'
+    >>> patient_of("P1/a.png", r"(P\\d)/")
+    'P1'
+
+    Args:
+        file: path below the input, with ``/`` between folders.
+        pattern: regular expression with a group.
+    """
+    for text in (PurePosixPath(file).name, file):
+        for match in re.finditer(pattern, text):
+            for group in match.groups():
+                if group:
+                    return group
+    return ""
+
+
+def other_magnifications(files: Iterable[str], trained: Iterable[int]) -> dict[str, int]:
+    """Counts images whose BreaKHis names tell magnifications that a run was not trained on.
+
+    >>> other_magnifications(["a/SOB_B_A-14-22549AB-40-001.png", "b.png"], [100, 200])
+    {'40X': 1}
+    """
+    known = {str(magnification) for magnification in trained}
+    told = [
+        match[1]
+        for file in files
+        if (match := _BREAKHIS_MAGNIFICATION.match(PurePosixPath(file).name))
+    ]
+    counts = Counter(int(magnification) for magnification in told if magnification not in known)
+    return {f"{magnification}X": counts[magnification] for magnification in sorted(counts)}
+
+
+def summarise_patients(
+    predictions: Sequence[Predicted], threshold: float, digests: Mapping[str, str] | None = None
+) -> list[dict[str, str | int | float]]:
+    """Sums predictions up by patient; an image that a patient has several times counts once.
+
+    Args:
+        predictions: of the images.
+        threshold: from which mean probability a patient is called malignant.
+        digests: of the decoded pixels by file; where none is given, all images are distinct.
+
+    Returns:
+        One row per patient: images, images called malignant, mean probability and its call, and how
+        many copies were left out.
+    """
+    digests = digests or {}
+    by_patient: dict[str, dict[str, Predicted]] = {}
+    files: Counter[str] = Counter()
+    for one in predictions:
+        if one.patient:
+            files[one.patient] += 1
+            by_patient.setdefault(one.patient, {}).setdefault(digests.get(one.file, one.file), one)
+    rows: list[dict[str, str | int | float]] = []
+    for patient, distinct in sorted(by_patient.items()):
+        own = list(distinct.values())
+        mean = float(np.mean([one.probability for one in own]))
+        rows.append(
+            {
+                "patient": patient,
+                "images": len(own),
+                "called_malignant": sum(one.call == "malignant" for one in own),
+                "mean_probability": mean,
+                "call": "malignant" if mean >= threshold else "benign",
+                "copies": files[patient] - len(own),
+            }
+        )
+    return rows
