@@ -216,6 +216,8 @@ def _evaluate_one(
             ),
             gates=gating.describe(*shown, predictions.label, seed=config["seed"]),
         )
+        for note in dataset.notes:
+            print(f"  {note}")
         return results
 
     return publish

@@ -71,8 +71,9 @@ def _run(options: argparse.Namespace) -> None:
         folds = protocols.number_of_folds(options.protocol, options.folds)
         told = f"{options.protocol}, fold {options.fold} of {folds}"
     with _open_images(options, out) as dataset:
-        print(f"{dataset.description}\n\nsplit: {told}\n", flush=True)
         records = dataset.records.at_magnifications(options.magnifications)
+        found = [dataset.description, *dataset.records.describe_left_out(records)]
+        print("\n".join([*found, "", f"split: {told}", ""]), flush=True)
         absent: Mapping[str, int] = {}
         if options.split:
             roles, absent = own_roles(lines, dataset.records, options.split)
@@ -116,7 +117,8 @@ def _open_images(options: argparse.Namespace, out: Path) -> Iterator[loading.Dat
         yield dataset
         return
     chosen = dataset.records.at_magnifications(options.magnifications)
-    dataset = dataclasses.replace(dataset, records=chosen)
+    description = "\n".join([dataset.description, *dataset.records.describe_left_out(chosen)])
+    dataset = dataclasses.replace(dataset, records=chosen, description=description)
     with tempfile.TemporaryDirectory(prefix=".source-", dir=out) as folder:
         derived = notebook.derive(dataset, Path(folder) / "images", _as_they_are, options.seed)
         yield dataclasses.replace(

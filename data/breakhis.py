@@ -156,6 +156,8 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
             )
         # Stored by TFDS together with the images, under the same rename.
         self.info.metadata["summary"] = summarise(digests, problems).to_json()
+        if source.is_archive:  # a folder is walked at every start, an archive only now
+            self.info.metadata["walk"] = sources.describe_walk(source)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,12 +169,14 @@ class Prepared:
         summary: complete or a subset, counts, duplicates, skipped files.
         fingerprint: identity of the content: SHA-256 over sorted file names and pixel digests.
         path: the folder TFDS reads from.
+        walk: lines about what is read together and what was not looked at.
     """
 
     num_images: int
     summary: Summary
     fingerprint: str
     path: Path
+    walk: tuple[str, ...] = ()
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
@@ -251,6 +255,7 @@ def prepare(
             builder = Breakhis(data_dir=data_dir)
         try:
             summary = builder.summary
+            walk = builder.info.metadata.get("walk", ())
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(data_dir) from error
     return Prepared(
@@ -258,6 +263,7 @@ def prepare(
         summary=summary,
         fingerprint=summary.fingerprint,
         path=data_dir,
+        walk=tuple(walk if found.is_archive else sources.describe_walk(found)),
     )
 
 

@@ -27,13 +27,13 @@ MAGNIFICATIONS = (40, 100, 200, 400)
 _NAME = re.compile(
     r"SOB_(?P<tumour_class>[A-Z]+)_(?P<subtype>[A-Z]+)"
     r"-(?P<year>[0-9]{2})-(?P<accession_number>[0-9]+)(?P<section>[A-Z]*)"
-    r"-(?P<magnification>[1-9][0-9]*)-(?P<sequence>[0-9]{3})\.png"
+    r"-(?P<magnification>[1-9][0-9]*)-(?P<sequence>[0-9]{3})(?P<suffix>\.[A-Za-z0-9]+)"
 )
 
 
 @dataclass(frozen=True)
 class ImageName:
-    """A parsed file name; ``str()`` gives the file name back.
+    """A parsed file name; ``str()`` gives the file name back, with ``.png`` in lower case.
 
     Attributes:
         tumour_class: ``B`` benign or ``M`` malignant.
@@ -94,6 +94,8 @@ def parse(name: str) -> ImageName:
     match = _NAME.fullmatch(name)
     if match is None:
         raise ValueError("the name does not follow SOB_B_A-14-22549AB-40-001.png")
+    if match["suffix"].lower() != ".png":
+        raise ValueError(f"its suffix is {match['suffix']}: images of BreaKHis are .png files")
     tumour_class, subtype = match["tumour_class"], match["subtype"]
     if tumour_class not in SUBTYPES:
         raise ValueError(f"class {tumour_class} is unknown: B and M exist")

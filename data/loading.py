@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data.cache import damaged, open_cache, open_or_build
+from data.cache import Cache, damaged, open_cache, open_or_build
 from data.records import Records
 from data.summary import summarise
 from se_resnet.errors import UserError
@@ -27,8 +27,10 @@ class Dataset:
         images: ``uint8 [N, H, W, 3]`` RGB, memory-mapped.
         records: M of the N images, those of the wanted magnifications.
         fingerprint: identifies the pixels and their description.
-        description: what was found, for people: complete or subset, duplicates, skipped files.
+        description: what was found, for people: complete or subset, duplicates, skipped files;
+            ends with the ``notes``.
         skipped: path and reason of each file left out.
+        notes: lines about trees read together, files not looked at and magnifications left out.
     """
 
     images: np.ndarray
@@ -36,6 +38,7 @@ class Dataset:
     fingerprint: str
     description: str
     skipped: list[tuple[str, str]]
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -81,12 +84,8 @@ def load(
             f"the cache folder {cache_dir or '$SE_RESNET_CACHE or ~/.cache/se_resnet'} cannot be "
             f"used ({error}): set config.data.cache_dir to another folder."
         ) from error
-    return Dataset(
-        cache.images,
-        cache.records.at_magnifications(magnifications),
-        cache.fingerprint,
-        prepared.summary.describe(),
-        prepared.skipped,
+    return _dataset(
+        cache, magnifications, prepared.summary.describe(), prepared.skipped, prepared.walk
     )
 
 
@@ -124,10 +123,18 @@ def _open_finished(
         description = summarise(digests).describe()
     except ValueError as error:
         raise damaged(path, error) from error
-    return Dataset(
-        cache.images,
-        cache.records.at_magnifications(magnifications),
-        cache.fingerprint,
-        description,
-        skipped=[],
-    )
+    return _dataset(cache, magnifications, description)
+
+
+def _dataset(
+    cache: Cache,
+    magnifications: tuple[int, ...],
+    description: str,
+    skipped: list[tuple[str, str]] | None = None,
+    walk: tuple[str, ...] = (),
+) -> Dataset:
+    """The images of these magnifications; what is left out is described."""
+    records = cache.records.at_magnifications(magnifications)
+    notes = (*walk, *cache.records.describe_left_out(records))
+    text = "\n".join([description, *notes])
+    return Dataset(cache.images, records, cache.fingerprint, text, skipped or [], notes)

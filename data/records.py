@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -120,6 +121,18 @@ class Records:
                 f"this data set holds {', '.join(map(str, present))}."
             )
         return chosen
+
+    def describe_left_out(self, chosen: Records) -> list[str]:
+        """A line that counts the images that :meth:`at_magnifications` left out, if it did any."""
+        left_out = Counter(self.magnification.tolist())
+        left_out.subtract(chosen.magnification.tolist())
+        counts = ", ".join(f"{scale}X {left_out[scale]:,}" for scale in sorted(+left_out))
+        if not counts:
+            return []
+        used = ", ".join(f"{scale}X" for scale in np.unique(chosen.magnification))
+        return [
+            f"left out: {left_out.total():,} images of other magnifications than {used} ({counts})"
+        ]
 
 
 _TYPES: dict[str, type] = {

@@ -1,55 +1,37 @@
 """Finds the BreaKHis images a user points at, reads them and says which are unusable.
 
-A source is a folder that holds ``benign/`` or ``malignant/`` at any depth, or an archive such as
-``BreaKHis_v1.tar.gz``. An archive is streamed: nothing of it is ever written to disk, so neither
-its paths nor its links can reach a file.
+A source is a folder that holds ``benign/`` or ``malignant/`` at any depth, or images whose names
+tell the class, or an archive of these such as ``BreaKHis_v1.tar.gz``. An archive is streamed:
+nothing of it is ever written to disk, so neither its paths nor its links can reach a file.
 """
 
 from __future__ import annotations
 
 import errno
-import gzip
+import filecmp
 import hashlib
 import os
 import stat
-import struct
-import tarfile
-import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from data.filenames import CLASS_FOLDERS, ImageName, parse
+from data import archive, candidates
+from data.archive import OFFICIAL_ARCHIVE as OFFICIAL_ARCHIVE
+from data.candidates import Problem as Problem
+from data.candidates import check_name
+from data.filenames import ImageName
 from se_resnet import png
 from se_resnet.errors import UserError
+from se_resnet.walk import PassedOver, printable, walk
 
-OFFICIAL_ARCHIVE = "BreaKHis_v1.tar.gz"
 MAX_FILE_BYTES = 64 << 20  # an official image has about half a megabyte
 MIN_SIDE, MAX_SIDE = 16, 8192
-
-_ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
-_CLASS_FOLDERS = frozenset(CLASS_FOLDERS.values())
-_MAX_DEPTH = 8  # so that a search from a home folder ends
-# An archive of PNG images hardly expands; one made to fill memory or time does without end.
-_MAX_EXPANSION = 20
-# Names and extended attributes, which are read at once.
-_MAX_HEADER_BYTES = 1 << 20
-_MAX_MEMBER_BYTES = 2**32  # more than all of BreaKHis
-_MOST_ENDS = 1000
-_HEADER_TYPES = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-)
 
 
 @dataclass(frozen=True)
@@ -59,23 +41,17 @@ class Source:
     Attributes:
         path: the folder that holds ``benign/`` and ``malignant/``, or the archive.
         is_archive: whether ``path`` is a file.
+        files: candidate images of a folder, relative to ``path``, with ``/`` between folders,
+            sorted.
+        trees: where several trees are read together, the folders that hold them.
+        passed_over: what was not looked at; of an archive known once it was read.
     """
 
     path: Path
     is_archive: bool
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A file that cannot be used, and why."""
-
-    path: str
-    reason: str
-
-    def __post_init__(self) -> None:
-        # A file name need not be text; the list of problems must be.
-        printable = self.path.encode("utf-8", "backslashreplace").decode()
-        object.__setattr__(self, "path", printable)
+    files: tuple[str, ...] = field(default=(), repr=False)
+    trees: tuple[str, ...] = ()
+    passed_over: PassedOver = field(default_factory=PassedOver, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -106,8 +82,10 @@ def find(path: str | Path) -> Source:
     """Finds the images at, or anywhere below, ``path``.
 
     Args:
-        path: a folder at any height above ``benign/`` and ``malignant/`` (one of them suffices), a
-            tar archive, or a folder that holds one.
+        path: a folder at any height above ``benign/`` and ``malignant/`` (one of them suffices,
+            case does not matter), a tar archive, a folder that holds one, or a folder of images
+            whose names tell the class. Several trees, such as ``train`` and ``test`` or one for
+            each magnification, are read together where no image is in two of them.
 
     Raises:
         UserError: the path does not exist, cannot be read, or holds no BreaKHis images; or it
@@ -123,7 +101,7 @@ def find(path: str | Path) -> Source:
             )
         if path.is_dir():
             return _find_in_folder(path)
-        if path.is_file() and _starts_like_archive(path):
+        if path.is_file() and archive.is_archive(path):
             return Source(path, is_archive=True)
     except (OSError, RuntimeError, ValueError) as error:  # pathlib's answers to hostile paths
         raise UserError(f"{path} cannot be read: {_why(error)}.") from error
@@ -133,13 +111,30 @@ def find(path: str | Path) -> Source:
     )
 
 
+def describe_walk(source: Source) -> list[str]:
+    """Lines about what is read together and what was not looked at, where there is any.
+
+    Of an archive this is known once it was read.
+    """
+    lines = []
+    if source.trees:
+        lines.append(
+            f"{len(source.trees)} trees are read together; how they divide the images is not used: "
+            + ", ".join(map(printable, source.trees[:4]))
+            + (" and others" if len(source.trees) > 4 else "")
+        )
+    if source.passed_over:
+        lines.append(f"not looked at: {source.passed_over.describe()}")
+    return lines
+
+
 def fingerprint(source: Source) -> str:
     """Identifies a source's files by name, size and modification time, without reading them."""
     digest = hashlib.sha256()
     if source.is_archive:
         entries = [(source.path.name, source.path)]
     else:
-        entries = [(relative, source.path / relative) for relative in _tree_files(source.path)]
+        entries = [(relative, source.path / relative) for relative in source.files]
     for name, path in entries:
         try:
             status = path.stat()
@@ -155,7 +150,7 @@ def size_bytes(source: Source) -> int:
     if source.is_archive:
         return source.path.stat().st_size
     total = 0
-    for relative in _tree_files(source.path):
+    for relative in source.files:
         try:
             total += (source.path / relative).stat().st_size
         except OSError:
@@ -165,29 +160,30 @@ def size_bytes(source: Source) -> int:
 
 def count_files(source: Source) -> int | None:
     """How many candidate images a tree holds; None for an archive, which has no index."""
-    return None if source.is_archive else len(_tree_files(source.path))
+    return None if source.is_archive else len(source.files)
 
 
 def read_files(source: Source) -> Iterator[tuple[str, bytes | Problem]]:
     """Yields the path and the bytes of every candidate image, or what kept it from being read.
 
-    A candidate is a file with an image's suffix below ``benign/`` or ``malignant/`` that is not
-    hidden. Paths are relative to the tree, or as the archive spells them.
+    A candidate is a file with an image's suffix that is not hidden, below ``benign/`` or
+    ``malignant/``; where there is no such folder, one that is named alike. Paths are relative to
+    the tree, or as the archive spells them.
 
     Raises:
         UserError: the archive is damaged or incomplete.
     """
     if source.is_archive:
-        yield from _read_archive(source.path)
+        yield from archive.read_archive(source.path, MAX_FILE_BYTES, source.passed_over)
         return
-    for relative in _tree_files(source.path):
+    for relative in source.files:
         yield relative, _read_file(source.path, relative)
 
 
 def check_names(source: Source) -> list[tuple[str, ImageName | Problem]]:
     """The path of every candidate image of a tree with its name, or what is wrong with that."""
     first_path: dict[str, str] = {}
-    return [(path, _check_name(path, first_path)) for path in _tree_files(source.path)]
+    return [(path, check_name(path, first_path, source.path.name)) for path in source.files]
 
 
 def read_image(root: Path, relative: str, name: ImageName) -> SourceImage | Problem:
@@ -207,10 +203,11 @@ def scan(source: Source, workers: int | None = None) -> Iterator[SourceImage | P
     """
     workers = workers or os.cpu_count() or 1
     first_path: dict[str, str] = {}
+    above = "" if source.is_archive else source.path.name
     pending: deque[Future[SourceImage | Problem]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for path, content in read_files(source):
-            name = _check_name(path, first_path)
+            name = check_name(path, first_path, above)
             if isinstance(content, Problem):
                 future = _done(content)
             elif isinstance(name, Problem):
@@ -253,20 +250,21 @@ def inspect(data: bytes) -> ImageFacts | str:
 
 
 def _find_in_folder(folder: Path) -> Source:
-    trees = _find_trees(folder)
-    if len(trees) > 1:
-        raise UserError(
-            f"{folder} holds {len(trees)} BreaKHis trees, {trees[0]} and {trees[1]}"
-            f"{' among them' if len(trees) > 2 else ''}: give the one that is meant."
-        )
-    if trees:
-        return Source(trees[0], is_archive=False)
+    passed_over = PassedOver()
+    listing = walk(folder, passed_over)
+    if trees := candidates.trees(listing.folders):
+        return _join_trees(folder, trees, listing.files, passed_over)
     archives = [
-        entry
-        for entry in sorted(folder.iterdir())
-        if entry.name.lower().endswith(_ARCHIVE_SUFFIXES) and entry.is_file()
+        folder / name
+        for name in listing.files
+        if "/" not in name and name.lower().endswith(archive.SUFFIXES) and (folder / name).is_file()
     ]
-    official = [entry for entry in archives if entry.name == OFFICIAL_ARCHIVE]
+    official = [path for path in archives if path.name == OFFICIAL_ARCHIVE]
+    named_alike = tuple(filter(candidates.is_named_alike, listing.files))
+    if named_alike and not official:
+        chosen = set(named_alike)
+        _pass_over([path for path in listing.files if path not in chosen], True, passed_over)
+        return Source(folder, False, named_alike, passed_over=passed_over)
     if len(official or archives) > 1:
         raise UserError(
             f"{folder} holds {len(archives)} archives, {archives[0].name} and {archives[1].name}"
@@ -274,56 +272,72 @@ def _find_in_folder(folder: Path) -> Source:
         )
     if archives:
         return find((official or archives)[0])
+    others = [name for name in listing.files if name.lower().endswith(archive.OTHER_SUFFIXES)]
+    _pass_over(listing.files, True, passed_over)
     raise UserError(
-        f"{folder} holds no folder benign/ or malignant/ and no {OFFICIAL_ARCHIVE}: give the "
-        "folder or archive that holds BreaKHis."
+        f"{folder} holds no folder benign/ or malignant/, no image named as BreaKHis names them "
+        f"and no {OFFICIAL_ARCHIVE}: "
+        + (f"extract {others[0]}, or " if others else "")
+        + "give the folder or archive that holds BreaKHis"
+        + (f"; not looked at: {passed_over.describe()}." if passed_over else ".")
     )
 
 
-def _find_trees(folder: Path) -> list[Path]:
-    """Folders that hold ``benign/`` or ``malignant/``, nearest first; links are followed once."""
-    trees: list[Path] = []
-    seen: set[Path] = set()
-    level = [folder]
-    for _ in range(_MAX_DEPTH):
-        below: list[Path] = []
-        for candidate in level:
-            real = candidate.resolve()
-            if real in seen:
-                continue
-            seen.add(real)
-            try:
-                children = sorted(entry for entry in candidate.iterdir() if os.path.isdir(entry))
-            except OSError:
-                if candidate == folder:
-                    raise
-                continue
-            if any(child.name in _CLASS_FOLDERS for child in children):
-                trees.append(candidate)
-            else:
-                below.extend(child for child in children if not child.name.startswith("."))
-        level = below
-    return trees
+def _join_trees(
+    folder: Path, trees: list[str], files: list[str], passed_over: PassedOver
+) -> Source:
+    """The images of one tree, or of several that share none."""
+    by_tree: dict[str, list[str]] = {tree: [] for tree in trees}
+    others = []
+    for path in files:
+        tree = candidates.tree_of(path.rpartition("/")[0])
+        if tree in by_tree and candidates.has_image_suffix(path):
+            by_tree[tree].append(path)
+        else:
+            others.append(path)
+    _pass_over(others, False, passed_over)
+    trees = [tree for tree in trees if by_tree[tree]] or trees[:1]
+    if len(trees) > 1 and (reason := _why_not_together(folder, trees, by_tree)):
+        raise UserError(
+            f"{folder} holds {len(trees)} BreaKHis trees, {folder / trees[0]} and "
+            f"{folder / trees[1]}{' among them' if len(trees) > 2 else ''}, and {reason}: give the "
+            "one that is meant."
+        )
+    root = os.path.commonpath([f"/{tree}" for tree in trees])[1:]
+    start = len(root) + 1 if root else 0
+    return Source(
+        folder / root if root else folder,
+        False,
+        tuple(sorted(path[start:] for tree in trees for path in by_tree[tree])),
+        tuple(tree[start:] for tree in trees) if len(trees) > 1 else (),
+        passed_over,
+    )
 
 
-def _tree_files(root: Path) -> list[str]:
-    """Paths of the candidate images relative to ``root``, sorted, with ``/`` between folders."""
-    found: list[str] = []
-    seen: set[str] = set()
-    for class_folder in sorted(_CLASS_FOLDERS):
-        for folder, subfolders, files in os.walk(root / class_folder, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in seen:  # a link that leads back
-                subfolders.clear()
-                continue
-            seen.add(real)
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            found.extend(
-                (Path(folder) / name).relative_to(root).as_posix()
-                for name in files
-                if _is_candidate(name)
-            )
-    return sorted(found)
+def _why_not_together(folder: Path, trees: list[str], by_tree: dict[str, list[str]]) -> str:
+    """The reason why several trees cannot be parts of one data set, or an empty string."""
+    first: dict[str, str] = {}
+    shared = []
+    for tree in trees:
+        names = {path.rpartition("/")[2].lower(): path for path in by_tree[tree]}
+        if not any(map(candidates.is_named_alike, by_tree[tree])):
+            return f"{folder / tree} has no image that is named as BreaKHis names them"
+        shared += [(first[name], path) for name, path in names.items() if name in first]
+        first |= {name: path for name, path in names.items() if name not in first}
+    if not shared:
+        return ""
+    one, other = (folder / path for path in shared[0])
+    try:
+        content = "the same content" if filecmp.cmp(one, other, shallow=False) else "other content"
+    except OSError:
+        content = "content that cannot be read"
+    images = "image has its name" if len(shared) == 1 else "images have their names"
+    return f"{len(shared):,} {images} in several, for example {one.name}, with {content}"
+
+
+def _pass_over(paths: Iterable[str], flat: bool, passed_over: PassedOver) -> None:
+    for path in paths:
+        candidates.pass_over(path, flat, passed_over)
 
 
 def _read_file(root: Path, relative: str) -> bytes | Problem:
@@ -333,126 +347,12 @@ def _read_file(root: Path, relative: str) -> bytes | Problem:
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
             return Problem(relative, "not a regular file")
         if status.st_size > MAX_FILE_BYTES:
-            return Problem(relative, _too_large(status.st_size))
+            return Problem(relative, archive.too_large(status.st_size, MAX_FILE_BYTES))
         return path.read_bytes()
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise  # too many open files: not this file's fault, so it must not be skipped
         return Problem(relative, f"cannot be read: {_why(error)}")
-
-
-def _is_candidate(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(_IMAGE_SUFFIXES)
-
-
-def _read_archive(path: Path) -> Iterator[tuple[str, bytes | Problem]]:
-    found = False
-    try:
-        # tarfile's own gzip reader takes a truncated stream for a finished one; gzip's does not.
-        with (
-            path.open("rb") as file,
-            _Expansion(file) if _is_gzip(path) else file as stream,
-            tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive,
-        ):
-            for member in archive:
-                if archive.offset - member.offset > _MAX_MEMBER_BYTES:
-                    raise tarfile.ReadError("extended headers that claim too much")
-                parts = PurePosixPath(member.name).parts
-                hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
-                if hidden or not _is_candidate(parts[-1] if parts else ""):
-                    continue
-                if not _CLASS_FOLDERS.intersection(parts[:-1]):
-                    continue
-                found = True
-                if member.issym() or member.islnk():
-                    yield member.name, Problem(member.name, "a link inside the archive")
-                elif member.isreg() and member.size > MAX_FILE_BYTES:
-                    yield member.name, Problem(member.name, _too_large(member.size))
-                elif member.isreg():
-                    content = archive.extractfile(member)
-                    data = content.read() if content else b""
-                    if len(data) != member.size:
-                        raise EOFError
-                    yield member.name, data
-            while stream.read(1 << 20):  # to the end, where gzip keeps its checksum
-                pass
-    except (*_DAMAGE, gzip.BadGzipFile) as error:
-        raise UserError(
-            f"{path} is damaged or incomplete: download it again, or give the extracted folder."
-        ) from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {_why(error)}.") from error
-    if not found:
-        raise UserError(
-            f"{path} holds no image below benign/ or malignant/: give {OFFICIAL_ARCHIVE}."
-        )
-
-
-# What tarfile and gzip raise; ValueError for numbers and texts in headers.
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, struct.error, ValueError, OverflowError)
-
-
-class _Member(tarfile.TarInfo):
-    """A header that claims no more than it may."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
-        member = super().frombuf(buf, encoding, errors)
-        # A stream's end is not noticed while tarfile skips a member, block after block.
-        most = _MAX_HEADER_BYTES if member.type in _HEADER_TYPES else _MAX_MEMBER_BYTES
-        if not 0 <= member.size <= most:
-            raise tarfile.ReadError(f"a header of {member.size} bytes")
-        return member
-
-
-class _Expansion(gzip.GzipFile):
-    """A gzip stream that ends where it expands to too much, and once only.
-
-    tarfile asks for every block of a member that it skips, also long after the end.
-    """
-
-    def __init__(self, file: BinaryIO):
-        super().__init__(fileobj=file)
-        self._file = file
-        self._expanded = self._empty = 0
-
-    def read(self, size: int | None = -1) -> bytes:
-        data = super().read(size)
-        self._expanded += len(data)
-        self._empty += not data
-        if self._empty > _MOST_ENDS:
-            raise EOFError
-        if self._expanded > MAX_FILE_BYTES + _MAX_EXPANSION * self._file.tell():
-            raise tarfile.ReadError("it expands to far more than images do")
-        return data
-
-
-def _starts_like_archive(path: Path) -> bool:
-    if _is_gzip(path):
-        return True
-    with path.open("rb") as file:
-        return file.read(512)[257:262] == b"ustar"
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def _check_name(path: str, first_path: dict[str, str]) -> ImageName | Problem:
-    """Parses the name, checks it against the class folder and notes it in ``first_path``."""
-    parts = PurePosixPath(path).parts
-    try:
-        name = parse(parts[-1])
-    except ValueError as error:
-        return Problem(path, str(error))
-    expected = CLASS_FOLDERS[name.tumour_class]
-    if _CLASS_FOLDERS.intersection(parts[:-1]) - {expected}:
-        return Problem(path, f"the name says {expected}, the folder does not")
-    if parts[-1] in first_path:
-        return Problem(path, f"the same file name as {first_path[parts[-1]]}")
-    first_path[parts[-1]] = path
-    return name
 
 
 def _examine(path: str, name: ImageName, data: bytes) -> SourceImage | Problem:
@@ -472,10 +372,6 @@ def _size_problem(data: bytes) -> str | None:
     if MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE:
         return None
     return f"{width}x{height} pixels: sides of {MIN_SIDE} to {MAX_SIDE} are expected"
-
-
-def _too_large(size: int) -> str:
-    return f"{size / 1e6:.0f} MB: more than {MAX_FILE_BYTES >> 20} MiB is no BreaKHis image"
 
 
 def _why(error: BaseException) -> str:

@@ -149,7 +149,8 @@ def main() -> None:
     flags, options = parser.parse_known_args()
     from data.breakhis import prepare  # imports TensorFlow
 
-    print(prepare(flags.data_dir, flags.cache_dir, flags.on_bad_image, options).summary.describe())
+    prepared = prepare(flags.data_dir, flags.cache_dir, flags.on_bad_image, options)
+    print("\n".join([prepared.summary.describe(), *prepared.walk]))
 
 
 if __name__ == "__main__":

@@ -57,13 +57,13 @@ def check_pattern(pattern: str) -> None:
 
 
 def patient_of(file: str, pattern: str) -> str:
-    """Returns the patient that a path tells, or an empty string.
+    r"""Returns the patient that a path tells, or an empty string.
 
     The name is searched first, then the path. The patient is the first group that matched anything.
 
-    >>> patient_of("a/case_Q02.png", r"(P\\d+)|(Q\\d+)")
+    >>> patient_of("a/case_Q02.png", r"(P\d+)|(Q\d+)")
     'Q02'
-    >>> patient_of("P1/a.png", r"(P\\d)/")
+    >>> patient_of("P1/a.png", r"(P\d)/")
     'P1'
 
     Args:

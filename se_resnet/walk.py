@@ -40,6 +40,11 @@ class PassedOver:
         if example in examples or len(examples) < _REMEMBERED:
             examples[example] += 1
 
+    def clear(self) -> None:
+        """Forgets everything, before a second walk."""
+        self._examples.clear()
+        self._counts.clear()
+
     def add_suffix(self, path: str) -> None:
         """Counts one file as of another suffix."""
         self.add(OTHER_SUFFIX, PurePosixPath(path).suffix.lower()[:20] or "none")
