@@ -26,8 +26,9 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from data.official import slide_table
 from data.records import CLASS_NAMES, Records
+from se_resnet.dialect import decode_table, table_lines
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write
+from se_resnet.files import atomic_write, read_small_file
 
 SOURCE = "source"
 PROTOCOLS = ("strict", "official", "random", SOURCE)
@@ -180,11 +181,14 @@ def read_split(
         UserError: the file is missing or broken, a column is missing or a role is unknown.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or ()
-            lines = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        table = table_lines(decode_table(read_small_file(path)))
+        _, header = next(table, (1, []))
+        lines = []
+        for number, cells in table:
+            if len(cells) != len(header):
+                raise ValueError(f"line {number}: {len(cells)} values instead of {len(header)}")
+            lines.append(dict(zip(header, cells, strict=True)))
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(
             f"{path} cannot be read ({error}): give a split.csv, such as train.py writes."
         ) from error
@@ -193,7 +197,7 @@ def read_split(
             f"{path} is no split: it lacks the column {missing[0]!r} and needs "
             f"{', '.join(columns)}, separated by commas."
         )
-    unknown = sorted({str(line["role"]) for line in lines} - {*ROLES, EXCLUDED})
+    unknown = sorted({line["role"] for line in lines} - {*ROLES, EXCLUDED})
     if unknown:
         raise UserError(
             f"{path} names the unknown role {unknown[0]!r}: use {', '.join(ROLES)} or {EXCLUDED}."

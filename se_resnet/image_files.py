@@ -9,12 +9,20 @@ from se_resnet.errors import UserError
 from se_resnet.walk import NOT_REGULAR, PassedOver, walk
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+# Tried as well, so that a file which cannot be decoded is listed with the reason.
+_TRIED = (
+    *SUFFIXES,
+    *(".webp", ".gif", ".jfif", ".jpe", ".jp2", ".j2k", ".jxl", ".jxr", ".heic", ".heif", ".avif"),
+    *(".svs", ".ndpi", ".scn", ".mrxs", ".vms", ".czi", ".dcm", ".psd", ".ppm", ".pgm", ".exr"),
+)
 
 
 def find_images(
     source: Path, option: str = "--input", passed_over: PassedOver | None = None
 ) -> list[Path]:
     """Returns the image itself, or every image below a folder, sorted; links are followed.
+
+    Images of formats that may not be decoded are among them.
 
     Args:
         source: an image or a folder.
@@ -45,7 +53,7 @@ def find_images(
     found = []
     for relative in listing.files:
         path = source / relative
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in _TRIED:
             passed_over.add_suffix(relative)
         elif _is_special(path):  # a pipe would be waited for without end
             passed_over.add(NOT_REGULAR, relative)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from se_resnet.dialect import decode_table, parse_number, table_lines
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write
+from se_resnet.files import atomic_write, read_small_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,28 +75,31 @@ class Predictions:
 
     @classmethod
     def read_csv(cls, path: str | Path) -> Predictions:
-        """Reads what :meth:`write_csv` wrote.
+        """Reads what :meth:`write_csv` wrote, also as a spreadsheet program has saved it again.
 
         Raises:
             UserError: the file is missing, its header is another, or a line is malformed.
         """
         names = [field.name for field in dataclasses.fields(cls)]
+        rows = []
+        line = 1
         try:
-            text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+            # A file name need not be valid UTF-8 on Linux; surrogateescape keeps its bytes.
+            table = table_lines(decode_table(read_small_file(path), "surrogateescape"))
+            line, header = next(table, (1, []))
+            if header != names:
+                raise ValueError(f"the header must be {','.join(names)}, not {','.join(header)}")
+            for number, cells in table:
+                line = number
+                rows.append(_parse(names, cells))
         except OSError as error:
             raise UserError(
                 f"cannot read the predictions {path} ({error.strerror}): run eval.py to make them."
             ) from error
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = []
-        try:
-            if (header := next(reader, [])) != names:
-                raise ValueError(f"the header must be {','.join(names)}, not {','.join(header)}")
-            rows = [_parse(names, line) for line in reader]
         except (ValueError, csv.Error) as error:
+            where = f"line {line}: " if isinstance(error, ValueError) else ""
             raise UserError(
-                f"{path}, line {max(reader.line_num, 1)}: {error}; "
-                "put the line right or run eval.py again."
+                f"{path}, {where}{error}; put the line right or run eval.py again."
             ) from error
         return cls(
             **{
@@ -141,7 +145,7 @@ def _parse(names: list[str], line: list[str]) -> dict[str, Any]:
     if row["label"] not in ("0", "1"):
         raise ValueError(f"the label {row['label']!r} is neither 0 nor 1")
     try:
-        probability = float(row["probability"])
+        probability = parse_number(row["probability"])
     except ValueError:
         probability = float("nan")
     if not 0 <= probability <= 1:

@@ -19,7 +19,7 @@ NOT_REGULAR = "pipes, sockets and devices"
 MAX_DEPTH = 40  # of folders; paths of file systems end soon after
 # What macOS, Synology and Windows put beside a user's files, thumbnails and deleted images too.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
-_TOLD = 3
+_TOLD, _SUFFIXES_TOLD = 3, 6
 _REMEMBERED = 20
 
 
@@ -47,7 +47,7 @@ class PassedOver:
 
     def add_suffix(self, path: str) -> None:
         """Counts one file as of another suffix."""
-        self.add(OTHER_SUFFIX, PurePosixPath(path).suffix.lower()[:20] or "none")
+        self.add(OTHER_SUFFIX, PurePosixPath(path).suffix.lower()[:20] or "no suffix")
 
     def describe(self) -> str:
         """One line without a line break, or an empty string where nothing was passed over.
@@ -67,11 +67,9 @@ class PassedOver:
         }
 
     def _describe_examples(self, reason: str) -> str:
-        examples = self._examples[reason].most_common(_TOLD)
-        parts = [
-            printable(name) + (f" {count:,}" if reason == OTHER_SUFFIX else "")
-            for name, count in examples
-        ]
+        suffixes = reason == OTHER_SUFFIX
+        examples = self._examples[reason].most_common(_SUFFIXES_TOLD if suffixes else _TOLD)
+        parts = [printable(name) + (f" {count:,}" if suffixes else "") for name, count in examples]
         more = self._counts[reason] - sum(count for _, count in examples)
         return ", ".join(parts) + (f" and {more:,} more" if more else "")
 
