@@ -150,6 +150,7 @@ def own_roles(
     role_of: dict[str, str] = {}
     for line in lines:
         name = (line["file"] or "").replace("\\", "/").rsplit("/", 1)[-1]
+        name = re.sub(r"\.png$", ".png", name, flags=re.IGNORECASE)  # as records have it
         if name in role_of:
             raise UserError(f"{path} lists {name} twice: keep one line for each image.")
         role_of[name] = line["role"]

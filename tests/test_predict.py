@@ -94,6 +94,33 @@ def test_one_bad_file_does_not_stop_the_others_and_is_listed(run, tmp_path, caps
     assert "no medical device" in out
 
 
+def test_what_was_not_looked_at_and_not_trained_on_is_told(run, tmp_path, capsys, monkeypatch):
+    folder, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "linked").symlink_to(elsewhere)
+    for path in (folder / "SOB_M_PC-14-9146-40-001.png", elsewhere / "SOB_M_PC-14-9146-40-002.png"):
+        path.write_bytes(encode(random_image()))
+    (folder / "notes.txt").touch()
+    monkeypatch.setattr(predict, "_trained_magnifications", lambda _: [200])
+    assert len(run_predict(run, folder, tmp_path / "out")) == 2
+    written = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert written["not_looked_at"] == {"other suffixes": {"count": 1, "examples": [".txt"]}}
+    assert written["other_magnifications"] == {"40X": 2}
+    (patient,) = csv.DictReader((tmp_path / "out" / "patients.csv").open())
+    assert (patient["images"], patient["copies"]) == ("1", "1")
+    told = capsys.readouterr().out
+    assert "not looked at: other suffixes 1 (.txt 1)" in told
+    assert "2 of 2 images have a magnification that the run was not trained on: 40X 2" in told
+    assert "copies of a patient's other images, not counted again: 1" in told
+
+
+def test_a_pattern_that_matches_nothing_is_told(run, tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(encode(random_image()))
+    run_predict(run, tmp_path / "a.png", tmp_path / "out", patient_pattern=r"(P\d)/")
+    assert "WARNING: --patient_pattern='(P\\\\d)/' matches no" in capsys.readouterr().out
+
+
 HOSTILE_NAMES = (
     "a" * 251 + ".png",
     "a" * 250 + "b.png",

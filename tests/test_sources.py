@@ -368,10 +368,167 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     assert list(problems.values()) == ["not a regular file"]
 
 
-def test_two_trees_are_ambiguous(tmp_path):
+@pytest.mark.parametrize(("seed", "content"), [(0, "the same content"), (9, "other content")])
+def test_two_trees_with_the_same_images_are_ambiguous(tmp_path, seed, content):
     make_tree(tmp_path / "one", NAMES)
-    make_tree(tmp_path / "two", NAMES)
-    with pytest.raises(UserError, match="2 BreaKHis trees"):
+    make_tree(tmp_path / "two", NAMES, seed=seed)
+    with pytest.raises(UserError, match="2 BreaKHis trees") as caught:
+        sources.find(tmp_path)
+    assert f"4 images have their names in several, for example {NAMES[0]}, with {content}" in str(
+        caught.value
+    )
+
+
+def test_a_tree_of_another_data_set_beside_is_ambiguous(tmp_path):
+    make_tree(tmp_path / "one", NAMES)
+    (tmp_path / "other" / "benign").mkdir(parents=True)
+    (tmp_path / "other" / "benign" / "ultrasound (1).png").write_bytes(GOOD)
+    with pytest.raises(UserError, match="2 BreaKHis trees.*other has no image that is named"):
+        sources.find(tmp_path)
+
+
+def place_images(root, paths):
+    for seed, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(encode(random_image(seed=seed)))
+
+
+LAYOUTS = {
+    "train and test": (
+        f"BreaKHis 400X/train/benign/{NAMES[0]}",
+        f"BreaKHis 400X/train/malignant/{NAMES[2]}",
+        f"BreaKHis 400X/test/benign/{NAMES[1]}",
+        f"BreaKHis 400X/test/malignant/{NAMES[3]}",
+    ),
+    "a tree for each magnification": (
+        f"a/40X/benign/{NAMES[0]}",
+        f"a/40X/benign/{NAMES[1]}",
+        f"a/40X/malignant/{NAMES[2]}",
+        f"a/400X/malignant/{NAMES[3]}",
+    ),
+    "magnifications in the class": (
+        f"benign/40x/{NAMES[0]}",
+        f"benign/40X/{NAMES[1]}",
+        f"malignant/40X/{NAMES[2]}",
+        f"malignant/400X/{NAMES[3]}",
+    ),
+    "capitals": tuple(
+        f"{name}"
+        for name in (
+            f"Benign/{NAMES[0]}",
+            f"BENIGN/{NAMES[1]}",
+            f"Malignant/{NAMES[2]}",
+            f"Malignant/{NAMES[3]}",
+        )
+    ),
+    "flat": NAMES,
+    "types only": (
+        *(f"adenosis/{name}" for name in NAMES[:2]),
+        *(f"b/{name}" for name in NAMES[2:]),
+    ),
+    "upper-case suffix": tuple(
+        f"{folder}/{name.replace('.png', '.PNG')}"
+        for folder, name in zip(("benign", "benign", "malignant", "malignant"), NAMES, strict=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_layouts_are_read_from_folders_and_archives(tmp_path, layout):
+    place_images(tmp_path / "in", LAYOUTS[layout])
+    place_images(tmp_path / "in", ["__MACOSX/benign/._x.png"])
+    for source in (tmp_path / "in", pack(tmp_path / "in", tmp_path / "a.tar.gz")):
+        images, problems = scan(source)
+        assert sorted(images) == sorted(NAMES), source
+        assert not problems
+
+
+def test_trees_that_are_read_together_are_told(tmp_path):
+    place_images(tmp_path, LAYOUTS["train and test"])
+    source = sources.find(tmp_path)
+    assert source.path == tmp_path / "BreaKHis 400X"
+    assert sources.describe_walk(source) == [
+        "2 trees are read together; how they divide the images is not used: test, train"
+    ]
+
+
+def test_a_tree_below_another_is_accounted_for(tmp_path):
+    place_images(tmp_path, [f"benign/{NAMES[0]}", f"backup/benign/{NAMES[0]}"])
+    source = sources.find(tmp_path)
+    assert source.files == (f"benign/{NAMES[0]}",)
+    assert source.passed_over.describe() == (
+        f"images outside the class folders 1 (backup/benign/{NAMES[0]})"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (f"benign/400X/{NAMES[0]}", "the name says 40X, the folder 400X"),
+        (f"400X/benign/{NAMES[0]}", "the name says 40X, the folder 400X"),
+        (f"malignant/{NAMES[0]}", "the name says benign, the folder does not"),
+        (f"Malignant/{NAMES[0]}", "the name says benign, the folder does not"),
+        (f"benign/{NAMES[0].replace('.png', '.tif')}", "its suffix is .tif: images of BreaKHis"),
+    ],
+)
+def test_a_name_that_contradicts_its_place_is_a_problem(tmp_path, path, reason):
+    place_images(tmp_path / "in", [path])
+    for source in (tmp_path / "in", pack(tmp_path / "in", tmp_path / "a.tar.gz")):
+        images, problems = scan(source)
+        assert not images
+        assert [found.startswith(reason) for found in problems.values()] == [True]
+
+
+def test_a_suffix_in_capitals_makes_no_second_image(tmp_path):
+    place_images(tmp_path, [f"benign/{NAMES[0]}", f"benign/{NAMES[0].replace('.png', '.PNG')}"])
+    images, problems = scan(tmp_path)
+    assert list(images) == [NAMES[0]]
+    assert [reason[:18] for reason in problems.values()] == ["the same file name"]
+
+
+def test_what_was_not_looked_at_is_told_of_folders_and_archives(tmp_path):
+    place_images(tmp_path / "in", [*LAYOUTS["capitals"], "masks/mask.png", "Benign/.hidden.png"])
+    for name in ("README.md", "Benign/Thumbs.db", "Folds.csv", "Malignant/notes.csv"):
+        (tmp_path / "in" / name).write_text("anything")
+    told = []
+    for path in (tmp_path / "in", pack(tmp_path / "in", tmp_path / "a.tar")):
+        source = sources.find(path)
+        list(sources.scan(source))
+        told.append(source.passed_over.as_dict())
+    for reasons in told:
+        assert {reason: found["count"] for reason, found in reasons.items()} == {
+            "hidden": 1,
+            "images outside the class folders": 1,
+            "other suffixes": 4,
+        }
+    assert sources.describe_walk(source)[0].startswith("not looked at: ")
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    base = make_tree(tmp_path, NAMES)
+    (base / "benign" / "private").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("private"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    source = sources.find(tmp_path)
+    assert len(source.files) == 4
+    assert "benign/private: Permission denied" in sources.describe_walk(source)[0]
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [(b"PK\3\4", "zip"), (b"BZh9", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"7z\xbc\xaf", "7-Zip")],
+)
+def test_another_archive_must_be_extracted(tmp_path, start, kind):
+    (tmp_path / "archive.zip").write_bytes(start + bytes(600))
+    with pytest.raises(UserError, match=f"{kind}.*extract it and give the folder"):
+        sources.find(tmp_path / "archive.zip")
+    with pytest.raises(UserError, match=r"no folder benign/.*extract archive\.zip"):
         sources.find(tmp_path)
 
 
