@@ -216,7 +216,8 @@ def _evaluate_one(
             ),
             gates=gating.describe(*shown, predictions.label, seed=config["seed"]),
         )
-        for note in dataset.notes:
+        copies = len(dataset.records) - len(chosen) if split == "all" else 0
+        for note in (*dataset.notes, *([f"left out: {copies} copies of images"] if copies else [])):
             print(f"  {note}")
         return results
 

@@ -18,7 +18,7 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import shuffle
 
-from data import breakhis, sources
+from data import breakhis, loading, sources
 from data.breakhis import Breakhis, prepare
 from data.filenames import SUBTYPE_FOLDERS, parse
 from data.official import official_names
@@ -332,3 +332,37 @@ def test_damaged_prepared_images_are_named(tmp_path, damaged):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match="are damaged: delete that folder and run again"):
         list(prepare(tree, tmp_path / "cache").examples())
+
+
+def test_what_an_archive_passed_over_is_known_without_reading_it_again(tree, tmp_path):
+    (tree / "notes.txt").touch()
+    archive = tmp_path / "BreaKHis_v1.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tree, arcname="BreaKHis_v1")
+    for source in (archive, archive, tree, tree):
+        assert prepare(source, tmp_path / "cache").walk == (
+            "not looked at: other suffixes 1 (.txt 1)",
+        )
+
+
+def test_preparations_made_before_walks_were_described_open(tree, tmp_path):
+    archive = tmp_path / "BreaKHis_v1.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tree, arcname="BreaKHis_v1")
+    prepared = prepare(archive, tmp_path / "cache")
+    (path,) = prepared.path.rglob("metadata.json")
+    metadata = json.loads(path.read_text())
+    del metadata["walk"]
+    path.write_text(json.dumps(metadata))
+    again = prepare(archive, tmp_path / "cache")
+    assert again.walk == () and again.summary == prepared.summary
+
+
+def test_images_of_other_magnifications_are_counted(tree, tmp_path):
+    (tree / "notes.txt").touch()
+    dataset = loading.load(str(tree), cache_dir=str(tmp_path / "cache"), magnifications=(40,))
+    assert dataset.notes == (
+        "not looked at: other suffixes 1 (.txt 1)",
+        "left out: 2 images of other magnifications than 40X (100X 1, 400X 1)",
+    )
+    assert dataset.description.endswith("\n".join(dataset.notes))

@@ -99,15 +99,18 @@ def test_other_splits_carry_their_warning(run, split, capsys):
 def test_another_folder_of_one_patient_is_evaluated(run, tmp_path, capsys):
     names = [f"SOB_M_MC-14-777-{magnification}-001.png" for magnification in (40, 200)]
     make_tree(tmp_path / "one_patient", names, size=(33, 57))
+    (tmp_path / "one_patient" / "notes.txt").touch()
     results = evaluation.evaluate_run(run, data_dir=str(tmp_path / "one_patient"))
     assert results["counts"]["images"]["all"] == 2
     assert results["image"]["roc_auc"]["value"] is None
     assert "reason" in results["image"]["roc_auc"]
     assert (run / "eval" / "one_patient-all" / "report.html").exists()
-    assert "undefined" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "undefined" in told
+    assert "\n  not looked at: other suffixes 1 (.txt 1)\n" in told
 
 
-def test_a_training_image_under_another_name_is_found_by_its_content(run, place, tmp_path):
+def test_a_training_image_under_another_name_is_found_by_its_content(run, place, tmp_path, capsys):
     rows = [row for row in csv.DictReader((run / "split.csv").open()) if row["role"] == "train"]
     original = next(place[0].rglob(rows[0]["file"]))
     letter, subtype = ("B", "A") if rows[0]["label"] == "0" else ("M", "DC")
@@ -119,6 +122,7 @@ def test_a_training_image_under_another_name_is_found_by_its_content(run, place,
     results = evaluation.evaluate_run(run, data_dir=str(tmp_path / "copies"))
     assert results["counts"]["images"]["all"] == 1
     assert results["audit"]["evaluated_images_seen"] == 1
+    assert "left out: 1 copies of images" in capsys.readouterr().out
 
 
 def test_a_moved_data_set_keeps_its_split(run, place, tmp_path):
