@@ -286,7 +286,7 @@ def test_rgb_tiff_of_every_layout_is_read(compression, bits):
             image = stored
         content = written(image, photometric="rgb", compression=compression, **layout)
         assert (decode_image(content) == PICTURE).all(), layout
-        if compression != "zstd" and bits == 8:  # which OpenCV lacks
+        if compression != "zstd" and bits == 8:  # which not every Pillow has
             other = by_opencv if layout.get("bigtiff") else by_pillow
             assert (other(content) == PICTURE).all(), layout
 
@@ -300,7 +300,7 @@ def test_grey_tiff_is_seen_as_said(compression, bits, photometric):
     for layout in ({}, {"tile": (16, 16)}, {"rowsperstrip": 5}):
         content = written(image, photometric=photometric, compression=compression, **layout)
         assert (decode_image(content) == GREY[..., None]).all(), layout
-        if bits == 8:
+        if compression != "zstd" and bits == 8:  # which not every Pillow has
             assert (by_pillow(content) == GREY[..., None]).all(), layout
 
 

@@ -80,18 +80,21 @@ def test_one_bad_file_does_not_stop_the_others_and_is_listed(run, tmp_path, caps
     (folder / "empty.png").touch()
     (folder / "broken.jpg").write_bytes(b"no image at all")
     cv2.imwrite(str(folder / "float.tif"), np.ones((20, 20, 3), np.float32))
+    (folder / "film.png").write_bytes(b"GIF89a" + bytes(40))
     predictions = run_predict(run, tmp_path / "in", tmp_path / "out", overlays=True)
     assert len(predictions) == 18
     written = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert sorted(failure["file"] for failure in written["failures"]) == [
         "deeper/broken.jpg",
         "deeper/empty.png",
+        "deeper/film.png",
         "deeper/float.tif",
     ]
     assert "no medical device" in written["notice"]
     assert len(list((tmp_path / "out" / "overlays" / "deeper").glob("*.png"))) == 18
     out = capsys.readouterr().out
     assert "not used: deeper/float.tif has pixels of type float32" in out
+    assert "not used: deeper/film.png is a GIF, which is not read: save it as PNG" in out
     assert "no medical device" in out
 
 

@@ -75,8 +75,8 @@ def decode_image(content: bytes) -> np.ndarray:
             raise ImageError(f"is {name}, which is not read: {_REMEDY}")
     if b"<svg" in content[:4096].lower():
         raise ImageError(f"is an SVG drawing, which is not read: {_REMEDY}")
-    if png.SIGNATURE.startswith(content):  # also an empty file
-        raise ImageError("is truncated" if content else "is empty (0 bytes)")
+    if content and png.SIGNATURE.startswith(content):
+        raise ImageError("is truncated")
     raise ImageError("is no image, or a broken one")
 
 
