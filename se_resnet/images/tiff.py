@@ -226,7 +226,7 @@ def _colours(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
 def _palette(page: tifffile.TiffPage) -> np.ndarray:
     """Colours ``uint8 [2 ** bits, 3]``; some writers fill only the low bytes of the 16 bits."""
     table = np.array(page.tags.valueof(320), np.uint16).reshape(3, -1).T
-    return table.astype(np.uint8) if table.max() < 256 else pixels.to_8_bits(table, 65535)
+    return (table if table.max() < 256 else table >> 8).astype(np.uint8)
 
 
 def _white(page: tifffile.TiffPage, samples: np.ndarray) -> int:
