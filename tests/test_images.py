@@ -439,7 +439,7 @@ REFUSED_TIFFS = {
     "a larger reduced page": (pages(HALF, PICTURE, subfiletype=1), "2 pages"),
     "a page of two": (pages(PICTURE, PICTURE, subfiletype=2), "2 pages"),
     "CIELab": (written(PICTURE, photometric="cielab"), "CIELAB"),
-    "CMYK": (written(np.dstack([PICTURE, GREY]), photometric="separated"), "SEPARATED"),
+    "CMYK": (written(np.dstack([PICTURE, GREY]), photometric="separated"), "CMYK"),
     "YCbCr": (written(PICTURE, photometric="ycbcr", compression="none"), "YCBCR"),
     "float": (written(PICTURE.astype(np.float32), photometric="rgb"), "pixels of type float32"),
     "signed": (written(GREY.astype(np.int16), photometric="minisblack"), "pixels of type int16"),
@@ -489,6 +489,7 @@ REFUSED_TIFFS = {
         "OPENCV_IO_MAX_IMAGE_PIXELS",
     ),
     "no pixels": (tiff([*grey_tags(8, 8), (256, LONG, [0])], [bytes(64)]), "0x8 pixels"),
+    "hundreds of pages": (pages(*[HALF] * 102), "more than 100 pages"),
     "a volume": (tiff([*grey_tags(8, 8), (32997, LONG, [2])], [bytes(64)] * 2), "2 slices"),
 }
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 from PIL import BmpImagePlugin, ImageFile, WebPImagePlugin
 
 from se_resnet.images import exif, pixels
 from se_resnet.images.pixels import ImageError
+
+# What Pillow raises over a broken file.
+_FAULTS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error)
 
 
 def decode_bmp(content: bytes) -> np.ndarray:
@@ -33,7 +37,7 @@ def _decode(kind: type[ImageFile.ImageFile], content: bytes, name: str) -> np.nd
     try:
         # Not Image.open, whose limit of size is another.
         image = kind(io.BytesIO(content))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _FAULTS as error:
         raise ImageError(f"is a broken {name} or of a rare kind ({error})") from error
     pixels.check_size(*image.size)
     frames = getattr(image, "n_frames", 1)
@@ -43,7 +47,7 @@ def _decode(kind: type[ImageFile.ImageFile], content: bytes, name: str) -> np.nd
         image.load()
         alpha = image.has_transparency_data
         samples = np.asarray(image.convert("RGBA" if alpha else "RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _FAULTS as error:
         raise ImageError(f"is a broken {name} ({error})") from error
     if alpha:
         samples = pixels.on_white(samples[..., :3], samples[..., 3])

@@ -17,12 +17,14 @@ from se_resnet.images.pixels import ImageError
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR = 0, 1, 2, 3, 5, 6
 _NONE, _JPEG = 1, 7
 _COMPRESSIONS = (_NONE, 5, _JPEG, 8, 32773, 32946, 50000)  # LZW, deflate, PackBits, Zstandard
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _MOST_PAGES = 100
-_TAGS_OF_META_MORPH_PLANES = 33629
+_META_MORPH_PLANES = 33629
+_SAVE_ONE = "save the one that is meant, in colour, as a file of its own"
+_AGAIN = "save it as 8-bit RGB, uncompressed or with LZW"
 
 # It comments on a file's mistakes, of which those that matter are refused here.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -64,7 +66,7 @@ def _decode(content: bytes) -> np.ndarray:
 
 
 def _count_pages(content: bytes) -> int:
-    """Follows the chain of directories, which may be cut off, or a loop."""
+    """Follows the chain of pages before tifffile does, which would follow a loop for long."""
     order = "<" if content.startswith(b"II") else ">"
     big = content[2:4] in (b"+\0", b"\0+")
     entry, number, link = (20, f"{order}Q", f"{order}Q") if big else (12, f"{order}H", f"{order}I")
@@ -76,7 +78,7 @@ def _count_pages(content: bytes) -> int:
                 raise ImageError("is a broken TIFF: its list of pages is a loop")
             seen.add(at)
             if len(seen) > _MOST_PAGES:
-                break
+                raise ImageError(f"holds more than {_MOST_PAGES} pages: {_SAVE_ONE}")
             (entries,) = struct.unpack_from(number, content, at)
             (at,) = struct.unpack_from(
                 link, content, at + struct.calcsize(number) + entry * entries
@@ -87,26 +89,20 @@ def _count_pages(content: bytes) -> int:
 
 
 def _check_pages(file: tifffile.TiffFile, page: tifffile.TiffPage, pages: int) -> None:
-    """Sees that the first page is the image, and others are smaller copies of it."""
+    """Checks that the first page is the image, and others are smaller copies of it."""
     if page.subfiletype & 0b1101:
         raise ImageError(
             "begins with a thumbnail or a mask: save the image that is meant by itself"
         )
-    if pages > _MOST_PAGES or len(page.subifds or ()) > _MOST_PAGES:
+    if len(page.subifds or ()) > _MOST_PAGES:
         raise ImageError(f"holds more than {_MOST_PAGES} pages: {_SAVE_ONE}")
     others: list[Any] = [file.pages[index] for index in range(1, pages)]
     others += list(page.pages or ()) if page.subifds else []
-    if any(
-        not other.is_reduced or other.imagewidth * other.imagelength > _area(page)
-        for other in others
-    ):
+    if any(not other.is_reduced or _area(other) > _area(page) for other in others):
         raise ImageError(f"holds {len(others) + 1} pages: {_SAVE_ONE}")
     planes = _planes(page)
     if planes > 1:
         raise ImageError(f"holds {planes} channels or slices: {_SAVE_ONE}")
-
-
-_SAVE_ONE = "save the one that is meant, in colour, as a file of its own"
 
 
 def _planes(page: tifffile.TiffPage) -> int:
@@ -118,7 +114,7 @@ def _planes(page: tifffile.TiffPage) -> int:
     if "<OME" in text and (first := re.search(r"<(?:\w+:)?Pixels\b[^>]*>", text)):
         sizes = re.findall(r'\bSize[CZT]="(\d{1,9})"', first[0])
         return math.prod(map(int, sizes)) // max(page.samplesperpixel, 1)
-    tag = page.tags.get(_TAGS_OF_META_MORPH_PLANES)
+    tag = page.tags.get(_META_MORPH_PLANES)
     return tag.count if tag else 1
 
 
@@ -138,7 +134,7 @@ def _check_layout(page: tifffile.TiffPage) -> None:
     allowed = (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE)
     in_jpeg = page.compression == _JPEG and page.photometric == _YCBCR
     if page.photometric not in allowed and not in_jpeg:
-        raise ImageError(f"holds {_name(page.photometric)} colours, which are not read: {_AGAIN}")
+        raise ImageError(f"holds {_colour_space(page)} colours, which are not read: {_AGAIN}")
     if page.sampleformat != 1:
         raise ImageError(
             f"has pixels of type {page.dtype or _name(page.sampleformat)}: 8 or 16 bits, unsigned, "
@@ -157,7 +153,8 @@ def _check_layout(page: tifffile.TiffPage) -> None:
         raise ImageError("is a broken TIFF: its palette is not whole")
 
 
-_AGAIN = "save it as 8-bit RGB, uncompressed or with LZW"
+def _colour_space(page: tifffile.TiffPage) -> str:
+    return "CMYK" if page.photometric == _SEPARATED else _name(page.photometric)
 
 
 def _name(value: Any) -> str:
@@ -165,7 +162,7 @@ def _name(value: Any) -> str:
 
 
 def _check_segments(page: tifffile.TiffPage, content: bytes) -> None:
-    """Sees that every strip or tile is in the file: memory for others would stay as it was."""
+    """Checks that every strip or tile is in the file: memory for others would stay as it was."""
     tiled = 322 in page.tags
     offsets = page.tags.valueof(324 if tiled else 273, ())
     sizes = page.tags.valueof(325 if tiled else 279, ())
