@@ -388,6 +388,19 @@ def test_few_bits_in_samples_of_sixteen_are_scaled_by_their_tag_or_refused(bits)
     assert "values above" in refused(lie)
 
 
+def imagej_grey(white: int) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, GREY.astype(np.uint16) * 257, imagej=True, metadata={"min": 0, "max": white}
+    )
+    return file.getvalue()
+
+
+def test_a_grey_image_of_imagej_is_read_where_viewers_agree():
+    assert (decode_image(imagej_grey(65535)) == GREY[..., None]).all()
+    assert "with 30000" in refused(imagej_grey(30000))
+
+
 def imagej() -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(

@@ -143,6 +143,8 @@ def _check_layout(page: tifffile.TiffPage) -> None:
     bits = page.bitspersample
     if not isinstance(bits, int) or bits not in range(1, 17):
         raise ImageError(f"has pixels of type {page.dtype or bits}: 8 or 16 bits are needed")
+    if bits == 16 and (shown := _range_in_imagej(page)):
+        raise ImageError(f"is shown by ImageJ with {shown} as white, by others not: {_AGAIN}")
     wanted = 3 if page.photometric in (_RGB, _YCBCR) else 1
     extra = page.samplesperpixel - wanted
     if extra not in (0, 1) or (extra and page.photometric in (_PALETTE, _YCBCR)):
@@ -151,6 +153,14 @@ def _check_layout(page: tifffile.TiffPage) -> None:
         )
     if page.photometric == _PALETTE and np.size(page.tags.valueof(320, ())) != 3 * 2**bits:
         raise ImageError("is a broken TIFF: its palette is not whole")
+
+
+def _range_in_imagej(page: tifffile.TiffPage) -> str:
+    """The value that ImageJ shows as white where that is not the largest of 16 bits."""
+    if not page.description.startswith("ImageJ="):
+        return ""
+    named = re.search(r"^max=([\d.]{1,20})\s*$", page.description, re.MULTILINE)
+    return "" if named is None or float(named[1]) == 2**16 - 1 else named[1]
 
 
 def _colour_space(page: tifffile.TiffPage) -> str:
