@@ -21,7 +21,6 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -29,6 +28,7 @@ from data.disk import make_room
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.files import parse_json, write_json
+from se_resnet.images.decode import decode_image
 from se_resnet.imaging import RESIZE_RULES, resize
 from se_resnet.schema import misfit
 
@@ -180,11 +180,9 @@ def write_cache(
 def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerprint: str) -> None:
     def fill(array: np.ndarray) -> tuple[list[dict], dict[str, Any]]:
         def decode(row: int, example: dict) -> dict:
-            encoded = np.frombuffer(example.pop("image"), np.uint8)
-            bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-            assert bgr is not None, "preparation decoded it before"
+            image = decode_image(example.pop("image"))  # as preparation did before
             try:
-                array[row] = resize(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), size, rule)
+                array[row] = resize(image, size, rule)
             except UserError as error:
                 raise UserError(f"{example['file']}: {error}") from error
             return {**example, "row": row}

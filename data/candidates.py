@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from data.filenames import CLASS_FOLDERS, ImageName, parse
-from se_resnet.image_files import SUFFIXES
+from se_resnet.images.decode import SUFFIXES
 from se_resnet.walk import PassedOver, printable
 
 OUTSIDE = "images outside the class folders"
 UNNAMED = "images whose names tell no class"
 
 # What people take for images, so that a file that cannot be used is listed with its reason.
-_SUFFIXES = (*SUFFIXES, ".gif", ".webp")
+_SUFFIXES = (*SUFFIXES, ".gif")
 _CLASSES = frozenset(CLASS_FOLDERS.values())
 _MAGNIFICATION = re.compile(r"([0-9]+)X", re.IGNORECASE)
 

@@ -18,16 +18,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from data import archive, candidates
 from data.archive import OFFICIAL_ARCHIVE as OFFICIAL_ARCHIVE
 from data.candidates import Problem as Problem
 from data.candidates import check_name
 from data.filenames import ImageName
-from se_resnet import png
 from se_resnet.errors import UserError
+from se_resnet.images import png
+from se_resnet.images.decode import decode_image
 from se_resnet.walk import PassedOver, printable, walk
 
 MAX_FILE_BYTES = 64 << 20  # an official image has about half a megabyte
@@ -224,28 +222,19 @@ def scan(source: Source, workers: int | None = None) -> Iterator[SourceImage | P
 def inspect(data: bytes) -> ImageFacts | str:
     """Decodes an encoded image and returns its facts, or the reason why it is unusable.
 
-    Usable is a whole PNG file of 8-bit RGB with sides of 16 to 8,192 pixels. The container is
-    checked first because OpenCV writes to standard error, and in some versions returns half an
-    image, when a file is damaged.
+    Usable is a whole PNG file of 8-bit RGB with sides of 16 to 8,192 pixels, every pixel of which
+    is seen as it is stored: BreaKHis has no other.
     """
-    problem = png.problem(data) or _size_problem(data)
+    problem = png.problem(data) or _header_problem(png.read_header(data))
     if problem:
         return problem
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        image = None
-    if image is None:
+        image = decode_image(data)
+    except ValueError:
         return "broken: it cannot be decoded"
-    if image.dtype != np.uint8:
-        return f"{8 * image.dtype.itemsize}-bit: 8-bit RGB is needed"
-    if image.ndim == 2 or image.shape[2] == 1:
-        return "grayscale: RGB is needed"
-    if image.shape[2] != 3:
-        return "RGBA (it has an alpha channel): RGB is needed"
     height, width = image.shape[:2]
     digest = hashlib.sha256(f"{height}x{width}x3 ".encode())
-    digest.update(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).data)
+    digest.update(image.data)
     return ImageFacts(height, width, digest.hexdigest())
 
 
@@ -366,12 +355,24 @@ def _done(problem: Problem) -> Future[SourceImage | Problem]:
     return future
 
 
-def _size_problem(data: bytes) -> str | None:
-    """What is wrong with the sides that the header of a whole PNG file names."""
-    width, height = png.size(data)
-    if MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE:
-        return None
-    return f"{width}x{height} pixels: sides of {MIN_SIDE} to {MAX_SIDE} are expected"
+def _header_problem(header: png.Header) -> str | None:
+    """What keeps an image from being one of BreaKHis, by the header of a whole PNG file."""
+    sides = (header.width, header.height)
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in sides):
+        return (
+            f"{header.width}x{header.height} pixels: sides of {MIN_SIDE} to {MAX_SIDE} are expected"
+        )
+    if header.depth == 16:
+        return "16-bit: 8-bit RGB is needed"
+    if header.colour == png.GREY:
+        return "grayscale: RGB is needed"
+    if header.colour in (png.GREY_ALPHA, png.RGBA) or header.transparency:
+        return "RGBA (it has an alpha channel): RGB is needed"
+    if header.orientation != 1:
+        return "turned by its EXIF data: save it as it is seen, without them"
+    if header.frames > 1:
+        return f"an animation of {header.frames} frames: one image is needed"
+    return None
 
 
 def _why(error: BaseException) -> str:

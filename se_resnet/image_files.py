@@ -6,13 +6,13 @@ import stat
 from pathlib import Path
 
 from se_resnet.errors import UserError
+from se_resnet.images.decode import SUFFIXES
 from se_resnet.walk import NOT_REGULAR, PassedOver, walk
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 # Tried as well, so that a file which cannot be decoded is listed with the reason.
 _TRIED = (
     *SUFFIXES,
-    *(".webp", ".gif", ".jfif", ".jpe", ".jp2", ".j2k", ".jxl", ".jxr", ".heic", ".heif", ".avif"),
+    *(".gif", ".jfif", ".jpe", ".jp2", ".j2k", ".jxl", ".jxr", ".heic", ".heif", ".avif"),
     *(".svs", ".ndpi", ".scn", ".mrxs", ".vms", ".czi", ".dcm", ".psd", ".ppm", ".pgm", ".exr"),
 )
 

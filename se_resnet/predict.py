@@ -3,7 +3,7 @@
   python -m se_resnet.predict --workdir=runs/breakhis --input=image.png --out=predictions
   python -m se_resnet.predict --workdir=runs/breakhis --input=folder --out=predictions
 
-Takes PNG, JPEG, TIFF and BMP of any size, 8 or 16 bits, and folders with all below them. Writes
+Takes PNG, JPEG, TIFF, BMP and WebP of any size, and folders with all below them. Writes
 predictions.csv, predictions.json, patients.csv where file names tell the patient, and overlays/.
 """
 
@@ -44,13 +44,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from se_resnet import PIXEL_LIMIT, explain, png
+from se_resnet import explain
 from se_resnet.calibration import scale
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, writable_folder, write_json
-from se_resnet.image_files import SUFFIXES as SUFFIXES
 from se_resnet.image_files import find_images
+from se_resnet.images.decode import SUFFIXES as SUFFIXES
+from se_resnet.images.decode import decode_image as decode_image  # for importers of this module
+from se_resnet.images.decode import read_image
 from se_resnet.imaging import resize
 from se_resnet.patients import (
     BREAKHIS_PATIENT,
@@ -65,7 +67,6 @@ from se_resnet.walk import PassedOver
 from se_resnet.workdir import Run, load_best, read
 
 NOTICE = "Research software: no medical device, not for diagnosis."
-MAX_FILE_BYTES = 2**29  # all pixels that are allowed, of four channels of 16 bits, uncompressed
 BATCH = 16
 _LONGEST_NAME = 255  # bytes, of file systems
 
@@ -90,50 +91,6 @@ class Prediction:
     calibrated_probability: float
     call: str
     uncertain: bool
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Decodes any colour or grey image of 8 or 16 bits.
-
-    Returns:
-        ``uint8 [h, w, 3]`` RGB; grey is repeated, alpha dropped, 16 bits rounded to 8.
-
-    Raises:
-        ValueError: the file cannot be read or decoded, with the reason.
-    """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"is larger than {MAX_FILE_BYTES >> 20} MiB")
-        return decode_image(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
-
-
-def decode_image(content: bytes) -> np.ndarray:
-    """As :func:`read_image`, from the content of a file."""
-    if content.startswith(png.SIGNATURE) and (problem := png.problem(content)):
-        raise ValueError(f"is {problem}")
-    encoded = np.frombuffer(content, np.uint8)
-    try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if len(encoded) else None
-    except cv2.error as error:
-        if "CV_IO_MAX_IMAGE" in str(error):
-            raise ValueError(
-                f"is larger than the {int(os.environ[PIXEL_LIMIT]):,} pixels that {PIXEL_LIMIT} "
-                "allows"
-            ) from error
-        image = None
-    if image is None:
-        raise ValueError("is no image, or a broken one")
-    if image.dtype == np.uint16:
-        image = cv2.convertScaleAbs(image, alpha=1 / 257)  # rounds
-    if image.dtype != np.uint8:
-        raise ValueError(f"has pixels of type {image.dtype}: 8 or 16 bits are needed")
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.shape[2] < 3:  # grey, with or without alpha
-        image = image[..., [0, 0, 0]]
-    return np.ascontiguousarray(image[..., 2::-1])
 
 
 def predict(

@@ -56,7 +56,7 @@ class Predictor:
 
         Args:
             images: RGB ``uint8 [N, H, W, 3]``, or images of any sizes: each ``uint8 [h, w, 3]``, or
-                the path of a PNG, JPEG, TIFF or BMP.
+                the path of a PNG, JPEG, TIFF, BMP or WebP.
             tta: test-time augmentation, see :mod:`se_resnet.views`.
 
         Returns:
@@ -98,7 +98,7 @@ class Predictor:
             try:
                 image = read_image(Path(image))
             except ValueError as error:
-                raise UserError(f"the image {image} {error}: give another.") from error
+                raise UserError(f"the image {image} {error}; give one that can be used.") from error
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not _is_rgb(image.shape):
             found = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", "")
             raise UserError(

@@ -16,6 +16,7 @@ import pytest
 import eval as evaluation
 from se_resnet import predict
 from se_resnet.errors import UserError
+from se_resnet.images import decode
 from se_resnet.predictions import Predictions
 from tests.image_trees import encode, random_image
 
@@ -47,7 +48,7 @@ def test_patients_are_the_mean_of_their_images(run, place, tmp_path):
     assert float(first["mean_probability"]) == pytest.approx(np.mean(own))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp"])
 def test_any_format_and_size_is_read(run, tmp_path, suffix):
     path = tmp_path / f"photo{suffix}"
     cv2.imwrite(str(path), random_image((123, 45)))
@@ -61,7 +62,7 @@ def test_depths_and_channels_become_the_same_8_bit_rgb(tmp_path):
     variants = {
         "rgb.png": image,
         "deep.png": image.astype(np.uint16) * 257,
-        "alpha.png": np.dstack([image, np.full(image.shape[:2], 9, np.uint8)]),
+        "opaque.png": np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]),
         "deep.tif": image.astype(np.uint16) * 257,
     }
     for name, pixels in variants.items():
@@ -79,18 +80,21 @@ def test_one_bad_file_does_not_stop_the_others_and_is_listed(run, tmp_path, caps
     (folder / "empty.png").touch()
     (folder / "broken.jpg").write_bytes(b"no image at all")
     cv2.imwrite(str(folder / "float.tif"), np.ones((20, 20, 3), np.float32))
+    (folder / "film.png").write_bytes(b"GIF89a" + bytes(40))
     predictions = run_predict(run, tmp_path / "in", tmp_path / "out", overlays=True)
     assert len(predictions) == 18
     written = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert sorted(failure["file"] for failure in written["failures"]) == [
         "deeper/broken.jpg",
         "deeper/empty.png",
+        "deeper/film.png",
         "deeper/float.tif",
     ]
     assert "no medical device" in written["notice"]
     assert len(list((tmp_path / "out" / "overlays" / "deeper").glob("*.png"))) == 18
     out = capsys.readouterr().out
     assert "not used: deeper/float.tif has pixels of type float32" in out
+    assert "not used: deeper/film.png is a GIF, which is not read: save it as PNG" in out
     assert "no medical device" in out
 
 
@@ -184,8 +188,8 @@ def test_an_image_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     )
     with pytest.raises(ValueError, match="OPENCV_IO_MAX_IMAGE_PIXELS"):
         predict.read_image(tmp_path / "bomb.png")
-    monkeypatch.setattr(predict, "MAX_FILE_BYTES", 100)
-    with pytest.raises(ValueError, match="is larger than 0 MiB"):
+    monkeypatch.setattr(decode, "MAX_FILE_BYTES", 100)
+    with pytest.raises(ValueError, match="is larger than"):
         predict.read_image(tmp_path / "bomb.png")
 
 

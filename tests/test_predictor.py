@@ -66,6 +66,15 @@ def test_what_is_no_image_is_named(model, images, words):
         model.predict([], tta="both_ways")
 
 
+def test_an_image_that_is_not_decoded_is_named_with_the_reason(model, tmp_path):
+    ok, content = cv2.imencode(".jpg", random_image((200, 200)))
+    (tmp_path / "half.jpg").write_bytes(content.tobytes()[: len(content) // 2])
+    with pytest.raises(
+        UserError, match=r"half\.jpg is a broken JPEG .*; give one that can be used"
+    ):
+        model.predict([tmp_path / "half.jpg"])
+
+
 def test_metrics_are_those_of_the_evaluation(model, run):
     written = json.loads((run / "eval" / "test" / "metrics.json").read_text())
     assert model.metrics["image"] == written["image"]

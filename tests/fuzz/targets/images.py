@@ -16,7 +16,7 @@ from se_resnet.imaging import TILE_RULES
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import Place
 
-FORMATS = (".png", ".png", ".jpg", ".tif", ".bmp")
+FORMATS = (".png", ".png", ".jpg", ".tif", ".tif", ".bmp", ".webp")
 SHAPES = ((20, 30), (20, 30), (64, 48), (1, 1), (1, 3000), (3000, 1), (16, 16))
 
 

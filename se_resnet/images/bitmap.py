@@ -1,0 +1,54 @@
+"""BMP and WebP, decoded by Pillow."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from PIL import BmpImagePlugin, ImageFile, WebPImagePlugin
+
+from se_resnet.images import exif, pixels
+from se_resnet.images.pixels import ImageError
+
+# What Pillow raises over a broken file.
+_FAULTS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error)
+
+
+def decode_bmp(content: bytes) -> np.ndarray:
+    """Returns ``uint8 [h, w, 3]`` RGB of a BMP file.
+
+    Raises:
+        ImageError: it cannot be decoded, or is too large.
+    """
+    return _decode(BmpImagePlugin.BmpImageFile, content, "BMP")
+
+
+def decode_webp(content: bytes) -> np.ndarray:
+    """Returns ``uint8 [h, w, 3]`` RGB of a WebP file.
+
+    Raises:
+        ImageError: it cannot be decoded, is too large or moves.
+    """
+    return _decode(WebPImagePlugin.WebPImageFile, content, "WebP image")
+
+
+def _decode(kind: type[ImageFile.ImageFile], content: bytes, name: str) -> np.ndarray:
+    try:
+        # Not Image.open, whose limit of size is another.
+        image = kind(io.BytesIO(content))
+    except _FAULTS as error:
+        raise ImageError(f"is a broken {name} or of a rare kind ({error})") from error
+    pixels.check_size(*image.size)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(f"is an animation of {frames} frames: save the one that is meant")
+    try:
+        image.load()
+        alpha = image.has_transparency_data
+        samples = np.asarray(image.convert("RGBA" if alpha else "RGB"))
+    except _FAULTS as error:
+        raise ImageError(f"is a broken {name} ({error})") from error
+    if alpha:
+        samples = pixels.on_white(samples[..., :3], samples[..., 3])
+    return pixels.to_rgb(exif.turn(samples, exif.orientation(image.info.get("exif", b""))))

@@ -1,0 +1,92 @@
+"""Steps that the formats share: limit of size, 8 bits per sample, transparency on white."""
+
+from __future__ import annotations
+
+import os
+
+import cv2
+import numpy as np
+
+from se_resnet import PIXEL_LIMIT
+
+
+class ImageError(ValueError):
+    """Why an image is not decoded: words that go on after its name."""
+
+
+# Cameras of 8 to 14 bits store their values in samples of 16, often without scaling them.
+_LOW = 2**14 - 1
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuses an image before memory is taken for its pixels.
+
+    Raises:
+        ImageError: it has no pixels, or more than ``$OPENCV_IO_MAX_IMAGE_PIXELS`` allows.
+    """
+    if width < 1 or height < 1:
+        raise ImageError(f"is broken: it claims {width}x{height} pixels")
+    limit = int(os.environ[PIXEL_LIMIT])
+    if width * height > limit:
+        raise ImageError(f"is larger than the {limit:,} pixels that {PIXEL_LIMIT} allows")
+
+
+def to_8_bits(samples: np.ndarray, largest: int) -> np.ndarray:
+    """Scales samples so that ``largest`` becomes 255; rounds.
+
+    Args:
+        samples: unsigned integers ``[h, w]`` or ``[h, w, 1 to 4]``.
+        largest: the value that means white, up to 65,535.
+
+    Returns:
+        ``uint8``, same shape.
+    """
+    if largest == 255:
+        return samples.astype(np.uint8, copy=False)
+    scaled = cv2.convertScaleAbs(samples.astype(np.uint16, copy=False), alpha=255 / largest)
+    return scaled.reshape(samples.shape)
+
+
+def refuse_low_values(samples: np.ndarray) -> None:
+    """Refuses 16-bit colours that plainly hold fewer bits, which would come out black.
+
+    Raises:
+        ImageError: no sample is brighter than a quarter of the range.
+    """
+    brightest = int(samples.max())
+    if brightest <= _LOW:
+        raise ImageError(
+            f"has samples of 16 bits but no value above {brightest:,} of 65,535, so that it would "
+            "be seen as black: save it with 8 bits per sample, or with values that fill 16"
+        )
+
+
+def on_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool = False) -> np.ndarray:
+    """Lays a transparent image on white, as glass is under the light of a microscope.
+
+    Args:
+        colours: ``uint8 [h, w, 1 or 3]``.
+        alpha: ``uint8 [h, w]``, 255 is opaque.
+        premultiplied: whether the colours were multiplied by alpha already.
+
+    Raises:
+        ImageError: nothing of the image can be seen.
+    """
+    if (alpha == 255).all():
+        return colours
+    if not alpha.any():
+        raise ImageError(
+            "is transparent everywhere, so that nothing is to be seen: save it without alpha"
+        )
+    share = alpha[..., None].astype(np.uint16)
+    product = colours * np.uint16(255) if premultiplied else colours * share
+    return np.minimum((product + 255 * (255 - share) + 127) // 255, 255).astype(np.uint8)
+
+
+def to_rgb(samples: np.ndarray) -> np.ndarray:
+    """Returns contiguous ``uint8 [h, w, 3]`` from grey ``[h, w]``, ``[h, w, 1]`` or RGB."""
+    if samples.ndim == 2:
+        samples = samples[..., None]
+    if samples.shape[2] == 1:
+        samples = samples[..., [0, 0, 0]]
+    return np.ascontiguousarray(samples)
