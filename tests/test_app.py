@@ -208,6 +208,12 @@ def test_too_large_a_file_is_refused_by_page_and_server(browser, address, tmp_pa
     assert connection.getresponse().status == 413
 
 
+def test_a_file_that_leaves_doubt_is_refused_with_the_reason(address):
+    answer, body = request(address, "POST", "/analyse", b"GIF89a" + bytes(40))
+    assert answer.status == 200
+    assert json.loads(body)["refused"].startswith("is a GIF, which is not read: save it as PNG")
+
+
 def test_a_small_file_with_a_huge_image_is_refused(address):
     _, bomb = cv2.imencode(".png", np.zeros((8200, 8200), np.uint8))
     answer, body = request(address, "POST", "/analyse", bomb.tobytes())
