@@ -43,14 +43,14 @@ def describe(tensors: Mapping[str, np.ndarray]) -> str:
         for name, value in tensors.items()
         if re.search(r"(^|\.)layer1\.\d+\.conv[123]\.weight$", name) and value.ndim == 4
     }
-    stem = tensors.get("conv1.weight", np.zeros(0)).shape[0]
+    stem = tensors["conv1.weight"].shape[:1] if "conv1.weight" in tensors else ()
     spatial = [shape for name, shape in shapes.items() if name.endswith("conv2.weight")]
     if spatial and not any(name.endswith("conv3.weight") for name in shapes):
         return "it is a ResNet of basic blocks, such as ResNet18 or 34"
     if spatial and all(0 < inputs < outputs for outputs, inputs, *_ in spatial):
         groups = spatial[0][0] // spatial[0][1]
         return f"it is a ResNeXt, whose 3x3 convolutions have {groups} groups"
-    if spatial and stem and all(outputs > stem for outputs, *_ in spatial):
+    if spatial and stem and all(outputs > stem[0] for outputs, *_ in spatial):
         return "it is a Wide ResNet, whose 3x3 convolutions have more channels"
     if any(name.endswith("layer1.0.bn1.weight") for name in tensors) and not any(
         name.endswith("layer1.0.bn1.running_mean") for name in tensors
