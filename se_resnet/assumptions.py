@@ -83,9 +83,9 @@ def _check(layout: Layout, said: Declaration, source: str) -> None:
         if field in shown and shown[field] != value:
             raise refused(
                 source,
-                f"{' and '.join(said.files)} say {field.replace('_', ' ')} {value}, its tensors "
-                f"have {shown[field]}: put the weights into a folder with the configuration that "
-                "belongs to them",
+                f"it contradicts {' and '.join(said.files)}, with {field.replace('_', ' ')} {value} "
+                f"there and {shown[field]} in its tensors: put the weights into a folder with the "
+                "configuration that belongs to them",
             )
     if said.library == "timm" and layout.attention == "se" and reduction != _SE_REDUCTION:
         raise refused(

@@ -84,7 +84,7 @@ def _require_one_owner(path: Path, name: str, source: str) -> None:
     others = sorted(
         other.name
         for other in path.parent.iterdir()
-        if other.suffix in _WEIGHT_SUFFIXES and other.name != path.name
+        if other.suffix in _WEIGHT_SUFFIXES and other.stem != path.stem
     )
     if others:
         raise refused(

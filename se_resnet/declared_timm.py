@@ -22,7 +22,7 @@ _ARCHITECTURES = {
 }
 _WIDTH = 64
 _ATTENTION = {"": NONE, "se": "se", "coord": "coord"}
-_POOLING = ("avg", "fast", "fastavg")
+_POOLING = ("", "avg", "fast", "fastavg")  # '' leaves it to the user of the features
 
 # What of timm.models.resnet.ResNet's arguments changes the function, and the values that it has.
 _FIXED: dict[str, tuple[Any, ...]] = {
@@ -88,7 +88,7 @@ def config(fields: Mapping[str, Any]) -> Declaration:
     known(fields, _TOP if nested else {*_TOP, *_CFG})
     if nested:
         known(cfg, _CFG, "pretrained_cfg.")
-    only(fields, {"model_type": ("timm_wrapper",), "global_pool": ("", *_POOLING)})
+    only(fields, {"model_type": ("timm_wrapper",), "global_pool": _POOLING})
     only(cfg, _CFG_FIXED)
     args = _object(fields.get("model_args") or {}, "model_args")
     known(args, _MODEL_ARGS, "model_args.")
