@@ -84,8 +84,8 @@ def _check(layout: Layout, said: Declaration, source: str) -> None:
             raise refused(
                 source,
                 f"it contradicts {' and '.join(said.files)}, with {field.replace('_', ' ')} "
-                f"{value} there and {shown[field]} in its tensors: put the weights into a folder with the "
-                "configuration that belongs to them",
+                f"{value} there and {shown[field]} in its tensors: put the weights into a folder "
+                "with the configuration that belongs to them",
             )
     if said.library == "timm" and layout.attention == "se" and reduction != _SE_REDUCTION:
         raise refused(
