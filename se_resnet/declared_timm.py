@@ -7,7 +7,7 @@ from typing import Any
 
 from se_resnet.attention import NONE
 from se_resnet.declaration import Declaration, known, only, sizes, standardisation, text
-from se_resnet.preprocessing import IMAGENET
+from se_resnet.preprocessing import IMAGENET, Preprocessing
 
 _BLOCKS: dict[int, tuple[int, ...]] = {
     26: (2, 2, 2, 2),
@@ -119,15 +119,22 @@ def config(fields: Mapping[str, Any]) -> Declaration:
     )
 
 
-def preprocessing(cfg: Mapping[str, Any]) -> Any:
-    """Returns the preprocessing that timm's ``mean`` and ``std`` of pixels from 0 to 1 stand for.
+def preprocessing(cfg: Mapping[str, Any]) -> Preprocessing | None:
+    """Returns what timm's ``mean`` and ``std`` of pixels from 0 to 1 stand for.
+
+    One that is missing is ImageNet's, as in timm; where both are, nothing is returned.
 
     Raises:
         ValueError: they are no means and deviations of such pixels.
     """
-    mean = cfg.get("mean") if cfg.get("mean") is not None else list(IMAGENET.mean)
-    std = cfg.get("std") if cfg.get("std") is not None else list(IMAGENET.std)
-    return standardisation(mean, std, IMAGENET.scale)
+    mean, std = cfg.get("mean"), cfg.get("std")
+    if mean is None and std is None:
+        return None
+    return standardisation(
+        list(IMAGENET.mean) if mean is None else mean,
+        list(IMAGENET.std) if std is None else std,
+        IMAGENET.scale,
+    )
 
 
 def _attention(block_args: Mapping[str, Any]) -> str:

@@ -85,7 +85,9 @@ def test_the_older_flat_form_of_timm_is_read():
     said = declared_timm.config(flat)
     assert (said.stage_sizes, said.attention) == ((3, 4, 23, 3), "none")
     assert said.preprocessing.mean == (0.7, 0, 1)
-    assert declared_timm.config({"architecture": "resnet50"}).preprocessing == IMAGENET
+    assert declared_timm.config({"architecture": "resnet50"}).preprocessing is None
+    mean_only = declared_timm.config({"architecture": "resnet50", "mean": [0.5] * 3})
+    assert mean_only.preprocessing.std == IMAGENET.std
 
 
 @pytest.mark.parametrize(
@@ -252,6 +254,14 @@ def test_what_is_said_beside_the_tensors_is_followed_and_nothing_is_assumed(fold
     assert weights.facts()["preprocessing"]["mean"] == [0.7, 0, 1]
     assert "followed config.json" in weights.remarks()
     assert any("resized by bicubic" in remark for remark in weights.remarks())
+
+
+def test_a_configuration_without_mean_and_std_leaves_only_them_assumed(folder):
+    config = changed(TIMM, pretrained_cfg={"mean": None, "std": None})
+    weights = pretrained.load(folder({"config.json": config}, reduction=16))
+    assert weights.preprocessing == IMAGENET
+    (assumed,) = weights.assumed
+    assert "mean 0.485" in assumed
 
 
 def test_a_bare_file_says_what_it_assumes(folder):
