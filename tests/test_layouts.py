@@ -293,7 +293,8 @@ def test_coordinate_attention_comes_along_with_its_normalisation_folded(module, 
         {k.removeprefix(prefix): v for k, v in layout.variables.items() if k.startswith(prefix)},
         sep="/",
     )
-    ours = attention.create("coord", **layout.attention_options).apply({"params": params}, features)
+    module = attention.create("coord", **layout.attention_options)
+    ours = module.apply({"params": params}, features.astype(np.float32))
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 
