@@ -49,7 +49,7 @@ def serve(workdir: Path, port: int, attention: str = "none") -> None:
         from se_resnet.connections import server_of
         from se_resnet.page import create_page
     except ModuleNotFoundError as error:
-        if error.name not in ("uvicorn", "starlette"):
+        if error.name not in ("h11", "starlette", "uvicorn"):
             raise
         raise UserError(
             f"the page needs {error.name}, which is not installed: run "

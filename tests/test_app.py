@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from se_resnet import explain, predict
+from se_resnet.errors import UserError
 from se_resnet.imaging import resize
 from se_resnet.workdir import load_best
 from tests.browser import CHROMIUM, Browser
@@ -338,6 +339,16 @@ def test_two_processes_started_at_once_do_not_share_a_port(run):
         serving.send_signal(signal.SIGTERM)
         _, errors = serving.communicate(timeout=10)
     assert serving.returncode == 0 and errors == "", "half a request is no reason to go on"
+
+
+@pytest.mark.parametrize("missing", ["h11", "uvicorn"])
+def test_a_missing_extra_is_told(monkeypatch, tmp_path, missing):
+    from se_resnet.app import serve
+
+    monkeypatch.delitem(sys.modules, "se_resnet.connections", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=f"needs {missing}, which is not installed"):
+        serve(tmp_path, 0)
 
 
 def test_a_port_that_is_taken_and_a_folder_without_a_run_are_mistakes(address, run, tmp_path):
