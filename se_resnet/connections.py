@@ -51,12 +51,12 @@ class LimitedProtocol(H11Protocol):
         """Starts the first time limit, and ends a connection where there are too many."""
         super().connection_made(transport)
         self._watch()
-        everyone = cast("set[LimitedProtocol]", self.connections)
-        connections = [one for one in everyone if not one.transport.is_closing()]
-        if len(connections) > MOST_CONNECTIONS:
-            waiting = [one for one in connections if one is not self and one._is_answered()]
-            if waiting:  # else uvicorn answers 503
-                min(waiting, key=lambda one: one._since).transport.abort()
+        connections = cast("set[LimitedProtocol]", self.connections)
+        waiting = [one for one in connections if one is not self and one._is_answered()]
+        if len(connections) > MOST_CONNECTIONS and waiting:  # without any, uvicorn answers 503
+            oldest = min(waiting, key=lambda one: one._since)
+            connections.discard(oldest)  # at once, as uvicorn counts those that are about to end
+            oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the time limit."""
