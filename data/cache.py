@@ -226,7 +226,7 @@ def _checksums(path: Path) -> list[int]:
 
     def checksum(start: int) -> int:
         # Read instead of mapped: a file that is cut meanwhile is an error, not a bus error.
-        with path.open("rb", buffering=0) as file:
+        with path.open("rb") as file:
             file.seek(start)
             return zlib.crc32(file.read(_BLOCK))
 
