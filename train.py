@@ -331,6 +331,8 @@ def build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str
         pretrained.keep_facts(loaded, workdir / "weights.json", begun=has_begun(workdir))
     weights = loaded.for_attention(config.model.attention, config.model.attention_position)
     _say("weights", loaded.describe())
+    for remark in loaded.remarks():
+        _say("weights", remark)
     if weights.attention != loaded.attention:
         _say(
             "weights",

@@ -18,7 +18,7 @@ from google.protobuf.json_format import ParseError
 from tqdm import tqdm
 
 from data import sources
-from data.disk import make_room
+from data.disk import unfinished
 from data.filenames import CLASS_FOLDERS, SUBTYPES
 from data.official import official_names
 from data.sources import OFFICIAL_ARCHIVE, Problem, Source, SourceImage
@@ -235,23 +235,11 @@ def prepare(
     data_dir = Path(cache_dir).absolute() / "prepared" / key
     with _quiet():
         try:
-            builder = Breakhis(
-                data_dir=data_dir,
-                source=found,
-                on_bad_image=on_bad_image,
-                beam_options=beam_options,
-            )
+            builder = Breakhis(data_dir=data_dir, on_bad_image=on_bad_image)
         except ParseError as error:
             raise _damaged(data_dir) from error
-        prepared_dir = Path(builder.data_dir)
-        if not prepared_dir.exists():
-            _make_room(data_dir, found)
-            try:
-                builder.download_and_prepare(download_config=_download_config(beam_options))
-            except (OSError, RuntimeError) as error:  # a full disk comes as either
-                # Another process that prepared the same images may have been first to rename.
-                if not prepared_dir.exists():
-                    raise UserError(f"preparing into {data_dir} failed: {error}.") from error
+        if not Path(builder.data_dir).exists():
+            _prepare(found, data_dir, on_bad_image, beam_options)
             builder = Breakhis(data_dir=data_dir)
         try:
             summary = builder.summary
@@ -330,14 +318,37 @@ def _list_problems(source: Source, problems: list[Problem], total: int) -> str:
     return "\n".join(lines)
 
 
-def _make_room(data_dir: Path, source: Source) -> None:
+def _prepare(
+    source: Source, data_dir: Path, on_bad_image: str, beam_options: list[str] | None
+) -> None:
     remedy = "set config.data.cache_dir to another folder"
-    try:
-        # TFDS sorts what exceeds 1 GB on disk, but removes each part before writing the next.
-        needed = sources.size_bytes(source)
-        make_room(data_dir, "*/incomplete.*", needed, purpose="preparing", remedy=remedy)
-    except OSError as error:
-        raise UserError(f"{data_dir} cannot be written ({error.strerror}): {remedy}.") from error
+    # TFDS sorts what exceeds 1 GB on disk, but removes each part before writing the next.
+    needed = sources.size_bytes(source)
+    with contextlib.ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(
+                unfinished(data_dir, needed, purpose="preparing", remedy=remedy)
+            )
+        except OSError as error:
+            raise UserError(
+                f"{data_dir} cannot be written ({error.strerror}): {remedy}."
+            ) from error
+        builder = Breakhis(
+            data_dir=temporary,
+            source=source,
+            on_bad_image=on_bad_image,
+            beam_options=beam_options,
+        )
+        written = Path(builder.data_dir)
+        finished = data_dir / written.relative_to(temporary)
+        try:
+            builder.download_and_prepare(download_config=_download_config(beam_options))
+            finished.parent.mkdir(parents=True, exist_ok=True)
+            written.rename(finished)
+        except (OSError, RuntimeError) as error:  # a full disk comes as either
+            # Another process that prepared the same images may have been first to rename.
+            if not finished.exists():
+                raise UserError(f"preparing into {data_dir} failed: {error}.") from error
 
 
 @contextlib.contextmanager

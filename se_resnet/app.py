@@ -46,11 +46,10 @@ def serve(workdir: Path, port: int, attention: str = "none") -> None:
         UserError: the extra ``app`` is missing, the folder holds no run, or the port is taken.
     """
     try:
-        import uvicorn
-
+        from se_resnet.connections import server_of
         from se_resnet.page import create_page
     except ModuleNotFoundError as error:
-        if error.name not in ("uvicorn", "starlette"):
+        if error.name not in ("h11", "starlette", "uvicorn"):
             raise
         raise UserError(
             f"the page needs {error.name}, which is not installed: run "
@@ -60,17 +59,16 @@ def serve(workdir: Path, port: int, attention: str = "none") -> None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((HOST, port))
+            listening.listen()  # else a second process could take the port, too, meanwhile
         except OSError as error:
             raise UserError(
                 f"port {port} cannot be used ({error.strerror}): choose another by --port."
             ) from error
         page = create_page(workdir, int(os.environ[PIXEL_LIMIT]), attention)
-        listening.listen()
         address = f"http://{HOST}:{listening.getsockname()[1]}"
-        server = uvicorn.Server(uvicorn.Config(page, log_level="warning"))
         with contextlib.suppress(KeyboardInterrupt):
             print(f"open {address} in a browser; Ctrl-C ends the page", flush=True)
-            server.run(sockets=[listening])
+            server_of(page).run(sockets=[listening])
 
 
 def main() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
+from se_resnet.declared import CONFIG, PREPROCESSORS
 from se_resnet.errors import UserError
 from se_resnet.weight_files import SAFETENSORS as FILE
 from se_resnet.weight_files import refused
@@ -20,12 +22,14 @@ class Repository:
         revision: the commit to fetch; None for the newest.
         sha256: checksum of ``model.safetensors``; None where it is not known, and a run records
             what it got.
+        configs: files that say of the network what its tensors do not show.
     """
 
     licence: str
     interpolation: str
     revision: str | None = None
     sha256: str | None = None
+    configs: tuple[str, ...] = (CONFIG,)
 
 
 KNOWN = {
@@ -54,12 +58,17 @@ KNOWN = {
         "bicubic",
         "34c2154c194f829b11125337b98c8f5f9965ff19",
         "9c6061af1f450bb0847e529fd742aa5066017be379c71bbf5546b198e5b13a1e",
+        (CONFIG, PREPROCESSORS[0]),
     ),
 }
 
 
 def fetch(name: str) -> tuple[Path, str]:
     """Downloads a known repository's weights, once, into the cache of ``huggingface_hub``.
+
+    The configurations of the same commit come to lie beside them. A cache from before, which lacks
+    them, still serves where there is no connection: :func:`se_resnet.pretrained.load` then says
+    what it assumes.
 
     Args:
         name: one of ``KNOWN``.
@@ -83,6 +92,9 @@ def fetch(name: str) -> tuple[Path, str]:
             f"https://huggingface.co/{name}/resolve/{revision}/{FILE} where there is a connection, "
             "and give the path of that file instead",
         ) from error
+    for file in KNOWN[name].configs:
+        with contextlib.suppress(OSError):
+            hf_hub_download(name, file, revision=path.parent.name)
     return path, path.parent.name
 
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 MAX_VALUES = 2**28  # a ResNet152 has 6e7; HDF5 can declare more than it holds
+_NO_WEIGHTS = ("optimizer", "optimizer_weights", "metrics", "_metrics", "compile_metrics")
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 
 
@@ -23,7 +24,9 @@ def tensors(content: bytes) -> dict[str, np.ndarray]:
         content: of the file.
 
     Returns:
-        Arrays by ``layer/weight``, the weight under the name that Keras has for it today.
+        Arrays by ``layer/weight``, the weight under the name that Keras has for it today. The layer
+        is its path in the file where that only numbers it, as Keras 2 does:
+        ``layers/conv2d_7/kernel``, see :mod:`se_resnet.keras_numbering`.
 
     Raises:
         RefusedError: the file is broken, or refers to other places by soft or external links,
@@ -37,7 +40,7 @@ def tensors(content: bytes) -> dict[str, np.ndarray]:
         nonlocal values
         for name in group:
             path = (*names, name)
-            if path[0] in ("optimizer", "optimizer_weights"):
+            if path[0] in _NO_WEIGHTS:
                 continue
             place = "/".join(path)
             link = not isinstance(group.get(name, getlink=True), h5py.HardLink)
@@ -77,10 +80,10 @@ def tensors(content: bytes) -> dict[str, np.ndarray]:
 def _name(path: tuple[str, ...], group: h5py.Group) -> str:
     """``layer/weight`` of a data set in a Keras file of any age."""
     layer, weight = path[-2] if len(path) > 1 else "", path[-1].partition(":")[0]
-    if layer == "vars":  # .weights.h5 numbers the weights of a layer and keeps the layer's name
+    if layer == "vars":  # .weights.h5 numbers a layer's weights; Keras 3 keeps the layer's name
         names = ["gamma", "beta", "moving_mean", "moving_variance"]
         names = names if len(group) == len(names) else ["kernel", "bias"]
-        layer = str(group.attrs.get("name", path[-3] if len(path) > 2 else ""))
+        layer = str(group.attrs.get("name", "/".join(path[:-2])))
         return f"{layer}/{names[int(weight)] if int(weight) < len(names) else weight}"
     if old := re.fullmatch(rf"{re.escape(layer)}_({'|'.join(_KERAS_1)})(?:_\d+)?", weight):
         weight = _KERAS_1[old[1]]  # conv1_W_1, bn_conv1_running_std_1

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from se_resnet import gates, keras_numbering, relatives, wrappers
 from se_resnet.namings import NAMINGS, TORCH_LEAVES, Naming
 from se_resnet.resnet import create_model
 from se_resnet.weight_files import refused
@@ -19,6 +20,18 @@ from se_resnet.weight_files import refused
 # A count of steps, which averages without a momentum would need.
 _IGNORED = "num_batches_tracked"
 _OURS = ("params/", "batch_stats/")
+# What helps where a model holds more than the network, under the names with this separator.
+_ALONE = {
+    ".": (
+        "save the state_dict of the ResNet alone, with safetensors.torch.save_file, or give "
+        "weights of ResNet50, 101 or 152, with or without SE blocks"
+    ),
+    "/": (
+        "save the ResNet alone, with model.get_layer('resnet50').save_weights('NAME.weights.h5'), "
+        "or, where its layers are the model's own, with keras.Model(model.input, model.get_layer("
+        "'conv5_block3_out').output).save_weights('NAME.weights.h5')"
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +43,18 @@ class Layout:
         variables: float32 arrays by path: ``params/stem/conv/kernel``,
             ``batch_stats/stem/norm/mean``, ...; with ``params/head/...`` where the file has a
             classifier.
-        attention: ``'se'`` where the blocks hold trained gates, else ``'none'``.
+        attention: ``'se'`` or ``'coord'`` where the blocks hold trained gates, else ``'none'``.
         attention_options: of the gates, or empty.
+        notes: what was done to the file's tensors, for people.
+        biased: whether convolutions have biases under names whose libraries give them none.
     """
 
     naming: Naming
     variables: dict[str, np.ndarray]
     attention: str
     attention_options: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    biased: bool = False
 
 
 def recognise(tensors: Mapping[str, np.ndarray], source: str) -> Layout:
@@ -55,41 +72,58 @@ def recognise(tensors: Mapping[str, np.ndarray], source: str) -> Layout:
         UserError: no naming fits, a tensor is missing, unknown, of the wrong shape, or holds values
             that are not finite.
     """
-    names = [name for name in tensors if not name.endswith(_IGNORED)]
-    naming = max(NAMINGS, key=lambda naming: sum(map(bool, map(naming.place, names))))
-    places = {name: naming.place(name) for name in names}
-    if naming.place(naming.example) not in places.values():
+    tensors = {name: value for name, value in tensors.items() if not name.endswith(_IGNORED)}
+    tensors, notes = wrappers.without_prefix(keras_numbering.name_layers(tensors), source)
+    naming = max(NAMINGS, key=lambda naming: sum(map(bool, map(naming.place, tensors))))
+    if not any(naming.place(naming.example) == naming.place(name) for name in tensors):
+        _refuse_kind(tensors, source)
         expected = ", ".join(f"{naming.example!r} ({naming.title})" for naming in NAMINGS)
         raise refused(
             source,
-            f"it holds {len(names)} tensors{_examples(names)}, which fit no ResNet with "
+            f"it holds {len(tensors)} tensors{_examples(list(tensors))}, which fit no ResNet with "
             f"bottlenecks: expected one of {expected}",
         )
-    if unknown := [name for name, place in places.items() if place is None]:
+    if naming.leaves is TORCH_LEAVES:
+        _refuse_kind(tensors, source)
+    tensors, left_out = wrappers.without_head(tensors, naming, _channels(tensors, naming))
+    variables: dict[str, np.ndarray] = {}
+    unknown = []
+    for name, value in tensors.items():
+        place = naming.place(name)
+        if place in variables:
+            raise refused(source, f"it holds {place} twice: save the tensors of one network")
+        if place:
+            variables[place] = _as_float32(name, _transposed(value, place, naming), source)
+        else:
+            unknown.append(name)
+    if unknown:
         raise refused(
             source,
             f"its names are of {naming.title}, but it holds {len(unknown)} tensors"
-            f"{_examples(unknown)} that a ResNet of bottlenecks has not: give weights of ResNet50, "
-            "101 or 152, with or without SE blocks",
+            f"{_examples(unknown)} that a ResNet of bottlenecks has not: "
+            + _ALONE[naming.separator],
         )
-    variables = {
-        place: _as_float32(name, _transposed(tensors[name], place, naming), source)
-        for name, place in places.items()
-        if place
-    }
+    biased = False
     for path in [p for p in variables if re.search(r"/conv\d?/bias$", p)]:
         bias = variables.pop(path)
         norm = path.replace("params/", "batch_stats/").replace("conv", "norm")
         mean = norm.replace("/bias", "/mean")
         if mean in variables and variables[mean].shape == bias.shape:
             variables[mean] = variables[mean] - bias
-    gates = variables.get("params/stage1/block1/attention/reduce/kernel")
-    attention, options = "none", {}
-    if gates is not None and gates.ndim == 2 and gates.shape[1]:
-        attention, options = "se", {"reduction": max(1, gates.shape[0] // gates.shape[1])}
-        options["gate"] = "sigmoid"
+            biased = naming.leaves is TORCH_LEAVES
+    attention, options = gates.recognise(variables, naming.bn_epsilon)
     check(variables, source, attention=attention, attention_options=options)
-    return Layout(naming, variables, attention, options)
+    return Layout(naming, variables, attention, options, (*notes, *left_out), biased)
+
+
+def _refuse_kind(tensors: Mapping[str, np.ndarray], source: str) -> None:
+    """Refuses a network of another kind, where it is known which."""
+    if kind := relatives.describe(tensors):
+        raise refused(
+            source,
+            f"{kind}: take weights of a plain ResNet50, 101 or 152 or of an SE-ResNet50, such as "
+            "timm/resnet50.a1_in1k or timm/seresnet50.a2_in1k",
+        )
 
 
 def ours(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
@@ -154,6 +188,16 @@ def architecture(variables: Mapping[str, np.ndarray]) -> tuple[tuple[int, ...], 
     sizes = tuple(sum(s == stage for s, _ in blocks) for stage in stages)
     stem = variables.get("params/stem/conv/kernel")
     return sizes, stem.shape[-1] if stem is not None and stem.ndim == 4 else 0
+
+
+def _channels(tensors: Mapping[str, np.ndarray], naming: Naming) -> int:
+    """Channels of the last stage."""
+    outputs = {
+        place: _transposed(value, place, naming).shape[-1]
+        for name, value in tensors.items()
+        if (place := naming.place(name) or "").endswith("/conv3/kernel") and value.ndim == 4
+    }
+    return outputs[max(outputs)] if outputs else 0
 
 
 def _transposed(value: np.ndarray, place: str, naming: Naming) -> np.ndarray:

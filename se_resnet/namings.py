@@ -1,8 +1,9 @@
 """How Keras, torchvision, timm and transformers name the tensors of a ResNet with bottlenecks.
 
 Keras and Caffe put a stage's stride into its first 1x1 convolution (variant v1), the others into
-its 3x3 convolution (v1.5). That, the epsilon and the preprocessing cannot be seen in the tensors
-and are those of the code that each naming belongs to.
+its 3x3 convolution (v1.5). That, the epsilon and the preprocessing cannot be seen in the tensors.
+Where no file beside them says otherwise (:mod:`se_resnet.declared`), those of the code that each
+naming belongs to are assumed.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ class Naming:
     variant: str
     bn_epsilon: float
     preprocessing: Preprocessing
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """The example, with and without the module that holds the network."""
+        return (self.example, self.example.removeprefix("resnet."))
 
     def place(self, name: str) -> str | None:
         """Our path of the tensor ``name``; None where the network has no such tensor."""
@@ -95,6 +101,17 @@ TIMM = Naming(
         **{f"bn{i}": f"norm{i}" for i in (1, 2, 3)},
         "se.fc1": "attention/reduce",
         "se.fc2": "attention/expand",
+        # Coordinate attention, with the parts' names of its authors and of timm.
+        **{
+            f"{module}.{theirs}": f"attention/{ours}"
+            for module in ("coordatt", "ca", "se")
+            for theirs, ours in (
+                ("conv1", "shared"),
+                ("bn1", "norm"),
+                ("conv_h", "rows"),
+                ("conv_w", "columns"),
+            )
+        },
     },
     first_stage=1,
     first_block=0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
-import threading
+import mimetypes
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,34 +15,25 @@ import cv2
 import jinja2
 import numpy as np
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from se_resnet import explain
 from se_resnet.errors import UserError
+from se_resnet.files import read_small_file
 from se_resnet.imaging import resize
 from se_resnet.metrics import headline
 from se_resnet.predict import BREAKHIS_PATIENT, NOTICE, decode_image, predict
 from se_resnet.predictions import logit_of, probability_of
 from se_resnet.samples import find_samples
+from se_resnet.uploads import LARGEST_UPLOAD, upload_route
 from se_resnet.workdir import Run, load_best, read
 
-LARGEST_UPLOAD = 20_000_000  # bytes
 _LONGEST = 768  # pixels of the picture that is sent back
 _TEMPLATES = Path(__file__).parent / "templates"
-_HEADERS = {
-    # Only what this server sends: no network, no inline script.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 class Analyst:
@@ -54,7 +45,6 @@ class Analyst:
 
     def __init__(self, run: Run):
         self._run = run
-        self._lock = threading.Lock()  # one image at a time has all cores
 
     def warm_up(self) -> None:
         """Compiles what an image needs, so that nobody waits for it."""
@@ -81,9 +71,8 @@ class Analyst:
             tile = resize(image, classifier.size, classifier.resize)
         except UserError as error:
             raise ValueError(f"does not fit: {error}") from error
-        with self._lock:
-            (told,) = predict(self._run, tile[None, None], ["image"], BREAKHIS_PATIENT)
-            heat = self._heat(tile[None], int(told.call == "malignant"))
+        (told,) = predict(self._run, tile[None, None], ["image"], BREAKHIS_PATIENT)
+        heat = self._heat(tile[None], int(told.call == "malignant"))
         # Squashed, the network sees the whole image, which is nicer to look at as it came.
         shown = image if classifier.resize == "squash" else tile
         return {
@@ -136,33 +125,15 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
     analyse = Analyst(run)
     analyse.warm_up()
 
-    def page(_: Request) -> Response:
-        return HTMLResponse(html, headers=_HEADERS)
-
-    def sample(request: Request) -> Response:
-        number = request.path_params["number"]
-        if number >= len(samples):
-            return Response(status_code=404)
-        return FileResponse(samples[number].path, headers=_HEADERS)
-
-    async def answer(request: Request) -> Response:
-        content = await _read_body(request)
-        if content is None:
-            told = f"the file is larger than {LARGEST_UPLOAD // 1_000_000} MB"
-            return JSONResponse({"refused": told}, status_code=413, headers=_HEADERS)
-        try:
-            result = await run_in_threadpool(analyse, content)
-        except ValueError as error:
-            # Not 400: a browser would write it to its console as a fault of the page.
-            result = {"refused": str(error)}
-        return JSONResponse(result, headers=_HEADERS)
+    async def page(_: Request) -> Response:
+        return HTMLResponse(html)
 
     return Starlette(
         routes=[
             Route("/", page),
-            Route("/samples/{number:int}", sample),
-            Route("/analyse", answer, methods=["POST"]),
-            *(Route(f"/{name}", _file(name)) for name in ("app.css", "app.js")),
+            upload_route("/analyse", analyse),
+            *(_file(f"/{name}", _TEMPLATES / name) for name in ("app.css", "app.js")),
+            *(_file(f"/samples/{i}", sample.path) for i, sample in enumerate(samples)),
         ],
         # A page elsewhere that gives its own name this machine's address learns nothing.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
@@ -189,23 +160,15 @@ def _facts(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-async def _read_body(request: Request) -> bytes | None:
-    """What was sent, or None as soon as it is more than is allowed."""
-    if int(request.headers.get("content-length", 0)) > LARGEST_UPLOAD:
-        return None
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > LARGEST_UPLOAD:
-            return None
-    return bytes(content)
-
-
-def _file(name: str) -> Any:
+def _file(address: str, path: Path) -> Route:
     def serve(_: Request) -> Response:
-        return FileResponse(_TEMPLATES / name, headers=_HEADERS)
+        try:
+            content = read_small_file(path)
+        except (OSError, ValueError):  # a sample that is no longer there
+            return Response(status_code=404)
+        return Response(content, media_type=mimetypes.guess_type(path.name)[0])
 
-    return serve
+    return Route(address, serve)
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ import safetensors.numpy
 from flax.core import FrozenDict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from se_resnet import attention, hub, layouts, shipped, weight_files
+from se_resnet import assumptions, attention, declared, hub, layouts, shipped, weight_files
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, parse_json, write_json
 from se_resnet.preprocessing import FORM as PREPROCESSING_FORM
@@ -64,6 +64,9 @@ class Pretrained:
         attention_position: where it sits, see :class:`se_resnet.resnet.ResNet`.
         attention_options: its options.
         head: ``kernel`` and ``bias`` of the classifier that came with the weights, or None.
+        assumed: what neither the tensors nor the files beside them say, and was taken to be as in
+            the library that the tensors' names belong to.
+        notes: what was done to the tensors or is otherwise good to know.
     """
 
     name: str
@@ -81,6 +84,8 @@ class Pretrained:
     attention_position: str = "branch"
     attention_options: Mapping[str, Any] = FrozenDict()
     head: dict[str, np.ndarray] | None = None
+    assumed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """All but the arrays, as JSON knows it."""
@@ -89,7 +94,16 @@ class Pretrained:
             **{field: getattr(self, field) for field in _FACTS},
             "preprocessing": self.preprocessing.as_dict(),
             "attention_options": dict(self.attention_options),
+            **{field: list(getattr(self, field)) for field in _REMARKS},
         }
+
+    def remarks(self) -> list[str]:
+        """Returns what a user should know of the weights, one sentence each."""
+        assumed = self.assumed and [
+            "ASSUMED, because neither the tensors nor a config.json beside them say it: "
+            + "; ".join(self.assumed)
+        ]
+        return [*assumed, *self.notes]
 
     def describe(self) -> str:
         """Name, source, revision, checksum, licence and variant in one line."""
@@ -122,6 +136,7 @@ _FACTS = (
     "attention",
     "attention_position",
 )
+_REMARKS = ("assumed", "notes")
 _WRITTEN = {
     **dict.fromkeys(_FACTS, str),
     "bn_epsilon": float,
@@ -162,7 +177,7 @@ def load(name: str, directory: Path = WEIGHTS_DIRECTORY) -> Pretrained:
             weights,
             licence=known.licence,
             revision=revision,
-            interpolation=known.interpolation,
+            interpolation=weights.interpolation or known.interpolation,
             source=f"https://huggingface.co/{name}",
         )
     check_name(name)
@@ -232,6 +247,8 @@ def keep_facts(weights: Pretrained, path: Path, begun: bool) -> None:
         write_json(path, facts)
     elif path.exists():
         found = _read_facts(path)
+        for field in _REMARKS:  # a run may go on where a configuration cannot be fetched again
+            found.pop(field, None)
         if changed := [field for field in found if found[field] != facts.get(field)]:
             raise refused(
                 weights.name,
@@ -335,16 +352,12 @@ def _load_file(path: Path, name: str) -> Pretrained:
     file = weight_files.read(path)
     if variables := layouts.ours(file.tensors, name):
         facts = _read_metadata(file.metadata, variables, name)
+        _check_package(file.path, facts, name)
     else:
         layout = layouts.recognise(file.tensors, name)
         variables = layout.variables
-        facts = {
-            "variant": layout.naming.variant,
-            "bn_epsilon": layout.naming.bn_epsilon,
-            "preprocessing": layout.naming.preprocessing,
-            "attention": layout.attention,
-            "attention_options": FrozenDict(layout.attention_options),
-        }
+        said = declared.beside(file.path, file.metadata, name)
+        facts = assumptions.facts(layout, said, name)
     tree = unflatten_dict(variables, sep="/")
     head = tree["params"].pop("head", None)
     return Pretrained(
@@ -357,6 +370,20 @@ def _load_file(path: Path, name: str) -> Pretrained:
             "sha256": file.sha256,
         }
     )
+
+
+def _check_package(path: Path, facts: Mapping[str, Any], name: str) -> None:
+    """Refuses a model package whose files contradict each other."""
+    for field, value in declared.package_facts(path, name).items():
+        given = facts.get(field, value)
+        given = given.as_dict() if isinstance(given, Preprocessing) else given
+        given = dict(given) if isinstance(given, Mapping) else given
+        if given != value:
+            raise refused(
+                name,
+                f"its config.json says {field} {value!r:.60}, its tensors were saved with "
+                f"{given!r:.60}: get the package again",
+            )
 
 
 def _read_metadata(
@@ -372,6 +399,7 @@ def _read_metadata(
             **{field: written[field] for field in _FACTS},
             "preprocessing": Preprocessing.from_dict(written["preprocessing"]),
             "attention_options": FrozenDict(written["attention_options"]),
+            **{field: tuple(map(str, written.get(field, ()))) for field in _REMARKS},
         }
         model = ("variant", "bn_epsilon", "attention", "attention_position", "attention_options")
         layouts.check(variables, name, **{field: facts[field] for field in model})

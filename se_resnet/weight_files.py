@@ -25,6 +25,7 @@ from se_resnet.files import parse_json
 MODEL_JSON = "model.json"
 SAFETENSORS = "model.safetensors"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+SUFFIXES = (".safetensors", ".h5")
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".ckpt")
 MAX_BYTES = 2**31
 MAX_HEADER_BYTES = 2**22  # a ResNet152's takes 70 kB
@@ -40,11 +41,13 @@ class WeightFile:
             the file's own.
         metadata: the header's free text of a safetensors file.
         sha256: checksum of the file, or of a folder's files one after another.
+        path: of the file, or of a folder's ``model.json``.
     """
 
     tensors: dict[str, np.ndarray]
     metadata: dict[str, str]
     sha256: str
+    path: Path
 
 
 class RefusedWeightsError(UserError):
@@ -72,17 +75,16 @@ def read(path: Path) -> WeightFile:
         UserError: it cannot be read, is broken, is a pickle, or has another format.
     """
     if path.is_dir():
-        packaged = path / SAFETENSORS
-        path = packaged if packaged.exists() else path / MODEL_JSON
+        path = _file_in(path)
     content = _content(path)
     if content.startswith(HDF5_MAGIC):
         try:
-            return WeightFile(keras_hdf5.tensors(content), {}, _sha256(content))
+            return WeightFile(keras_hdf5.tensors(content), {}, _sha256(content), path)
         except keras_hdf5.RefusedError as error:
             raise refused(path, str(error)) from error
     if content[8:9] == b"{":
         tensors, metadata = from_safetensors(content, path)
-        return WeightFile(tensors, metadata, _sha256(content))
+        return WeightFile(tensors, metadata, _sha256(content), path)
     if content.lstrip()[:1] == b"{":
         return _from_tfjs_folder(path, content)
     raise refused(path, _what_it_is(path, content))
@@ -153,6 +155,26 @@ def from_tfjs(
     return tensors
 
 
+def _file_in(folder: Path) -> Path:
+    """The file of weights in a folder that holds no more than one under no usual name."""
+    for name in (SAFETENSORS, MODEL_JSON):
+        if (folder / name).exists():
+            return folder / name
+    found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    if len(found) == 1:
+        return found[0]
+    if any(path.name.endswith(".safetensors.index.json") for path in folder.iterdir()):
+        raise refused(folder, "its weights are split over several files: save them as one")
+    if found:
+        raise refused(
+            folder,
+            f"it holds {', '.join(path.name for path in found[:3])}: give the path of one of them",
+        )
+    raise refused(
+        folder, f"it holds no {SAFETENSORS}, {MODEL_JSON} or .h5: give the path of a weights' file"
+    )
+
+
 def _from_tfjs_folder(path: Path, content: bytes) -> WeightFile:
     digest = hashlib.sha256(content)
 
@@ -169,7 +191,7 @@ def _from_tfjs_folder(path: Path, content: bytes) -> WeightFile:
         raise refused(
             path, f"it is no whole model in TensorFlow.js' layers format ({_one_line(error)})"
         ) from error
-    return WeightFile(tensors, {}, digest.hexdigest())
+    return WeightFile(tensors, {}, digest.hexdigest(), path)
 
 
 def _content(path: Path) -> bytes:

@@ -9,8 +9,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,10 +21,12 @@ import numpy as np
 import pytest
 
 from se_resnet import explain, predict
+from se_resnet.errors import UserError
 from se_resnet.imaging import resize
 from se_resnet.workdir import load_best
 from tests.browser import CHROMIUM, Browser
 from tests.image_trees import random_image
+from tests.serving import send
 
 pytestmark = [
     pytest.mark.app,
@@ -32,6 +36,7 @@ pytestmark = [
     ),
 ]
 
+MOST_UPLOADS = 8
 FAULTS = Path(__file__).with_name("page_faults.js").read_text()
 DONE = "document.getElementById('result').getAttribute('aria-busy') === 'false'"
 
@@ -208,6 +213,12 @@ def test_too_large_a_file_is_refused_by_page_and_server(browser, address, tmp_pa
     assert connection.getresponse().status == 413
 
 
+def test_a_file_that_leaves_doubt_is_refused_with_the_reason(address):
+    answer, body = request(address, "POST", "/analyse", b"GIF89a" + bytes(40))
+    assert answer.status == 200
+    assert json.loads(body)["refused"].startswith("is a GIF, which is not read: save it as PNG")
+
+
 def test_a_small_file_with_a_huge_image_is_refused(address):
     _, bomb = cv2.imencode(".png", np.zeros((8200, 8200), np.uint8))
     answer, body = request(address, "POST", "/analyse", bomb.tobytes())
@@ -254,12 +265,90 @@ def test_the_page_says_what_must_be_known(browser, address, run):
     assert {*browser.evaluate(loaded)} == {address}
 
 
-def test_other_names_of_this_machine_and_other_paths_are_not_served(address):
-    assert request(address, headers={"Host": "elsewhere.example"})[0].status == 400
-    for path in ("/samples/99", "/samples/../split.csv", "/config.json"):
-        assert request(address, path=path)[0].status == 404
-    policy = request(address)[0].headers["Content-Security-Policy"]
+@pytest.mark.parametrize(
+    "host", ["elsewhere.example", "localhost.example", "[::1]", "", "127.0.0.1@example", "0.0.0.0"]
+)
+def test_other_names_of_this_machine_are_not_served(address, host):
+    answer, _ = request(address, headers={"Host": host})
+    assert (
+        answer.status == 400 and "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/samples/99",
+        "/samples/" + "9" * 5000,
+        "/samples/-1",
+        "/samples/%D9%A1",  # an Arabic digit
+        "/samples/0%00",
+        "/samples/0/..%2f..%2fsplit.csv",
+        "/samples/../split.csv",
+        "/samples/%2e%2e/%2e%2e/etc/passwd",
+        "/config.json",
+        "//",
+    ],
+)
+def test_other_paths_are_not_served(address, path):
+    answer, _ = request(address, path=path)
+    assert answer.status == 404
+    policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_another_site_gets_no_answer(address, image):
+    for headers in ({"Origin": "http://127.0.0.1:1"}, {"Sec-Fetch-Site": "cross-site"}):
+        answer, _ = request(address, "POST", "/analyse", image.read_bytes(), headers)
+        assert answer.status == 403
+
+
+def test_the_page_says_that_it_is_busy(browser, address, image):
+    browser.open(address, 390)
+    half = b"POST /analyse HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
+    others = [send(urlsplit(address).port, half) for _ in range(MOST_UPLOADS)]
+    upload(browser, image, "busy with other images: try again")
+    assert browser.evaluate("document.getElementById('shown').hidden")
+    for other in others:
+        other.close()
+    browser.evaluate("document.getElementById('file').click()")  # the same file once more
+    upload(browser, image, "called")
+
+
+def test_a_sample_whose_file_is_gone_is_told(browser, address, run):
+    browser.open(address, 390)
+    script = "document.querySelector('[data-sample]').dataset.sample = 'samples/99'"
+    browser.evaluate(script)
+    browser.evaluate("document.querySelector('[data-sample]').click()")
+    browser.wait("document.getElementById('status').textContent.includes('cannot be loaded')")
+
+
+def test_two_processes_started_at_once_do_not_share_a_port(run):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [start(run, port), start(run, port)]
+    while all(process.poll() is None for process in both):
+        time.sleep(0.1)
+    (refused,) = [process for process in both if process.poll() is not None]
+    (serving,) = [process for process in both if process is not refused]
+    assert refused.returncode == 2 and "choose another by --port" in refused.stderr.read()
+    assert str(port) in serving.stdout.readline()
+    with send(port, b"POST /analyse HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"):
+        time.sleep(0.2)
+        serving.send_signal(signal.SIGTERM)
+        _, errors = serving.communicate(timeout=10)
+    assert serving.returncode == 0 and errors == "", "half a request is no reason to go on"
+
+
+@pytest.mark.parametrize("missing", ["h11", "uvicorn"])
+def test_a_missing_extra_is_told(monkeypatch, tmp_path, missing):
+    from se_resnet.app import serve
+
+    monkeypatch.delitem(sys.modules, "se_resnet.connections", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=f"needs {missing}, which is not installed"):
+        serve(tmp_path, 0)
 
 
 def test_a_port_that_is_taken_and_a_folder_without_a_run_are_mistakes(address, run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +124,23 @@ def test_new_modules_leave_the_logits_of_a_network_alone(name, formulation):
     expected = apply(network("none", formulation=formulation), base)
     assert np.ptp(expected) > 0
     np.testing.assert_allclose(apply(model, variables), expected, rtol=1e-6)
+
+
+@functools.cache
+def logits_at_the_start(name, dtype):
+    """Of a network with a new module and otherwise the same parameters, compiled."""
+    model = network(name, formulation="fast", dtype=dtype)
+    fresh = flatten_dict(jax.jit(lambda key: model.init(key, IMAGES, False))(jax.random.key(3)))
+    variables = unflatten_dict({**fresh, **flatten_dict(randomised(network("none")))})
+    return np.asarray(jax.jit(lambda v: model.apply(v, IMAGES, train=False))(variables))
+
+
+@pytest.mark.slow  # compiles bfloat16
+@pytest.mark.parametrize("name, exact", [("se", True), ("coord", False)])
+def test_in_bfloat16_new_gates_of_channels_alone_leave_the_logits_alone_bit_for_bit(name, exact):
+    expected = logits_at_the_start("none", "bfloat16")
+    rounding = 0 if exact else 2**-7 * np.abs(expected).max()
+    np.testing.assert_allclose(logits_at_the_start(name, "bfloat16"), expected, 0, rounding)
 
 
 @pytest.mark.parametrize("formulation", ["plain", "fast"])

@@ -209,14 +209,36 @@ def test_an_interrupted_preparation_is_not_taken_for_a_finished_one(tree, tmp_pa
 
 
 def test_what_a_killed_preparation_leaves_is_ignored_and_cleared(tree, tmp_path):
-    path = prepare(tree, tmp_path / "cache").path
-    finished = path / "breakhis" / "1.0.0"
-    leftover = path / "breakhis" / "incomplete.ABCDEF_1.0.0"
-    finished.rename(leftover)
-    (leftover / "dataset_info.json").unlink()
-    os.utime(leftover, (0, 0))
+    command = (
+        "import os, sys\n"
+        "from data import breakhis, sources\n"
+        "scan = sources.scan\n"
+        "def killed(source):\n"
+        "    yield next(iter(scan(source)))\n"
+        "    os._exit(9)\n"
+        "sources.scan = killed\n"
+        "breakhis.prepare(sys.argv[1], sys.argv[2])\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", command, str(tree), str(tmp_path / "cache")])
+    assert killed.returncode == 9
+    folder = tmp_path / "cache" / "prepared"
+    (leftover,) = folder.glob(".*.building")
     assert len(list(prepare(tree, tmp_path / "cache").examples())) == 5
-    assert not leftover.exists()
+    assert len(list(folder.iterdir())) == 1 and not leftover.exists()
+
+
+def test_a_living_preparation_is_not_taken_for_a_killed_one(tree, tmp_path, monkeypatch):
+    scan = sources.scan
+
+    def slow(source):
+        monkeypatch.undo()
+        (building,) = (tmp_path / "cache" / "prepared").glob(".*.building")
+        os.utime(building, (0, 0))  # another machine's clock is far ahead
+        prepare(tree, tmp_path / "cache", on_bad_image="skip")
+        yield from scan(source)
+
+    monkeypatch.setattr(sources, "scan", slow)
+    assert len(list(prepare(tree, tmp_path / "cache").examples())) == 5
 
 
 def test_two_preparations_at_once_agree(tree, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -98,6 +99,22 @@ cache.open_or_build(Slow(), pathlib.Path({str(tmp_path)!r}), (23, 35), "squash")
     images = GeneratedImages()
     made = cache.open_or_build(images, tmp_path, (23, 35), "squash")
     assert images.reads == 1 and len(made.records) == 40
+    assert [path.name for path in (tmp_path / "pixels").iterdir()] == [made.path.name]
+
+
+def test_a_living_build_is_not_taken_for_a_killed_one(tmp_path):
+    class Slow(GeneratedImages):
+        def examples(self):
+            for number, example in enumerate(super().examples()):
+                if number == 20:
+                    (building,) = (tmp_path / "pixels").glob(".*.building")
+                    os.utime(building, (0, 0))  # another machine's clock is far ahead
+                    other = GeneratedImages(fingerprint="other")
+                    cache.open_or_build(other, tmp_path, (23, 35), "squash")
+                yield example
+
+    made = cache.open_or_build(Slow(), tmp_path, (23, 35), "squash")
+    assert len(made.records) == 40 and made.images.any(axis=(1, 2, 3)).all()
 
 
 @pytest.mark.parametrize("damage", ["images.npy", "records.csv", "cache.json"])
@@ -108,6 +125,73 @@ def test_a_damaged_cache_is_named(tmp_path, damage):
     with pytest.raises(UserError, match="delete the folder and run again"):
         cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash")
     (path / damage).unlink()
+    with pytest.raises(UserError, match="delete the folder and run again"):
+        cache.open_cache(path)
+
+
+@pytest.mark.parametrize("place", [200, 40 * 23 * 35 * 3 // 2, -50])
+def test_zeroed_pixels_are_found(tmp_path, place, monkeypatch):
+    monkeypatch.setattr(cache, "_BLOCK", 10_000)
+    path = cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash").path
+    content = bytearray((path / "images.npy").read_bytes())
+    place %= len(content)
+    content[place : place + 40] = bytes(40)
+    (path / "images.npy").write_bytes(content)
+    with pytest.raises(UserError, match="images.npy is damaged.*delete the folder and run again"):
+        cache.open_cache(path)
+
+
+@pytest.mark.parametrize("change", [lambda content: content[:-1], lambda content: content + b"0"])
+def test_another_size_is_found_also_without_checksums(tmp_path, change):
+    path = cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash").path
+    forget_checksums(path)
+    assert len(cache.open_cache(path).images) == 40
+    assert "checksums" not in json.loads((path / "cache.json").read_text()), "none can be vouched"
+    (path / "images.npy").write_bytes(change((path / "images.npy").read_bytes()))
+    with pytest.raises(UserError, match="delete the folder and run again"):
+        cache.open_cache(path)
+
+
+def forget_checksums(path):
+    """Makes a cache as it was before there were checksums."""
+    facts = json.loads((path / "cache.json").read_text())
+    del facts["checksums"]
+    write_json(path / "cache.json", facts)
+
+
+def test_files_of_two_caches_are_not_taken_for_one(tmp_path):
+    squash, crop, small = (
+        cache.open_or_build(GeneratedImages(), tmp_path / str(number), size, rule).path
+        for number, (size, rule) in enumerate(
+            [((23, 23), "squash"), ((23, 23), "crop"), ((22, 23), "crop")]
+        )
+    )
+    shutil.copy(crop / "images.npy", squash)
+    with pytest.raises(UserError, match="images.npy is damaged"):
+        cache.open_cache(squash)
+    shutil.copy(crop / "cache.json", squash)
+    assert len(cache.open_cache(squash).images) == 40
+    with pytest.raises(UserError, match="of other images, size or resize rule"):
+        cache.open_or_build(GeneratedImages(), tmp_path / "0", (23, 23), "squash")
+    forget_checksums(crop)
+    shutil.copy(small / "images.npy", crop)
+    with pytest.raises(UserError, match=r"no images of size \[23, 23\]"):
+        cache.open_cache(crop)
+
+
+def test_a_pipe_in_place_of_the_pixels_is_not_waited_for(tmp_path):
+    path = cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash").path
+    (path / "images.npy").unlink()
+    os.mkfifo(path / "images.npy")
+    with pytest.raises(UserError, match="images.npy is not a regular file"):
+        cache.open_cache(path)
+
+
+@pytest.mark.parametrize("value", [None, 7, {"images.npy": [1]}, {"images.npy": ["x"]}])
+def test_checksums_of_another_form_are_named(tmp_path, value):
+    path = cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash").path
+    facts = json.loads((path / "cache.json").read_text())
+    write_json(path / "cache.json", {**facts, "checksums": value})
     with pytest.raises(UserError, match="delete the folder and run again"):
         cache.open_cache(path)
 
@@ -127,6 +211,7 @@ def test_a_damaged_cache_is_named(tmp_path, damage):
 )
 def test_any_damage_of_a_cache_is_named(tmp_path, name, old, new):
     path = cache.open_or_build(GeneratedImages(), tmp_path, (23, 35), "squash").path
+    forget_checksums(path)
     content = (path / name).read_bytes()
     old = old if old in content else content[40:41]
     (path / name).write_bytes(content.replace(old, new, 1))

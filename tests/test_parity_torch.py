@@ -83,10 +83,14 @@ def se_resnet50(torch):
     return Network()
 
 
-def transformers_resnet50(torch):
+def transformers_resnet50(torch, variant):
     transformers = pytest.importorskip("transformers", reason="needs the extra 'parity'")
     network = transformers.ResNetForImageClassification(
-        transformers.ResNetConfig(num_labels=CLASSES, output_hidden_states=True)
+        transformers.ResNetConfig(
+            num_labels=CLASSES,
+            output_hidden_states=True,
+            downsample_in_bottleneck=variant == "v1",
+        )
     )
 
     def forward(x):
@@ -122,15 +126,20 @@ def randomise(torch, network, forward, images):
     network.eval()
 
 
-@pytest.mark.parametrize("implementation", ["timm", "transformers"])
-def test_stages_and_logits_equal_torch(tmp_path, implementation):
+@pytest.mark.parametrize(
+    "implementation, variant",
+    [("timm", "v1.5"), ("transformers", "v1.5"), ("transformers", "v1")],
+)
+def test_stages_and_logits_equal_torch(tmp_path, implementation, variant):
+    """Transformers write their own ``config.json`` beside the tensors, which says the variant."""
     torch = pytest.importorskip("torch", reason="needs the extra 'parity'")
     from safetensors.torch import save_file
 
     if implementation == "timm":
         network = forward = se_resnet50(torch)
     else:
-        network, forward = transformers_resnet50(torch)
+        network, forward = transformers_resnet50(torch, variant)
+        network.config.save_pretrained(tmp_path)
     inputs = [
         np.random.default_rng(1).normal(0, 1, (2, *size, 3)).astype(np.float32) for size in SIZES
     ]

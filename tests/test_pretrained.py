@@ -326,6 +326,42 @@ def test_a_run_says_what_it_started_from_and_goes_on_from_nothing_else(run, gate
     pretrained.keep_facts(changed, path, begun=False)
 
 
+def test_a_run_goes_on_when_only_what_is_said_of_its_weights_differs(gated, tmp_path):
+    weights = pretrained.load(str(gated[0]))
+    assert weights.assumed
+    path = tmp_path / "weights.json"
+    pretrained.keep_facts(weights, path, begun=False)
+    assert json.loads(path.read_text())["assumed"] == list(weights.assumed)
+    pretrained.keep_facts(dataclasses.replace(weights, assumed=()), path, begun=True)
+    older = {k: v for k, v in weights.facts().items() if k not in ("assumed", "notes")}
+    path.write_text(json.dumps(older))
+    pretrained.keep_facts(weights, path, begun=True)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda f: f["model"].update(variant="v1"), "variant 'v1'"),
+        (lambda f: f["preprocessing"].update(mean=[0.5, 0.5, 0.5]), "preprocessing"),
+        (lambda f: f["model"].update(attention_options={"reduction": 4}), "attention_options"),
+    ],
+)
+def test_a_package_whose_files_contradict_each_other_is_refused(gated, tmp_path, change, words):
+    weights = pretrained.load(str(gated[0]))
+    folder = tmp_path / "package"
+    pretrained.save(weights, folder / "model.safetensors")
+    model = {"variant": "v1.5", "attention": "se", "dtype": "float32"}
+    model["attention_options"] = dict(weights.attention_options)
+    facts = {"format": "se_resnet", "model": model}
+    facts["preprocessing"] = weights.preprocessing.as_dict()
+    (folder / "config.json").write_text(json.dumps(facts))
+    assert pretrained.load(str(folder)).variant == "v1.5"
+    change(facts)
+    (folder / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=f"config.json says {words}"):
+        pretrained.load(str(folder))
+
+
 @pytest.mark.parametrize("attention, warns", [("se", False), ("none", True)])
 def test_training_uses_trained_gates_or_says_that_it_does_not(
     place, gated, tmp_path, capsys, attention, warns
@@ -341,6 +377,7 @@ def test_training_uses_trained_gates_or_says_that_it_does_not(
     printed = capsys.readouterr().out
     assert ("WARNING: they were trained with attention se" in printed) == warns
     assert "sha256" in printed
+    assert "ASSUMED, because" in printed
     assert classifier.model.variant == "v1.5"
     assert classifier.as_dict()["preprocessing"]["channel_order"] == "RGB"
     filled = flatten_dict(variables["params"], sep="/")

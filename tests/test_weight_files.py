@@ -100,6 +100,23 @@ def test_a_missing_file_and_a_folder_of_nothing_are_named(tmp_path):
     assert "model.json" in refusal(tmp_path)
 
 
+def test_a_folder_with_one_file_of_weights_is_read_and_one_with_several_names_them(tmp_path):
+    write(tmp_path / "resnet50.safetensors", GOOD)
+    write(tmp_path / "config.json", b"{}")
+    assert weight_files.read(tmp_path).path.name == "resnet50.safetensors"
+    write(tmp_path / "other.h5", GOOD)
+    assert "other.h5, resnet50.safetensors: give the path of one" in refusal(tmp_path)
+    write(tmp_path / "model.safetensors", GOOD)
+    assert weight_files.read(tmp_path).path.name == "model.safetensors"
+
+
+def test_weights_that_are_split_over_files_are_refused(tmp_path):
+    for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        write(tmp_path / name, GOOD)
+    write(tmp_path / "model.safetensors.index.json", b"{}")
+    assert "split over several files" in refusal(tmp_path)
+
+
 def hdf5(path, fill):
     with h5py.File(path, "w") as file:
         fill(file)

@@ -60,8 +60,8 @@ class EffectiveSqueezeExcite(ChannelGate):
     """Effective Squeeze-and-Excitation (Lee and Park 2020, "CenterMask", VoVNet v2).
 
     One layer, without the bottleneck that loses channels: ``gate(W mean(features) + b)``. It has
-    ``C² + C`` parameters. The sigmoid is the paper's; some implementations put a piecewise linear
-    one in its place.
+    ``C² + C`` parameters. The sigmoid is the paper's; timm puts a piecewise linear one
+    (``hard_sigmoid``) in its place.
 
     Attributes:
         gate: ``'identity'`` or the paper's ``'sigmoid'``, see :class:`SqueezeExcite`.

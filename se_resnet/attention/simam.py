@@ -20,6 +20,9 @@ class SimAM(nn.Module):
         1 / energy = (features - mean)² / (4 (variance + regularisation)) + 1 / 2
         out = features * sigmoid(1 / energy)
 
+    Mean and variance divide by the number of pixels, as in the paper's formulas; its authors' code
+    divides the sum of squares by that number less 1.
+
     There is nothing to learn, and the gates, between sigmoid(1/2) = 0.62 and 1, cannot start as
     identity: pretrained features change before the first step. With the shipped ImageNet weights,
     in every branch, on two photographs, stage 1 differs from that without attention by 39 % (norm

@@ -22,8 +22,9 @@ class ConvolutionalBlock(nn.Module):
         x = features * gate(W2 relu(W1 mean(features)) + W2 relu(W1 max(features)))
         out = x * gate(conv7x7([mean_C(x), max_C(x)]))
 
-    None of the layers has a bias and, as in the paper's formulas, none a normalisation. With ``m``
-    hidden units there are ``2 C m + 98`` parameters.
+    As in the paper's formulas, none of the layers has a bias or a normalisation; in the authors'
+    code the perceptron has biases and the convolution a normalisation. With ``m`` hidden units
+    there are ``2 C m + 98`` parameters.
 
     Attributes:
         reduction: the hidden layer has ``C // reduction`` units, but at least one.
@@ -74,7 +75,8 @@ class Coordinate(nn.Module):
     with ``hswish(x) = x * clip(x + 3, 0, 6) / 6`` and ``m = max(8, C // reduction)``. There are
     ``3 C m + m + 2 C`` parameters. The batch normalisation that the authors put before ``hswish``,
     in their figure but not in their formulas, is left out: here a module acts alike in training and
-    evaluation.
+    evaluation. Weights that were trained with it can be loaded: with fixed statistics it is part of
+    W1 and b1 (:mod:`se_resnet.gates`).
 
     Attributes:
         reduction: divides the channels of the shared layer.

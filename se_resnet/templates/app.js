@@ -26,9 +26,11 @@ async function analyse(content, name, sample = null) {
   tell(`Looking at ${name} …`);
   try {
     const answer = await fetch("analyse", { method: "POST", body: content });
-    const result = await answer.json();
+    const busy = answer.status === 503;
+    const result = busy ? {} : await answer.json();
     if (number !== latest) return;
-    if (result.refused) refuse(`${name} cannot be used: it ${result.refused}.`);
+    if (busy) refuse("The program is busy with other images: try again in a few seconds.");
+    else if (result.refused) refuse(`${name} cannot be used: it ${result.refused}.`);
     else await show(result, name);
   } catch {
     if (number === latest) refuse("No answer: the program that serves this page has ended or failed.");
@@ -70,6 +72,8 @@ place("threshold", $("threshold").dataset.at);
 $("opacity").addEventListener("input", setOpacity);
 setOpacity();
 
+// Else choosing the same file once more would change nothing.
+$("file").addEventListener("click", () => { $("file").value = ""; });
 $("file").addEventListener("change", () => {
   const [file] = $("file").files;
   if (file) analyse(file, file.name);
@@ -77,8 +81,10 @@ $("file").addEventListener("change", () => {
 
 for (const button of document.querySelectorAll("[data-sample]"))
   button.addEventListener("click", async () => {
-    const answer = await fetch(button.dataset.sample);
-    analyse(await answer.blob(), button.dataset.name, button);
+    const { name, sample } = button.dataset;
+    const answer = await fetch(sample).catch(() => null);
+    if (answer?.ok) analyse(await answer.blob(), name, button);
+    else refuse(`${name} cannot be loaded: its file is gone, or the program has ended or is busy.`);
   });
 
 // Anywhere on the page: a file that misses the field would replace the page.

@@ -1,0 +1,136 @@
+"""What is said of a network outside of its tensors, and checks of the fields that say it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from se_resnet.preprocessing import Preprocessing
+from se_resnet.schema import misfit
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """Facts from files beside weights; None where they say nothing.
+
+    Attributes:
+        files: where the facts come from; empty where nothing lies beside the weights.
+        library: whose network it is, ``'timm'`` or ``'transformers'``.
+        variant: where the strides sit, ``'v1'`` or ``'v1.5'``.
+        stage_sizes: bottlenecks in each stage.
+        width: channels of the stem.
+        attention: name of the attention module, or ``'none'``.
+        classes: outputs of the classifier; 0 for none.
+        preprocessing: from pixels to the network's input.
+        interpolation: how images were resized.
+    """
+
+    files: tuple[str, ...] = ()
+    library: str | None = None
+    variant: str | None = None
+    stage_sizes: tuple[int, ...] | None = None
+    width: int | None = None
+    attention: str | None = None
+    classes: int | None = None
+    preprocessing: Preprocessing | None = None
+    interpolation: str | None = None
+
+    def stated(self) -> dict[str, Any]:
+        """Returns the facts that are not None, without the files."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del values["files"]
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def only(fields: Mapping[str, Any], allowed: Mapping[str, Collection[Any]]) -> None:
+    """Checks that fields, where they are given, hold values that the network can have.
+
+    Raises:
+        ValueError: one holds another value.
+    """
+    for name, values in allowed.items():
+        value = fields.get(name)
+        if value is not None and not any(type(value) is type(v) and value == v for v in values):
+            raise ValueError(
+                f"its {name} is {_short(value)}, which this network cannot have: only "
+                f"{' or '.join(map(repr, values))} can be used"
+            )
+
+
+def known(fields: Mapping[str, Any], names: Collection[str], where: str = "") -> None:
+    """Checks that every field has a known meaning; one that begins with ``_`` is a comment.
+
+    Raises:
+        ValueError: a field's meaning is unknown.
+    """
+    unknown = sorted(name for name in fields if name not in names and not name.startswith("_"))
+    if unknown:
+        raise ValueError(
+            f"its {where}{', '.join(unknown[:3])} is not understood; remove it if it changes "
+            "nothing in the network or its input"
+        )
+
+
+def sizes(value: Any, name: str) -> tuple[int, ...]:
+    """Returns a list of positive whole numbers as a tuple.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if misfit(value, [int]) or not value or min(value) < 1:
+        raise ValueError(f"its {name} is {_short(value)}, no list of positive whole numbers")
+    return tuple(value)
+
+
+def standardisation(mean: Any, std: Any, scale: float) -> Preprocessing:
+    """Returns the preprocessing of RGB pixels with these means and deviations.
+
+    Args:
+        mean: three numbers, of pixels times ``scale``.
+        std: likewise.
+        scale: factor on pixel values of 0..255.
+
+    Raises:
+        ValueError: they are not three finite numbers each, or cannot be of such pixels.
+    """
+    for name, value in (("mean", mean), ("std", std)):
+        if misfit(value, [float]) or len(value) != 3:
+            raise ValueError(f"its {name} is {_short(value)}, not three finite numbers")
+    top = 255 * scale * (1 + 1e-6)
+    if not all(0 <= v <= top for v in mean) or not all(0 < v <= top for v in std):
+        raise ValueError(
+            f"its mean {_short(mean)} and std {_short(std)} cannot be those of pixels from 0 to "
+            f"{255 * scale:g}"
+        )
+    red, green, blue = map(float, mean)
+    red_std, green_std, blue_std = map(float, std)
+    return Preprocessing("RGB", (red, green, blue), (red_std, green_std, blue_std), scale)
+
+
+def positive(value: Any, name: str) -> float:
+    """Returns a positive, finite number.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if misfit(value, float) or not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"its {name} is {_short(value)}, no positive number")
+    return float(value)
+
+
+def text(value: Any, name: str) -> str | None:
+    """Returns a string, or None for None.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"its {name} is {_short(value)}, no text")
+    return value
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

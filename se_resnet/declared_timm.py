@@ -1,0 +1,159 @@
+"""Reads timm's ``config.json``: architecture, its arguments and the preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from se_resnet.attention import NONE
+from se_resnet.declaration import Declaration, known, only, sizes, standardisation, text
+from se_resnet.preprocessing import IMAGENET, Preprocessing
+
+_BLOCKS: dict[int, tuple[int, ...]] = {
+    26: (2, 2, 2, 2),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+# Those of timm's ResNets that have this network's stem, bottlenecks, shortcuts and pooling.
+_ARCHITECTURES = {
+    **{f"resnet{depth}": (blocks, NONE) for depth, blocks in _BLOCKS.items()},
+    **{f"seresnet{depth}": (_BLOCKS[depth], "se") for depth in (50, 101, 152)},
+}
+_WIDTH = 64
+_ATTENTION = {"": NONE, "se": "se", "coord": "coord"}
+_POOLING = ("", "avg", "fast", "fastavg")  # '' leaves it to the user of the features
+
+# What of timm.models.resnet.ResNet's arguments changes the function, and the values that it has.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "block": ("Bottleneck", "bottleneck"),
+    "in_chans": (3,),
+    "output_stride": (32,),
+    "global_pool": _POOLING,
+    "cardinality": (1,),
+    "base_width": (64,),
+    "stem_width": (64,),
+    "stem_type": ("",),
+    "replace_stem_pool": (False,),
+    "block_reduce_first": (1,),
+    "down_kernel_size": (1,),
+    "avg_down": (False,),
+    "channels": ([64, 128, 256, 512],),
+    "act_layer": ("relu",),
+    "norm_layer": ("batchnorm2d", "batchnorm"),
+    "aa_layer": ("",),
+}
+_TRAINING = {"drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last"}
+_MODEL_ARGS = {*_FIXED, *_TRAINING, "layers", "num_classes", "block_args"}
+
+_CFG_FIXED: dict[str, tuple[Any, ...]] = {
+    "custom_load": (False,),
+    "first_conv": ("conv1",),
+    "classifier": ("fc",),
+    "global_pool": _POOLING,
+}
+_CFG_FACTS = {"mean", "std", "input_size", "interpolation", "num_classes"}
+# Sizes and crops of images, which config.data decides here, and words for people.
+_CFG_FREE = {
+    *("test_input_size", "min_input_size", "fixed_input_size", "pool_size", "test_pool_size"),
+    *("crop_pct", "test_crop_pct", "crop_mode", "crop_border_pixels"),
+    *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "architecture", "tag"),
+    *("label_offset", "label_names", "label_descriptions", "labels", "num_features"),
+    *("license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
+}
+_CFG = {*_CFG_FIXED, *_CFG_FACTS, *_CFG_FREE}
+_TOP = {
+    *("architecture", "model_args", "pretrained_cfg", "num_classes", "num_features"),
+    *("global_pool", "label_names", "label_descriptions", "labels", "license", "description"),
+    # of transformers' TimmWrapperConfig
+    *("model_type", "architectures", "dtype", "torch_dtype", "transformers_version"),
+    *("initializer_range", "do_pooling", "problem_type", "id2label", "label2id", "num_labels"),
+}
+FIELDS = frozenset({*_TOP, *_CFG, *_MODEL_ARGS} - {"license", "description", "notes", "source"})
+
+
+def config(fields: Mapping[str, Any]) -> Declaration:
+    """Returns what timm would make of a ``config.json``.
+
+    Args:
+        fields: with ``pretrained_cfg`` as timm writes it, or with its fields among the others, as
+            timm wrote it before.
+
+    Raises:
+        ValueError: it describes another network than :class:`se_resnet.resnet.ResNet`, or has a
+            field of unknown meaning.
+    """
+    nested = "pretrained_cfg" in fields
+    cfg = _object(fields["pretrained_cfg"], "pretrained_cfg") if nested else fields
+    known(fields, _TOP if nested else {*_TOP, *_CFG})
+    if nested:
+        known(cfg, _CFG, "pretrained_cfg.")
+    only(fields, {"model_type": ("timm_wrapper",), "global_pool": _POOLING})
+    only(cfg, _CFG_FIXED)
+    args = _object(fields.get("model_args") or {}, "model_args")
+    known(args, _MODEL_ARGS, "model_args.")
+    only(args, _FIXED)
+
+    name = text(fields.get("architecture", cfg.get("architecture")), "architecture") or ""
+    if name.partition(".")[0] not in _ARCHITECTURES:
+        raise ValueError(
+            f"its architecture is {name!r}, which this network cannot be: only "
+            f"{', '.join(_ARCHITECTURES)} can be used"
+        )
+    stage_sizes, attention = _ARCHITECTURES[name.partition(".")[0]]
+    if args.get("layers") is not None:
+        stage_sizes = sizes(args["layers"], "model_args.layers")
+    if args.get("block_args") is not None:
+        attention = _attention(_object(args["block_args"], "model_args.block_args"))
+    channels = sizes(cfg.get("input_size") or [3, 224, 224], "input_size")[0]
+    only({"input_size": channels}, {"input_size": (3,)})
+    return Declaration(
+        library="timm",
+        variant="v1.5",
+        stage_sizes=stage_sizes,
+        width=_WIDTH,
+        attention=attention,
+        classes=_classes(args, fields, cfg),
+        preprocessing=preprocessing(cfg),
+        interpolation=text(cfg.get("interpolation"), "interpolation"),
+    )
+
+
+def preprocessing(cfg: Mapping[str, Any]) -> Preprocessing | None:
+    """Returns what timm's ``mean`` and ``std`` of pixels from 0 to 1 stand for.
+
+    One that is missing is ImageNet's, as in timm; where both are, nothing is returned.
+
+    Raises:
+        ValueError: they are no means and deviations of such pixels.
+    """
+    mean, std = cfg.get("mean"), cfg.get("std")
+    if mean is None and std is None:
+        return None
+    return standardisation(
+        list(IMAGENET.mean) if mean is None else mean,
+        list(IMAGENET.std) if std is None else std,
+        IMAGENET.scale,
+    )
+
+
+def _attention(block_args: Mapping[str, Any]) -> str:
+    known(block_args, {"attn_layer"}, "model_args.block_args.")
+    only(block_args, {"attn_layer": tuple(_ATTENTION)})
+    return _ATTENTION[block_args.get("attn_layer") or ""]
+
+
+def _classes(*places: Mapping[str, Any]) -> int | None:
+    """The number of classes, of which the first place that names it decides."""
+    for place in places:
+        if (number := place.get("num_classes")) is not None:
+            if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+                raise ValueError(f"its num_classes is {number!r}, no whole number")
+            return number
+    return None
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"its {name} is {value!r:.60}, no JSON object")
+    return value

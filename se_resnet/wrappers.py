@@ -1,0 +1,123 @@
+"""Finds a ResNet's tensors inside a larger model: below a prefix, or beside a foreign head."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from se_resnet.namings import KERAS_LEAVES, NAMINGS, Naming
+from se_resnet.weight_files import refused
+
+# Modules that code puts behind a ResNet's pooling.
+_HEADS = (
+    *("fc", "head", "heads", "classifier", "linear", "last_linear", "logits", "projector"),
+    *("projection_head", "proj_head", "output"),
+)
+
+
+def without_prefix(
+    tensors: Mapping[str, np.ndarray], source: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Removes what stands before all of a network's names, such as ``model.backbone.``.
+
+    Args:
+        tensors: by name.
+        source: what to call the file in an error.
+
+    Returns:
+        The tensors under the names that the network's own library has, and what was done to them.
+
+    Raises:
+        UserError: there are several networks.
+    """
+    if any(example in tensors for naming in NAMINGS for example in naming.examples):
+        return dict(tensors), []
+    prefixes = {
+        name.removesuffix(example)
+        for naming in NAMINGS
+        if naming.separator == "."
+        for example in naming.examples
+        for name in tensors
+        if name.endswith(f".{example}")
+    }
+    # 'x.resnet.encoder' is found twice: with the module that holds the network, and without it.
+    prefixes = {p for p in prefixes if p.removesuffix("resnet.") not in prefixes - {p}}
+    if not prefixes:
+        return dict(tensors), []
+    if len(prefixes) > 1:
+        raise refused(
+            source,
+            f"it holds several networks, under {' and '.join(map(repr, sorted(prefixes)[:3]))}: "
+            "save the tensors of one of them",
+        )
+    (prefix,) = prefixes
+    outside = _common(prefix, [name for name in tensors if not name.startswith(prefix)])
+    renamed = {
+        name.removeprefix(prefix if name.startswith(prefix) else outside): value
+        for name, value in tensors.items()
+    }
+    if len(renamed) < len(tensors):
+        raise refused(
+            source, f"it holds tensors twice, with and without {prefix!r}: save them once"
+        )
+    return renamed, [f"the prefix {prefix!r} of their names was removed"]
+
+
+def without_head(
+    tensors: Mapping[str, np.ndarray], naming: Naming, channels: int
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Leaves out the layers that some code has put behind the network's pooling.
+
+    Args:
+        tensors: by name.
+        naming: theirs, but for such layers.
+        channels: of the network's last stage.
+
+    Returns:
+        The tensors without the head, and what was done; all of them where the naming knows them
+        all, or where some that it does not know may be more than a head.
+    """
+    head = [name for name in tensors if naming.place(name) is None]
+    if head and naming.leaves is KERAS_LEAVES:
+        head += [name for name in tensors if (naming.place(name) or "").startswith("params/head/")]
+        is_head = _dense_chain(tensors, head, channels)
+    else:
+        is_head = all(name.split(".")[0] in _HEADS and tensors[name].ndim <= 2 for name in head)
+    if not head or not is_head:
+        return dict(tensors), []
+    kept = {name: value for name, value in tensors.items() if name not in head}
+    named = ", ".join(sorted(head)[:3]) + (", ..." if len(head) > 3 else "")
+    return kept, [f"the classifier on top of them ({named}) was left out"]
+
+
+def _dense_chain(tensors: Mapping[str, np.ndarray], names: list[str], channels: int) -> bool:
+    """Whether the tensors are dense layers that lead on from so many channels, and not back."""
+    kernels, biases = [], []
+    for name in names:
+        layer, _, leaf = name.rpartition("/")
+        shape = tensors[name].shape
+        if leaf == "kernel" and len(shape) == 2:
+            kernels.append(shape)
+        elif leaf == "bias" and len(shape) == 1 and f"{layer}/kernel" in names:
+            biases.append(shape)
+        else:
+            return False
+    # Gates lead back to the channels that they came from.
+    if any(outputs == channels for _, outputs in kernels):
+        return False
+    reached: set[int] = set()
+    for _ in kernels:
+        reached |= {
+            outputs for inputs, outputs in kernels if inputs % channels == 0 or inputs in reached
+        }
+    return all(inputs % channels == 0 or inputs in reached for inputs, _ in kernels)
+
+
+def _common(prefix: str, names: list[str]) -> str:
+    """The longest part of a prefix, up to a dot, that all names begin with."""
+    parts = [match.end() for match in re.finditer(r"\.", prefix)]
+    return next(
+        (prefix[:i] for i in reversed(parts) if all(n.startswith(prefix[:i]) for n in names)), ""
+    )
