@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,8 @@ from typing import IO, Any
 from se_resnet.errors import UserError
 from se_resnet.schema import misfit
 
-SMALL_FILE_BYTES = 2**26
+SMALL_FILE_BYTES = 2**25
+MAX_DEPTH = 64  # of the objects and lists in a JSON file
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK = 2**20
@@ -63,15 +66,53 @@ def _room_error(folder: Path, size: int) -> list[int]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+    """Returns the value of a JSON text, which holds only what :func:`write_json` can write.
 
     Raises:
-        ValueError: it is no JSON, or so deeply nested that it was made to be.
+        ValueError: it is no JSON, holds a number that is not finite or a field twice, or is nested
+            more deeply than ``MAX_DEPTH``.
     """
+    too_deep = ValueError("it is nested too deeply")
     try:
-        return json.loads(text)
+        value = json.loads(
+            text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_unique
+        )
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise too_deep from error
+    level = _parts([value])
+    for _ in range(MAX_DEPTH):
+        level = [part for whole in level for part in _parts(whole)]
+    if level:
+        raise too_deep
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it holds the number {text[:20]}, which is not finite")
+    return number
+
+
+def _unique(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    whole = dict(fields)
+    if len(whole) < len(fields):
+        ((twice, _),) = Counter(name for name, _ in fields).most_common(1)
+        raise ValueError(f"it holds {twice[:60]!r} twice")
+    return whole
+
+
+def _parts(value: Any) -> list[Any]:
+    """The lists and objects in a list or an object."""
+    whole = value.values() if isinstance(value, dict) else value
+    return [part for part in whole if isinstance(part, (dict, list))]
+
+
+def reason(error: BaseException) -> str:
+    """Returns in a few words on one line why a file could not be read, for a message."""
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def read_small_file(path: str | Path, limit: int = SMALL_FILE_BYTES) -> bytes:
@@ -92,12 +133,12 @@ def read_small_file(path: str | Path, limit: int = SMALL_FILE_BYTES) -> bytes:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
     with open(path, "rb", opener=open_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(f"it is larger than {limit / 2**20:g} MiB")
-    return content
+        if status.st_size > limit:
+            raise ValueError(f"it is larger than {limit / 2**20:g} MiB")
+        return file.read(status.st_size)
 
 
 def read_text(path: str | Path, limit: int = SMALL_FILE_BYTES) -> str:
