@@ -57,38 +57,18 @@ from se_resnet.imaging import TILE_RULES
 from se_resnet.metric_log import read_log
 from se_resnet.predictions import Predictions, concatenate, logit_of, probability_of
 from se_resnet.report import write_report
-from se_resnet.settings import ALL_FOLDS, MAX_BATCH, MAX_RESAMPLES, ON_DEVICE
-from se_resnet.workdir import fold_folders, load_best, read
-
-# What an evaluation needs of a run's files, see se_resnet.schema.
-_CONFIG_FORM = {
-    "seed": int,
-    "eval_batch_size": int,
-    "bootstrap_resamples": int,
-    "data": {
-        **dict.fromkeys(("dir", "cache_dir", "resize", "on_bad_image", "placement"), str),
-        "size": [int],
-        "magnifications": [int],
-    },
-    "split": {"protocol": str, "fold": str, "folds": int},
-    "decision": {"target": str},
-}
-_DATA_FORM = {
-    "audit": dict.fromkeys(
-        (
-            "shared_images",
-            "straddling_accessions",
-            "straddling_test_images",
-            "synthetic_test_images",
-            "excluded_copies",
-        ),
-        int,
-    ),
-    "split": [
-        {"role": str, "class": str, **dict.fromkeys(("images", "slides", "accessions"), int)}
-    ],
-    "seen_digests": [str],
-}
+from se_resnet.run_files import (
+    METRICS,
+    METRICS_FORM,
+    PREDICTIONS,
+    SPLIT,
+    read,
+    read_config,
+    read_data,
+    read_split,
+)
+from se_resnet.settings import ALL_FOLDS, ON_DEVICE
+from se_resnet.workdir import fold_folders, load_best
 
 
 def evaluate_run(
@@ -136,31 +116,8 @@ def evaluate_run(
     else:
         publish = _evaluate_folds(workdir, config, out, tta, attention)
     return distributed.primary_first(
-        lambda: publish() if distributed.is_primary() else read(out / "metrics.json", ())
+        lambda: publish() if distributed.is_primary() else read(out / METRICS)
     )
-
-
-def read_config(workdir: Path) -> dict[str, Any]:
-    """A run's ``config.json``, with what an evaluation needs of it.
-
-    Raises:
-        UserError: it is missing or broken, or a value is of another kind or out of range.
-    """
-    path = workdir / "config.json"
-    config = read(path, _CONFIG_FORM)
-    for name, most in (("eval_batch_size", MAX_BATCH), ("bootstrap_resamples", MAX_RESAMPLES)):
-        if not 1 <= config[name] <= most:
-            raise UserError(f"{path} cannot be used: {name} is {config[name]}, give 1 to {most:,}.")
-    return config
-
-
-def read_data(workdir: Path) -> dict[str, Any]:
-    """A run's ``data.json``.
-
-    Raises:
-        UserError: it is missing or broken.
-    """
-    return read(workdir / "data.json", _DATA_FORM)
 
 
 def is_evaluated(workdir: Path, split: str = "test", tta: str = "none") -> bool:
@@ -271,8 +228,7 @@ def _pool(folders: list[Path], workdir: Path, config: dict, out: Path, tta: str)
     protocol = config["split"]["protocol"]
     pooled = {
         split: [
-            Predictions.read_csv(_folder(folder, split, tta) / "predictions.csv")
-            for folder in folders
+            Predictions.read_csv(_folder(folder, split, tta) / PREDICTIONS) for folder in folders
         ]
         for split in ("val", "test")
     }
@@ -280,10 +236,7 @@ def _pool(folders: list[Path], workdir: Path, config: dict, out: Path, tta: str)
     logits = logit_of(np.clip(validation.probability, 1e-12, 1 - 1e-12))
     decision = decide(validation.label, logits, config["decision"]["target"])
     results = _figures(tested, decision, config["bootstrap_resamples"])
-    each = [
-        read(_folder(folder, "test", tta) / "metrics.json", ("image", "patient", "audit"))
-        for folder in folders
-    ]
+    each = [read(_folder(folder, "test", tta) / METRICS, METRICS_FORM) for folder in folders]
     results["folds"] = {
         name: _across([metrics.headline(fold)[name]["value"] for fold in each])
         for name in metrics.HEADLINE
@@ -362,8 +315,8 @@ def _publish(
     **parts: Any,
 ) -> None:
     """Writes the files of an evaluation, the report last, and prints the main figures."""
-    predictions.write_csv(out / "predictions.csv")
-    write_json(out / "metrics.json", results)
+    predictions.write_csv(out / PREDICTIONS)
+    write_json(out / METRICS, results)
     write_report(
         out / "report.html",
         title=title,
@@ -380,7 +333,7 @@ def _choose(records: Records, workdir: Path, split: str) -> Records:
     """The images of a split of the run, each content once where all are asked for."""
     if split == "all":
         return records.take(records.first_copies())
-    chosen = records.take(protocols.read_roles(workdir / "split.csv", records) == split)
+    chosen = records.take(protocols.read_roles(workdir / SPLIT, records) == split)
     if not len(chosen):
         raise UserError(
             f"none of these images is in the run's split {split!r}: use --split=all to evaluate "
@@ -426,7 +379,7 @@ def _seen(chosen: Records, workdir: Path, digests: set[str]) -> dict[str, int]:
 
 def _seen_accessions(workdir: Path) -> set[str]:
     """The patients that a run has learned from or chosen its checkpoint on."""
-    lines = protocols.read_split(workdir / "split.csv")
+    lines = read_split(workdir / SPLIT)
     return {line["accession"] for line in lines if line["role"] in protocols.SEEN}
 
 

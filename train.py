@@ -69,8 +69,9 @@ from se_resnet.metric_log import MetricLog
 from se_resnet.profiling import Profiler
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules
+from se_resnet.run_files import CONFIG, PROGRESS_FORM, WEIGHTS, read_data
 from se_resnet.step_figures import StepFigures
-from se_resnet.workdir import claim, flatten, fold_folders, has_begun, read
+from se_resnet.workdir import BEST_FORM, claim, flatten, fold_folders, has_begun
 
 # What may change between two starts of the same run: where things lie and how often it saves.
 _FREE_FIELDS = (
@@ -121,7 +122,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 def _cross_validate(config: ConfigDict, workdir: Path) -> None:
     """Trains and evaluates the folds that are not finished."""
     if distributed.is_primary():
-        write_json(workdir / "config.json", json.loads(config.to_json()))
+        write_json(workdir / CONFIG, json.loads(config.to_json()))
     folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
     for fold, folder in enumerate(fold_folders(workdir, folds)):
         if evaluation.is_evaluated(folder):
@@ -149,7 +150,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     )
     audit.verify(records, roles, config.split.protocol)
     if has_begun(workdir):
-        begun = read(workdir / "data.json", ["fingerprint"])
+        begun = read_data(workdir)
         inputs.check_kept(workdir, begun["fingerprint"], dataset, roles)
     folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
     told = inputs.describe_split(config.split.protocol, config.split.fold, folds, records, roles)
@@ -193,18 +194,19 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     # ------------------------------------------------------------ checkpoint
     if distributed.is_primary():
         inputs.keep(workdir, dataset, roles)
-        write_json(workdir / "config.json", json.loads(config.to_json()))
+        write_json(workdir / CONFIG, json.loads(config.to_json()))
     checkpoints = Checkpoints(workdir / "checkpoints")
     best_score: list[float] = []
     stopping, unlogged = EarlyStopping(**config.early_stopping), []
-    if restored := checkpoints.restore_latest(state):
+    if restored := checkpoints.restore_latest(state, PROGRESS_FORM):
         state, progress_facts, warnings = restored
         for warning in warnings:
             _say("resume", f"WARNING: {warning}")
         best_score, unlogged = progress_facts["best_score"], progress_facts["unlogged"]
         stopping = EarlyStopping(**config.early_stopping, **progress_facts["early_stopping"])
         if best_score:
-            checkpoints.best_facts()  # refuses now what could not be evaluated after the training
+            # Refuses now what could not be evaluated after the training.
+            checkpoints.best_facts(BEST_FORM)
         _say("resume", f"from step {int(state.step)} of {total_steps}")
 
     # --------------------------------------------------------------- batches
@@ -328,7 +330,7 @@ def build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str
     """
     loaded = pretrained.load(config.model.pretrained)
     if distributed.is_primary():
-        pretrained.keep_facts(loaded, workdir / "weights.json", begun=has_begun(workdir))
+        pretrained.keep_facts(loaded, workdir / WEIGHTS, begun=has_begun(workdir))
     weights = loaded.for_attention(config.model.attention, config.model.attention_position)
     _say("weights", loaded.describe())
     for remark in loaded.remarks():

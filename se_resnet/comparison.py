@@ -14,6 +14,7 @@ from se_resnet.draws import Draws, all_draws, map_draws
 from se_resnet.errors import UserError
 from se_resnet.files import write_json
 from se_resnet.predictions import Predictions
+from se_resnet.run_files import PREDICTIONS
 
 _USAGE = """Compares two runs on the images that both evaluated: what B gains over A.
 
@@ -177,7 +178,7 @@ def _signed(value: float) -> str:
 
 def _predictions_of(run: str, split: str) -> Path:
     path = Path(run)
-    return path / "eval" / split / "predictions.csv" if path.is_dir() else path
+    return path / "eval" / split / PREDICTIONS if path.is_dir() else path
 
 
 def _parser() -> ArgumentParser:

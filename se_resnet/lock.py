@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from se_resnet.distributed import is_primary
 from se_resnet.errors import UserError
-from se_resnet.files import writable_folder, write_json
+from se_resnet.files import read_json, writable_folder, write_json
 
 
 @contextmanager
@@ -51,7 +50,7 @@ def locked(workdir: Path) -> Iterator[None]:
 
 def _describe(owner: Path) -> str:
     try:
-        facts = json.loads(owner.read_text())
+        facts = read_json(owner, {"pid": int, "host": str, "started": str})
         return f"process {facts['pid']} on {facts['host']}, started {facts['started']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it holds the lock, but has not said so yet
+    except (OSError, ValueError):  # it holds the lock, but has not said so yet
         return "another process"

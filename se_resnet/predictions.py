@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write
+from se_resnet.files import atomic_write, reason
+from se_resnet.run_files import label_problem, magnification_problem
+from se_resnet.tables import LineError, read_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,21 +83,14 @@ class Predictions:
         """
         names = [field.name for field in dataclasses.fields(cls)]
         try:
-            text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
-        except OSError as error:
+            # A file name need not be valid UTF-8 on Linux; surrogateescape keeps its bytes.
+            table = read_table(path, names, errors="surrogateescape")
+            rows = [_parse(number, row) for number, row in table]
+        except LineError as error:
+            raise UserError(f"{path}, {error}; put the line right or run eval.py again.") from error
+        except (OSError, ValueError) as error:
             raise UserError(
-                f"cannot read the predictions {path} ({error.strerror}): run eval.py to make them."
-            ) from error
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = []
-        try:
-            if (header := next(reader, [])) != names:
-                raise ValueError(f"the header must be {','.join(names)}, not {','.join(header)}")
-            rows = [_parse(names, line) for line in reader]
-        except (ValueError, csv.Error) as error:
-            raise UserError(
-                f"{path}, line {max(reader.line_num, 1)}: {error}; "
-                "put the line right or run eval.py again."
+                f"cannot read the predictions {path} ({reason(error)}): run eval.py to make them."
             ) from error
         return cls(
             **{
@@ -132,21 +127,20 @@ _DTYPES: dict[str, Any] = {
 }
 
 
-def _parse(names: list[str], line: list[str]) -> dict[str, Any]:
-    if len(line) != len(names):
-        raise ValueError(f"{len(line)} values instead of {len(names)}")
-    row: dict[str, Any] = dict(zip(names, line, strict=True))
-    if not row["magnification"].isdecimal() or len(row["magnification"]) > 9:
-        raise ValueError(f"the magnification {row['magnification']!r} is not a whole number")
-    if row["label"] not in ("0", "1"):
-        raise ValueError(f"the label {row['label']!r} is neither 0 nor 1")
+def _parse(number: int, row: dict[str, str]) -> dict[str, Any]:
+    """The values of line ``number``."""
+    for name, problem in (("magnification", magnification_problem), ("label", label_problem)):
+        if told := problem(row[name]):
+            raise LineError(number, told)
     try:
         probability = float(row["probability"])
     except ValueError:
         probability = float("nan")
     if not 0 <= probability <= 1:
-        raise ValueError(f"the probability {row['probability']!r} is not a number from 0 to 1")
-    return row | {
+        told = f"the probability {row['probability'][:20]!r} is not a number from 0 to 1"
+        raise LineError(number, told)
+    return {
+        **row,
         "magnification": int(row["magnification"]),
         "label": int(row["label"]),
         "probability": probability,

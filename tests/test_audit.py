@@ -339,7 +339,7 @@ def test_an_own_split_may_list_other_magnifications(tree, cache_dir, tmp_path):
             "1 in all, for example 'SOB_B_A-14-9",
         ),
         ([("SOB_B_A-14-1000-40-001.png", "hero")], "file,role", "unknown role 'hero': use train"),
-        ([("SOB_B_A-14-1000-40-001.png",)], "file,role", "unknown role 'None'"),
+        ([("SOB_B_A-14-1000-40-001.png",)], "file,role", "line 2: 1 values instead of 2"),
         ([("SOB_B_A-14-1000-40-001.png", "val")] * 2, "file,role", "-001.png twice"),
         ([("a/SOB_B_A-14-1000-40-001.png", "x")], "path,role", "lacks the column 'file'"),
         ([("SOB_B_A-14-1000-40-001.png", "val")], "file;role", "lacks the column 'file'"),

@@ -15,7 +15,8 @@ from se_resnet.export.formats import FORMATS, Format
 from se_resnet.export.network import in_float32, inference
 from se_resnet.files import writable_folder, write_json
 from se_resnet.predict import NOTICE
-from se_resnet.workdir import Run, load_best, read
+from se_resnet.run_files import read, read_config, read_weights
+from se_resnet.workdir import Run, load_best
 
 METADATA = "metadata.json"
 _RESIZING = {
@@ -50,7 +51,7 @@ def export_run(workdir: Path, kind: str, out: Path, images: Path | None = None) 
     form = FORMATS[kind]
     form.demand_packages()
     run = in_float32(load_best(workdir))
-    config = read(workdir / "config.json", ("data", "split", "model"))
+    config = read_config(workdir)
     paths, what = parity.choose_images(workdir, config["data"]["dir"], images)
     writable_folder(out, "give another folder by --out")
     if (out / METADATA).exists() and (held := _held(out)) != kind:
@@ -70,7 +71,7 @@ def export_run(workdir: Path, kind: str, out: Path, images: Path | None = None) 
 
 def _held(out: Path) -> str:
     try:
-        return read(out / METADATA, ("format",))["format"]
+        return read(out / METADATA, {"format": str})["format"]
     except UserError:
         return "unknown"
 
@@ -141,7 +142,7 @@ def _describe(
             "fold": config["split"]["fold"],
             "magnifications": config["data"]["magnifications"],
             "pretrained": config["model"]["pretrained"],
-            "weights": _origin(workdir / "weights.json"),
+            "weights": _origin(workdir),
             "attention": classifier.model.attention,
         },
         "licence": {
@@ -157,9 +158,9 @@ def _describe(
     }
 
 
-def _origin(path: Path) -> dict[str, str]:
+def _origin(workdir: Path) -> dict[str, str]:
     """Where the weights came from that the run began with; runs of old do not tell."""
-    known = read(path, ()) if path.exists() else {}
+    known = read_weights(workdir) or {}
     return {name: known.get(name, "") for name in ("name", "source", "licence", "sha256")}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from se_resnet.export.network import OUTPUTS
 from se_resnet.imaging import resize
 from se_resnet.predict import find_images, read_image
 from se_resnet.predictions import probability_of
+from se_resnet.run_files import SPLIT, TEST, read_split
 from se_resnet.workdir import Run
 
 TOLERANCE = 1e-4  # of a probability
@@ -45,12 +45,9 @@ def choose_images(workdir: Path, data_dir: str, given: Path | None) -> tuple[lis
     if given:
         return _spread(find_images(given, "--images")), "given images"
     folder = _SAMPLE if data_dir == "sample" else Path(data_dir)
-    try:
-        with (workdir / "split.csv").open(newline="", encoding="utf-8-sig") as file:
-            tested = {row["file"] for row in csv.DictReader(file) if row["role"] == "test"}
-    except (OSError, KeyError):
-        tested = set()
-    if data_dir and folder.is_dir():
+    split = read_split(workdir / SPLIT, ("file", "role"))
+    tested = {row["file"] for row in split if row["role"] == TEST}
+    if data_dir and os.path.isdir(folder):  # False as well for what can be no path
         own = [path for path in sorted(folder.rglob("*")) if path.name in tested]
         if own:
             return _spread(own), "test images of the run"
