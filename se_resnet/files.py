@@ -19,6 +19,7 @@ from se_resnet.schema import misfit
 
 SMALL_FILE_BYTES = 2**25
 MAX_DEPTH = 64  # of the objects and lists in a JSON file
+NAME_LENGTH = 40  # of a file's name, in that of its temporary: file systems take 255 bytes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK = 2**20
@@ -30,18 +31,19 @@ def full_disk_told(path: Path, needed: int = 0) -> Iterator[None]:
 
     Args:
         path: what the block writes.
-        needed: bytes of it; where the block fails in another way, it is tried whether they fit,
-            because TensorStore's threads also fail by what others could not write.
+        needed: bytes of it; where the block fails by another OSError or ValueError, it is tried
+            whether they fit, because TensorStore's threads also fail by what others could not
+            write.
 
     Raises:
         UserError: it is, or a quota or a limit on the size of files is reached.
     """
     try:
         yield
-    except (OSError, ValueError) as error:  # TensorStore tells by a ValueError
+    except Exception as error:  # TensorFlow and TensorStore have errors of their own
         number = getattr(error, "errno", None)
-        full = [code for code in _FULL if number == code or f"os_error_code='{code}'" in str(error)]
-        if needed and not full:
+        full = [number] if number in _FULL else full_disk_codes(str(error))
+        if needed and not full and isinstance(error, (OSError, ValueError)):
             full = _room_error(path.parent, needed)
         if not full:
             raise
@@ -49,6 +51,15 @@ def full_disk_told(path: Path, needed: int = 0) -> Iterator[None]:
             f"{path} cannot be written ({os.strerror(full[0])}): make room on that disk and give "
             "the same command again; what was written before is whole."
         ) from error
+
+
+def full_disk_codes(message: str) -> list[int]:
+    """The codes of a full disk, a quota or a limit on the size of files that a message names."""
+    return [
+        code
+        for code in _FULL
+        if f"os_error_code='{code}'" in message or os.strerror(code) in message
+    ]
 
 
 def _room_error(folder: Path, size: int) -> list[int]:
@@ -179,8 +190,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Shortened, because a file system takes names of 255 bytes.
-    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f".{path.name[:NAME_LENGTH]}.{uuid.uuid4().hex[:8]}")
     # A file name need not be valid UTF-8 on Linux; surrogateescape keeps its bytes.
     text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     options = {} if "b" in mode else text
