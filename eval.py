@@ -53,6 +53,7 @@ from se_resnet import calibration, distributed, gallery, gating, metrics, select
 from se_resnet.decision import Decision, decide
 from se_resnet.errors import UserError
 from se_resnet.files import writable_folder, write_json
+from se_resnet.folders import whole_folder
 from se_resnet.imaging import TILE_RULES
 from se_resnet.metric_log import read_log
 from se_resnet.predictions import Predictions, concatenate, logit_of, probability_of
@@ -69,6 +70,9 @@ from se_resnet.run_files import (
 )
 from se_resnet.settings import ALL_FOLDS, ON_DEVICE
 from se_resnet.workdir import fold_folders, load_best
+
+_REPORT = "report.html"
+_FILES = (PREDICTIONS, METRICS, _REPORT)
 
 
 def evaluate_run(
@@ -314,18 +318,19 @@ def _publish(
     warnings: list[str],
     **parts: Any,
 ) -> None:
-    """Writes the files of an evaluation, the report last, and prints the main figures."""
-    predictions.write_csv(out / PREDICTIONS)
-    write_json(out / METRICS, results)
-    write_report(
-        out / "report.html",
-        title=title,
-        predictions=predictions,
-        metrics=results,
-        command=shlex.join(["python", *sys.argv]),
-        warnings=warnings,
-        **parts,
-    )
+    """Writes the files of an evaluation, all at once, and prints the main figures."""
+    with whole_folder(out, _FILES, "give another folder by --out", lambda: _FILES) as new:
+        predictions.write_csv(new / PREDICTIONS)
+        write_json(new / METRICS, results)
+        write_report(
+            new / _REPORT,
+            title=title,
+            predictions=predictions,
+            metrics=results,
+            command=shlex.join(["python", *sys.argv]),
+            warnings=warnings,
+            **parts,
+        )
     _print_summary(results, title, warnings, out)
 
 

@@ -24,6 +24,7 @@ from se_resnet.schema import misfit
 
 FILE = "config.json"
 FORMAT, VERSION = "se_resnet", 1
+WEIGHTS_DIGEST = "weights_sha256"  # of the file with the tensors; packages of old lack it
 MAX_BYTES = 2**24
 FORM = {
     "format": str,

@@ -49,7 +49,8 @@ from se_resnet import explain
 from se_resnet.calibration import scale
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, writable_folder, write_json
+from se_resnet.files import atomic_write, read_json, write_json
+from se_resnet.folders import whole_folder
 from se_resnet.images.decode import SUFFIXES, read_image
 from se_resnet.images.decode import decode_image as decode_image  # for importers of this module
 from se_resnet.imaging import resize
@@ -61,6 +62,9 @@ NOTICE = "Research software: no medical device, not for diagnosis."
 BREAKHIS_PATIENT = r"^SOB_[BM]_[A-Z]+-(\d+-\d+)"
 BATCH = 16
 _LONGEST_NAME = 255  # bytes, of file systems
+_TABLES = ("patients.csv", "predictions.csv", "predictions.json")
+_OVERLAYS_FOLDER = "overlays"
+_HEADER = "file,patient,probability,"  # how predictions.csv begins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +199,7 @@ def predict_folder(
     Args:
         workdir: folder of the run.
         source: an image or a folder of images.
-        out: folder for the results.
+        out: folder for the results; those of an earlier prediction are replaced, all at once.
         overlays: whether to draw where the network looked.
         patient_pattern: regular expression whose first group, in a file's name, is the patient.
         tta: test-time augmentation, see :mod:`se_resnet.views`.
@@ -215,37 +219,50 @@ def predict_folder(
         ) from error
     run = load_best(workdir, attention)
     paths = find_images(source)
-    writable_folder(out, "give another folder by --out")
     root = source if source.is_dir() else source.parent
     predictions: list[Prediction] = []
     failures: list[dict[str, str]] = []
     rules = resize_rules(tta, run.classifier.resize)
-    for files, tiles in _batches(run.classifier.size, rules, paths, root, failures):
-        predictions += predict(run, tiles, files, patient_pattern, tta)
-        if overlays:  # of the middle tile
-            _write_overlays(run, files, tiles[len(tiles) // 2], out / "overlays")
-    if not predictions:
-        raise UserError(
-            f"none of the {len(failures)} files in {source} can be used: {failures[0]['file']} "
-            f"{failures[0]['reason']}."
+    with whole_folder(out, _TABLES, "give another folder by --out", lambda: _replaced(out)) as new:
+        for files, tiles in _batches(run.classifier.size, rules, paths, root, failures):
+            predictions += predict(run, tiles, files, patient_pattern, tta)
+            if overlays:  # of the middle tile
+                _write_overlays(run, files, tiles[len(tiles) // 2], new / _OVERLAYS_FOLDER)
+        if not predictions:
+            raise UserError(
+                f"none of the {len(failures)} files in {source} can be used: "
+                f"{failures[0]['file']} {failures[0]['reason']}."
+            )
+        patients = summarise_patients(predictions, run.decision.threshold)
+        _write_table(new / "predictions.csv", [dataclasses.asdict(one) for one in predictions])
+        if patients:
+            _write_table(new / "patients.csv", patients)
+        write_json(
+            new / "predictions.json",
+            {
+                "notice": NOTICE,
+                "decision": dataclasses.asdict(run.decision),
+                "tta": tta,
+                "predictions": [dataclasses.asdict(one) for one in predictions],
+                "patients": patients,
+                "failures": failures,
+            },
         )
-    patients = summarise_patients(predictions, run.decision.threshold)
-    _write_table(out / "predictions.csv", [dataclasses.asdict(one) for one in predictions])
-    if patients:
-        _write_table(out / "patients.csv", patients)
-    write_json(
-        out / "predictions.json",
-        {
-            "notice": NOTICE,
-            "decision": dataclasses.asdict(run.decision),
-            "tta": tta,
-            "predictions": [dataclasses.asdict(one) for one in predictions],
-            "patients": patients,
-            "failures": failures,
-        },
-    )
     _tell(predictions, patients, failures, out)
     return predictions
+
+
+def _replaced(out: Path) -> list[str]:
+    """The files of an earlier prediction in the folder, once no table is seen to be another's."""
+    try:
+        told = read_json(out / "predictions.json", {"predictions": [{"file": str}]})
+    except (OSError, ValueError):
+        told = {"predictions": []}
+    table = out / "predictions.csv"
+    if table.exists() and not table.read_bytes().startswith(_HEADER.encode()):
+        raise UserError(f"{table} was written by no prediction: give another folder by --out.")
+    overlays = [f"{_OVERLAYS_FOLDER}/{overlay_name(one['file'])}" for one in told["predictions"]]
+    return [*_TABLES, *overlays]
 
 
 def _batches(

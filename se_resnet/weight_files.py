@@ -23,6 +23,7 @@ from safetensors import SafetensorError, deserialize
 from se_resnet import keras_hdf5
 from se_resnet.errors import UserError
 from se_resnet.files import parse_json, read_small_file, reason
+from se_resnet.folders import current
 from se_resnet.schema import Between, misfit
 
 MODEL_JSON = "model.json"
@@ -165,8 +166,9 @@ def from_tfjs(
 def _file_in(folder: Path) -> Path:
     """The file of weights in a folder that holds no more than one under no usual name."""
     for name in (SAFETENSORS, MODEL_JSON):
-        if os.path.lexists(folder / name):  # also a link that leads nowhere, to be named
-            return folder / name
+        place = current(folder / name)
+        if os.path.lexists(place):  # also a link that leads nowhere, to be named
+            return place
     found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     if len(found) == 1:
         return found[0]

@@ -245,6 +245,45 @@ def test_a_folder_of_other_files_is_left_alone(run, tmp_path):
         se_resnet.save_pretrained(run, tmp_path / "new", naming="keras")
 
 
+def test_a_package_that_is_not_written_to_the_end_leaves_the_one_before(
+    copy, packaged, monkeypatch
+):
+    other = se_resnet.from_pretrained(copy)
+    variables = jax.tree.map(lambda leaf: leaf + 1, other.run.variables)
+    other = replace(other, run=replace(other.run, variables=variables))
+
+    def fail(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(package, "write_json", fail)
+    with pytest.raises(KeyboardInterrupt):
+        se_resnet.save_pretrained(other, copy)
+    names = {path.name for path in packaged.iterdir()}
+    assert {path.name for path in copy.iterdir()} == names
+    for name in names:
+        assert (copy / name).read_bytes() == (packaged / name).read_bytes(), name
+
+
+def test_leftovers_of_a_killed_process_do_not_block_the_next_package(copy, run):
+    (copy / ".README.md.ea9ae822").touch()
+    (copy / ".unfinished" / "new").mkdir(parents=True)
+    (copy / ".unfinished" / "new" / "model.safetensors").touch()
+    se_resnet.from_pretrained(copy)  # what is not whole is not looked at
+    se_resnet.save_pretrained(run, copy)
+    names = {path.name for path in copy.iterdir()}
+    assert names == {"README.md", "config.json", "model.safetensors"}
+
+
+def test_weights_of_another_package_are_refused(copy):
+    tensors = safetensors.numpy.load_file(copy / "model.safetensors")
+    tensors["params/head/bias"] += 1
+    safetensors.numpy.save_file(tensors, copy / "model.safetensors")
+    with pytest.raises(UserError, match="weights are not those that config.json tells of"):
+        se_resnet.from_pretrained(copy)
+    change_config(copy, lambda facts: facts.pop("weights_sha256"))  # as older versions wrote it
+    se_resnet.from_pretrained(copy)
+
+
 def test_a_package_is_pushed_and_pulled(packaged, tmp_path, monkeypatch):
     """By the real library, over HTTP."""
     with hub_server.serve(monkeypatch, tmp_path / "cache") as files:
