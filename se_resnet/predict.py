@@ -259,7 +259,7 @@ def _replaced(out: Path) -> list[str]:
     except (OSError, ValueError):
         told = {"predictions": []}
     table = out / "predictions.csv"
-    if table.exists() and not table.read_bytes().startswith(_HEADER.encode()):
+    if table.is_file() and not table.read_bytes().startswith(_HEADER.encode()):
         raise UserError(f"{table} was written by no prediction: give another folder by --out.")
     overlays = [f"{_OVERLAYS_FOLDER}/{overlay_name(one['file'])}" for one in told["predictions"]]
     return [*_TABLES, *overlays]
