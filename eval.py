@@ -13,25 +13,25 @@ from __future__ import annotations
 from absl import flags
 
 from se_resnet import joining
-from se_resnet.cli import parse_flags, run_command
+from se_resnet.cli import PATH, parse_flags, run_command
 from se_resnet.imaging import TTA
 
 if __name__ == "__main__":  # before the imports that take seconds
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
     _SPLIT = flags.DEFINE_enum(
         "split",
         None,
         ("test", "val", "train", "all"),
         "Which images; default: test, or all with --data_dir.",
     )
-    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Other images than the run's own.")
+    _DATA_DIR = flags.DEFINE(PATH, "data_dir", None, "Other images than the run's own.")
     _TTA = flags.DEFINE_enum(
         "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
     )
     _ATTENTION = flags.DEFINE_string(
         "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
     )
-    _OUT = flags.DEFINE_string("out", None, "Where to write; default: W/eval/SPLIT.")
+    _OUT = flags.DEFINE(PATH, "out", None, "Where to write; default: W/eval/SPLIT.")
     joining.define_flags()
     flags.adopt_module_key_flags(joining)
     parse_flags()
@@ -68,6 +68,7 @@ from se_resnet.run_files import (
     read_data,
     read_split,
 )
+from se_resnet.runtime.paths import local_path
 from se_resnet.settings import ALL_FOLDS, ON_DEVICE
 from se_resnet.workdir import fold_folders, load_best
 
@@ -105,10 +106,10 @@ def evaluate_run(
     Raises:
         UserError: the run has no checkpoint, the images cannot be found, or the split is empty.
     """
-    workdir = Path(workdir)
+    workdir = Path(local_path(workdir, "--workdir ="))
     config = read_config(workdir)
     split = split or ("all" if data_dir else "test")
-    out = Path(out) if out else _folder(workdir, split, tta, data_dir)
+    out = Path(local_path(out, "--out =")) if out else _folder(workdir, split, tta, data_dir)
     writable_folder(out, "give another folder by --out")
     if config["split"]["fold"] != ALL_FOLDS:
         publish = _evaluate_one(workdir, config, split, data_dir, out, tta, attention)

@@ -16,11 +16,11 @@ from ml_collections import config_flags
 
 from configs import breakhis
 from se_resnet import joining
-from se_resnet.cli import describe_fields, parse_flags, read_config, run_command
+from se_resnet.cli import PATH, describe_fields, parse_flags, read_config, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
     joining.define_flags()
     flags.adopt_module_key_flags(joining)
     parse_flags(
@@ -70,6 +70,8 @@ from se_resnet.profiling import Profiler
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules
 from se_resnet.run_files import CONFIG, PROGRESS_FORM, WEIGHTS, read_data
+from se_resnet.runtime import numerics
+from se_resnet.runtime.paths import local_path
 from se_resnet.step_figures import StepFigures
 from se_resnet.workdir import BEST_FORM, claim, flatten, fold_folders, has_begun
 
@@ -103,13 +105,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             another configuration or process, the disk is full, or a number is no longer finite.
         Interrupted: SIGINT or SIGTERM came while steps were done, and the state was saved.
     """
-    workdir = Path(workdir)
+    workdir = Path(local_path(workdir, "--workdir ="))
     settings.check(config)
     with locked(workdir):
         claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
         distributed.require_shared(workdir)
         shared = json.dumps(settings.without_places(config), sort_keys=True)
-        distributed.require_same({"configurations": shared})
+        numeric = json.dumps(numerics.settings())
+        distributed.require_same({"configurations": shared, "settings of JAX": numeric})
         if config.split.fold == settings.ALL_FOLDS:
             _cross_validate(config, workdir)
             return evaluation.evaluate_run(workdir)
@@ -136,6 +139,11 @@ def _cross_validate(config: ConfigDict, workdir: Path) -> None:
 
 def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     """Trains one network, from where an earlier start in this folder left off."""
+    if distributed.is_primary():
+        numerics.keep(workdir, begun=has_begun(workdir))
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints.rehearse()
+
     # ------------------------------------------------------------------ data
     dataset = distributed.primary_first(lambda: _load_images(config, workdir))
     images, records = dataset.images, dataset.records
@@ -195,7 +203,6 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     if distributed.is_primary():
         inputs.keep(workdir, dataset, roles)
         write_json(workdir / CONFIG, json.loads(config.to_json()))
-    checkpoints = Checkpoints(workdir / "checkpoints")
     best_score: list[float] = []
     stopping, unlogged = EarlyStopping(**config.early_stopping), []
     if restored := checkpoints.restore_latest(state, PROGRESS_FORM):

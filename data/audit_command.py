@@ -21,7 +21,7 @@ from data.audit import UNASSIGNED, audit
 from data.filenames import MAGNIFICATIONS
 from data.near_duplicates import HASH_BITS, NEAR_DISTANCE
 from data.records import SYNTHETIC_PREFIX, Records
-from se_resnet.cli import ArgumentParser, mistakes_told
+from se_resnet.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, write_json
 from se_resnet.folders import whole_folder
@@ -248,8 +248,9 @@ def _seed(text: str) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("python -m data.protocols", _USAGE)
     add = parser.add_argument
-    add("--data_dir", required=True, help="BreaKHis tree or archive, or 'sample'")
-    add("--split", metavar="FILE", help="audit this split.csv instead of a protocol")
+    path: dict[str, Any] = {"type": path_option}
+    add("--data_dir", required=True, help="BreaKHis tree or archive, or 'sample'", **path)
+    add("--split", metavar="FILE", help="audit this split.csv instead of a protocol", **path)
     add("--protocol", default="strict", help=f"{', '.join(protocols.PROTOCOLS)} (default: strict)")
     add("--folds", type=int, default=5, help="folds of strict and random (default: 5)")
     add("--fold", type=int, default=0, help="the fold to test on, from 0 (default: 0)")
@@ -262,6 +263,7 @@ def _parser() -> ArgumentParser:
         help="for example 200 or 100,200 (default: all)",
     )
     add("--on_bad_image", default="error", help="error, or skip to leave broken files out")
-    add("--cache_dir", default="", help="where decoded images are kept (default: user's cache)")
-    add("--out", default="audit", help="folder to write into (default: audit)")
+    cache_help = "where decoded images are kept (default: user's cache)"
+    add("--cache_dir", default="", help=cache_help, **path)
+    add("--out", default="audit", help="folder to write into (default: audit)", **path)
     return parser

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -28,6 +29,10 @@ from se_resnet.seal import facts_of, seal
 _KEPT = 2
 # What Orbax reads as JSON, without looking at size or depth.
 _ORBAX_JSON = ("_METADATA", "_CHECKPOINT_METADATA", "_sharding", "array_metadatas/*")
+_PLAIN = (
+    "move the run, or choose a --workdir, to a path of plain names: without [ ] \\ and :, in the "
+    "encoding of this locale"
+)
 
 
 class Restored(NamedTuple):
@@ -148,6 +153,32 @@ class Checkpoints:
         self.best_facts()
         return self._tree("best", self.steps("best")[-1], like)
 
+    def rehearse(self) -> None:
+        """Saves and restores a few numbers, before hours of work depend on it.
+
+        Raises:
+            UserError: they cannot be saved, or what was saved is not found again.
+        """
+        twin = Checkpoints(self.folder / ".rehearsal")
+        saved = {"numbers": np.arange(3)}
+        try:
+            twin._save("latest", 0, saved, {})
+            twin._facts("latest", 0)
+            restored = twin._tree("latest", 0, saved)
+            if not np.array_equal(restored["numbers"], saved["numbers"]):
+                raise ValueError("other numbers were read than were written")
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"checkpoints that are saved in {self.folder} cannot be read again "
+                f"({reason(error)}): {_PLAIN}."
+            ) from error
+        finally:
+            with _first_process() as first:
+                if first:
+                    shutil.rmtree(twin.folder, ignore_errors=True)
+
     def steps(self, kind: str) -> list[int]:
         """The steps that ``'latest'`` or ``'best'`` holds a checkpoint of, in order."""
         names = [path.name for path in (self.folder / kind).glob("[0-9]*")]
@@ -205,8 +236,9 @@ class Checkpoints:
                 arguments = ocp.args.StandardRestore(abstract)
                 return orbax.restore(path / "tree", args=arguments)
         except Exception as error:  # Orbax and TensorStore raise any kind
+            remedy = self._remedy if _is_plain(str(path)) else _PLAIN
             raise UserError(
-                f"the checkpoint {path} cannot be restored ({reason(error)}): {self._remedy}."
+                f"the checkpoint {path} cannot be restored ({reason(error)}): {remedy}."
             ) from error
 
     def _remove(self, kind: str, steps: Iterable[int]) -> None:
@@ -220,6 +252,11 @@ class Checkpoints:
         aside.parent.mkdir(exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         self._path("latest", step).rename(aside)
+
+
+def _is_plain(path: str) -> bool:
+    """Whether no part of the path means something else to the libraries that read checkpoints."""
+    return path.isprintable() and not set(path) & set("[]{}\\:*?")
 
 
 def _hidden(path: Path) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 
 from se_resnet.binary import METRIC_NAMES
 from se_resnet.bootstrap import figure, resample
-from se_resnet.cli import ArgumentParser, mistakes_told
+from se_resnet.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.draws import Draws, all_draws, map_draws
 from se_resnet.errors import UserError
 from se_resnet.files import write_json
@@ -184,8 +184,12 @@ def _predictions_of(run: str, split: str) -> Path:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("python -m se_resnet.metrics", _USAGE)
     parser.add_argument("command", choices=["compare"])
-    parser.add_argument("run_a", metavar="RUN_A", help="workdir or predictions.csv")
-    parser.add_argument("run_b", metavar="RUN_B", help="workdir or predictions.csv")
+    parser.add_argument(
+        "run_a", metavar="RUN_A", type=path_option, help="workdir or predictions.csv"
+    )
+    parser.add_argument(
+        "run_b", metavar="RUN_B", type=path_option, help="workdir or predictions.csv"
+    )
     parser.add_argument("--split", default="test", help="split of the workdirs (default: test)")
-    parser.add_argument("--json", metavar="FILE", help="write every figure here")
+    parser.add_argument("--json", metavar="FILE", type=path_option, help="write every figure here")
     return parser

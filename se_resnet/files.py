@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from se_resnet.errors import UserError
+from se_resnet.runtime.paths import local_path
 from se_resnet.schema import misfit
 
 SMALL_FILE_BYTES = 2**25
@@ -206,11 +207,27 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
         raise
 
 
-def user_cache_dir() -> Path:
-    """``$SE_RESNET_CACHE``, else ``se_resnet`` in the user's cache folder."""
-    if configured := os.environ.get("SE_RESNET_CACHE"):
-        return Path(os.path.expanduser(configured))
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se_resnet"
+def user_cache_dir(configured: str = "") -> Path:
+    """Returns the folder that prepared images are kept in.
+
+    Args:
+        configured: ``config.data.cache_dir``. If it is empty, ``$SE_RESNET_CACHE`` names the
+            folder, or else it is ``se_resnet`` in the user's cache folder.
+
+    Raises:
+        UserError: the user has no home folder, or the folder that is named is not a local one.
+    """
+    if configured:
+        return Path(local_path(configured, "config.data.cache_dir ="))
+    if cache := os.environ.get("SE_RESNET_CACHE"):
+        return Path(local_path(cache, "the environment variable SE_RESNET_CACHE ="))
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se_resnet"
+    except RuntimeError as error:
+        raise UserError(
+            "this user has no home folder to keep prepared images in: set the environment variable "
+            "SE_RESNET_CACHE to a folder that can be written."
+        ) from error
 
 
 def writable_folder(path: Path, remedy: str) -> None:
@@ -226,6 +243,8 @@ def writable_folder(path: Path, remedy: str) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): {remedy}.") from error
+    except RecursionError as error:
+        raise UserError(f"{path} cannot be written (its path is too long): {remedy}.") from error
 
 
 def write_json(path: str | Path, value: Any) -> None:

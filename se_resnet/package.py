@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.cli import parse_flags, run_command
+from se_resnet.cli import PATH, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-    _OUT = flags.DEFINE_string("out", None, "Folder of the package.", required=True)
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
+    _OUT = flags.DEFINE(PATH, "out", None, "Folder of the package.", required=True)
     _NAMING = flags.DEFINE_enum(
         "naming", "se_resnet", ("se_resnet", "timm"), "Whose names the tensors have."
     )
@@ -47,6 +47,7 @@ from se_resnet.files import atomic_write, write_json
 from se_resnet.folders import UNFINISHED, current, whole_folder
 from se_resnet.model_card import write_card
 from se_resnet.predictor import Predictor, load_run
+from se_resnet.runtime.paths import local_path
 from se_resnet.timm_format import timm_config, to_timm
 from se_resnet.workdir import Run
 
@@ -88,7 +89,7 @@ def save_pretrained(
     if naming not in NAMINGS:
         raise UserError(f"unknown naming {naming!r}: choose one of {', '.join(NAMINGS)}.")
     predictor = run if isinstance(run, Predictor) else load_run(run)
-    directory = Path(directory)
+    directory = Path(local_path(directory, "the package's folder"))
     facts = package_config.describe(predictor, licence)
     classifier, variables = predictor.run.classifier, jax.device_get(predictor.run.variables)
     if naming == "timm":

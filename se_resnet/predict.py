@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.cli import parse_flags, run_command
+from se_resnet.cli import PATH, parse_flags, run_command
 from se_resnet.imaging import TTA
 
 if __name__ == "__main__":  # before the imports that take seconds
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-    _INPUT = flags.DEFINE_string("input", None, "An image, or a folder of images.", required=True)
-    _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
+    _INPUT = flags.DEFINE(PATH, "input", None, "An image, or a folder of images.", required=True)
+    _OUT = flags.DEFINE(PATH, "out", None, "Folder for the results.", required=True)
     _OVERLAYS = flags.DEFINE_bool("overlays", True, "Draw where the network looked (Grad-CAM).")
     _TTA = flags.DEFINE_enum(
         "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
