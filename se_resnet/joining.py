@@ -19,6 +19,7 @@ _REMEDY = (
     "start every process with the same --coordinator_address=HOST:PORT of process 0 and the same "
     "--num_processes, each with its own --process_id from 0, or by srun or mpirun"
 )
+_CONNECTING = "connecting with other processes"
 _PATIENCE_SECONDS = 5
 _WAIT_SECONDS = 300
 _TIMEOUT = "xla_cpu_collective_timeout_seconds"
@@ -82,17 +83,17 @@ def join() -> None:
 
     # In a thread, because no signal reaches Python while it waits. XLA ends the process without a
     # sentence when its own time is over.
-    thread = threading.Thread(target=connect, daemon=True)
+    thread = threading.Thread(target=connect, daemon=True, name=_CONNECTING)
     thread.start()
     thread.join(_PATIENCE_SECONDS)
-    if thread.is_alive():
+    if is_waiting():
         print(
             f"waiting for the other processes of this job ({_told_by()}); --num_processes=1 runs "
             "alone.",
             file=sys.stderr,
         )
         thread.join(_WAIT_SECONDS - 2 * _PATIENCE_SECONDS)
-    if thread.is_alive():
+    if is_waiting():
         failures.append(TimeoutError(f"not all of them came within {_WAIT_SECONDS} seconds"))
     if failures:
         told = " ".join(str(failures[0]).split())[:200].rstrip(".")
@@ -102,6 +103,11 @@ def join() -> None:
         ) from failures[0]
     if jax.process_index():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def is_waiting() -> bool:
+    """Whether :func:`join` has not found the other processes, and must be left without them."""
+    return any(thread.name == _CONNECTING for thread in threading.enumerate())
 
 
 def _are_several() -> bool:

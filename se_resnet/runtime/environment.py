@@ -9,6 +9,8 @@ on purpose are kept, and :mod:`se_resnet.runtime.numerics` records them.
 from __future__ import annotations
 
 import errno
+import importlib.util
+import math
 import os
 import re
 import sys
@@ -27,6 +29,7 @@ _KEPT = re.compile(
     r"|LOG\w*|DEBUG_LOG_MODULES|EXPLAIN_CACHE_MISSES|TRACEBACK_\w+|DUMP_IR_\w+|DISTRIBUTED_DEBUG"
     r"|DEFAULT_MATMUL_PRECISION)"
 )
+_ENOUGH_BYTES = 8 * 2**30
 
 
 def prepare() -> None:
@@ -46,11 +49,17 @@ def prepare() -> None:
 
 
 def import_jax() -> None:
-    """Imports JAX.
+    """Imports JAX, and warns where it may lack memory, because it then ends without a sentence.
 
     Raises:
         UserError: an environment variable has a value that JAX does not know.
     """
+    if (limit := _address_space()) < _ENOUGH_BYTES:
+        print(
+            f"warning: this shell allows {limit / 2**30:.1f} GiB of memory (ulimit -v), of which "
+            "JAX reserves more than it uses: allow more if the command is aborted.",
+            file=sys.stderr,
+        )
     try:
         import jax  # noqa: F401
     except ValueError as error:
@@ -98,6 +107,16 @@ def shortage(error: BaseException) -> str:
     else:
         return ""
     return f"{missing[0]} ({_sentence(error) or type(error).__name__}): {missing[1]}."
+
+
+def _address_space() -> float:
+    """The limit in bytes, infinite where there is none."""
+    if importlib.util.find_spec("resource") is None:  # Windows
+        return math.inf
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _among(*prefixes: str) -> str:

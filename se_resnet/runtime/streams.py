@@ -20,7 +20,7 @@ class _Output(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, data: Any) -> int:  # type: ignore[override]
+    def write(self, data: Any) -> int:
         try:
             return super().write(data) or 0
         except OSError as error:
