@@ -162,6 +162,9 @@ class Checkpoints:
         twin = Checkpoints(self.folder / ".rehearsal")
         saved = {"numbers": np.arange(3)}
         try:
+            if "\\" in str(self.folder):  # it would be written into another folder
+                raise ValueError("a backslash divides folders on other systems")
+            str(self.folder).encode()  # the libraries take UTF-8 only
             twin._save("latest", 0, saved, {})
             twin._facts("latest", 0)
             restored = twin._tree("latest", 0, saved)
