@@ -123,9 +123,12 @@ PATH = _LocalPath()
 
 
 def path_option(text: str) -> str:
-    """The type of options of :class:`ArgumentParser` that are paths, see :func:`local_path`."""
+    """The type of options of :class:`ArgumentParser` that are paths, see :func:`local_path`.
+
+    Empty text, with which an option leaves the choice to the command, stays.
+    """
     try:
-        return local_path(text)
+        return text and local_path(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
 

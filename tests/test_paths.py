@@ -72,6 +72,7 @@ def test_every_way_to_give_a_path_refuses_an_address(monkeypatch):
         PATH.parse("gs://bucket")
     with pytest.raises(argparse.ArgumentTypeError, match="is an address"):
         path_option("gs://bucket")
+    assert path_option("") == ""
 
 
 def test_flags_that_are_paths_are_expanded(monkeypatch, tmp_path):
