@@ -166,7 +166,7 @@ class Checkpoints:
                 raise ValueError("a backslash divides folders on other systems")
             str(self.folder).encode()  # the libraries take UTF-8 only
             twin._save("latest", 0, saved, {})
-            twin._facts("latest", 0)
+            twin._facts("latest", 0, {})
             restored = twin._tree("latest", 0, saved)
             if not np.array_equal(restored["numbers"], saved["numbers"]):
                 raise ValueError("other numbers were read than were written")
