@@ -13,25 +13,25 @@ from __future__ import annotations
 from absl import flags
 
 from se_resnet import joining
-from se_resnet.cli import parse_flags, run_command
+from se_resnet.cli import PATH, parse_flags, run_command
 from se_resnet.imaging import TTA
 
 if __name__ == "__main__":  # before the imports that take seconds
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
     _SPLIT = flags.DEFINE_enum(
         "split",
         None,
         ("test", "val", "train", "all"),
         "Which images; default: test, or all with --data_dir.",
     )
-    _DATA_DIR = flags.DEFINE_string("data_dir", None, "Other images than the run's own.")
+    _DATA_DIR = flags.DEFINE(PATH, "data_dir", None, "Other images than the run's own.")
     _TTA = flags.DEFINE_enum(
         "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
     )
     _ATTENTION = flags.DEFINE_string(
         "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
     )
-    _OUT = flags.DEFINE_string("out", None, "Where to write; default: W/eval/SPLIT.")
+    _OUT = flags.DEFINE(PATH, "out", None, "Where to write; default: W/eval/SPLIT.")
     joining.define_flags()
     flags.adopt_module_key_flags(joining)
     parse_flags()
@@ -53,42 +53,27 @@ from se_resnet import calibration, distributed, gallery, gating, metrics, select
 from se_resnet.decision import Decision, decide
 from se_resnet.errors import UserError
 from se_resnet.files import writable_folder, write_json
+from se_resnet.folders import whole_folder
 from se_resnet.imaging import TILE_RULES
 from se_resnet.metric_log import read_log
 from se_resnet.predictions import Predictions, concatenate, logit_of, probability_of
 from se_resnet.report import write_report
-from se_resnet.settings import ALL_FOLDS, MAX_BATCH, MAX_RESAMPLES, ON_DEVICE
-from se_resnet.workdir import fold_folders, load_best, read
+from se_resnet.run_files import (
+    METRICS,
+    METRICS_FORM,
+    PREDICTIONS,
+    SPLIT,
+    read,
+    read_config,
+    read_data,
+    read_split,
+)
+from se_resnet.runtime.paths import local_path
+from se_resnet.settings import ALL_FOLDS, ON_DEVICE
+from se_resnet.workdir import fold_folders, load_best
 
-# What an evaluation needs of a run's files, see se_resnet.schema.
-_CONFIG_FORM = {
-    "seed": int,
-    "eval_batch_size": int,
-    "bootstrap_resamples": int,
-    "data": {
-        **dict.fromkeys(("dir", "cache_dir", "resize", "on_bad_image", "placement"), str),
-        "size": [int],
-        "magnifications": [int],
-    },
-    "split": {"protocol": str, "fold": str, "folds": int},
-    "decision": {"target": str},
-}
-_DATA_FORM = {
-    "audit": dict.fromkeys(
-        (
-            "shared_images",
-            "straddling_accessions",
-            "straddling_test_images",
-            "synthetic_test_images",
-            "excluded_copies",
-        ),
-        int,
-    ),
-    "split": [
-        {"role": str, "class": str, **dict.fromkeys(("images", "slides", "accessions"), int)}
-    ],
-    "seen_digests": [str],
-}
+_REPORT = "report.html"
+_FILES = (PREDICTIONS, METRICS, _REPORT)
 
 
 def evaluate_run(
@@ -121,10 +106,10 @@ def evaluate_run(
     Raises:
         UserError: the run has no checkpoint, the images cannot be found, or the split is empty.
     """
-    workdir = Path(workdir)
+    workdir = Path(local_path(workdir, "--workdir ="))
     config = read_config(workdir)
     split = split or ("all" if data_dir else "test")
-    out = Path(out) if out else _folder(workdir, split, tta, data_dir)
+    out = Path(local_path(out, "--out =")) if out else _folder(workdir, split, tta, data_dir)
     writable_folder(out, "give another folder by --out")
     if config["split"]["fold"] != ALL_FOLDS:
         publish = _evaluate_one(workdir, config, split, data_dir, out, tta, attention)
@@ -136,31 +121,8 @@ def evaluate_run(
     else:
         publish = _evaluate_folds(workdir, config, out, tta, attention)
     return distributed.primary_first(
-        lambda: publish() if distributed.is_primary() else read(out / "metrics.json", ())
+        lambda: publish() if distributed.is_primary() else read(out / METRICS)
     )
-
-
-def read_config(workdir: Path) -> dict[str, Any]:
-    """A run's ``config.json``, with what an evaluation needs of it.
-
-    Raises:
-        UserError: it is missing or broken, or a value is of another kind or out of range.
-    """
-    path = workdir / "config.json"
-    config = read(path, _CONFIG_FORM)
-    for name, most in (("eval_batch_size", MAX_BATCH), ("bootstrap_resamples", MAX_RESAMPLES)):
-        if not 1 <= config[name] <= most:
-            raise UserError(f"{path} cannot be used: {name} is {config[name]}, give 1 to {most:,}.")
-    return config
-
-
-def read_data(workdir: Path) -> dict[str, Any]:
-    """A run's ``data.json``.
-
-    Raises:
-        UserError: it is missing or broken.
-    """
-    return read(workdir / "data.json", _DATA_FORM)
 
 
 def is_evaluated(workdir: Path, split: str = "test", tta: str = "none") -> bool:
@@ -274,8 +236,7 @@ def _pool(folders: list[Path], workdir: Path, config: dict, out: Path, tta: str)
     protocol = config["split"]["protocol"]
     pooled = {
         split: [
-            Predictions.read_csv(_folder(folder, split, tta) / "predictions.csv")
-            for folder in folders
+            Predictions.read_csv(_folder(folder, split, tta) / PREDICTIONS) for folder in folders
         ]
         for split in ("val", "test")
     }
@@ -283,10 +244,7 @@ def _pool(folders: list[Path], workdir: Path, config: dict, out: Path, tta: str)
     logits = logit_of(np.clip(validation.probability, 1e-12, 1 - 1e-12))
     decision = decide(validation.label, logits, config["decision"]["target"])
     results = _figures(tested, decision, config["bootstrap_resamples"])
-    each = [
-        read(_folder(folder, "test", tta) / "metrics.json", ("image", "patient", "audit"))
-        for folder in folders
-    ]
+    each = [read(_folder(folder, "test", tta) / METRICS, METRICS_FORM) for folder in folders]
     results["folds"] = {
         name: _across([metrics.headline(fold)[name]["value"] for fold in each])
         for name in metrics.HEADLINE
@@ -364,18 +322,19 @@ def _publish(
     warnings: list[str],
     **parts: Any,
 ) -> None:
-    """Writes the files of an evaluation, the report last, and prints the main figures."""
-    predictions.write_csv(out / "predictions.csv")
-    write_json(out / "metrics.json", results)
-    write_report(
-        out / "report.html",
-        title=title,
-        predictions=predictions,
-        metrics=results,
-        command=shlex.join(["python", *sys.argv]),
-        warnings=warnings,
-        **parts,
-    )
+    """Writes the files of an evaluation, all at once, and prints the main figures."""
+    with whole_folder(out, _FILES, "give another folder by --out", lambda: _FILES) as new:
+        predictions.write_csv(new / PREDICTIONS)
+        write_json(new / METRICS, results)
+        write_report(
+            new / _REPORT,
+            title=title,
+            predictions=predictions,
+            metrics=results,
+            command=shlex.join(["python", *sys.argv]),
+            warnings=warnings,
+            **parts,
+        )
     _print_summary(results, title, warnings, out)
 
 
@@ -383,7 +342,7 @@ def _choose(records: Records, workdir: Path, split: str) -> Records:
     """The images of a split of the run, each content once where all are asked for."""
     if split == "all":
         return records.take(records.first_copies())
-    chosen = records.take(protocols.read_roles(workdir / "split.csv", records) == split)
+    chosen = records.take(protocols.read_roles(workdir / SPLIT, records) == split)
     if not len(chosen):
         raise UserError(
             f"none of these images is in the run's split {split!r}: use --split=all to evaluate "
@@ -429,7 +388,7 @@ def _seen(chosen: Records, workdir: Path, digests: set[str]) -> dict[str, int]:
 
 def _seen_accessions(workdir: Path) -> set[str]:
     """The patients that a run has learned from or chosen its checkpoint on."""
-    lines = protocols.read_split(workdir / "split.csv")
+    lines = read_split(workdir / SPLIT)
     return {line["accession"] for line in lines if line["role"] in protocols.SEEN}
 
 

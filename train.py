@@ -16,11 +16,11 @@ from ml_collections import config_flags
 
 from configs import breakhis
 from se_resnet import joining
-from se_resnet.cli import describe_fields, parse_flags, read_config, run_command
+from se_resnet.cli import PATH, describe_fields, parse_flags, read_config, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
     joining.define_flags()
     flags.adopt_module_key_flags(joining)
     parse_flags(
@@ -69,8 +69,11 @@ from se_resnet.metric_log import MetricLog
 from se_resnet.profiling import Profiler
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules
+from se_resnet.run_files import CONFIG, PROGRESS_FORM, WEIGHTS, read_data
+from se_resnet.runtime import numerics
+from se_resnet.runtime.paths import local_path
 from se_resnet.step_figures import StepFigures
-from se_resnet.workdir import claim, flatten, fold_folders, has_begun, read
+from se_resnet.workdir import BEST_FORM, claim, flatten, fold_folders, has_begun
 
 # What may change between two starts of the same run: where things lie and how often it saves.
 _FREE_FIELDS = (
@@ -102,13 +105,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             another configuration or process, the disk is full, or a number is no longer finite.
         Interrupted: SIGINT or SIGTERM came while steps were done, and the state was saved.
     """
-    workdir = Path(workdir)
+    workdir = Path(local_path(workdir, "--workdir ="))
     settings.check(config)
     with locked(workdir):
         claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
         distributed.require_shared(workdir)
         shared = json.dumps(settings.without_places(config), sort_keys=True)
-        distributed.require_same({"configurations": shared})
+        numeric = json.dumps(numerics.settings())
+        distributed.require_same({"configurations": shared, "settings of JAX": numeric})
         if config.split.fold == settings.ALL_FOLDS:
             _cross_validate(config, workdir)
             return evaluation.evaluate_run(workdir)
@@ -121,7 +125,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 def _cross_validate(config: ConfigDict, workdir: Path) -> None:
     """Trains and evaluates the folds that are not finished."""
     if distributed.is_primary():
-        write_json(workdir / "config.json", json.loads(config.to_json()))
+        write_json(workdir / CONFIG, json.loads(config.to_json()))
     folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
     for fold, folder in enumerate(fold_folders(workdir, folds)):
         if evaluation.is_evaluated(folder):
@@ -135,6 +139,11 @@ def _cross_validate(config: ConfigDict, workdir: Path) -> None:
 
 def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     """Trains one network, from where an earlier start in this folder left off."""
+    if distributed.is_primary():
+        numerics.keep(workdir, begun=has_begun(workdir))
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints.rehearse()
+
     # ------------------------------------------------------------------ data
     dataset = distributed.primary_first(lambda: _load_images(config, workdir))
     images, records = dataset.images, dataset.records
@@ -149,7 +158,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     )
     audit.verify(records, roles, config.split.protocol)
     if has_begun(workdir):
-        begun = read(workdir / "data.json", ["fingerprint"])
+        begun = read_data(workdir)
         inputs.check_kept(workdir, begun["fingerprint"], dataset, roles)
     folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
     told = inputs.describe_split(config.split.protocol, config.split.fold, folds, records, roles)
@@ -193,18 +202,18 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     # ------------------------------------------------------------ checkpoint
     if distributed.is_primary():
         inputs.keep(workdir, dataset, roles)
-        write_json(workdir / "config.json", json.loads(config.to_json()))
-    checkpoints = Checkpoints(workdir / "checkpoints")
+        write_json(workdir / CONFIG, json.loads(config.to_json()))
     best_score: list[float] = []
     stopping, unlogged = EarlyStopping(**config.early_stopping), []
-    if restored := checkpoints.restore_latest(state):
+    if restored := checkpoints.restore_latest(state, PROGRESS_FORM):
         state, progress_facts, warnings = restored
         for warning in warnings:
             _say("resume", f"WARNING: {warning}")
         best_score, unlogged = progress_facts["best_score"], progress_facts["unlogged"]
         stopping = EarlyStopping(**config.early_stopping, **progress_facts["early_stopping"])
         if best_score:
-            checkpoints.best_facts()  # refuses now what could not be evaluated after the training
+            # Refuses now what could not be evaluated after the training.
+            checkpoints.best_facts(BEST_FORM)
         _say("resume", f"from step {int(state.step)} of {total_steps}")
 
     # --------------------------------------------------------------- batches
@@ -328,7 +337,7 @@ def build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str
     """
     loaded = pretrained.load(config.model.pretrained)
     if distributed.is_primary():
-        pretrained.keep_facts(loaded, workdir / "weights.json", begun=has_begun(workdir))
+        pretrained.keep_facts(loaded, workdir / WEIGHTS, begun=has_begun(workdir))
     weights = loaded.for_attention(config.model.attention, config.model.attention_position)
     _say("weights", loaded.describe())
     for remark in loaded.remarks():

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 import train
 from se_resnet import metrics
-from se_resnet.workdir import read
+from se_resnet.run_files import read_metrics
 
 # What a table calls the figures of `metrics.headline`.
 FIGURES = {
@@ -37,10 +37,9 @@ def results_of(run: Path) -> dict[str, Any] | None:
         Each figure as ``{'value', 'low', 'high'}``, and the entries ``counts`` and ``audit`` of
         ``metrics.json``; None where the run is not evaluated.
     """
-    path = run / "eval" / "test" / "metrics.json"
-    if not path.exists():
+    results = read_metrics(run / "eval" / "test")
+    if results is None:
         return None
-    results = read(path, ("image", "patient", "counts", "audit"))
     headline = metrics.headline(results)
     return {
         **{title: headline[name] for title, name in FIGURES.items()},

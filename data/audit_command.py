@@ -21,9 +21,10 @@ from data.audit import UNASSIGNED, audit
 from data.filenames import MAGNIFICATIONS
 from data.near_duplicates import HASH_BITS, NEAR_DISTANCE
 from data.records import SYNTHETIC_PREFIX, Records
-from se_resnet.cli import ArgumentParser, mistakes_told
+from se_resnet.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, writable_folder, write_json
+from se_resnet.files import atomic_write, write_json
+from se_resnet.folders import whole_folder
 
 _USAGE = """Audits a split: what the test set shares with the images trained or validated on.
 
@@ -39,6 +40,7 @@ accessions are read from the names of the images. A run of protocol 'source' kee
 it divided in its folder 'source'; --protocol=source makes them anew, without augmentation. Leaks do
 not change the exit code."""
 
+_FILES = ("split.csv", "near_duplicates.csv", "audit.json")
 _PAIR_COLUMNS = ("test_file", "file", "role", "distance", "same_accession")
 
 
@@ -59,7 +61,15 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     out = Path(options.out)
-    writable_folder(out, "give another folder by --out")
+    # A split.csv that is audited may lie in the folder, and stays.
+    names = _FILES[1:] if options.split else _FILES
+    with whole_folder(out, names, "give another folder by --out", lambda: names) as new:
+        _write_audit(options, new)
+    print(f"written to {out}: {', '.join(sorted(names))}")
+
+
+def _write_audit(options: argparse.Namespace, out: Path) -> None:
+    """Prints the audit and writes its files into an empty folder."""
     split: dict[str, Any]
     # What can be refused without the images is refused before minutes go into reading them.
     if options.split:
@@ -95,11 +105,8 @@ def _run(options: argparse.Namespace) -> None:
         writer = csv.DictWriter(file, _PAIR_COLUMNS)
         writer.writeheader()
         writer.writerows(result["near_duplicates"]["pairs"])
-    written = ["audit.json", "near_duplicates.csv"]
     if not options.split:
         protocols.write_split(out / "split.csv", records, roles)
-        written.append("split.csv")
-    print(f"written to {out}: {', '.join(written)}")
 
 
 @contextmanager
@@ -244,8 +251,9 @@ def _seed(text: str) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("python -m data.protocols", _USAGE)
     add = parser.add_argument
-    add("--data_dir", required=True, help="BreaKHis tree or archive, or 'sample'")
-    add("--split", metavar="FILE", help="audit this split.csv instead of a protocol")
+    path: dict[str, Any] = {"type": path_option}
+    add("--data_dir", required=True, help="BreaKHis tree or archive, or 'sample'", **path)
+    add("--split", metavar="FILE", help="audit this split.csv instead of a protocol", **path)
     add("--protocol", default="strict", help=f"{', '.join(protocols.PROTOCOLS)} (default: strict)")
     add("--folds", type=int, default=5, help="folds of strict and random (default: 5)")
     add("--fold", type=int, default=0, help="the fold to test on, from 0 (default: 0)")
@@ -258,6 +266,7 @@ def _parser() -> ArgumentParser:
         help="for example 200 or 100,200 (default: all)",
     )
     add("--on_bad_image", default="error", help="error, or skip to leave broken files out")
-    add("--cache_dir", default="", help="where decoded images are kept (default: user's cache)")
-    add("--out", default="audit", help="folder to write into (default: audit)")
+    cache_help = "where decoded images are kept (default: user's cache)"
+    add("--cache_dir", default="", help=cache_help, **path)
+    add("--out", default="audit", help="folder to write into (default: audit)", **path)
     return parser

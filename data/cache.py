@@ -30,7 +30,7 @@ from tqdm import tqdm
 from data.disk import unfinished
 from data.records import Records
 from se_resnet.errors import UserError
-from se_resnet.files import parse_json, write_json
+from se_resnet.files import read_json, write_json
 from se_resnet.images.decode import decode_image
 from se_resnet.imaging import RESIZE_RULES, resize
 from se_resnet.schema import misfit
@@ -119,9 +119,7 @@ def open_cache(path: str | Path) -> Cache:
     """
     path = Path(path)
     try:
-        facts = parse_json((path / "cache.json").read_text())
-        if problem := misfit(facts, {"fingerprint": str}):
-            raise ValueError(problem)
+        facts = read_json(path / "cache.json", {"fingerprint": str})
         _verify(path, facts)
         images = np.lib.format.open_memmap(path / "images.npy", mode="r")
         if images.offset + images.nbytes != (path / "images.npy").stat().st_size:

@@ -12,18 +12,19 @@ from data.loading import Dataset
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, write_json
+from se_resnet.run_files import DATA, SPLIT
 
 
 def keep(workdir: Path, dataset: Dataset, roles: np.ndarray) -> None:
     """Writes ``split.csv``, ``data.json`` and, where files were skipped, ``skipped_files.csv``."""
-    protocols.write_split(workdir / "split.csv", dataset.records, roles)
+    protocols.write_split(workdir / SPLIT, dataset.records, roles)
     if dataset.skipped:
         with atomic_write(workdir / "skipped_files.csv") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "reason"])
             writer.writerows(dataset.skipped)
     write_json(
-        workdir / "data.json",
+        workdir / DATA,
         {
             "fingerprint": dataset.fingerprint,
             "description": dataset.description,
@@ -51,7 +52,7 @@ def check_kept(workdir: Path, fingerprint: str, dataset: Dataset, roles: np.ndar
             f"the images are no longer those that the run in {workdir} began with: restore them, "
             "or choose another --workdir."
         )
-    split = workdir / "split.csv"
+    split = workdir / SPLIT
     if (protocols.read_roles(split, dataset.records) != roles).any():
         raise UserError(
             f"the images would be divided otherwise than {split} says: restore that file and the "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from data.records import Records
 from data.summary import summarise
 from se_resnet.errors import UserError
 from se_resnet.files import user_cache_dir
+from se_resnet.runtime.paths import local_path
 
 SAMPLE = Path(__file__).parent / "sample"
 
@@ -71,12 +71,13 @@ def load(
             "config.data.dir is empty: give the path of BreaKHis (tree or archive), or 'sample' "
             "for the images that ship with the project."
         )
+    source = local_path(source, "config.data.dir =")
     if _is_cache(Path(source)):
         return _open_finished(Path(source), size, resize, magnifications)
     from data import breakhis  # imports TensorFlow, which takes seconds
 
     try:
-        root = Path(os.path.expanduser(cache_dir)) if cache_dir else user_cache_dir()
+        root = user_cache_dir(cache_dir)
         prepared = breakhis.prepare(SAMPLE if source == "sample" else source, root, on_bad_image)
         cache = open_or_build(prepared, root, size, resize)
     except OSError as error:

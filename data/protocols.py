@@ -26,14 +26,14 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from data.official import slide_table
 from data.records import CLASS_NAMES, Records
-from se_resnet.dialect import decode_table, table_lines
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, read_small_file
+from se_resnet.files import atomic_write
+from se_resnet.run_files import EXCLUDED, TEST, TRAIN, VAL
+from se_resnet.run_files import ROLES as ROLES
+from se_resnet.run_files import read_split as read_split
 
 SOURCE = "source"
 PROTOCOLS = ("strict", "official", "random", SOURCE)
-TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
-ROLES = (TRAIN, VAL, TEST)
 SEEN = (TRAIN, VAL)  # learned from, or chosen on
 _OWN_FOLDS = {"official": 5, SOURCE: 1}
 
@@ -170,39 +170,6 @@ def write_split(path: Path, records: Records, roles: np.ndarray) -> None:
         writer = csv.writer(file)
         writer.writerow([*names, "role"])
         writer.writerows(zip(*columns, roles.tolist(), strict=True))
-
-
-def read_split(
-    path: Path, columns: tuple[str, ...] = ("file", "accession", "role")
-) -> list[dict[str, str]]:
-    """The lines of a ``split.csv``, which has at least these columns.
-
-    Raises:
-        UserError: the file is missing or broken, a column is missing or a role is unknown.
-    """
-    try:
-        table = table_lines(decode_table(read_small_file(path)))
-        _, header = next(table, (1, []))
-        lines = []
-        for number, cells in table:
-            if len(cells) != len(header):
-                raise ValueError(f"line {number}: {len(cells)} values instead of {len(header)}")
-            lines.append(dict(zip(header, cells, strict=True)))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): give a split.csv, such as train.py writes."
-        ) from error
-    if missing := [name for name in columns if name not in header]:
-        raise UserError(
-            f"{path} is no split: it lacks the column {missing[0]!r} and needs "
-            f"{', '.join(columns)}, separated by commas."
-        )
-    unknown = sorted({line["role"] for line in lines} - {*ROLES, EXCLUDED})
-    if unknown:
-        raise UserError(
-            f"{path} names the unknown role {unknown[0]!r}: use {', '.join(ROLES)} or {EXCLUDED}."
-        )
-    return lines
 
 
 def read_roles(path: Path, records: Records) -> np.ndarray:

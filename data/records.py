@@ -12,6 +12,7 @@ import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write
+from se_resnet.tables import read_table
 
 CLASS_NAMES = ("benign", "malignant")
 SYNTHETIC_PREFIX = "synthetic-"  # begins the file name of an image that is no photograph
@@ -92,9 +93,8 @@ class Records:
             ValueError: it holds something else.
         """
         try:
-            with path.open(newline="") as file:
-                return cls.from_rows(csv.DictReader(file))
-        except (csv.Error, KeyError, TypeError, OverflowError) as error:
+            return cls.from_rows(row for _, row in read_table(path, list(_TYPES)))
+        except OverflowError as error:
             raise ValueError(f"{path.name} is no table of images: {error!r}") from error
 
     def at_magnifications(self, magnifications: tuple[int, ...]) -> Records:

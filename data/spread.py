@@ -23,7 +23,7 @@ from typing import Any
 from data import sources
 from data.filenames import ImageName
 from data.sources import ImageFacts, Problem, Source, SourceImage
-from se_resnet.cli import ArgumentParser, mistakes_told
+from se_resnet.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.errors import UserError
 from se_resnet.files import user_cache_dir, write_json
 
@@ -143,13 +143,14 @@ def _read_one(
 def main() -> None:
     """The command."""
     parser = ArgumentParser("python -m data.spread", __doc__ or "")
-    parser.add_argument("--data_dir", required=True, help="a BreaKHis tree")
-    parser.add_argument("--cache_dir", default=str(user_cache_dir()), help="as config.data has it")
+    parser.add_argument("--data_dir", required=True, type=path_option, help="a BreaKHis tree")
+    parser.add_argument("--cache_dir", default="", type=path_option, help="as config.data has it")
     parser.add_argument("--on_bad_image", choices=("error", "skip"), default="error")
     flags, options = parser.parse_known_args()
     from data.breakhis import prepare  # imports TensorFlow
 
-    prepared = prepare(flags.data_dir, flags.cache_dir, flags.on_bad_image, options)
+    root = user_cache_dir(flags.cache_dir)
+    prepared = prepare(flags.data_dir, root, flags.on_bad_image, options)
     print("\n".join([prepared.summary.describe(), *prepared.walk]))
 
 

@@ -16,15 +16,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
 from se_resnet.distributed import barrier, is_primary
 from se_resnet.errors import UserError
-from se_resnet.files import full_disk_told
+from se_resnet.files import full_disk_told, read_json, reason
+from se_resnet.schema import misfit
 from se_resnet.seal import facts_of, seal
 
 _KEPT = 2
+# What Orbax reads as JSON, without looking at size or depth.
+_ORBAX_JSON = ("_METADATA", "_CHECKPOINT_METADATA", "_sharding", "array_metadatas/*")
+_PLAIN = (
+    "move the run, or choose a --workdir, to a path of plain names: without [ ] \\ and :, in the "
+    "encoding of this locale"
+)
 
 
 class Restored(NamedTuple):
@@ -77,7 +85,7 @@ class Checkpoints:
         """
         self._save("best", step, variables, facts)
 
-    def restore_latest(self, like: Any) -> Restored | None:
+    def restore_latest(self, like: Any, form: Mapping | None = None) -> Restored | None:
         """The latest whole state and its facts, laid out over devices as ``like``.
 
         Damaged checkpoints newer than it are moved to the folder ``damaged``, and best weights
@@ -85,17 +93,20 @@ class Checkpoints:
 
         Args:
             like: a state of the same structure, shapes and shardings; its values are not read.
+            form: of the facts, see :func:`se_resnet.schema.misfit`; with others the checkpoint is
+                damaged.
 
         Returns:
             None where no state was saved.
 
         Raises:
-            UserError: all that were saved are damaged; nothing is moved.
+            UserError: all that were saved are damaged, and nothing is moved; or the state has
+                another structure or other shapes than ``like``.
         """
         steps, damaged, facts = self.steps("latest"), [], {}
         while steps:
             try:
-                facts = self._facts("latest", steps[-1])
+                facts = self._facts("latest", steps[-1], form)
                 break
             except ValueError as error:
                 damaged.append((steps.pop(), str(error)))
@@ -112,8 +123,11 @@ class Checkpoints:
         warnings = [f"{told}: {aside}." for _, told in damaged]
         return Restored(self._tree("latest", steps[-1], like), facts, warnings) if steps else None
 
-    def best_facts(self) -> dict[str, Any]:
+    def best_facts(self, form: Mapping | None = None) -> dict[str, Any]:
         """The facts saved with the best weights, all of which are looked through.
+
+        Args:
+            form: of the facts, see :func:`se_resnet.schema.misfit`.
 
         Raises:
             UserError: the run has no such checkpoint, or it is damaged.
@@ -125,7 +139,7 @@ class Checkpoints:
                 "to the end of an epoch; if it was, delete that folder first."
             )
         try:
-            return self._facts("best", steps[-1])
+            return self._facts("best", steps[-1], form)
         except ValueError as error:
             raise UserError(f"{error}: {self._remedy}.") from error
 
@@ -133,10 +147,40 @@ class Checkpoints:
         """The best weights ``{'params', 'batch_stats'}``, laid out as ``like``.
 
         Raises:
-            UserError: as :meth:`best_facts`.
+            UserError: as :meth:`best_facts`; or the weights have other names or shapes than
+                ``like``.
         """
         self.best_facts()
         return self._tree("best", self.steps("best")[-1], like)
+
+    def rehearse(self) -> None:
+        """Saves and restores a few numbers, before hours of work depend on it.
+
+        Raises:
+            UserError: they cannot be saved, or what was saved is not found again.
+        """
+        twin = Checkpoints(self.folder / ".rehearsal")
+        saved = {"numbers": np.arange(3)}
+        try:
+            if "\\" in str(self.folder):  # it would be written into another folder
+                raise ValueError("a backslash divides folders on other systems")
+            str(self.folder).encode()  # the libraries take UTF-8 only
+            twin._save("latest", 0, saved, {})
+            twin._facts("latest", 0, {})
+            restored = twin._tree("latest", 0, saved)
+            if not np.array_equal(restored["numbers"], saved["numbers"]):
+                raise ValueError("other numbers were read than were written")
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"checkpoints that are saved in {self.folder} cannot be read again "
+                f"({reason(error)}): {_PLAIN}."
+            ) from error
+        finally:
+            with _first_process() as first:
+                if first:
+                    shutil.rmtree(twin.folder, ignore_errors=True)
 
     def steps(self, kind: str) -> list[int]:
         """The steps that ``'latest'`` or ``'best'`` holds a checkpoint of, in order."""
@@ -173,18 +217,32 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)  # room for what else is to be written
             raise
 
-    def _facts(self, kind: str, step: int) -> dict[str, Any]:
+    def _facts(self, kind: str, step: int, form: Mapping | None) -> dict[str, Any]:
         path = self._path(kind, step)
         try:
-            return facts_of(path)
-        except ValueError as error:
+            facts = facts_of(path)
+            if problem := misfit(facts, form or {}):
+                raise ValueError(f"facts.json: {problem}")
+            for pattern in _ORBAX_JSON:
+                for file in (path / "tree").glob(pattern):
+                    read_json(file)
+            return facts
+        except (OSError, ValueError) as error:
             raise ValueError(f"the checkpoint {path} is damaged ({error})") from error
 
     def _tree(self, kind: str, step: int, like: Any) -> Any:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        arguments = ocp.args.StandardRestore(abstract)
-        with _quiet(), _orbax() as orbax:
-            return orbax.restore(self._path(kind, step) / "tree", args=arguments)
+        path = self._path(kind, step)
+        try:
+            with _quiet(), _orbax() as orbax:
+                _compare(_shapes(orbax.metadata(path / "tree").item_metadata), _shapes(abstract))
+                arguments = ocp.args.StandardRestore(abstract)
+                return orbax.restore(path / "tree", args=arguments)
+        except Exception as error:  # Orbax and TensorStore raise any kind
+            remedy = self._remedy if _is_plain(str(path)) else _PLAIN
+            raise UserError(
+                f"the checkpoint {path} cannot be restored ({reason(error)}): {remedy}."
+            ) from error
 
     def _remove(self, kind: str, steps: Iterable[int]) -> None:
         for step in steps:
@@ -199,8 +257,35 @@ class Checkpoints:
         self._path("latest", step).rename(aside)
 
 
+def _is_plain(path: str) -> bool:
+    """Whether no part of the path means something else to the libraries that read checkpoints."""
+    return path.isprintable() and not set(path) & set("[]{}\\:*?")
+
+
 def _hidden(path: Path) -> Path:
     return path.with_name(f".{path.name}")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes by path, ``params/head/bias``, whatever kinds of containers hold the arrays."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+        if hasattr(leaf, "shape")
+    }
+
+
+def _compare(stored: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
+    """Refuses stored arrays that are not those of the network, before any is read.
+
+    Raises:
+        ValueError: a name or a shape differs.
+    """
+    for path in sorted({*stored, *wanted}):
+        found, needed = stored.get(path, "nothing"), wanted.get(path, "nothing")
+        if found != needed:
+            raise ValueError(f"it holds {found} for {path}, the network needs {needed}")
 
 
 def _orbax() -> ocp.Checkpointer:

@@ -10,12 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from se_resnet import attention
 from se_resnet.distributed import to_host
+from se_resnet.errors import UserError
+from se_resnet.files import reason
 from se_resnet.folding import fold
+from se_resnet.imaging import RESIZE_RULES
 from se_resnet.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.preprocessing import Preprocessing
 from se_resnet.resnet import ResNet, count_parameters, create_model, flops
+from se_resnet.schema import Between, misfit
 
+MAX_SIDE = 4096  # pixels of a network's input
 # What as_dict() makes, for se_resnet.schema.
 FORM = {
     "model": {
@@ -26,7 +32,7 @@ FORM = {
         "stage_sizes": [int],
     },
     "preprocessing": PREPROCESSING_FORM,
-    "size": [int],
+    "size": [Between(1, MAX_SIDE), Between(1, MAX_SIDE)],
     "resize": str,
 }
 
@@ -78,21 +84,41 @@ class Classifier:
         """Rebuilds what :meth:`as_dict` described.
 
         Raises:
-            UserError: a value is out of range.
-            KeyError: a value is missing.
+            ValueError: a value is missing, unknown, of another kind or out of range.
         """
+        if problem := misfit(facts, FORM):
+            raise ValueError(problem)
+        if facts["resize"] not in RESIZE_RULES:
+            raise ValueError(f"the resize rule {facts['resize']!r} is unknown")
         model = facts["model"]
-        return cls(
-            create_model(**{**model, "stage_sizes": tuple(model["stage_sizes"])}),
-            Preprocessing.from_dict(facts["preprocessing"]),
-            (facts["size"][0], facts["size"][1]),
-            facts["resize"],
-        )
+        try:
+            attention.find(model["attention"])  # what the user's own file raises stays as it is
+        except UserError as error:
+            raise ValueError(reason(error)) from error
+        try:
+            classifier = cls(
+                create_model(**{**model, "stage_sizes": tuple(model["stage_sizes"])}),
+                Preprocessing.from_dict(facts["preprocessing"]),
+                (facts["size"][0], facts["size"][1]),
+                facts["resize"],
+            )
+            hash(classifier.model)
+        except Exception as error:  # the constructor of an attention module raises what it likes
+            raise ValueError(reason(error)) from error
+        return classifier
 
     def abstract_variables(self) -> dict[str, Any]:
-        """Shapes and dtypes of ``{'params', 'batch_stats'}``; nothing is allocated."""
+        """Returns shapes and dtypes of ``{'params', 'batch_stats'}``; nothing is allocated.
+
+        Raises:
+            ValueError: the values make no network.
+        """
         images = jax.ShapeDtypeStruct((1, *self.size, 3), jnp.float32)
-        return jax.eval_shape(lambda x: self.model.init(jax.random.key(0), x, train=False), images)
+        model = self.model
+        try:
+            return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+        except Exception as error:  # an attention module raises what it likes
+            raise ValueError(f"they make no network: {reason(error)}") from error
 
     def make_predict(self) -> Callable[[Mapping, Iterable[Mapping]], np.ndarray]:
         """Builds the jitted forward pass over batches.

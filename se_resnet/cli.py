@@ -4,7 +4,7 @@ A command defines and parses its flags at the top of its file, before the import
 and runs at the bottom::
 
     if __name__ == "__main__":
-        _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+        _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
         parse_flags()
 
 So ``--help``, whose text is the file's docstring, and mistakes in flags are answered at once.
@@ -16,7 +16,6 @@ import argparse
 import ast
 import functools
 import inspect
-import io
 import re
 import shlex
 import signal
@@ -25,6 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 from absl import app, flags
@@ -32,7 +32,10 @@ from ml_collections import ConfigDict
 
 from se_resnet import joining, preemption
 from se_resnet.errors import UserError
-from se_resnet.process import restart_with_huge_pages
+from se_resnet.process import restart
+from se_resnet.runtime import environment
+from se_resnet.runtime.paths import local_path
+from se_resnet.runtime.streams import require_written
 
 
 def parse_flags(epilogue: Callable[[], str] | None = None) -> None:
@@ -48,9 +51,12 @@ def parse_flags(epilogue: Callable[[], str] | None = None) -> None:
         flag: Any = flags.FLAGS[name]
         flag.parse = functools.partial(_show_help, flag.parse, epilogue)
     with mistakes_told():
+        _expand_config(sys.argv)
         _parse(sys.argv)
     joining.set_timeout()
-    restart_with_huge_pages()
+    restart()
+    with mistakes_told():
+        environment.import_jax()
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -59,7 +65,7 @@ def run_command(main: Callable[[], None]) -> None:
     The exit code is 0 after success, 2 after a user's mistake, told in one sentence on standard
     error, 130 after Ctrl-C and 75 after SIGTERM. A bug ends with its traceback.
     """
-    from se_resnet import distributed  # imports JAX
+    from se_resnet import distributed
     from se_resnet.compilation import keep_compiled_programs
 
     keep_compiled_programs()
@@ -67,6 +73,7 @@ def run_command(main: Callable[[], None]) -> None:
         try:
             with preemption.raised(), mistakes_told():
                 joining.join()
+                environment.require_devices()
                 main()
         except KeyboardInterrupt as error:
             done = str(error) or "nothing that was saved is lost"
@@ -76,15 +83,54 @@ def run_command(main: Callable[[], None]) -> None:
 
 @contextmanager
 def mistakes_told() -> Iterator[None]:
-    """Ends the process with exit code 2 and one sentence when the block raises a UserError."""
-    # A file name need not be text, and a terminal that cannot show one must not end a command.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Ends the process with exit code 2 and one sentence when the block raises a UserError.
+
+    So it does when memory, threads or files ran out, also while modules are imported later.
+    """
+    environment.prepare()
+    sys.excepthook = _tell_shortage
     try:
         yield
+        require_written()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _tell_shortage(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if told := environment.shortage(error):
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)
+    sys.__excepthook__(kind, error, trace)
+
+
+class _LocalPath(flags.ArgumentParser):
+    """Parses the value of a flag that is a path of this machine, see :func:`local_path`."""
+
+    syntactic_help = "a local path"
+
+    def parse(self, argument: str) -> str:
+        try:
+            return local_path(argument)
+        except UserError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+
+
+# The parser of flags that are paths: flags.DEFINE(PATH, "out", None, "Folder for the results.").
+PATH = _LocalPath()
+
+
+def path_option(text: str) -> str:
+    """The type of options of :class:`ArgumentParser` that are paths, see :func:`local_path`.
+
+    Empty text, with which an option leaves the choice to the command, stays.
+    """
+    try:
+        return text and local_path(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -137,6 +183,14 @@ def _show_help(
         if epilogue:
             print(epilogue())
         sys.exit(0)
+
+
+def _expand_config(argv: list[str]) -> None:
+    """Expands the path of the flag ``--config``, whose parser takes it as it is."""
+    for place, argument in enumerate(argv):
+        name, given, path = argument.partition("=")
+        if given and name.lstrip("-") == "config":
+            argv[place] = f"{name}={local_path(path, '--config =')}"
 
 
 def _parse(argv: list[str]) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 
 from se_resnet.binary import METRIC_NAMES
 from se_resnet.bootstrap import figure, resample
-from se_resnet.cli import ArgumentParser, mistakes_told
+from se_resnet.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.draws import Draws, all_draws, map_draws
 from se_resnet.errors import UserError
 from se_resnet.files import write_json
 from se_resnet.predictions import Predictions
+from se_resnet.run_files import PREDICTIONS
 
 _USAGE = """Compares two runs on the images that both evaluated: what B gains over A.
 
@@ -177,14 +178,18 @@ def _signed(value: float) -> str:
 
 def _predictions_of(run: str, split: str) -> Path:
     path = Path(run)
-    return path / "eval" / split / "predictions.csv" if path.is_dir() else path
+    return path / "eval" / split / PREDICTIONS if path.is_dir() else path
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("python -m se_resnet.metrics", _USAGE)
     parser.add_argument("command", choices=["compare"])
-    parser.add_argument("run_a", metavar="RUN_A", help="workdir or predictions.csv")
-    parser.add_argument("run_b", metavar="RUN_B", help="workdir or predictions.csv")
+    parser.add_argument(
+        "run_a", metavar="RUN_A", type=path_option, help="workdir or predictions.csv"
+    )
+    parser.add_argument(
+        "run_b", metavar="RUN_B", type=path_option, help="workdir or predictions.csv"
+    )
     parser.add_argument("--split", default="test", help="split of the workdirs (default: test)")
-    parser.add_argument("--json", metavar="FILE", help="write every figure here")
+    parser.add_argument("--json", metavar="FILE", type=path_option, help="write every figure here")
     return parser

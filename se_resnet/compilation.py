@@ -8,24 +8,38 @@ where ``JAX_COMPILATION_CACHE_DIR`` is set, JAX's own settings rule.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import jax
 
 from se_resnet.errors import UserError
 from se_resnet.files import user_cache_dir, writable_folder
+from se_resnet.runtime.file_locks import why_missing
 
 _MAX_BYTES = 2**30  # the step of an SE-ResNet50 takes 1 MB on a CPU; the least recent goes first
 
 
 def keep_compiled_programs() -> None:
-    """Switches the cache on; where its folder cannot be written, programs are compiled anew."""
+    """Switches the cache on; without a usable folder for it programs are compiled anew.
+
+    A folder on a file system without locks is not usable: JAX would wait 20 seconds for each
+    program.
+    """
     settings: Any = jax.config  # its fields are made at run time
     if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
         return
-    folder = user_cache_dir() / "xla"
     try:
+        folder = user_cache_dir() / "xla"
         writable_folder(folder, "nothing is lost but time")
+        if reason := why_missing(folder):
+            print(
+                f"warning: compiled programs are not kept: the file system of {folder} has no "
+                f"locks ({reason}); set SE_RESNET_CACHE to a folder on another one to start "
+                "faster.",
+                file=sys.stderr,
+            )
+            return
     except UserError:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))

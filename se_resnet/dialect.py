@@ -11,6 +11,13 @@ from collections.abc import Iterator
 _SEPARATORS = ",;\t"
 
 
+class LineError(ValueError):
+    """A line of a table that cannot be used; the message begins with its number."""
+
+    def __init__(self, number: int, problem: object):
+        super().__init__(f"line {number}: {problem}")
+
+
 def decode_table(content: bytes, errors: str = "strict") -> str:
     """Returns the text of a table: UTF-8, with or without a byte order mark, or UTF-16 with one.
 
@@ -36,7 +43,7 @@ def table_lines(text: str) -> Iterator[tuple[int, list[str]]]:
     [(2, ['file', 'role']), (3, ['a.png', 'test'])]
 
     Raises:
-        csv.Error: a line is malformed; its number is in the message.
+        LineError: a line is malformed.
     """
     told = re.match(r"\s*sep=([,;\t])\r?\n", text, re.IGNORECASE)
     header = text.lstrip().partition("\n")[0]
@@ -53,8 +60,7 @@ def table_lines(text: str) -> Iterator[tuple[int, list[str]]]:
             width = width or len(cells)
             yield reader.line_num, cells
     except csv.Error as error:
-        line = max(reader.line_num, 1) if reader else 1
-        raise csv.Error(f"line {line}: {error}") from error
+        raise LineError(max(reader.line_num, 1) if reader else 1, error) from error
 
 
 def parse_number(text: str) -> float:

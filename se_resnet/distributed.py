@@ -24,6 +24,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from orbax.checkpoint import multihost
 
+from se_resnet import joining
 from se_resnet.errors import UserError
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ def leaving_together() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if jax.distributed.is_initialized() and not _all_leave():
+        if joining.is_waiting() or (jax.distributed.is_initialized() and not _all_leave()):
             code = error.code if isinstance(error, SystemExit) else 1
             if not isinstance(error, SystemExit):
                 traceback.print_exc()

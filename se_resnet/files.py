@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from se_resnet.errors import UserError
+from se_resnet.runtime.paths import local_path
 from se_resnet.schema import misfit
 
-SMALL_FILE_BYTES = 2**26
+SMALL_FILE_BYTES = 2**25
+MAX_DEPTH = 64  # of the objects and lists in a JSON file
+NAME_LENGTH = 40  # of a file's name, in that of its temporary: file systems take 255 bytes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK = 2**20
@@ -27,18 +32,19 @@ def full_disk_told(path: Path, needed: int = 0) -> Iterator[None]:
 
     Args:
         path: what the block writes.
-        needed: bytes of it; where the block fails in another way, it is tried whether they fit,
-            because TensorStore's threads also fail by what others could not write.
+        needed: bytes of it; where the block fails by another OSError or ValueError, it is tried
+            whether they fit, because TensorStore's threads also fail by what others could not
+            write.
 
     Raises:
         UserError: it is, or a quota or a limit on the size of files is reached.
     """
     try:
         yield
-    except (OSError, ValueError) as error:  # TensorStore tells by a ValueError
+    except Exception as error:  # TensorFlow and TensorStore have errors of their own
         number = getattr(error, "errno", None)
-        full = [code for code in _FULL if number == code or f"os_error_code='{code}'" in str(error)]
-        if needed and not full:
+        full = [number] if number in _FULL else full_disk_codes(str(error))
+        if needed and not full and isinstance(error, (OSError, ValueError)):
             full = _room_error(path.parent, needed)
         if not full:
             raise
@@ -46,6 +52,15 @@ def full_disk_told(path: Path, needed: int = 0) -> Iterator[None]:
             f"{path} cannot be written ({os.strerror(full[0])}): make room on that disk and give "
             "the same command again; what was written before is whole."
         ) from error
+
+
+def full_disk_codes(message: str) -> list[int]:
+    """The codes of a full disk, a quota or a limit on the size of files that a message names."""
+    return [
+        code
+        for code in _FULL
+        if f"os_error_code='{code}'" in message or os.strerror(code) in message
+    ]
 
 
 def _room_error(folder: Path, size: int) -> list[int]:
@@ -63,15 +78,53 @@ def _room_error(folder: Path, size: int) -> list[int]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+    """Returns the value of a JSON text, which holds only what :func:`write_json` can write.
 
     Raises:
-        ValueError: it is no JSON, or so deeply nested that it was made to be.
+        ValueError: it is no JSON, holds a number that is not finite or a field twice, or is nested
+            more deeply than ``MAX_DEPTH``.
     """
+    too_deep = ValueError("it is nested too deeply")
     try:
-        return json.loads(text)
+        value = json.loads(
+            text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_unique
+        )
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise too_deep from error
+    level = _parts([value])
+    for _ in range(MAX_DEPTH):
+        level = [part for whole in level for part in _parts(whole)]
+    if level:
+        raise too_deep
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it holds the number {text[:20]}, which is not finite")
+    return number
+
+
+def _unique(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    whole = dict(fields)
+    if len(whole) < len(fields):
+        ((twice, _),) = Counter(name for name, _ in fields).most_common(1)
+        raise ValueError(f"it holds {twice[:60]!r} twice")
+    return whole
+
+
+def _parts(value: Any) -> list[Any]:
+    """The lists and objects in a list or an object."""
+    whole = value.values() if isinstance(value, dict) else value
+    return [part for part in whole if isinstance(part, (dict, list))]
+
+
+def reason(error: BaseException) -> str:
+    """Returns in a few words on one line why a file could not be read, for a message."""
+    text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def read_small_file(path: str | Path, limit: int = SMALL_FILE_BYTES) -> bytes:
@@ -92,12 +145,12 @@ def read_small_file(path: str | Path, limit: int = SMALL_FILE_BYTES) -> bytes:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
     with open(path, "rb", opener=open_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(f"it is larger than {limit / 2**20:g} MiB")
-    return content
+        if status.st_size > limit:
+            raise ValueError(f"it is larger than {limit / 2**20:g} MiB")
+        return file.read(status.st_size)
 
 
 def read_text(path: str | Path, limit: int = SMALL_FILE_BYTES) -> str:
@@ -138,8 +191,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Shortened, because a file system takes names of 255 bytes.
-    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f".{path.name[:NAME_LENGTH]}.{uuid.uuid4().hex[:8]}")
     # A file name need not be valid UTF-8 on Linux; surrogateescape keeps its bytes.
     text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     options = {} if "b" in mode else text
@@ -155,11 +207,27 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
         raise
 
 
-def user_cache_dir() -> Path:
-    """``$SE_RESNET_CACHE``, else ``se_resnet`` in the user's cache folder."""
-    if configured := os.environ.get("SE_RESNET_CACHE"):
-        return Path(os.path.expanduser(configured))
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se_resnet"
+def user_cache_dir(configured: str = "") -> Path:
+    """Returns the folder that prepared images are kept in.
+
+    Args:
+        configured: ``config.data.cache_dir``. If it is empty, ``$SE_RESNET_CACHE`` names the
+            folder, or else it is ``se_resnet`` in the user's cache folder.
+
+    Raises:
+        UserError: the user has no home folder, or the folder that is named is not a local one.
+    """
+    if configured:
+        return Path(local_path(configured, "config.data.cache_dir ="))
+    if cache := os.environ.get("SE_RESNET_CACHE"):
+        return Path(local_path(cache, "the environment variable SE_RESNET_CACHE ="))
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se_resnet"
+    except RuntimeError as error:
+        raise UserError(
+            "this user has no home folder to keep prepared images in: set the environment variable "
+            "SE_RESNET_CACHE to a folder that can be written."
+        ) from error
 
 
 def writable_folder(path: Path, remedy: str) -> None:
@@ -175,6 +243,8 @@ def writable_folder(path: Path, remedy: str) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): {remedy}.") from error
+    except RecursionError as error:
+        raise UserError(f"{path} cannot be written (its path is too long): {remedy}.") from error
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet import hub, pretrained
-from se_resnet.workdir import read
+from se_resnet.run_files import (
+    CONFIG_FORM,
+    DATA_CONFIG_FORM,
+    METRICS_FORM,
+    SPLIT_SUMMARY_FORM,
+    WEIGHTS_FORM,
+    read_config,
+    read_data,
+    read_metrics,
+    read_weights,
+)
 
 _PRIVATE = ("dir", "cache_dir", "placement")  # of config.data
 _METRICS = (
@@ -25,6 +35,14 @@ _METRICS = (
     "calibration",
     "audit",
 )
+# What read_history() makes, for se_resnet.schema.
+FORM = {
+    "data": {"description": str, "sample": bool, "split": SPLIT_SUMMARY_FORM},
+    "config": CONFIG_FORM
+    | {"data": {name: form for name, form in DATA_CONFIG_FORM.items() if name not in _PRIVATE}},
+    "weights": (None, WEIGHTS_FORM),
+    "metrics": (None, METRICS_FORM),
+}
 _LONG = ("patients", "reliability")  # one row for every patient or bin
 
 
@@ -44,16 +62,15 @@ def read_history(workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: a file is missing or broken.
     """
-    config = read(workdir / "config.json", ("data", "split", "model"))
-    data = read(workdir / "data.json", ("description", "split"))
-    started = workdir / "weights.json"
-    weights = read(started, ("name",)) if started.exists() else None
+    config, data = read_config(workdir), read_data(workdir)
+    weights = read_weights(workdir)
+    metrics = read_metrics(workdir / "eval" / "test")
     if weights:
         weights["name"] = _public(weights["name"])
     return {
         "data": {
-            "description": data["description"].splitlines()[0],
-            "sample": config["data"].get("dir") == "sample",
+            "description": (data["description"].splitlines() or [""])[0],
+            "sample": config["data"]["dir"] == "sample",
             "split": data["split"],
         },
         "config": {
@@ -62,15 +79,8 @@ def read_history(workdir: Path) -> dict[str, Any]:
             "model": {**config["model"], "pretrained": _public(config["model"]["pretrained"])},
         },
         "weights": weights,
-        "metrics": _metrics(workdir / "eval" / "test" / "metrics.json"),
+        "metrics": metrics and {name: _short(metrics[name]) for name in _METRICS},
     }
-
-
-def _metrics(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    found = read(path, _METRICS)
-    return {name: _short(found[name]) for name in _METRICS}
 
 
 def _short(value: Any) -> Any:

@@ -79,16 +79,16 @@ def fetch(name: str) -> tuple[Path, str]:
     Raises:
         UserError: the file is neither in the cache nor to be had.
     """
-    # Takes a second, which runs from other weights need not wait for.
-    from huggingface_hub import hf_hub_download
-
     revision = KNOWN[name].revision or "main"
     try:
+        # Takes a second, which runs from other weights need not wait for.
+        from huggingface_hub import hf_hub_download
+
         path = Path(hf_hub_download(name, FILE, revision=revision))
-    except OSError as error:  # every error of the library is one
+    except Exception as error:  # proxies and variables HF_... fail in many ways
         raise refused(
             name,
-            f"it could not be downloaded ({type(error).__name__}): fetch {FILE} from "
+            f"it could not be downloaded ({_reason(error)}): fetch {FILE} from "
             f"https://huggingface.co/{name}/resolve/{revision}/{FILE} where there is a connection, "
             "and give the path of that file instead",
         ) from error
@@ -112,16 +112,15 @@ def fetch_package(name: str, files: tuple[str, ...], revision: str | None = None
     Raises:
         UserError: a file is neither in the cache nor to be had.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HTTPError
-
     try:
+        from huggingface_hub import hf_hub_download
+
         folder = Path(hf_hub_download(name, files[0], revision=revision)).parent
         for file in files[1:]:
             hf_hub_download(name, file, revision=folder.name)
-    except (OSError, ValueError, HTTPError) as error:
+    except Exception as error:
         raise UserError(
-            f"the package {name} could not be downloaded ({type(error).__name__}): fetch "
+            f"the package {name} could not be downloaded ({_reason(error)}): fetch "
             f"{', '.join(files)} from https://huggingface.co/{name} where there is a connection, "
             "and give the path of their folder instead."
         ) from error
@@ -141,18 +140,23 @@ def push(folder: Path, name: str) -> str:
     Raises:
         UserError: the Hub cannot be reached, or refuses.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError
-
     try:
+        from huggingface_hub import HfApi
+
         api = HfApi()
         api.create_repo(name, exist_ok=True)
         return api.upload_folder(
             repo_id=name, folder_path=folder, commit_message="Model package of se-resnet"
         ).commit_url
-    except (OSError, ValueError, HTTPError) as error:
+    except Exception as error:
         raise UserError(
             f"the package in {folder} is whole, but could not be pushed to {name} "
-            f"({type(error).__name__}): log in with hf auth login where there is a connection, and "
+            f"({_reason(error)}): log in with hf auth login where there is a connection, and "
             f"run hf upload {name} {folder} there."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The kind of an error of the library, whose own text is long; in full where it is another."""
+    kind = type(error).__name__
+    return kind if isinstance(error, OSError) else f"{kind}: {' '.join(str(error).split())[:150]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from typing import Any
 
 from absl import flags
@@ -18,6 +19,9 @@ _REMEDY = (
     "start every process with the same --coordinator_address=HOST:PORT of process 0 and the same "
     "--num_processes, each with its own --process_id from 0, or by srun or mpirun"
 )
+_CONNECTING = "connecting with other processes"
+_PATIENCE_SECONDS = 5
+_WAIT_SECONDS = 300
 _TIMEOUT = "xla_cpu_collective_timeout_seconds"
 
 
@@ -62,34 +66,74 @@ def join() -> None:
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    try:
-        jax.distributed.initialize(
-            address,
-            given.num_processes,
-            given.process_id,
-            heartbeat_timeout_seconds=given.heartbeat_timeout_seconds,
-            shutdown_timeout_seconds=given.heartbeat_timeout_seconds,
+    failures: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            jax.distributed.initialize(
+                address,
+                given.num_processes,
+                given.process_id,
+                initialization_timeout=_WAIT_SECONDS,
+                heartbeat_timeout_seconds=given.heartbeat_timeout_seconds,
+                shutdown_timeout_seconds=given.heartbeat_timeout_seconds,
+            )
+        except (ValueError, RuntimeError) as error:
+            failures.append(error)
+
+    # In a thread, because no signal reaches Python while it waits. XLA ends the process without a
+    # sentence when its own time is over.
+    thread = threading.Thread(target=connect, daemon=True, name=_CONNECTING)
+    thread.start()
+    thread.join(_PATIENCE_SECONDS)
+    if is_waiting():
+        print(
+            f"waiting for the other processes of this job ({_told_by()}); --num_processes=1 runs "
+            "alone.",
+            file=sys.stderr,
         )
-    except (ValueError, RuntimeError) as error:
-        told = " ".join(str(error).split())[:200].rstrip(".")
+        thread.join(_WAIT_SECONDS - 2 * _PATIENCE_SECONDS)
+    if is_waiting():
+        failures.append(TimeoutError(f"not all of them came within {_WAIT_SECONDS} seconds"))
+    if failures:
+        told = " ".join(str(failures[0]).split())[:200].rstrip(".")
         raise UserError(
-            f"the processes of this job cannot be joined ({told}): {_REMEDY}."
-        ) from error
+            f"the processes of this job cannot be joined ({told}): {_REMEDY}; --num_processes=1 "
+            "runs alone."
+        ) from failures[0]
     if jax.process_index():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
+def is_waiting() -> bool:
+    """Whether :func:`join` has not found the other processes, and must be left without them."""
+    return any(thread.name == _CONNECTING for thread in threading.enumerate())
+
+
 def _are_several() -> bool:
     """Whether flags or environment tell of other processes."""
+    return bool(_told_by())
+
+
+def _told_by() -> str:
+    """The flags or variables that tell of other processes, or an empty string."""
     if "coordinator_address" not in flags.FLAGS or flags.FLAGS.num_processes == 1:
-        return False
+        return ""
     names = ("coordinator_address", "num_processes", "process_id")
-    if any(flags.FLAGS[name].value is not None for name in names):
-        return True
+    if given := [name for name in names if flags.FLAGS[name].value is not None]:
+        return " ".join(f"--{name}={flags.FLAGS[name].value}" for name in given)
+    # A shell in an allocation of several tasks is a step of one task, of which SLURM_NTASKS tells
+    # nothing.
+    tasks = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in os.environ else "SLURM_NTASKS"
     count = {
-        "SLURM_STEP_NODELIST": os.environ.get("SLURM_NTASKS"),  # set by srun alone
-        "OMPI_COMM_WORLD_RANK": os.environ.get("OMPI_COMM_WORLD_SIZE"),
-        "JOB_COMPLETION_INDEX": os.environ.get("KUBERNETES_SERVICE_HOST"),
-        "JAX_COORDINATOR_ADDRESS": "several",
+        "SLURM_STEP_NODELIST": tasks,  # set by srun alone
+        "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
+        "JOB_COMPLETION_INDEX": "KUBERNETES_SERVICE_HOST",
+        "JAX_COORDINATOR_ADDRESS": "JAX_COORDINATOR_ADDRESS",
     }
-    return any(name in os.environ and value not in (None, "1") for name, value in count.items())
+    told = (
+        f"{counted}={os.environ[counted]}"
+        for name, counted in count.items()
+        if name in os.environ and os.environ.get(counted, "1") != "1"
+    )
+    return next(told, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -182,10 +183,9 @@ def architecture(variables: Mapping[str, np.ndarray]) -> tuple[tuple[int, ...], 
     blocks = {
         (int(match[1]), int(match[2]))
         for path in variables
-        if (match := re.match(r"params/stage(\d+)/block(\d+)/", path))
+        if (match := re.match(r"params/stage(\d{1,9})/block(\d{1,9})/", path))
     }
-    stages = sorted({stage for stage, _ in blocks})
-    sizes = tuple(sum(s == stage for s, _ in blocks) for stage in stages)
+    sizes = tuple(count for _, count in sorted(Counter(stage for stage, _ in blocks).items()))
     stem = variables.get("params/stem/conv/kernel")
     return sizes, stem.shape[-1] if stem is not None and stem.ndim == 4 else 0
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from se_resnet.distributed import is_primary
 from se_resnet.errors import UserError
-from se_resnet.files import writable_folder, write_json
+from se_resnet.files import read_json, writable_folder, write_json
+from se_resnet.runtime.file_locks import why_missing
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def locked(workdir: Path) -> Iterator[None]:
 
     The lock is the operating system's, on the file ``lock``, so it is gone with its process however
     that ended. ``lock.json`` beside it says who holds it. Of several processes of one run the first
-    holds it for all.
+    holds it for all. On a file system that has no locks a warning takes the lock's place.
 
     Raises:
         UserError: the folder cannot be written, or another process holds it.
@@ -32,6 +33,14 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
         return
     writable_folder(workdir, "choose another --workdir")
+    if reason := why_missing(workdir):
+        print(
+            f"warning: the file system of --workdir={workdir} has no locks ({reason}): start no "
+            "second command on this folder while this one runs.",
+            file=sys.stderr,
+        )
+        yield
+        return
     lock, owner = FileLock(workdir / "lock", blocking=False), workdir / "lock.json"
     try:
         lock.acquire()
@@ -51,7 +60,7 @@ def locked(workdir: Path) -> Iterator[None]:
 
 def _describe(owner: Path) -> str:
     try:
-        facts = json.loads(owner.read_text())
+        facts = read_json(owner, {"pid": int, "host": str, "started": str})
         return f"process {facts['pid']} on {facts['host']}, started {facts['started']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it holds the lock, but has not said so yet
+    except (OSError, ValueError):  # it holds the lock, but has not said so yet
         return "another process"

@@ -14,9 +14,21 @@ from typing import Any
 
 from se_resnet.distributed import is_primary
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, full_disk_told, parse_json, write_json
-from se_resnet.schema import misfit
+from se_resnet.files import (
+    atomic_write,
+    full_disk_told,
+    parse_json,
+    read_json,
+    read_small_file,
+    reason,
+    write_json,
+)
+from se_resnet.schema import Between, misfit
 from se_resnet.trackers import Start, Tracker, open_tracker
+
+_STEP = Between(0, 2**63 - 1)
+_LINE_FORM = {"step": _STEP, str: (float, None)}
+_STATE_FORM = {str: {"run_id": str, "told": {str: _STEP}, "concluded": bool}}
 
 
 def read_log(path: Path) -> list[dict]:
@@ -26,25 +38,26 @@ def read_log(path: Path) -> list[dict]:
         UserError: another line is damaged, or there is no reading the file.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_small_file(path).splitlines()
     except FileNotFoundError:
         return []
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror}): it must be the log that the run wrote; "
+            f"{path} cannot be read ({reason(error)}): it must be the log that the run wrote; "
             "restore it, or move it away to begin a new one."
         ) from error
     entries = []
     for number, line in enumerate(lines, 1):
         try:
             entry = parse_json(line)
-            if problem := misfit(entry, {"step": int}):
+            if problem := misfit(entry, _LINE_FORM):
                 raise ValueError(problem)
             entries.append(entry)
         except ValueError as error:
             if number < len(lines):
                 raise UserError(
-                    f"line {number} of {path} is damaged: restore or remove that line."
+                    f"line {number} of {path} is damaged ({reason(error)}): restore or remove that "
+                    "line."
                 ) from error
     return entries
 
@@ -202,8 +215,10 @@ class MetricLog:
 
 def _read_state(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
+        return read_json(path, _STATE_FORM)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read ({error}): delete it, and the trackers begin a new run."
+            f"{path} cannot be read ({reason(error)}): delete it, and the trackers begin a new run."
         ) from error

@@ -9,6 +9,7 @@ from se_resnet import figures, metrics
 from se_resnet.drawing import BLUE, INK, VERMILLION, png
 from se_resnet.metric_log import MetricLog
 from se_resnet.predictions import Predictions
+from se_resnet.run_files import PREDICTIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ def tell(log: MetricLog, results: dict[str, Any], folder: Path) -> None:
     """Tells the trackers of a run what its evaluation, kept in ``folder``, found."""
 
     def draw() -> dict[str, bytes]:
-        return pictures(Predictions.read_csv(folder / "predictions.csv"), results)
+        return pictures(Predictions.read_csv(folder / PREDICTIONS), results)
 
     log.conclude(scalars(results), draw)
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.cli import parse_flags, run_command
+from se_resnet.cli import PATH, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-    _OUT = flags.DEFINE_string("out", None, "Folder of the package.", required=True)
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
+    _OUT = flags.DEFINE(PATH, "out", None, "Folder of the package.", required=True)
     _NAMING = flags.DEFINE_enum(
         "naming", "se_resnet", ("se_resnet", "timm"), "Whose names the tensors have."
     )
@@ -33,6 +33,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     parse_flags()
 
 import dataclasses
+import hashlib
 import re
 from pathlib import Path
 
@@ -42,15 +43,17 @@ from flax.traverse_util import unflatten_dict
 
 from se_resnet import hub, layouts, package_config, pretrained, training, weight_files
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, writable_folder, write_json
+from se_resnet.files import atomic_write, write_json
+from se_resnet.folders import UNFINISHED, current, whole_folder
 from se_resnet.model_card import write_card
 from se_resnet.predictor import Predictor, load_run
+from se_resnet.runtime.paths import local_path
 from se_resnet.timm_format import timm_config, to_timm
 from se_resnet.workdir import Run
 
 NAMINGS = ("se_resnet", "timm")
 CARD = "README.md"
-_FILES = {weight_files.SAFETENSORS, package_config.FILE, CARD}
+_FILES = (weight_files.SAFETENSORS, CARD, package_config.FILE)
 _HUB_NAME = r"[\w.-]+/[\w.-]+"
 
 
@@ -86,7 +89,7 @@ def save_pretrained(
     if naming not in NAMINGS:
         raise UserError(f"unknown naming {naming!r}: choose one of {', '.join(NAMINGS)}.")
     predictor = run if isinstance(run, Predictor) else load_run(run)
-    directory = Path(directory)
+    directory = Path(local_path(directory, "the package's folder"))
     facts = package_config.describe(predictor, licence)
     classifier, variables = predictor.run.classifier, jax.device_get(predictor.run.variables)
     if naming == "timm":
@@ -94,17 +97,21 @@ def save_pretrained(
         card = write_card(facts, naming, config["architecture"])
     else:
         config, card = facts, write_card(facts, naming)
-    _claim(directory)
-    if naming == "timm":
-        with atomic_write(directory / weight_files.SAFETENSORS, "wb") as file:
-            file.write(safetensors.numpy.save(tensors, {"format": "pt"}))
-    else:
-        weights = pretrained.of_run(predictor.run, predictor.name)
-        weights = dataclasses.replace(weights, licence=licence)
-        pretrained.save(weights, directory / weight_files.SAFETENSORS)
-    with atomic_write(directory / CARD) as file:
-        file.write(card)
-    write_json(directory / package_config.FILE, config)
+    with whole_folder(
+        directory, _FILES, "give another folder by --out", lambda: _replaced(directory)
+    ) as new:
+        tensor_file = new / weight_files.SAFETENSORS
+        if naming == "timm":
+            with atomic_write(tensor_file, "wb") as file:
+                file.write(safetensors.numpy.save(tensors, {"format": "pt"}))
+        else:
+            weights = pretrained.of_run(predictor.run, predictor.name)
+            pretrained.save(dataclasses.replace(weights, licence=licence), tensor_file)
+            digest = hashlib.sha256(tensor_file.read_bytes()).hexdigest()
+            config = {**config, package_config.WEIGHTS_DIGEST: digest}
+        with atomic_write(new / CARD) as file:
+            file.write(card)
+        write_json(new / package_config.FILE, config)
     return directory
 
 
@@ -143,34 +150,40 @@ def from_pretrained(
             )
         files = (package_config.FILE, weight_files.SAFETENSORS)
         folder = hub.fetch_package(str(source), files, revision)
-    path = folder / weight_files.SAFETENSORS
-    if "architecture" in package_config.load(folder / package_config.FILE):
+    path, config_path = (
+        current(folder / name) for name in (weight_files.SAFETENSORS, package_config.FILE)
+    )
+    facts = package_config.load(config_path)
+    if "architecture" in facts:
         raise UserError(
             f"{folder} is a package of timm: load it by timm.create_model, or make it with "
             "--naming=se_resnet."
         )
     try:
-        variables = layouts.ours(weight_files.read(path).tensors, str(path))
+        weights = weight_files.read(path)
+        variables = layouts.ours(weights.tensors, str(path))
     except weight_files.RefusedWeightsError as error:
         package_config.refuse(path, error.problem, error)
     if not variables:
         package_config.refuse(path, "its tensors have other names than this project's")
-    config = package_config.read(folder / package_config.FILE, variables, allow_own_attention)
+    config = package_config.read(config_path, variables, allow_own_attention)
+    if facts.get(package_config.WEIGHTS_DIGEST, weights.sha256) != weights.sha256:
+        package_config.refuse(path, f"its weights are not those that {config_path.name} tells of")
     placed = jax.device_put(
         unflatten_dict(variables, sep="/"), training.replicated(training.data_mesh())
     )
     return Predictor(Run(config.classifier, placed, config.decision), config.name, config.history)
 
 
-def _claim(directory: Path) -> None:
-    """Makes the folder, or sees that all in it would be replaced."""
-    writable_folder(directory, "give another folder by --out")
-    found = {path.name for path in directory.iterdir()}
-    if found and not {weight_files.SAFETENSORS, package_config.FILE} <= found <= _FILES:
+def _replaced(directory: Path) -> set[str]:
+    """The files in the folder, once it is seen that they are those of a package."""
+    found = {path.name for path in directory.iterdir()} - {UNFINISHED}
+    if found and not {weight_files.SAFETENSORS, package_config.FILE} <= found <= {*_FILES}:
         raise UserError(
-            f"{directory} holds {min(found - _FILES or found)}, which is no part of a model "
+            f"{directory} holds {min(found - {*_FILES} or found)}, which is no part of a model "
             "package: give an empty folder by --out."
         )
+    return found
 
 
 def main() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-import json
 import mimetypes
 from collections import Counter
 from collections.abc import Mapping
@@ -28,9 +26,10 @@ from se_resnet.imaging import resize
 from se_resnet.metrics import headline
 from se_resnet.predict import BREAKHIS_PATIENT, NOTICE, decode_image, predict
 from se_resnet.predictions import logit_of, probability_of
+from se_resnet.run_files import SPLIT, TRAIN, read_config, read_metrics, read_split
 from se_resnet.samples import find_samples
 from se_resnet.uploads import LARGEST_UPLOAD, upload_route
-from se_resnet.workdir import Run, load_best, read
+from se_resnet.workdir import Run, load_best
 
 _LONGEST = 768  # pixels of the picture that is sent back
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -107,7 +106,7 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
         UserError: the folder holds no run with a readable checkpoint.
     """
     run = load_best(workdir, attention)
-    config = read(workdir / "config.json", ("data", "split"))
+    config = read_config(workdir)
     samples = find_samples(workdir, config)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -144,10 +143,9 @@ def _facts(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, Any]
     decision = run.decision
     around = logit_of(np.clip(np.array([decision.threshold]), 1e-12, 1 - 1e-12))[0]
     low, high = probability_of(around + np.array([-1, 1]) * decision.margin)
-    report = workdir / "eval" / "test" / "metrics.json"
-    with (workdir / "split.csv").open(newline="") as file:
-        trained = [row for row in csv.DictReader(file) if row["role"] == "train"]
-    tested = json.loads(report.read_text()) if report.exists() else None
+    split = read_split(workdir / SPLIT, ("file", "magnification", "role"))
+    trained = [row for row in split if row["role"] == TRAIN]
+    tested = read_metrics(workdir / "eval" / "test")
     return {
         "name": workdir.resolve().name,
         "notice": NOTICE,

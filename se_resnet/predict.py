@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.cli import parse_flags, run_command
+from se_resnet.cli import PATH, parse_flags, run_command
 from se_resnet.imaging import TTA
 
 if __name__ == "__main__":  # before the imports that take seconds
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-    _INPUT = flags.DEFINE_string("input", None, "An image, or a folder of images.", required=True)
-    _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
+    _INPUT = flags.DEFINE(PATH, "input", None, "An image, or a folder of images.", required=True)
+    _OUT = flags.DEFINE(PATH, "out", None, "Folder for the results.", required=True)
     _OVERLAYS = flags.DEFINE_bool("overlays", True, "Draw where the network looked (Grad-CAM).")
     _TTA = flags.DEFINE_enum(
         "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
@@ -48,7 +48,8 @@ from se_resnet import explain
 from se_resnet.calibration import scale
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, writable_folder, write_json
+from se_resnet.files import atomic_write, read_json, write_json
+from se_resnet.folders import whole_folder
 from se_resnet.image_files import find_images
 from se_resnet.images.decode import SUFFIXES as SUFFIXES
 from se_resnet.images.decode import decode_image as decode_image  # for importers of this module
@@ -62,13 +63,17 @@ from se_resnet.patients import (
     summarise_patients,
 )
 from se_resnet.predictions import probability_of
+from se_resnet.run_files import CONFIG, read
 from se_resnet.views import mean_logits, resize_rules
 from se_resnet.walk import PassedOver
-from se_resnet.workdir import Run, load_best, read
+from se_resnet.workdir import Run, load_best
 
 NOTICE = "Research software: no medical device, not for diagnosis."
 BATCH = 16
 _LONGEST_NAME = 255  # bytes, of file systems
+_TABLES = ("patients.csv", "predictions.csv", "predictions.json")
+_OVERLAYS_FOLDER = "overlays"
+_HEADER = "file,patient,probability,"  # how predictions.csv begins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +155,7 @@ def predict_folder(
     Args:
         workdir: folder of the run.
         source: an image or a folder of images.
-        out: folder for the results.
+        out: folder for the results; those of an earlier prediction are replaced, all at once.
         overlays: whether to draw where the network looked.
         patient_pattern: regular expression that tells the patient, see
             :func:`se_resnet.patients.patient_of`.
@@ -166,41 +171,41 @@ def predict_folder(
     trained_on = _trained_magnifications(workdir)
     passed_over = PassedOver()
     paths = find_images(source, passed_over=passed_over)
-    writable_folder(out, "give another folder by --out")
     root = source if source.is_dir() else source.parent
     predictions: list[Prediction] = []
     failures: list[dict[str, str]] = []
     rules = resize_rules(tta, run.classifier.resize)
     digests: dict[str, str] = {}
-    for files, tiles, hashed in _batches(run.classifier.size, rules, paths, root, failures):
-        digests |= zip(files, hashed, strict=True)
-        predictions += predict(run, tiles, files, patient_pattern, tta)
-        if overlays:  # of the middle tile
-            _write_overlays(run, files, tiles[len(tiles) // 2], out / "overlays")
-    if not predictions:
-        raise UserError(
-            f"none of the {len(failures)} files in {source} can be used: {failures[0]['file']} "
-            f"{failures[0]['reason']}."
+    with whole_folder(out, _TABLES, "give another folder by --out", lambda: _replaced(out)) as new:
+        for files, tiles, hashed in _batches(run.classifier.size, rules, paths, root, failures):
+            digests |= zip(files, hashed, strict=True)
+            predictions += predict(run, tiles, files, patient_pattern, tta)
+            if overlays:  # of the middle tile
+                _write_overlays(run, files, tiles[len(tiles) // 2], new / _OVERLAYS_FOLDER)
+        if not predictions:
+            raise UserError(
+                f"none of the {len(failures)} files in {source} can be used: "
+                f"{failures[0]['file']} {failures[0]['reason']}."
+            )
+        patients = summarise_patients(predictions, run.decision.threshold, digests)
+        other = other_magnifications(digests, trained_on) if trained_on else {}
+        _write_table(new / "predictions.csv", [dataclasses.asdict(one) for one in predictions])
+        if patients:
+            _write_table(new / "patients.csv", patients)
+        write_json(
+            new / "predictions.json",
+            {
+                "notice": NOTICE,
+                "decision": dataclasses.asdict(run.decision),
+                "tta": tta,
+                "predictions": [dataclasses.asdict(one) for one in predictions],
+                "patients": patients,
+                "failures": failures,
+                "not_looked_at": passed_over.as_dict(),
+                "trained_magnifications": trained_on,
+                "other_magnifications": other,
+            },
         )
-    patients = summarise_patients(predictions, run.decision.threshold, digests)
-    other = other_magnifications(digests, trained_on) if trained_on else {}
-    _write_table(out / "predictions.csv", [dataclasses.asdict(one) for one in predictions])
-    if patients:
-        _write_table(out / "patients.csv", patients)
-    write_json(
-        out / "predictions.json",
-        {
-            "notice": NOTICE,
-            "decision": dataclasses.asdict(run.decision),
-            "tta": tta,
-            "predictions": [dataclasses.asdict(one) for one in predictions],
-            "patients": patients,
-            "failures": failures,
-            "not_looked_at": passed_over.as_dict(),
-            "trained_magnifications": trained_on,
-            "other_magnifications": other,
-        },
-    )
     notes = [
         *_describe_patients(predictions, patients, patient_pattern),
         *_describe_magnifications(other, len(predictions), trained_on),
@@ -213,7 +218,7 @@ def predict_folder(
 
 def _trained_magnifications(workdir: Path) -> list[int]:
     try:
-        config = read(workdir / "config.json", {"data": {"magnifications": [int]}})
+        config = read(workdir / CONFIG, {"data": {"magnifications": [int]}})
     except UserError:
         return []  # not needed to predict
     return config["data"]["magnifications"]
@@ -247,6 +252,19 @@ def _describe_magnifications(other: dict[str, int], total: int, trained_on: list
         f"that the run was not trained on: {counts} (trained on "
         f"{', '.join(f'{magnification}X' for magnification in trained_on)})"
     ]
+
+
+def _replaced(out: Path) -> list[str]:
+    """The files of an earlier prediction in the folder, once no table is seen to be another's."""
+    try:
+        told = read_json(out / "predictions.json", {"predictions": [{"file": str}]})
+    except (OSError, ValueError):
+        told = {"predictions": []}
+    table = out / "predictions.csv"
+    if table.is_file() and not table.read_bytes().startswith(_HEADER.encode()):
+        raise UserError(f"{table} was written by no prediction: give another folder by --out.")
+    overlays = [f"{_OVERLAYS_FOLDER}/{overlay_name(one['file'])}" for one in told["predictions"]]
+    return [*_TABLES, *overlays]
 
 
 def _batches(

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.dialect import decode_table, parse_number, table_lines
+from se_resnet.dialect import parse_number
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, read_small_file
+from se_resnet.files import atomic_write, reason
+from se_resnet.run_files import label_problem, magnification_problem
+from se_resnet.tables import LineError, read_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,25 +83,15 @@ class Predictions:
             UserError: the file is missing, its header is another, or a line is malformed.
         """
         names = [field.name for field in dataclasses.fields(cls)]
-        rows = []
-        line = 1
         try:
             # A file name need not be valid UTF-8 on Linux; surrogateescape keeps its bytes.
-            table = table_lines(decode_table(read_small_file(path), "surrogateescape"))
-            line, header = next(table, (1, []))
-            if header != names:
-                raise ValueError(f"the header must be {','.join(names)}, not {','.join(header)}")
-            for number, cells in table:
-                line = number
-                rows.append(_parse(names, cells))
-        except OSError as error:
+            table = read_table(path, names, errors="surrogateescape")
+            rows = [_parse(number, row) for number, row in table]
+        except LineError as error:
+            raise UserError(f"{path}, {error}; put the line right or run eval.py again.") from error
+        except (OSError, ValueError) as error:
             raise UserError(
-                f"cannot read the predictions {path} ({error.strerror}): run eval.py to make them."
-            ) from error
-        except (ValueError, csv.Error) as error:
-            where = f"line {line}: " if isinstance(error, ValueError) else ""
-            raise UserError(
-                f"{path}, {where}{error}; put the line right or run eval.py again."
+                f"cannot read the predictions {path} ({reason(error)}): run eval.py to make them."
             ) from error
         return cls(
             **{
@@ -136,21 +128,20 @@ _DTYPES: dict[str, Any] = {
 }
 
 
-def _parse(names: list[str], line: list[str]) -> dict[str, Any]:
-    if len(line) != len(names):
-        raise ValueError(f"{len(line)} values instead of {len(names)}")
-    row: dict[str, Any] = dict(zip(names, line, strict=True))
-    if not row["magnification"].isdecimal() or len(row["magnification"]) > 9:
-        raise ValueError(f"the magnification {row['magnification']!r} is not a whole number")
-    if row["label"] not in ("0", "1"):
-        raise ValueError(f"the label {row['label']!r} is neither 0 nor 1")
+def _parse(number: int, row: dict[str, str]) -> dict[str, Any]:
+    """The values of line ``number``."""
+    for name, problem in (("magnification", magnification_problem), ("label", label_problem)):
+        if told := problem(row[name]):
+            raise LineError(number, told)
     try:
         probability = parse_number(row["probability"])
     except ValueError:
         probability = float("nan")
     if not 0 <= probability <= 1:
-        raise ValueError(f"the probability {row['probability']!r} is not a number from 0 to 1")
-    return row | {
+        told = f"the probability {row['probability'][:20]!r} is not a number from 0 to 1"
+        raise LineError(number, told)
+    return {
+        **row,
         "magnification": int(row["magnification"]),
         "label": int(row["label"]),
         "probability": probability,

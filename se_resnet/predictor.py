@@ -16,6 +16,7 @@ from se_resnet.history import read_history
 from se_resnet.imaging import TTA, resize
 from se_resnet.predict import BATCH, logits_of, read_image
 from se_resnet.predictions import probability_of
+from se_resnet.runtime.paths import local_path
 from se_resnet.views import resize_rules
 from se_resnet.workdir import Run, load_best
 
@@ -129,5 +130,5 @@ def load_run(workdir: str | Path, attention: str = "none") -> Predictor:
     >>> sorted(model.metrics["image"]["roc_auc"])
     ['high', 'low', 'value']
     """
-    workdir = Path(workdir)
+    workdir = Path(local_path(workdir, "workdir ="))
     return Predictor(load_best(workdir, attention), workdir.resolve().name, read_history(workdir))

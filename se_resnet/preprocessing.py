@@ -14,7 +14,7 @@ from se_resnet.errors import UserError
 
 CHANNEL_ORDERS = ("RGB", "BGR")
 # What as_dict() makes, for se_resnet.schema.
-FORM = {"channel_order": str, "mean": [float], "std": [float], "scale": float}
+FORM = {"channel_order": str, "mean": [float] * 3, "std": [float] * 3, "scale": float}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,7 @@ from se_resnet.files import atomic_write, parse_json, write_json
 from se_resnet.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.preprocessing import IMAGENET, Preprocessing
 from se_resnet.resnet import ResNet
+from se_resnet.run_files import WEIGHTS_FORM, read_optional
 from se_resnet.schema import misfit
 from se_resnet.weight_files import refused
 
@@ -245,28 +246,16 @@ def keep_facts(weights: Pretrained, path: Path, begun: bool) -> None:
     facts = json.loads(json.dumps(weights.facts()))
     if not begun:
         write_json(path, facts)
-    elif path.exists():
-        found = _read_facts(path)
-        for field in _REMARKS:  # a run may go on where a configuration cannot be fetched again
-            found.pop(field, None)
-        if changed := [field for field in found if found[field] != facts.get(field)]:
-            raise refused(
-                weights.name,
-                f"its {changed[0]} is no longer what {path} says: restore the weights, or choose "
-                "another --workdir",
-            )
-
-
-def _read_facts(path: Path) -> dict[str, Any]:
-    try:
-        found = parse_json(path.read_text())
-        if problem := misfit(found, {}):
-            raise ValueError(problem)
-        return found
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): restore the file, or choose another --workdir."
-        ) from error
+        return
+    found = read_optional(path, WEIGHTS_FORM) or {}
+    for field in _REMARKS:  # a run may go on where a configuration cannot be fetched again
+        found.pop(field, None)
+    if changed := [field for field in found if found[field] != facts.get(field)]:
+        raise refused(
+            weights.name,
+            f"its {changed[0]} is no longer what {path} says: restore the weights, or choose "
+            "another --workdir",
+        )
 
 
 def initial_variables(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from se_resnet.predict import SUFFIXES
+from se_resnet.run_files import SPLIT, TEST, read_split
+from se_resnet.tables import read_table
 
 # Beside this package; named by its path because this package does not import the data room.
 SHIPPED = Path(__file__).parent.parent / "data" / "sample"
@@ -45,27 +47,26 @@ def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> li
         Test images of the run; where its folder of images is no longer there, or an archive, those
         that ship, each with the role that an image of its name has in the run. May be empty.
     """
-    with (workdir / "split.csv").open(newline="") as file:
-        rows = {row["file"]: row for row in csv.DictReader(file)}
+    split = read_split(workdir / SPLIT, ("file", "magnification", "label", "role"))
+    rows = {row["file"]: row for row in split}
     folder = Path(config["data"]["dir"])
-    if folder.is_dir():
+    if os.path.isdir(folder):  # False as well for what can be no path
         found = {path.name: path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES}
         own = [
             Sample(
                 found[name],
                 "malignant" if row["label"] == "1" else "benign",
                 int(row["magnification"]),
-                role="test",
+                role=TEST,
             )
             for name, row in rows.items()
-            if row["role"] == "test" and name in found
+            if row["role"] == TEST and name in found
         ]
         if own:
             return _choose(own, count)
     if not (SHIPPED / "manifest.csv").exists():
         return []
-    with (SHIPPED / "manifest.csv").open(newline="") as file:
-        shipped = list(csv.DictReader(file))
+    shipped = read_table(SHIPPED / "manifest.csv", ("path", "class", "magnification"))
     samples = [
         Sample(
             SHIPPED / row["path"],
@@ -73,10 +74,10 @@ def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> li
             int(row["magnification"]),
             role=rows.get(Path(row["path"]).name, {"role": ""})["role"],
         )
-        for row in shipped
+        for _, row in shipped
     ]
     # What was learned from last, as it shows little.
-    tested = [sample for sample in samples if sample.role in ("test", "")]
+    tested = [sample for sample in samples if sample.role in (TEST, "")]
     return _choose(tested or samples, count)
 
 

@@ -2,49 +2,86 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """The form of a number from ``least`` to ``most``, both included; whole if they are."""
+
+    least: float
+    most: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Maybe:
+    """The form of a field that may be missing."""
+
+    form: Any
+
+
 def misfit(value: Any, wanted: Any, name: str = "") -> str:
-    """Where a value first differs from what is wanted.
+    """Returns where a value first differs from what is wanted.
 
     Args:
         value: as :func:`json.loads` makes them.
-        wanted: a type; ``[wanted]`` for a list of such values; a dictionary of the fields that must
-            be there, or ``{str: wanted}`` for any fields with such values. A ``float`` may be whole
-            and must be finite, an ``int`` fits into 64 bits.
+        wanted: a type, None, or a :class:`Between`; ``[wanted]`` for a list of such values, a list
+            of any other length for one value of each form; a tuple of forms, one of which must fit;
+            a dictionary of the fields that must be there, unless their form is a :class:`Maybe`,
+            with ``str`` for the form of all other fields. A ``float`` may be whole and must be
+            finite, an ``int`` fits into 64 bits.
         name: of the value, for the answer.
 
     Returns:
         ``'split.0.images is None'``, or an empty string where the value fits.
     """
+    if isinstance(wanted, tuple):
+        problems = [misfit(value, form, name) for form in wanted]
+        # Of several the most detailed one: it comes from the form that nearly fits.
+        return max(problems, key=lambda text: text.count(".")) if all(problems) else ""
     if isinstance(wanted, list) and isinstance(value, list):
-        parts = [(i, part, wanted[0]) for i, part in enumerate(value)]
+        forms = wanted * len(value) if len(wanted) == 1 else wanted
+        if len(forms) != len(value):
+            return _told(name, value, wanted)
+        parts = [(str(i), *pair) for i, pair in enumerate(zip(value, forms, strict=True))]
     elif isinstance(wanted, dict) and isinstance(value, dict):
-        if str in wanted:
-            parts = [(field, part, wanted[str]) for field, part in value.items()]
-        else:
-            if missing := [field for field in wanted if field not in value]:
-                return f"it lacks {name and f'{name}.'}{missing[0]}"
-            parts = [(field, value[field], part) for field, part in wanted.items()]
+        for field, form in wanted.items():
+            if field not in value and field is not str and not isinstance(form, Maybe):
+                return f"it lacks {name and f'{name}.'}{field}"
+        others = wanted.get(str, object)
+        parts = [(field, part, wanted.get(field, others)) for field, part in value.items()]
     else:
-        return "" if isinstance(wanted, type) and _is(value, wanted) else _told(name, value)
-    for field, part, wanted_part in parts:
-        if problem := misfit(part, wanted_part, f"{name and f'{name}.'}{field}"):
+        return "" if _is(value, wanted) else _told(name, value, wanted)
+    for field, part, form in parts:
+        form = form.form if isinstance(form, Maybe) else form
+        if problem := misfit(part, form, f"{name and f'{name}.'}{field[:60]}"):
             return problem
     return ""
 
 
-def _is(value: Any, wanted: type[Any]) -> bool:
-    if wanted is object:
-        return True
+def _is(value: Any, wanted: Any) -> bool:
+    if wanted is None or wanted is object:
+        return value is None or wanted is object
+    if isinstance(wanted, Between):
+        return _is(value, type(wanted.least)) and wanted.least <= value <= wanted.most
+    if not isinstance(wanted, type):
+        return False
     if isinstance(value, bool) or wanted is bool:
         return isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)
     if wanted is float:
         return isinstance(value, (int, float)) and -1e300 < value < 1e300
-    return isinstance(value, wanted) and not (wanted is int and abs(value) >= 2**63)
+    return isinstance(value, wanted) and (not isinstance(value, int) or abs(value) < 2**63)
 
 
-def _told(name: str, value: Any) -> str:
+def short(value: Any) -> str:
+    """Returns the ``repr`` of a value, cut to what a sentence can hold."""
     text = repr(value)
-    return f"{name or 'it'} is {text if len(text) < 60 else text[:57] + '...'}"
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def _told(name: str, value: Any, wanted: Any) -> str:
+    text = short(value)
+    if isinstance(wanted, Between):
+        text += f", not {wanted.least:,} to {wanted.most:,}"
+    return f"{name or 'it'} is {text}"

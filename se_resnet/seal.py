@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from se_resnet.files import write_json
+from se_resnet.files import read_json, reason, write_json
 
 _SEAL = "facts.json"
+_FORM = {"facts": {}, "files": {str: [int, str]}, "sha256": str}
 
 
 def seal(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -35,11 +36,14 @@ def facts_of(folder: Path) -> dict[str, Any]:
         ValueError: it is not; the message names the file.
     """
     try:
-        content = json.loads((folder / _SEAL).read_bytes())
+        content = read_json(folder / _SEAL, _FORM)
         if content.pop("sha256") != _digest(content):
             raise ValueError("changed")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{_SEAL} is missing or changed") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{_SEAL} is missing or changed: {reason(error)}") from error
+    for path in folder.rglob("*"):
+        if not path.is_dir() and path.exists() and not path.is_file():
+            raise ValueError(f"{path.relative_to(folder)} is not a regular file")
     for name, identity in content["files"].items():
         path = folder / name
         if not path.is_file():

@@ -16,6 +16,7 @@ from se_resnet.errors import UserError
 from se_resnet.optim import SCHEDULES
 from se_resnet.resnet import DTYPES
 from se_resnet.rules import parse_rules
+from se_resnet.run_files import MAX_BATCH, MAX_RESAMPLES
 
 _COUNTS = (
     "epochs",
@@ -40,8 +41,6 @@ _NUMBERS = {
     "optim.clip_norm": math.inf,
     "optim.ema_decay": 1,
 }
-# More than these would ask for more memory than there is.
-MAX_BATCH, MAX_RESAMPLES = 2**16, 10**6
 _LARGEST = {
     "batch_size": MAX_BATCH,
     "eval_batch_size": MAX_BATCH,

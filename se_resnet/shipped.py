@@ -11,7 +11,7 @@ from flax.traverse_util import unflatten_dict
 
 from se_resnet import weight_files
 from se_resnet.errors import UserError
-from se_resnet.files import parse_json
+from se_resnet.files import parse_json, read_small_file, reason
 
 
 def read(path: Path, part: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -50,8 +50,8 @@ def broken(path: Path) -> UserError:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return read_small_file(path, weight_files.MAX_BYTES)
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"cannot read the weights' file {path} ({error.strerror}): install the project again"
+            f"cannot read the weights' file {path} ({reason(error)}): install the project again"
         ) from error

@@ -10,6 +10,8 @@ import dataclasses
 import hashlib
 import io
 import math
+import os
+import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +22,9 @@ from safetensors import SafetensorError, deserialize
 
 from se_resnet import keras_hdf5
 from se_resnet.errors import UserError
-from se_resnet.files import parse_json
+from se_resnet.files import parse_json, read_small_file, reason
+from se_resnet.folders import current
+from se_resnet.schema import Between, misfit
 
 MODEL_JSON = "model.json"
 SAFETENSORS = "model.safetensors"
@@ -29,6 +33,12 @@ SUFFIXES = (".safetensors", ".h5")
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".ckpt")
 MAX_BYTES = 2**31
 MAX_HEADER_BYTES = 2**22  # a ResNet152's takes 70 kB
+_TFJS_FORM = [
+    {
+        "paths": [str],
+        "weights": [{"name": str, "dtype": str, "shape": [Between(0, MAX_BYTES)]}],
+    }
+]
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I64": "<i8"}
 
 
@@ -107,21 +117,21 @@ def from_safetensors(
         )
     try:
         entries = deserialize(content)
-        metadata = parse_json(content[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, ValueError) as error:
-        raise refused(
-            source, f"it is broken safetensors ({_one_line(error)}): fetch it again"
-        ) from error
-    tensors = {}
-    for name, entry in entries:
-        if entry["dtype"] not in _DTYPES:
-            raise refused(
-                source, f"{name!r} is of type {entry['dtype']}: save it as float32 or float16"
-            )
-        values = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]])
-        if entry["dtype"] == "BF16":  # the upper half of a float32
-            values = (values.astype("<u4") << 16).view("<f4")
-        tensors[name] = values.reshape(entry["shape"])
+        metadata = parse_json(content[8 : 8 + length]).get("__metadata__") or {}
+        tensors = {}
+        for name, entry in entries:
+            if entry["dtype"] not in _DTYPES:
+                raise refused(
+                    source, f"{name!r} is of type {entry['dtype']}: save it as float32 or float16"
+                )
+            values = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]])
+            if entry["dtype"] == "BF16":  # the upper half of a float32
+                values = (values.astype("<u4") << 16).view("<f4")
+            tensors[name] = values.reshape(entry["shape"])
+    except (SafetensorError, ValueError, OverflowError) as error:
+        raise refused(source, f"it is broken safetensors ({reason(error)}): fetch it again") from (
+            error
+        )
     return tensors, metadata
 
 
@@ -145,8 +155,6 @@ def from_tfjs(
         for weight in group["weights"]:
             if weight["dtype"] != "float32" or "quantization" in weight:
                 raise ValueError(f"{weight['name']} is not plain float32")
-            if not isinstance(weight["name"], str):
-                raise ValueError(f"{weight['name']!r} is no name")
             values = np.frombuffer(data, "<f4", math.prod(weight["shape"]), offset)
             tensors[weight["name"]] = values.reshape(weight["shape"])
             offset += values.nbytes
@@ -158,8 +166,9 @@ def from_tfjs(
 def _file_in(folder: Path) -> Path:
     """The file of weights in a folder that holds no more than one under no usual name."""
     for name in (SAFETENSORS, MODEL_JSON):
-        if (folder / name).exists():
-            return folder / name
+        place = current(folder / name)
+        if os.path.lexists(place):  # also a link that leads nowhere, to be named
+            return place
     found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     if len(found) == 1:
         return found[0]
@@ -177,41 +186,47 @@ def _file_in(folder: Path) -> Path:
 
 def _from_tfjs_folder(path: Path, content: bytes) -> WeightFile:
     digest = hashlib.sha256(content)
+    total = 0
 
     def read_shard(name: str) -> bytes:
-        if not isinstance(name, str) or Path(name).name != name:
+        if Path(name).name != name:
             raise ValueError(f"{name!r} is no file beside it")
+        nonlocal total
         shard = _content(path.parent / name)
+        total += len(shard)
+        if total > MAX_BYTES:
+            raise ValueError(f"its files are larger than {MAX_BYTES:,} bytes")
         digest.update(shard)
         return shard
 
     try:
-        tensors = from_tfjs(parse_json(content)["weightsManifest"], read_shard)
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        model = parse_json(content)
+        if problem := misfit(model, {"weightsManifest": _TFJS_FORM}):
+            raise ValueError(problem)
+        tensors = from_tfjs(model["weightsManifest"], read_shard)
+    except (ValueError, OverflowError) as error:
         raise refused(
-            path, f"it is no whole model in TensorFlow.js' layers format ({_one_line(error)})"
+            path, f"it is no whole model in TensorFlow.js' layers format ({reason(error)})"
         ) from error
     return WeightFile(tensors, {}, digest.hexdigest(), path)
 
 
 def _content(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise refused(path, f"it is larger than {MAX_BYTES:,} bytes: that is no ResNet")
-        return path.read_bytes()
-    except OSError as error:
+        return read_small_file(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
         raise refused(
-            path, f"it cannot be read ({error.strerror}): give the path of a weights' file"
+            path, f"it cannot be read ({reason(error)}): give the path of a weights' file"
         ) from error
 
 
 def _what_it_is(path: Path, content: bytes) -> str:
-    """Why a file of none of the formats is refused, and what to do instead."""
+    """Says why a file of none of the formats is refused, and what to do instead."""
     members: list[str] = []
     if content.startswith(b"PK"):
         try:
             members = zipfile.ZipFile(io.BytesIO(content)).namelist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error):
             members = []
     if "model.weights.h5" in members:
         return (
@@ -237,7 +252,3 @@ def _what_it_is(path: Path, content: bytes) -> str:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

@@ -16,8 +16,11 @@ from se_resnet.classifier import FORM, Classifier
 from se_resnet.decision import FORM as DECISION_FORM
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
-from se_resnet.files import parse_json
-from se_resnet.schema import misfit
+from se_resnet.files import reason
+from se_resnet.run_files import CONFIG, DATA, SPLIT, read
+from se_resnet.schema import short
+
+BEST_FORM = FORM | {"decision": DECISION_FORM}  # what is saved beside the best weights
 
 
 def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> None:
@@ -35,19 +38,20 @@ def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> No
     begun = has_begun(workdir)
     if not begun and not fold_runs(workdir):
         return  # what a start that failed early has left is written anew
-    for name in ("config.json", "data.json", "split.csv") if begun else ("config.json",):
+    for name in (CONFIG, DATA, SPLIT) if begun else (CONFIG,):
         if not (workdir / name).exists():
             raise UserError(
                 f"--workdir={workdir} holds checkpoints but no {name}: restore the file, or choose "
                 "another --workdir."
             )
-    found = flatten(read(workdir / "config.json", ()))
+    found = flatten(read(workdir / CONFIG))
     given = flatten(config)
     for name in sorted({*found, *given} - {*free}):
         if found.get(name) != given.get(name):
             raise UserError(
-                f"--workdir={workdir} holds a run with config.{name} = {found.get(name)!r}, but "
-                f"this command has {given.get(name)!r}: choose another --workdir, or set it alike."
+                f"--workdir={workdir} holds a run with config.{name[:60]} = "
+                f"{short(found.get(name))}, but this command has {short(given.get(name))}: choose "
+                "another --workdir, or set it alike."
             )
 
 
@@ -65,31 +69,6 @@ def fold_runs(workdir: Path) -> list[Path]:
     """The runs that a cross-validation in this folder has begun, in order of their folds."""
     folds = [path for path in workdir.glob("fold[0-9]*") if path.name[4:].isdecimal()]
     return sorted(filter(has_begun, folds), key=lambda path: int(path.name[4:]))
-
-
-def read(path: Path, fields: Collection[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """Reads one of a run's JSON files.
-
-    Args:
-        path: of the file.
-        fields: names that must be there, or their form, see :func:`se_resnet.schema.misfit`.
-
-    Raises:
-        UserError: the file is missing, is no JSON object, lacks one of ``fields``, or a field has
-            another form.
-    """
-    wanted = fields if isinstance(fields, Mapping) else dict.fromkeys(fields, object)
-    try:
-        content = parse_json(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
-        if problem := misfit(content, dict(wanted)):
-            raise ValueError(problem)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): --workdir must be the folder of a run of train.py."
-        ) from error
-    return content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,26 +104,24 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
             is neither one of ours nor trusted.
     """
     attention.find(trusted)
-    read(workdir / "config.json", ())
+    read(workdir / CONFIG)
     if folds := fold_runs(workdir):
         raise UserError(
             f"--workdir={workdir} holds a cross-validation: name the run of one fold, for example "
             f"--workdir={folds[0]}."
         )
     checkpoints = Checkpoints(workdir / "checkpoints")
-    facts = checkpoints.best_facts()
+    facts = checkpoints.best_facts(BEST_FORM)
+    attention.refuse_unnamed(facts["model"]["attention"], f"--workdir={workdir}")
     try:
-        if problem := misfit(facts, FORM | {"decision": DECISION_FORM}):
-            raise ValueError(problem)
-        attention.refuse_unnamed(facts["model"]["attention"], f"--workdir={workdir}")
         classifier, decision = Classifier.from_dict(facts), Decision(**facts["decision"])
-    except (KeyError, TypeError, ValueError) as error:
+        shapes = classifier.abstract_variables()
+    except (TypeError, ValueError) as error:
         raise UserError(
-            f"the facts of the best checkpoint in {workdir} are damaged ({error!r}): delete "
+            f"the facts of the best checkpoint in {workdir} are damaged ({reason(error)}): delete "
             f"{workdir / 'checkpoints'} and run train.py again."
         ) from error
-    sharding = training.replicated(training.data_mesh())
-    like = training.on_devices(classifier.abstract_variables(), sharding)
+    like = training.on_devices(shapes, training.replicated(training.data_mesh()))
     return Run(classifier, checkpoints.restore_best(like), decision)
 
 

@@ -275,6 +275,26 @@ def test_the_command_restricts_magnifications(tree, cache_dir, tmp_path):
     assert written["leaks"]
 
 
+def test_an_audit_replaces_another_and_keeps_the_split_that_it_audits(
+    tree, cache_dir, tmp_path, monkeypatch
+):
+    command(tree, cache_dir, tmp_path, "--fold=1")
+    split = (tmp_path / "split.csv").read_bytes()
+    written = command(tree, cache_dir, tmp_path, f"--split={tmp_path / 'split.csv'}")
+    assert (tmp_path / "split.csv").read_bytes() == split
+    assert written["split"] == {"file": str(tmp_path / "split.csv")}
+
+    def fail(*_arguments):
+        raise OSError("no more")
+
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    monkeypatch.setattr(protocols, "write_split", fail)
+    with pytest.raises(OSError):
+        command(tree, cache_dir, tmp_path, "--fold=2")
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert after == before
+
+
 def test_the_command_audits_what_the_notebook_did(tree, cache_dir, tmp_path):
     options = ["--protocol=source", "--val_folds=2"]
     small = make_tree(tmp_path / "tree", make_records(3, 8, images=5).file.tolist())

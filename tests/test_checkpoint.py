@@ -171,3 +171,23 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, trained):
     # Not the same again: TensorStore may remember, in this process, what it could not write.
     checkpoints.save_latest(3, trained, {})
     assert checkpoints.steps("latest") == [1, 3]
+
+
+@pytest.mark.parametrize("name", ["plain", "a%20b", "q?*", "co:lon", "sp ace", "Größe"])
+def test_a_rehearsal_leaves_nothing(tmp_path, name):
+    Checkpoints(tmp_path / name).rehearse()
+    assert not list(tmp_path.rglob(".rehearsal"))
+
+
+@pytest.mark.parametrize("name", ["[x]", "back\\slash", "gs:", "lat\udcf6in"])
+def test_a_path_from_which_nothing_is_read_back_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=r"cannot be re.*plain names"):
+        Checkpoints(tmp_path / name).rehearse()
+    assert not list(tmp_path.rglob(".rehearsal")) and not (tmp_path / "back").exists()
+
+
+def test_a_run_that_was_moved_to_such_a_path_says_so(tmp_path, trained):
+    Checkpoints(tmp_path / "run").save_best(1, variables_of(trained), {})
+    (tmp_path / "run").rename(tmp_path / "my\\run")
+    with pytest.raises(UserError, match="cannot be re.*plain names"):
+        Checkpoints(tmp_path / "my\\run").restore_best(variables_of(trained))

@@ -9,8 +9,11 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import importlib.util
+import resource
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,14 +23,16 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from se_resnet import plain, predict, pretrained
+from se_resnet import attention, plain, predict, pretrained
+from se_resnet.calibration import scale
 from se_resnet.classifier import Classifier
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 from se_resnet.export import formats, parity
 from se_resnet.export.exporting import export_run
-from se_resnet.export.network import in_float32, inference
-from se_resnet.preprocessing import CAFFE
+from se_resnet.export.network import OUTPUTS, in_float32, inference
+from se_resnet.predictions import probability_of
+from se_resnet.preprocessing import CAFFE, IMAGENET
 from se_resnet.resnet import create_model
 from se_resnet.workdir import Run
 
@@ -154,6 +159,113 @@ def test_images_that_are_gone_give_way_to_the_sample(run, tmp_path):
     paths, what = parity.choose_images(run, str(tmp_path), None)
     assert what == "sample images" and len(paths) == 16 and {*paths} <= {*SAMPLE}
     assert len({path.parents[4] for path in paths}) == 2  # of both classes
+
+
+@pytest.mark.parametrize("name", ["model.stablehlo", "metadata.json"])
+def test_files_of_another_origin_are_not_replaced(run, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match="which no export leaves|holds an export of format"):
+        export_run(run, "stablehlo", tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
+
+
+@contextmanager
+def files_limited_to(size: int):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+# All but StableHLO take packages that are not always there, or seconds.
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.export] * (kind != KINDS[0])) for kind in KINDS]
+)
+@pytest.mark.parametrize("size", [100, 20_000])  # less than the file, and than what checks it
+def test_a_disk_that_fills_is_told_and_nothing_is_left(kind, size, run, tmp_path):
+    need(kind)
+    (tmp_path / "notes.txt").touch()
+    with files_limited_to(size), pytest.raises(UserError, match=r"cannot be written \(File too "):
+        export_run(run, kind, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_images_of_another_size_must_not_be_taken(run, tmp_path, monkeypatch):
+    made, pixels = make_run()
+    answer = parity._run_elsewhere
+
+    def taking(*arguments):
+        return {**answer(*arguments), "takes_other_sizes": np.array(True)}
+
+    monkeypatch.setattr(parity, "_run_elsewhere", taking)
+    with pytest.raises(UserError, match="takes images of another size"):
+        export("stablehlo", made, pixels, tmp_path)
+
+
+@pytest.mark.parametrize("weights", [CAFFE, IMAGENET])
+def test_no_channels_are_reversed(weights):
+    """OpenCV, for one, has no counterpart of that operation."""
+    made, pixels = make_run()
+    made = replace(made, classifier=replace(made.classifier, preprocessing=weights))
+    function = inference(made)
+    assert " rev[" not in str(jax.make_jaxpr(function)(pixels))
+    batch = {"image": pixels, "mask": np.ones(len(pixels), bool)}
+    expected = probability_of(made.predict(made.variables, [batch]))
+    np.testing.assert_allclose(function(pixels)["probability"], expected, atol=1e-5)
+
+
+@pytest.mark.export
+def test_onnx_outputs_come_in_the_order_of_the_metadata(tmp_path):
+    need("onnx")
+    import onnx
+
+    made, pixels = make_run()
+    export("onnx", made, pixels, tmp_path)
+    model = onnx.load(tmp_path / "model.onnx")
+    assert [value.name for value in model.graph.input] == ["images"]
+    assert [value.name for value in model.graph.output] == [*OUTPUTS]
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
+    assert model.ir_version <= 8  # what ONNX Runtime of the opset's time reads
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("attention", [attention.NONE, *attention.REGISTRY])
+def test_opencv_reads_onnx_files(attention, tmp_path):
+    need("onnx")
+    made, pixels = make_run(attention=attention, size=(32, 40))
+    export("onnx", made, pixels, tmp_path)
+    batch = {"image": pixels, "mask": np.ones(len(pixels), bool)}
+    probability = probability_of(made.predict(made.variables, [batch]))
+    expected = (probability, scale(probability, made.decision.temperature))
+    net = cv2.dnn.readNetFromONNX(str(tmp_path / "model.onnx"))
+    for size in (1, 3):
+        net.setInput(pixels[:size])
+        for name, values in zip(OUTPUTS, expected, strict=True):
+            np.testing.assert_allclose(net.forward(name).ravel(), values[:size], atol=1e-4)
+    if int(cv2.__version__.split(".")[0]) >= 5:
+        net.setInput(np.zeros((1, 64, 80, 3), np.uint8))
+        with pytest.raises(cv2.error):
+            net.forward()
+
+
+@pytest.mark.export
+def test_tflite_names_its_outputs_and_refuses_other_sizes(tmp_path):
+    need("tflite")
+    from ai_edge_litert.interpreter import Interpreter
+
+    made, pixels = make_run(size=(32, 40))
+    export("tflite", made, pixels, tmp_path)
+    model = str(tmp_path / "model.tflite")
+    interpreter = Interpreter(model)
+    assert [one["name"] for one in interpreter.get_input_details()] == ["images"]
+    assert [one["name"] for one in interpreter.get_output_details()] == [*OUTPUTS]
+    assert interpreter.get_signature_list()["serving_default"]["inputs"] == ["images"]
+    for shape in ((1, 64, 80, 3), (4, 16, 20, 3), (1, 40, 32, 3), (1, 1, 1, 3), (1, 32, 40, 1)):
+        interpreter = Interpreter(model)
+        with pytest.raises(RuntimeError, match="SPLIT_V"):
+            interpreter.get_signature_runner()(images=np.zeros(shape, np.uint8))
 
 
 @pytest.mark.export

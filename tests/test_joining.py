@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +20,14 @@ from se_resnet.training import batch_sharding, data_mesh
 
 ROOT = Path(__file__).parent.parent
 SLURM = {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"}
+STEP = "SLURM_STEP_NUM_TASKS"
 KUBERNETES = {"JOB_COMPLETION_INDEX": "0", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 
 
 @pytest.fixture
 def told(monkeypatch):
     """Sets environment and flags, and says what the command makes of them."""
-    for name in (*SLURM, *KUBERNETES, "OMPI_COMM_WORLD_RANK", "JAX_COORDINATOR_ADDRESS"):
+    for name in (*SLURM, STEP, *KUBERNETES, "OMPI_COMM_WORLD_RANK", "JAX_COORDINATOR_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
     holder = flags.FlagValues()
@@ -51,6 +53,7 @@ def told(monkeypatch):
     "environment",
     [
         SLURM,
+        {**SLURM, STEP: "2"},
         {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"},
         KUBERNETES,
         {"JAX_COORDINATOR_ADDRESS": "host:1234"},
@@ -70,6 +73,7 @@ def test_a_run_told_to_be_alone_is_so_under_slurm(told):
         {},
         {"SLURM_NTASKS": "2"},  # in a batch script, which is one process
         {**SLURM, "SLURM_NTASKS": "1"},
+        {**SLURM, STEP: "1"},  # a shell in an allocation of several tasks
         {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"},
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
     ],
@@ -84,6 +88,22 @@ def test_flags_that_join_nothing_are_refused_in_one_sentence(tmp_path):
     assert done.returncode == 2 and "coordinator_address should be defined" in done.stderr
     assert done.stderr.startswith("error: the processes of this job cannot be joined")
     assert "Traceback" not in done.stderr
+
+
+def test_who_waits_for_other_processes_says_so_and_can_be_interrupted(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags_ = [f"--coordinator_address={address}", "--num_processes=2", "--process_id=0"]
+    command = [sys.executable, "eval.py", f"--workdir={tmp_path}", *flags_]
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert waiting.stderr is not None
+    told = waiting.stderr.readline()
+    assert told.startswith("waiting for the other processes of this job (--coordinator_address=")
+    assert "--num_processes=1 runs alone" in told
+    waiting.terminate()
+    _, rest = waiting.communicate(timeout=60)
+    assert waiting.returncode == 75 and rest.startswith("interrupted: "), rest
 
 
 def test_an_address_without_port_is_refused(told):

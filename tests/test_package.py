@@ -179,32 +179,37 @@ def configured(**values):
         (lambda f: (f / "model.safetensors").unlink(), "cannot be read"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04."), "is a pickle"),
         (lambda f: (f / "config.json").unlink(), "cannot be read"),
-        (lambda f: (f / "config.json").write_text("{"), "it is no JSON"),
-        (lambda f: (f / "config.json").write_text("[1]"), "no JSON object"),
-        (lambda f: (f / "config.json").write_text("[" * 10**5), "no JSON"),
-        (lambda f: (f / "config.json").write_text('{"size": NaN}'), "it holds NaN"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be read .Expecting"),
+        (lambda f: (f / "config.json").write_text("[1]"), r"it is \[1\]"),
+        (lambda f: (f / "config.json").write_text("[" * 10**5), "nested too deeply"),
+        (lambda f: (f / "config.json").write_text('{"size": NaN}'), "the number NaN"),
         (lambda f: (f / "config.json").write_text(" " * (2**24 + 1)), "larger than"),
-        (lambda f: change_config(f, lambda facts: facts.pop("decision")), "KeyError"),
+        (lambda f: change_config(f, lambda facts: facts.pop("decision")), "it lacks decision"),
         (configured(format_version=2), "update se_resnet"),
         (configured(classes=["cat", "dog"]), "classes are not benign"),
         (configured(model__stage_sizes=[10**9]), "it tells of stages"),
         (configured(model__width=10**9), "it tells of stages"),
-        (configured(model__stage_sizes="many"), "it tells of stages|wrong kind"),
-        (configured(model__attention=["se"]), "none of this project's"),
+        (configured(model__stage_sizes="many"), "model.stage_sizes is 'many'"),
+        (configured(model__attention=["se"]), "model.attention is"),
         (configured(model__attention="this:Module"), "runs the file of that name"),
         (configured(model__attention="nonsense"), "unknown attention module"),
         (configured(model__attention_options={"gate": [{}]}), "gate"),
-        (configured(model__bn_epsilon="small"), "wrong kind"),
+        (configured(model__bn_epsilon="small"), "model.bn_epsilon is 'small'"),
         (configured(model__variant="v9"), "unknown variant"),
-        (configured(preprocessing__mean=["a", "b", "c"]), "preprocessing needs"),
-        (configured(preprocessing__scale=[]), "wrong kind"),
-        (configured(size=[10**9, 10**9]), "pixels a side"),
-        (configured(size=[16.5, 16]), "pixels a side|wrong kind"),
+        (configured(preprocessing__mean=["a", "b", "c"]), "preprocessing.mean.0 is 'a'"),
+        (configured(preprocessing__scale=[]), "preprocessing.scale is"),
+        (configured(size=[10**9, 10**9]), "size.0 is 1000000000, not 1 to 4,096"),
+        (configured(size=[16.5, 16]), "size.0 is 16.5"),
+        (configured(size=[True, True]), "size.0 is True"),
+        (configured(size=4096), "size is 4096"),
         (configured(resize="twist"), "resize rule 'twist'"),
         (configured(decision__temperature=0), "out of range"),
-        (configured(decision__threshold="high"), "out of range"),
-        (configured(decision__other=1), "wrong kind"),
-        (configured(history={}), "history"),
+        (configured(decision__threshold="high"), "decision.threshold is 'high'"),
+        (configured(decision__other=1), "unexpected keyword argument 'other'"),
+        (configured(history={}), "it lacks history.data"),
+        (configured(history__data=None), "history.data is None"),
+        (configured(history__config="x"), "history.config is 'x'"),
+        (configured(history__metrics={"image": {}}), "history.metrics"),
     ],
 )
 def test_a_broken_or_hostile_package_is_refused(copy, change, words):
@@ -238,6 +243,45 @@ def test_a_folder_of_other_files_is_left_alone(run, tmp_path):
     assert (tmp_path / "README.md").read_text() == "mine"
     with pytest.raises(UserError, match="unknown naming"):
         se_resnet.save_pretrained(run, tmp_path / "new", naming="keras")
+
+
+def test_a_package_that_is_not_written_to_the_end_leaves_the_one_before(
+    copy, packaged, monkeypatch
+):
+    other = se_resnet.from_pretrained(copy)
+    variables = jax.tree.map(lambda leaf: leaf + 1, other.run.variables)
+    other = replace(other, run=replace(other.run, variables=variables))
+
+    def fail(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(package, "write_json", fail)
+    with pytest.raises(KeyboardInterrupt):
+        se_resnet.save_pretrained(other, copy)
+    names = {path.name for path in packaged.iterdir()}
+    assert {path.name for path in copy.iterdir()} == names
+    for name in names:
+        assert (copy / name).read_bytes() == (packaged / name).read_bytes(), name
+
+
+def test_leftovers_of_a_killed_process_do_not_block_the_next_package(copy, run):
+    (copy / ".README.md.ea9ae822").touch()
+    (copy / ".unfinished" / "new").mkdir(parents=True)
+    (copy / ".unfinished" / "new" / "model.safetensors").touch()
+    se_resnet.from_pretrained(copy)  # what is not whole is not looked at
+    se_resnet.save_pretrained(run, copy)
+    names = {path.name for path in copy.iterdir()}
+    assert names == {"README.md", "config.json", "model.safetensors"}
+
+
+def test_weights_of_another_package_are_refused(copy):
+    tensors = safetensors.numpy.load_file(copy / "model.safetensors")
+    tensors["params/head/bias"] += 1
+    safetensors.numpy.save_file(tensors, copy / "model.safetensors")
+    with pytest.raises(UserError, match="weights are not those that config.json tells of"):
+        se_resnet.from_pretrained(copy)
+    change_config(copy, lambda facts: facts.pop("weights_sha256"))  # as older versions wrote it
+    se_resnet.from_pretrained(copy)
 
 
 def test_a_package_is_pushed_and_pulled(packaged, tmp_path, monkeypatch):

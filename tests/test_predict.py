@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -214,6 +215,68 @@ def test_calls_follow_the_stored_threshold_and_doubt(run, place, tmp_path):
 def test_mistakes_are_named(run, tmp_path, source, options, words):
     with pytest.raises(UserError, match=words):
         run_predict(run, tmp_path / source, tmp_path / "out", **options)
+
+
+def test_results_of_an_earlier_prediction_are_replaced_and_other_files_stay(run, tmp_path):
+    out = tmp_path / "out"
+    names = ("SOB_B_A-14-1-40-001.png", "deeper/second.png")
+    for seed, name in enumerate(names):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(random_image(seed=seed)))
+    run_predict(run, tmp_path / "in", out, overlays=True)
+    mine = {out / "notes.txt", out / "overlays" / "mine.png"}
+    for path in mine:
+        path.write_text("mine")
+    (out / ".predictions.csv.ea9ae822").touch()
+    third = tmp_path / "third.png"
+    third.write_bytes(encode(random_image(seed=2)))
+    run_predict(run, third, out, overlays=True)
+    tables = {out / "predictions.csv", out / "predictions.json"}
+    written = {path for path in out.rglob("*") if path.is_file()}
+    assert written == {*tables, out / "overlays" / "third.png.png", *mine}
+    assert not (out / "overlays" / "deeper").exists()
+
+
+def test_a_prediction_that_is_interrupted_leaves_the_one_before(run, tmp_path, monkeypatch):
+    (tmp_path / "in.png").write_bytes(encode(random_image()))
+    out = tmp_path / "out"
+    run_predict(run, tmp_path / "in.png", out, overlays=True)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def fail(*_arguments):
+        raise KeyboardInterrupt
+
+    (tmp_path / "in.png").write_bytes(encode(random_image(seed=1)))
+    monkeypatch.setattr(predict, "write_json", fail)
+    with pytest.raises(KeyboardInterrupt):
+        run_predict(run, tmp_path / "in.png", out, overlays=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_table_of_another_origin_is_not_replaced(run, tmp_path):
+    (tmp_path / "in.png").write_bytes(encode(random_image()))
+    evaluated = tmp_path / "eval"
+    shutil.copytree(run / "eval" / "test", evaluated)
+    with pytest.raises(UserError, match="was written by no prediction"):
+        run_predict(run, tmp_path / "in.png", evaluated)
+    for path in evaluated.iterdir():
+        assert path.read_bytes() == (run / "eval" / "test" / path.name).read_bytes()
+
+
+def test_an_evaluation_that_is_interrupted_leaves_the_one_before(run, place, tmp_path, monkeypatch):
+    out = tmp_path / "eval"
+    shutil.copytree(run / "eval" / "test", out)
+
+    def fail(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "write_report", fail)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate_run(run, "val", out=out)
+    assert {path.name for path in out.iterdir()} == {*evaluation._FILES}
+    for path in out.iterdir():
+        assert path.read_bytes() == (run / "eval" / "test" / path.name).read_bytes()
 
 
 def test_only_broken_files_is_a_mistake(run, tmp_path):

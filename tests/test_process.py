@@ -28,7 +28,7 @@ def test_the_setting_joins_what_is_there(before, after):
 def run(tmp_path):
     """Runs a command that restarts, as a script or a module: what it prints, and its process."""
     (tmp_path / "command.py").write_text(
-        f"from se_resnet.process import restart_with_huge_pages\nrestart_with_huge_pages()\n{SHOW}"
+        f"from se_resnet.process import restart\nrestart()\n{SHOW}"
     )
 
     def run(*arguments, **environment):
@@ -77,8 +77,8 @@ def test_a_failed_restart_changes_nothing(monkeypatch):
     monkeypatch.setattr(sys, "gettrace", lambda: None)
     monkeypatch.setattr(process, "_kernel_waits_to_be_asked", lambda: True)
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    process.restart_with_huge_pages()
+    process.restart()
     assert [call[1] for call in calls] == [[sys.executable, "-u", "train.py", "--x"]]
     monkeypatch.setattr(sys, "gettrace", lambda: print)
-    process.restart_with_huge_pages()
+    process.restart()
     assert len(calls) == 1

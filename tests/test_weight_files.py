@@ -256,7 +256,7 @@ def test_tensorflow_js_folder_and_its_model_json_are_read(tfjs):
         ({"shape": "wide"}, "no whole model"),
         ({"shape": [-2, -3]}, "no whole model"),
         ({"shape": [10**30]}, "no whole model"),
-        ({"name": 5}, "5 is no name"),
+        ({"name": 5}, "weights.0.name is 5"),
     ],
 )
 def test_a_broken_tensorflow_js_folder_is_refused(tfjs, change, words):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from se_resnet.cli import ArgumentParser, mistakes_told, run_command
-from se_resnet.process import restart_with_huge_pages
+from se_resnet.process import restart
 
 _USAGE = """What each attention module costs in every residual branch, at its default options.
 
@@ -58,5 +58,5 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     given = _options()
-    restart_with_huge_pages()
+    restart()
     run_command(lambda: main(given))

@@ -50,11 +50,26 @@ def find(name: str) -> type[nn.Module] | None:
     if name in REGISTRY:
         return REGISTRY[name]
     if ":" in name:
-        return import_module_class(name)
+        return _complete(import_module_class(name), name)
     raise UserError(
         f"unknown attention module {name!r}: set config.model.attention to one of "
         f"{', '.join([NONE, *REGISTRY])}, or to 'my_package.my_file:MyAttention' for your own."
     )
+
+
+def _complete(module: type[nn.Module], name: str) -> type[nn.Module]:
+    """The class, which must be one to make a module of.
+
+    Raises:
+        UserError: it is a parent class that computes nothing itself.
+    """
+    computes = any("__call__" in vars(base) for base in module.__mro__ if base is not nn.Module)
+    if not computes or getattr(module, "gates", None) is ChannelGate.gates:
+        raise UserError(
+            f"config.model.attention = {name!r} is a parent class that computes no attention: name "
+            "a class that defines __call__, or gates if it is a ChannelGate."
+        )
+    return module
 
 
 def refuse_unnamed(name: str, source: str) -> None:

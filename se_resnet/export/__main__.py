@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.cli import parse_flags, run_command
+from se_resnet.cli import PATH, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
-    _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
     _FORMAT = flags.DEFINE_enum(
         "format", None, ("stablehlo", "savedmodel", "tflite", "onnx"), "Of the file.", required=True
     )
-    _OUT = flags.DEFINE_string("out", None, "Folder for the file.", required=True)
-    _IMAGES = flags.DEFINE_string(
+    _OUT = flags.DEFINE(PATH, "out", None, "Folder for the file.", required=True)
+    _IMAGES = flags.DEFINE(
+        PATH,
         "images",
         None,
         "Image or folder to check with; default: test images of the run, else of the sample.",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,11 @@ from se_resnet.errors import UserError
 from se_resnet.export import parity
 from se_resnet.export.formats import FORMATS, Format
 from se_resnet.export.network import in_float32, inference
-from se_resnet.files import writable_folder, write_json
+from se_resnet.files import read_json, write_json
+from se_resnet.folders import whole_folder
 from se_resnet.predict import NOTICE
-from se_resnet.workdir import Run, load_best, read
+from se_resnet.run_files import read_config, read_weights
+from se_resnet.workdir import Run, load_best
 
 METADATA = "metadata.json"
 _RESIZING = {
@@ -50,38 +50,43 @@ def export_run(workdir: Path, kind: str, out: Path, images: Path | None = None) 
     form = FORMATS[kind]
     form.demand_packages()
     run = in_float32(load_best(workdir))
-    config = read(workdir / "config.json", ("data", "split", "model"))
+    config = read_config(workdir)
     paths, what = parity.choose_images(workdir, config["data"]["dir"], images)
-    writable_folder(out, "give another folder by --out")
-    if (out / METADATA).exists() and (held := _held(out)) != kind:
-        raise UserError(
-            f"--out={out} holds an export of format {held!r}: give another folder for {kind!r}."
-        )
     pixels = parity.read_pixels(paths, run.classifier.size, run.classifier.resize)
-    # Beside its place, so that a rename does not copy.
-    with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
-        made = Path(folder, form.file)
+    with whole_folder(
+        out,
+        (form.file, METADATA),
+        "give another folder by --out",
+        lambda: _replaced(out, kind, form.file),
+    ) as new:
+        made = new / form.file
         form.write(inference(run), run.classifier.size, made)
         measured = {**parity.compare(kind, made, run, pixels), "measured_on": what}
         metadata = _describe(kind, form, run, config, workdir, _digests(made), measured)
-        _put(made, out / form.file, metadata)
+        write_json(new / METADATA, metadata)
     return metadata
 
 
-def _held(out: Path) -> str:
+def _replaced(out: Path, kind: str, file: str) -> list[str]:
+    """The files of an earlier export of this format, once it is seen that there is no other."""
+    if not (out / METADATA).exists():
+        if (out / file).exists():
+            raise UserError(
+                f"--out={out} holds {file} without {METADATA}, which no export leaves: move it, or "
+                "give another folder."
+            )
+        return []
     try:
-        return read(out / METADATA, ("format",))["format"]
-    except UserError:
-        return "unknown"
-
-
-def _put(made: Path, place: Path, metadata: dict[str, Any]) -> None:
-    description = place.with_name(METADATA)
-    description.unlink(missing_ok=True)  # where there is one, it belongs to the file beside it
-    if place.is_dir():
-        shutil.rmtree(place)
-    made.replace(place)
-    write_json(description, metadata)
+        told = read_json(out / METADATA, {"format": str})
+        files = told.get("sha256", {file: ""})
+    except (OSError, ValueError, AttributeError):
+        told, files = {"format": "unknown"}, {}
+    if told["format"] != kind:
+        raise UserError(
+            f"--out={out} holds an export of format {told['format']!r}: give another folder for "
+            f"{kind!r}."
+        )
+    return [*files, METADATA]
 
 
 def _digests(path: Path) -> dict[str, str]:
@@ -141,7 +146,7 @@ def _describe(
             "fold": config["split"]["fold"],
             "magnifications": config["data"]["magnifications"],
             "pretrained": config["model"]["pretrained"],
-            "weights": _origin(workdir / "weights.json"),
+            "weights": _origin(workdir),
             "attention": classifier.model.attention,
         },
         "licence": {
@@ -157,9 +162,9 @@ def _describe(
     }
 
 
-def _origin(path: Path) -> dict[str, str]:
+def _origin(workdir: Path) -> dict[str, str]:
     """Where the weights came from that the run began with; runs of old do not tell."""
-    known = read(path, ()) if path.exists() else {}
+    known = read_weights(workdir) or {}
     return {name: known.get(name, "") for name in ("name", "source", "licence", "sha256")}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jax import export
 
 from se_resnet.errors import UserError
+from se_resnet.export.network import OUTPUTS
 
 Function = Callable[[jax.Array], dict[str, jax.Array]]
 Size = tuple[int, int]
@@ -79,8 +80,8 @@ def _write_tflite(function: Function, size: Size, path: Path) -> None:
     tf = _tensorflow()
     from se_resnet.export.tf_graph import to_tensorflow
 
-    with tempfile.TemporaryDirectory() as folder:
-        _save(to_tensorflow(function, size), Path(folder))
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        _save(_of_this_size_only(to_tensorflow(function, size)), Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         try:
             content = converter.convert()
@@ -92,7 +93,42 @@ def _write_tflite(function: Function, size: Size, path: Path) -> None:
                 f"the network has operations that TFLite lacks ({', '.join(names)}): use "
                 "--format=onnx, or stablehlo or savedmodel, which take any network."
             ) from error
-    path.write_bytes(content)
+    path.write_bytes(_named(content))
+
+
+def _of_this_size_only(function: Any) -> Any:
+    """The same function with operations that fail where images have another size.
+
+    LiteRT resizes an input to whatever it is given, and its convolutions take any size. A split
+    into given parts does not. The parts are put together again.
+    """
+    tf = _tensorflow()
+
+    @tf.function(input_signature=function.input_signature, autograph=False)
+    def refusing(images: Any) -> Any:
+        for axis in (1, 2, 3):
+            parts = [1, images.shape[axis] - 1]
+            images = tf.concat(tf.split(images, parts, axis), axis)
+        return function(images)
+
+    return refusing
+
+
+def _named(content: bytes) -> bytes:
+    """A TFLite file whose tensors for input and outputs have the signature's names, in our order.
+
+    The converter orders outputs by name and calls them ``PartitionedCall:0`` and ``:1``.
+    """
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(content)
+    signature, graph = model.signatureDefs[0], model.subgraphs[0]
+    tensors = {}
+    for entry in (*signature.inputs, *signature.outputs):
+        graph.tensors[entry.tensorIndex].name = entry.name
+        tensors[entry.name.decode()] = entry.tensorIndex
+    graph.outputs = [tensors[name] for name in OUTPUTS]
+    return flatbuffer_utils.convert_object_to_bytearray(model)
 
 
 def _write_onnx(function: Function, size: Size, path: Path) -> None:
@@ -101,10 +137,13 @@ def _write_onnx(function: Function, size: Size, path: Path) -> None:
 
     from se_resnet.export.tf_graph import to_tensorflow
 
-    converted = to_tensorflow(function, size)
+    converted = _of_this_size_only(to_tensorflow(function, size))
     model, _ = tf2onnx.convert.from_function(
         converted, input_signature=converted.input_signature, opset=_OPSET
     )
+    outputs = sorted(model.graph.output, key=lambda value: OUTPUTS.index(value.name))
+    del model.graph.output[:], model.opset_import[1:]
+    model.graph.output.extend(outputs)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     path.write_bytes(model.SerializeToString())

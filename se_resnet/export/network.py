@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from se_resnet.folding import fold
+from se_resnet.preprocessing import Preprocessing
 from se_resnet.workdir import Run
 
 # The threshold of a run is one of the first; the second is for people to read.
 OUTPUTS = ("probability", "calibrated_probability")
+_STEM = "stem/conv/kernel"  # [height, width, input channels, output channels]
 
 
 def in_float32(run: Run) -> Run:
@@ -42,11 +45,33 @@ def inference(run: Run) -> Callable[[jax.Array], dict[str, jax.Array]]:
     model = classifier.model.clone(formulation="plain")
     folded = jax.jit(lambda variables: fold(model, variables, classifier.size))(run.variables)
     constants = jax.tree.map(np.asarray, folded)
+    preprocessing = classifier.preprocessing
+    if preprocessing.channel_order == "BGR":
+        preprocessing, constants = _taking_rgb(preprocessing, constants)
 
     def apply(images: jax.Array) -> dict[str, jax.Array]:
-        logits: Any = model.apply(constants, classifier.preprocessing(images), train=False)
-        logit = jnp.squeeze(logits, -1)
-        probabilities = jax.nn.sigmoid(logit), jax.nn.sigmoid(logit / run.decision.temperature)
+        logits: Any = model.apply(constants, preprocessing(images), train=False)
+        # Scaled as a column: OpenCV 4 takes the first number of a row for all.
+        columns = logits, logits / run.decision.temperature
+        probabilities = [jnp.squeeze(jax.nn.sigmoid(column), -1) for column in columns]
         return dict(zip(OUTPUTS, probabilities, strict=True))
 
     return apply
+
+
+def _taking_rgb(
+    preprocessing: Preprocessing, variables: Mapping[str, Any]
+) -> tuple[Preprocessing, dict[str, Any]]:
+    """The same network with the inputs of its first convolution in reverse order.
+
+    No operation then reverses channels, for which several runtimes have no counterpart.
+    """
+    params = flatten_dict(variables["params"], sep="/")
+    params[_STEM] = params[_STEM][:, :, ::-1]
+    reordered = dataclasses.replace(
+        preprocessing,
+        channel_order="RGB",
+        mean=preprocessing.mean[::-1],
+        std=preprocessing.std[::-1],
+    )
+    return reordered, {**variables, "params": unflatten_dict(params, sep="/")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
@@ -15,9 +14,11 @@ import numpy as np
 from se_resnet.calibration import scale
 from se_resnet.errors import UserError
 from se_resnet.export.network import OUTPUTS
+from se_resnet.files import full_disk_codes
 from se_resnet.imaging import resize
 from se_resnet.predict import find_images, read_image
 from se_resnet.predictions import probability_of
+from se_resnet.run_files import SPLIT, TEST, read_split
 from se_resnet.workdir import Run
 
 TOLERANCE = 1e-4  # of a probability
@@ -45,12 +46,9 @@ def choose_images(workdir: Path, data_dir: str, given: Path | None) -> tuple[lis
     if given:
         return _spread(find_images(given, "--images")), "given images"
     folder = _SAMPLE if data_dir == "sample" else Path(data_dir)
-    try:
-        with (workdir / "split.csv").open(newline="", encoding="utf-8-sig") as file:
-            tested = {row["file"] for row in csv.DictReader(file) if row["role"] == "test"}
-    except (OSError, KeyError):
-        tested = set()
-    if data_dir and folder.is_dir():
+    split = read_split(workdir / SPLIT, ("file", "role"))
+    tested = {row["file"] for row in split if row["role"] == TEST}
+    if data_dir and os.path.isdir(folder):  # False as well for what can be no path
         own = [path for path in sorted(folder.rglob("*")) if path.name in tested]
         if own:
             return _spread(own), "test images of the run"
@@ -96,7 +94,9 @@ def compare(kind: str, model: Path, run: Run, pixels: np.ndarray) -> dict[str, A
         measured on.
 
     Raises:
-        UserError: a difference exceeds 1e-4, or the file cannot be run.
+        UserError: a difference exceeds 1e-4, the file takes images of another size, or it cannot be
+            run.
+        OSError: the disk that holds the file is full.
     """
     batch = {"image": pixels, "mask": np.ones(len(pixels), bool)}
     probability = probability_of(run.predict(run.variables, [batch]))
@@ -110,6 +110,11 @@ def compare(kind: str, model: Path, run: Run, pixels: np.ndarray) -> dict[str, A
             result = found[f"{name}/{size}"]
             agrees = result.shape == reference.shape and np.isfinite(result).all()
             worst = max(worst, float(np.abs(result - reference).max()) if agrees else np.inf)
+    if found["takes_other_sizes"]:
+        raise UserError(
+            f"the {kind} file takes images of another size than the network's without an error, "
+            "and is not kept: install the versions in constraints.txt, or choose another --format."
+        )
     if not worst <= TOLERANCE:
         raise UserError(
             f"the {kind} file gives probabilities that differ by {worst:.2g} from the run's, where "
@@ -125,10 +130,11 @@ def compare(kind: str, model: Path, run: Run, pixels: np.ndarray) -> dict[str, A
 
 
 def _run_elsewhere(kind: str, model: Path, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=model.parent) as folder:
         images, results = Path(folder, "images.npy"), Path(folder, "results.npz")
         np.save(images, pixels)
-        command = [sys.executable, "-P", _RUNNER, kind, model.absolute(), images, results, *BATCHES]
+        paths = [path.absolute() for path in (model, images, results)]
+        command = [sys.executable, "-P", _RUNNER, kind, *paths, *BATCHES]
         ended = subprocess.run(
             [str(argument) for argument in command],
             cwd=folder,
@@ -137,6 +143,8 @@ def _run_elsewhere(kind: str, model: Path, pixels: np.ndarray) -> dict[str, np.n
             text=True,
         )
         if ended.returncode:
+            for code in full_disk_codes(ended.stderr):
+                raise OSError(code, os.strerror(code))
             last = (ended.stderr.strip().splitlines() or ["no message"])[-1][:300]
             raise UserError(
                 f"the {kind} file cannot be run ({last}) and is not kept: install the versions in "

@@ -3,7 +3,8 @@
   python runtimes.py FORMAT MODEL IMAGES.npy RESULTS.npz SIZE...
 
 ``IMAGES.npy`` holds ``uint8 [N, H, W, 3]`` RGB. For every batch size the results hold, under
-``<output>/<size>``, that output for all images, computed in batches of that size.
+``<output>/<size>``, that output for all images, computed in batches of that size, and under
+``takes_other_sizes`` whether an image of twice the height and width gave no error.
 """
 
 import sys
@@ -60,7 +61,17 @@ def main(kind, model, images, results, *sizes):
         for name in batches[0]:
             parts = [np.array(batch[name]) for batch in batches]
             outputs[f"{name}/{size}"] = np.concatenate(parts)
+    outputs["takes_other_sizes"] = takes(run, pixels[:1].repeat(2, 1).repeat(2, 2))
     np.savez(results, **outputs)
+
+
+def takes(run, images):
+    """Whether images give no error."""
+    try:
+        run(images)
+    except Exception:  # every runtime has its own
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ SHARES = {
     "hdf5": 10,
     "tensorflowjs": 6,
     "checkpoints": 4,
-    "workdirs": 4,
+    "workdirs": 6,
+    "packages": 4,
     "evaluations": 0.5,
     "folders": 2,
 }
-NEED_A_RUN = ("checkpoints", "workdirs", "evaluations", "folders")
+NEED_A_RUN = ("checkpoints", "workdirs", "packages", "evaluations", "folders")
 
 
 def choose(seed: int, number: int, names: tuple[str, ...] = tuple(SHARES)) -> str:

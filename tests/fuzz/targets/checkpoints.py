@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,12 +27,11 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
     return lambda: workdir.load_best(run)
 
 
-def copy_run(place: Place, to: Path) -> Path:
-    """The shared run, without its evaluations and its training state."""
+def copy_run(place: Place, to: Path, evaluated: bool = False) -> Path:
+    """The shared run, without its training state and, unless ``evaluated``, its evaluations."""
     assert place.run is not None, "the target is one of NEED_A_RUN"
-    return shutil.copytree(
-        place.run, to, ignore=shutil.ignore_patterns("eval", "latest", "tensorboard")
-    )
+    left_out = ["latest", "tensorboard", *([] if evaluated else ["eval"])]
+    return shutil.copytree(place.run, to, ignore=shutil.ignore_patterns(*left_out))
 
 
 def damage_file(rng: Random, place: Place, path: Path) -> None:
@@ -47,7 +47,20 @@ def damage_file(rng: Random, place: Place, path: Path) -> None:
         path.write_bytes(b"")
     else:
         path.unlink()
-        if what < 0.95:
-            path.symlink_to(place.elsewhere / SECRET)
-        else:
-            path.mkdir()
+        replace(rng, place, path)
+
+
+def replace(rng: Random, place: Place, path: Path) -> None:
+    """Puts something that is no file of ours, or no file at all, in place of a removed one."""
+    what = rng.randrange(5)
+    if what == 0:
+        path.symlink_to(place.elsewhere / SECRET)
+    elif what == 1:
+        path.mkdir()
+    elif what == 2:
+        os.mkfifo(path)
+    elif what == 3:
+        path.symlink_to(rng.choice(("/dev/zero", "/dev/full", "/dev/null", path.name, "missing")))
+    else:
+        with path.open("wb") as file:
+            file.truncate(2 ** rng.choice((25, 31, 40)))

@@ -1,0 +1,228 @@
+"""The small files in the folder of a run: their names, their forms, and how they are read.
+
+Every reader accepts a regular file of bounded size in UTF-8 whose content has the form given here,
+and refuses anything else in one sentence that names the file. Fields that no reader needs are kept
+and not checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from se_resnet.errors import UserError
+from se_resnet.files import read_json, reason
+from se_resnet.schema import Between, Maybe
+from se_resnet.tables import LineError, read_table
+
+CONFIG, DATA, SPLIT, WEIGHTS = "config.json", "data.json", "split.csv", "weights.json"
+METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
+
+TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
+ROLES = (TRAIN, VAL, TEST)
+
+# More than these would ask for more memory than there is.
+MAX_BATCH, MAX_RESAMPLES = 2**16, 10**6
+
+# The forms, see se_resnet.schema.misfit.
+DATA_CONFIG_FORM = {
+    **dict.fromkeys(("dir", "cache_dir", "resize", "on_bad_image"), str),
+    "placement": Maybe(str),
+    "size": [int],
+    "magnifications": [int],
+}
+CONFIG_FORM = {
+    "seed": int,
+    "epochs": int,
+    "batch_size": int,
+    "eval_batch_size": Between(1, MAX_BATCH),
+    "bootstrap_resamples": Between(1, MAX_RESAMPLES),
+    "data": DATA_CONFIG_FORM,
+    "split": {"protocol": str, "fold": str, "folds": int},
+    "model": {"pretrained": str},
+    "balance": {"method": str},
+    "optim": {"learning_rate": float},
+    "decision": {"target": str},
+}
+_LEAKS = (
+    "shared_images",
+    "straddling_accessions",
+    "straddling_test_images",
+    "synthetic_test_images",
+    "excluded_copies",
+)
+SPLIT_SUMMARY_FORM = [
+    {"role": str, "class": str, **dict.fromkeys(("images", "slides", "accessions"), int)}
+]
+DATA_FORM = {
+    "fingerprint": str,
+    "description": str,
+    "audit": dict.fromkeys(_LEAKS, int),
+    "split": SPLIT_SUMMARY_FORM,
+    "seen_digests": [str],
+}
+# What the training state of a run is saved with.
+PROGRESS_FORM = {
+    "best_score": ([], [float, float]),
+    "early_stopping": {"best": (float, None), "waited": Between(0, 2**31)},
+    "unlogged": [[float, float]],
+}
+WEIGHTS_FORM = {"name": str, **dict.fromkeys(("licence", "source", "sha256"), Maybe(str))}
+
+_OPTIONAL_FLOAT = (float, None)
+# A metric with its interval, or the reason why one of them is undefined.
+ESTIMATE_FORM = (
+    {"value": float, "low": float, "high": float},
+    {"value": _OPTIONAL_FLOAT, "low": None, "high": None, "reason": str},
+)
+_CONFUSION = dict.fromkeys(("tp", "fp", "tn", "fn"), int)
+_IMAGE = {
+    **dict.fromkeys(
+        ("accuracy", "balanced_accuracy", "roc_auc", "recall", "specificity"), ESTIMATE_FORM
+    ),
+    "confusion": _CONFUSION,
+}
+_PATIENT = {
+    "recognition_rate": ESTIMATE_FORM,
+    "mean_probability": dict.fromkeys(("accuracy", "roc_auc"), ESTIMATE_FORM),
+}
+METRICS_FORM: dict[Any, Any] = {
+    "image": _IMAGE,
+    "patient": _PATIENT,
+    "by_magnification": {str: dict.fromkeys(("accuracy", "roc_auc"), ESTIMATE_FORM)},
+    "counts": {
+        part: dict.fromkeys(("all", "benign", "malignant"), int)
+        for part in ("images", "slides", "accessions")
+    },
+    "threshold": float,
+    "resamples": int,
+    "seed": int,
+    "at_chosen_threshold": {"image": _IMAGE, "patient": _PATIENT},
+    "calibration": {part: {"ece": ESTIMATE_FORM} for part in ("before", "after")},
+    "audit": {
+        "protocol": str,
+        **dict.fromkeys((*_LEAKS, "evaluated_accessions_seen"), int),
+        str: int,
+    },
+}
+
+
+def read(path: Path, form: Mapping[Any, Any] | None = None) -> dict[str, Any]:
+    """Reads a JSON file of a run.
+
+    Args:
+        path: of the file.
+        form: of its content, see :func:`se_resnet.schema.misfit`; None for any object.
+
+    Raises:
+        UserError: the file cannot be read, or its content has another form.
+    """
+    try:
+        return read_json(path, form or {})
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({reason(error)}): --workdir must be the folder of a run of "
+            "train.py."
+        ) from error
+
+
+def read_optional(path: Path, form: Mapping[Any, Any] | None = None) -> dict[str, Any] | None:
+    """Reads a JSON file of a run as :func:`read` does; None where there is none."""
+    try:
+        return read(path, form)
+    except UserError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """Returns a run's ``config.json``.
+
+    Raises:
+        UserError: it is missing or broken, or a value is of another kind or out of range.
+    """
+    return read(workdir / CONFIG, CONFIG_FORM)
+
+
+def read_data(workdir: Path) -> dict[str, Any]:
+    """Returns a run's ``data.json``.
+
+    Raises:
+        UserError: it is missing or broken.
+    """
+    return read(workdir / DATA, DATA_FORM)
+
+
+def read_weights(workdir: Path) -> dict[str, Any] | None:
+    """Returns a run's ``weights.json``; None for a run of old, which has none.
+
+    Raises:
+        UserError: it is broken.
+    """
+    found = read_optional(workdir / WEIGHTS, WEIGHTS_FORM)
+    return found and {"licence": "", "source": "", "sha256": "", **found}
+
+
+def read_metrics(folder: Path) -> dict[str, Any] | None:
+    """Returns the ``metrics.json`` of an evaluation; None where there is none.
+
+    Raises:
+        UserError: it is broken.
+    """
+    return read_optional(folder / METRICS, METRICS_FORM)
+
+
+def read_split(
+    path: Path, columns: Sequence[str] = ("file", "accession", "role")
+) -> list[dict[str, str]]:
+    """Returns the rows of a ``split.csv``, which has at least these columns.
+
+    Args:
+        path: of the file, of a run or made by a user.
+        columns: names; of these ``role``, ``label`` and ``magnification`` are checked.
+
+    Raises:
+        UserError: the file is missing or broken, a column is missing, an image is listed twice, or
+            a value is unknown.
+    """
+    rows, seen = [], set[str]()
+    try:
+        for number, row in read_table(path, columns):
+            if row["file"] in seen:
+                raise LineError(number, f"it lists {row['file'][:80]} twice")
+            seen.add(row["file"])
+            for name in _CHECKS.keys() & set(columns):
+                if problem := _CHECKS[name](row[name]):
+                    raise LineError(number, problem)
+            rows.append(row)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({reason(error)}): give a split.csv, such as train.py writes."
+        ) from error
+    return rows
+
+
+def magnification_problem(text: str) -> str:
+    """Returns what is wrong with the magnification in a table, or an empty string."""
+    fits = text.isascii() and text.isdecimal() and len(text) <= 9
+    return "" if fits else f"the magnification {text[:20]!r} is not a whole number"
+
+
+def label_problem(text: str) -> str:
+    """Returns what is wrong with the label in a table, or an empty string."""
+    return "" if text in ("0", "1") else f"the label {text[:20]!r} is neither 0 nor 1"
+
+
+def _role_problem(text: str) -> str:
+    if text in (*ROLES, EXCLUDED):
+        return ""
+    return f"unknown role {text[:20]!r}: use {', '.join(ROLES)} or {EXCLUDED}"
+
+
+_CHECKS = {
+    "role": _role_problem,
+    "label": label_problem,
+    "magnification": magnification_problem,
+}

@@ -1,0 +1,81 @@
+"""Standard input, output and error that end no work, whatever they are connected to."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+from se_resnet.errors import UserError
+
+
+class _Output(io.FileIO):
+    """A stream whose failures are noted: what cannot be written is dropped.
+
+    Attributes:
+        failure: the first error.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            self.failure = self.failure or error
+            return memoryview(data).nbytes
+
+
+def settle() -> None:
+    """Opens streams that were closed on the null device, and keeps all from raising.
+
+    The next file to be opened would take the place of a closed stream, and what a library logs
+    would be written into that file. A reader that went away, a full disk and a name that the
+    encoding lacks must not end a training.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    if sys.stdout is sys.__stdout__ and _raw(sys.stdout) is None:
+        sys.stdout = _opened(1, sys.stdout)
+    if sys.stderr is sys.__stderr__ and _raw(sys.stderr) is None:
+        sys.stderr = _opened(2, sys.stderr)
+
+
+def require_written() -> None:
+    """Checks that all was written that the command printed.
+
+    A reader that went away, as ``head`` does, wanted no more.
+
+    Raises:
+        UserError: it was not, as on a full disk.
+    """
+    if (raw := _raw(sys.stdout)) is not None:
+        sys.stdout.flush()
+        if raw.failure is not None and raw.failure.errno != errno.EPIPE:
+            raise UserError(
+                f"standard output could not be written ({raw.failure.strerror}): what the command "
+                "printed is lost, the files that it wrote are whole."
+            )
+
+
+def _opened(descriptor: int, before: Any) -> io.TextIOWrapper:
+    if before is not None:
+        before.flush()
+    unbuffered = getattr(before, "write_through", False)  # python -u
+    buffer = io.BufferedWriter(_Output(descriptor, "w", closefd=False))
+    return io.TextIOWrapper(
+        buffer,
+        encoding=getattr(before, "encoding", "utf-8"),
+        errors="backslashreplace",
+        line_buffering=descriptor == 2 or buffer.raw.isatty() or unbuffered,
+    )
+
+
+def _raw(stream: Any) -> _Output | None:
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return raw if isinstance(raw, _Output) else None

@@ -1,0 +1,42 @@
+"""Reads the CSV tables of a run: ``split.csv`` and ``predictions.csv``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from se_resnet.dialect import LineError as LineError
+from se_resnet.dialect import decode_table, table_lines
+from se_resnet.files import SMALL_FILE_BYTES, read_small_file
+
+
+def read_table(
+    path: str | Path, columns: Sequence[str], *, errors: str = "strict"
+) -> list[tuple[int, dict[str, str]]]:
+    """Returns the rows of a CSV table with a header, each with the number of its line.
+
+    Args:
+        path: of the file, as written or as a spreadsheet program has saved it again.
+        columns: names that the header must have; the rows hold the others as well.
+        errors: what to do with bytes that are not UTF-8, see :meth:`bytes.decode`.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        LineError: the header lacks a column or has it twice, or a line is malformed.
+        ValueError: the file is not a regular file, too large, or not UTF-8.
+    """
+    lines = table_lines(decode_table(read_small_file(path, SMALL_FILE_BYTES), errors))
+    first, header = next(lines, (1, []))
+    if missing := [name for name in columns if header.count(name) != 1]:
+        problem = "has twice" if missing[0] in header else "lacks"
+        needed = ", ".join(columns)
+        raise LineError(
+            first,
+            f"the header {problem} the column {missing[0]!r}: {needed} are needed, between commas",
+        )
+    rows = []
+    for number, cells in lines:
+        if len(cells) != len(header):
+            raise LineError(number, f"{len(cells)} values instead of {len(header)}")
+        rows.append((number, dict(zip(header, cells, strict=True))))
+    return rows
