@@ -25,6 +25,7 @@ from se_resnet.files import (
     writable_folder,
     write_json,
 )
+from se_resnet.runtime.file_locks import why_missing
 
 UNFINISHED = ".unfinished"
 
@@ -91,6 +92,8 @@ def _held(path: Path, remedy: str) -> Iterator[None]:
     lock = FileLock(work / _LOCK)
     while True:
         work.mkdir(exist_ok=True)
+        if why_missing(path):  # as though nobody else wrote here
+            break
         try:
             lock.acquire(timeout=_PATIENCE)
         except FileNotFoundError:  # the process that held it has just removed the folder
@@ -100,7 +103,7 @@ def _held(path: Path, remedy: str) -> Iterator[None]:
                 f"{path} is being written by another process: wait until that ends, or {remedy}."
             ) from error
         except (OSError, NotImplementedError):
-            pass  # a file system without locks: as though nobody else wrote here
+            pass  # a lock that cannot be written: likewise
         break
     try:
         yield

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from se_resnet.distributed import is_primary
 from se_resnet.errors import UserError
-from se_resnet.files import read_json, writable_folder, write_json
+from se_resnet.files import read_json, reason, writable_folder, write_json
 from se_resnet.runtime.file_locks import why_missing
 
 
@@ -27,15 +27,15 @@ def locked(workdir: Path) -> Iterator[None]:
     holds it for all. On a file system that has no locks a warning takes the lock's place.
 
     Raises:
-        UserError: the folder cannot be written, or another process holds it.
+        UserError: the folder or its lock cannot be written, or another process holds it.
     """
     if not is_primary():
         yield
         return
     writable_folder(workdir, "choose another --workdir")
-    if reason := why_missing(workdir):
+    if missing := why_missing(workdir):
         print(
-            f"warning: the file system of --workdir={workdir} has no locks ({reason}): start no "
+            f"warning: the file system of --workdir={workdir} has no locks ({missing}): start no "
             "second command on this folder while this one runs.",
             file=sys.stderr,
         )
@@ -48,6 +48,11 @@ def locked(workdir: Path) -> Iterator[None]:
         raise UserError(
             f"--workdir={workdir} is in use by {_describe(owner)}: wait until that ends, or choose "
             "another --workdir."
+        ) from error
+    except OSError as error:  # as where another user of the same group began the run
+        raise UserError(
+            f"{workdir / 'lock'} cannot be locked ({reason(error)}): let this user write it, or "
+            "choose another --workdir."
         ) from error
     try:
         now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")

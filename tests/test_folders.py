@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -150,6 +152,21 @@ def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypat
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(folders.FileLock, "acquire", refuse)
+    write(tmp_path, NEW)
+    assert files(tmp_path) == NEW and not (tmp_path / UNFINISHED).exists()
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.ENOSYS])
+def test_an_error_of_locks_is_not_taken_for_another_process(tmp_path, monkeypatch, code):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(file, operation):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(folders, "_PATIENCE", 0.1)
+    (tmp_path / UNFINISHED).mkdir()
+    (tmp_path / UNFINISHED / "lock").write_text("left by a process that was killed")
     write(tmp_path, NEW)
     assert files(tmp_path) == NEW and not (tmp_path / UNFINISHED).exists()
 
