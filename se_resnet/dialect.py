@@ -30,14 +30,17 @@ def decode_table(content: bytes, errors: str = "strict") -> str:
     """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16")
-    return content.decode("utf-8-sig", errors)
+    text = content.decode("utf-8-sig", errors)
+    # Excel's "CSV (Macintosh)" ends lines as computers of that name once did.
+    return text if "\n" in text else text.replace("\r", "\n")
 
 
 def table_lines(text: str) -> Iterator[tuple[int, list[str]]]:
     r"""Yields the cells of each line of a table, with the number of the line, the header first.
 
     The separator is the comma, semicolon or tab that divides the header into most columns. Lines
-    whose cells are all empty are left out, and so are empty columns behind the last header.
+    whose cells are all empty are left out, and so are empty columns behind the last header and
+    spaces around a cell.
 
     >>> list(table_lines("sep=;\nfile;role;\na.png;test;\n;;\n"))
     [(2, ['file', 'role']), (3, ['a.png', 'test'])]
@@ -52,7 +55,8 @@ def table_lines(text: str) -> Iterator[tuple[int, list[str]]]:
     try:
         separator = told[1] if told else max(_SEPARATORS, key=lambda one: _columns(header, one))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        for cells in reader:
+        for padded in reader:
+            cells = [cell.strip(" ") for cell in padded]
             if not any(cells) or (told and not width and cells[0].lower() == "sep="):
                 continue
             while len(cells) > width and not cells[-1]:
@@ -72,6 +76,8 @@ def parse_number(text: str) -> float:
     Raises:
         ValueError: it is no number.
     """
+    if "_" in text:  # which Python takes for a thousands separator
+        raise ValueError(f"{text!r} is no number")
     return float(text.replace(",", ".", 1))
 
 

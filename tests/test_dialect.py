@@ -19,6 +19,8 @@ SAVED = {
     "mark": ("\ufeff" + "\r\n".join(ROWS) + "\r\n").encode(),
     "semicolons": ("\ufeff" + "\r\n".join(german(ROWS)) + "\r\n").encode(),
     "separator told": ("sep=;\r\n" + "\r\n".join(german(ROWS))).encode(),
+    "spaces": "\n".join(ROWS).replace(",", " , ").encode(),
+    "Macintosh": "\r".join(ROWS).encode(),
     "tabs": "\n".join(ROWS).replace(",", "\t").encode(),
     "Unicode text": "\r\n".join(ROWS).replace(",", "\t").encode("utf-16"),
     "empty columns": "".join(f"{row},,\n" for row in (*ROWS, ",,,,,,", ",,,,,,")).encode(),
@@ -46,7 +48,13 @@ def test_a_split_saved_by_a_spreadsheet_is_read(tmp_path, separator, encoding):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xfea", HEADER.encode() + b"\n\xd8\0", b"file;role\na.png,test\n"]
+    "content",
+    [
+        f"{ROWS[0]}\n{ROWS[1].replace('0.25', '0_1')}".encode(),
+        b"\xff\xfea",
+        HEADER.encode() + b"\n\xd8\0",
+        b"file;role\na.png,test\n",
+    ],
 )
 def test_a_table_in_no_such_form_is_one_sentence(tmp_path, content):
     (tmp_path / "p.csv").write_bytes(content)
