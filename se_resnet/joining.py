@@ -78,7 +78,7 @@ def join() -> None:
                 heartbeat_timeout_seconds=given.heartbeat_timeout_seconds,
                 shutdown_timeout_seconds=given.heartbeat_timeout_seconds,
             )
-        except (ValueError, RuntimeError) as error:
+        except Exception as error:  # JAX asks launchers, who fail in many ways
             failures.append(error)
 
     # In a thread, because no signal reaches Python while it waits. XLA ends the process without a
@@ -96,7 +96,7 @@ def join() -> None:
     if is_waiting():
         failures.append(TimeoutError(f"not all of them came within {_WAIT_SECONDS} seconds"))
     if failures:
-        told = " ".join(str(failures[0]).split())[:200].rstrip(".")
+        told = " ".join(str(failures[0]).split())[:200].rstrip(".") or type(failures[0]).__name__
         raise UserError(
             f"the processes of this job cannot be joined ({told}): {_REMEDY}; --num_processes=1 "
             "runs alone."
@@ -134,6 +134,6 @@ def _told_by() -> str:
     told = (
         f"{counted}={os.environ[counted]}"
         for name, counted in count.items()
-        if name in os.environ and os.environ.get(counted, "1") != "1"
+        if name in os.environ and os.environ.get(counted, "") not in ("", "1")
     )
     return next(told, "")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -76,6 +77,7 @@ def test_a_run_told_to_be_alone_is_so_under_slurm(told):
         {**SLURM, STEP: "1"},  # a shell in an allocation of several tasks
         {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"},
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+        {"JAX_COORDINATOR_ADDRESS": ""},
     ],
 )
 def test_one_process_stays_alone(told, environment):
@@ -110,6 +112,20 @@ def test_an_address_without_port_is_refused(told):
     assert told({}, "--coordinator_address=host", "--num_processes=2")
     with pytest.raises(UserError, match="--coordinator_address=host has no port"):
         joining.join()
+
+
+def test_whatever_a_launcher_fails_with_is_told(told, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise KeyError("SLURM_JOB_ID")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    before = jax.config.jax_cpu_collectives_implementation
+    try:
+        assert told(SLURM)
+        with pytest.raises(UserError, match=r"cannot be joined \('SLURM_JOB_ID'\)"):
+            joining.join()
+    finally:
+        jax.config.update("jax_cpu_collectives_implementation", before)
 
 
 def test_a_process_alone_agrees_with_itself():
