@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from se_resnet.predictor import Predictor, load_run
     from se_resnet.resnet import create_model
 
-# OpenCV reads it once, when it is imported. Its own limit lets a file of a few kilobytes take 8 GB.
+# OpenCV reads it once, when it is imported, and aborts where it is no number. Its own limit lets a
+# file of a few kilobytes take 8 GB.
 PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
-os.environ.setdefault(PIXEL_LIMIT, str(8192 * 8192))
+if not os.environ.get(PIXEL_LIMIT, "").isdecimal():
+    os.environ[PIXEL_LIMIT] = str(8192 * 8192)
 
 __all__ = [
     "Predictor",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from filelock import FileLock
 
 from se_resnet import hub
 from se_resnet.compilation import keep_compiled_programs
@@ -62,6 +63,36 @@ def test_variables_that_say_where_to_compute_and_what_to_log_are_kept(monkeypatc
     assert os.environ[name] == "1" and not capsys.readouterr().err
 
 
+def test_sizes_that_are_no_numbers_are_kept_from_opencv():
+    code = (
+        "from se_resnet.cli import mistakes_told\n"
+        "with mistakes_told(): import cv2\n"
+        "import os; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])\n"
+    )
+    sizes = {"OPENCV_IO_MAX_IMAGE_PIXELS": "many", "OPENCV_IO_MAX_IMAGE_WIDTH": "wide"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **sizes},
+    )
+    assert done.returncode == 0 and done.stdout.strip() == str(8192**2)
+    assert "OPENCV_IO_MAX_IMAGE_WIDTH=wide is not used: it is no number." in done.stderr
+
+
+@pytest.mark.parametrize("flags", ["--xla_of_old=1", "/nowhere"])
+def test_a_flag_that_xla_does_not_know_is_told(monkeypatch, flags):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    with pytest.raises(UserError, match=rf"XLA cannot start .*{flags}.*unset .* XLA_FLAGS\."):
+        environment.import_jax()
+
+
+def test_flags_that_xla_knows_are_left_alone(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    environment.import_jax()
+
+
 def test_figures_are_drawn_without_a_notebooks_backend(monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     environment.prepare()
@@ -107,7 +138,7 @@ def test_a_shortage_while_modules_are_imported_is_one_sentence():
     )
 
 
-@pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOSYS"])
+@pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOSYS", "EPERM", "EACCES"])
 def test_without_locks_a_run_warns_and_programs_are_not_kept(tmp_path, monkeypatch, capsys, code):
     fcntl = pytest.importorskip("fcntl")
 
@@ -127,6 +158,16 @@ def test_without_locks_a_run_warns_and_programs_are_not_kept(tmp_path, monkeypat
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
     assert "compiled programs are not kept" in capsys.readouterr().err
+
+
+def test_a_lock_that_another_user_owns_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    told = r"lock cannot be locked \(Permission denied\): let"
+    with pytest.raises(UserError, match=told), locked(tmp_path):
+        pass
 
 
 def test_a_file_system_with_locks_is_known(tmp_path):

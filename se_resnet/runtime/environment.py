@@ -13,6 +13,7 @@ import importlib.util
 import math
 import os
 import re
+import subprocess
 import sys
 import warnings
 
@@ -29,6 +30,10 @@ _KEPT = re.compile(
     r"|LOG\w*|DEBUG_LOG_MODULES|EXPLAIN_CACHE_MISSES|TRACEBACK_\w+|DUMP_IR_\w+|DISTRIBUTED_DEBUG"
     r"|DEFAULT_MATMUL_PRECISION)"
 )
+_XLA_FLAGS = "XLA_FLAGS"
+_STARTED_XLA = "from jaxlib import xla_client; xla_client.make_cpu_client()"
+# Sizes of images that OpenCV reads when it is imported. It aborts where one is no number.
+_OPENCV_LIMITS = "OPENCV_IO_MAX_IMAGE_"
 _ENOUGH_BYTES = 8 * 2**30
 
 
@@ -36,10 +41,19 @@ def prepare() -> None:
     """Settles what the libraries will read; to be called before they are imported."""
     streams.settle()
     dropped = [name for name in os.environ if _READ.match(name) and not _KEPT.fullmatch(name)]
+    dropped += [
+        name
+        for name, value in os.environ.items()
+        if name.startswith(_OPENCV_LIMITS) and not (value.isascii() and value.isdecimal())
+    ]
     for name in sorted(dropped):
         print(
-            f"warning: the environment variable {name}={os.environ.pop(name)} is not used: a run "
-            "must not depend on it.",
+            f"warning: the environment variable {name}={os.environ.pop(name)} is not used: "
+            + (
+                "it is no number."
+                if name.startswith(_OPENCV_LIMITS)
+                else "a run must not depend on it."
+            ),
             file=sys.stderr,
         )
     # A notebook's own backend cannot be imported outside it, and none is needed to draw files.
@@ -60,6 +74,7 @@ def import_jax() -> None:
             "JAX reserves more than it uses: allow more if the command is aborted.",
             file=sys.stderr,
         )
+    _try_xla_flags()
     try:
         import jax  # noqa: F401
     except ValueError as error:
@@ -107,6 +122,27 @@ def shortage(error: BaseException) -> str:
     else:
         return ""
     return f"{missing[0]} ({_sentence(error) or type(error).__name__}): {missing[1]}."
+
+
+def _try_xla_flags() -> None:
+    """Lets another process read XLA's flags, because XLA ends the one that has an unknown flag."""
+    if not os.environ.get(_XLA_FLAGS):
+        return
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", _STARTED_XLA],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=60,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return  # then this process will see
+    if tried.returncode and (told := re.search(rf"\] (.*{_XLA_FLAGS}.*)", tried.stderr)):
+        raise UserError(
+            f"XLA cannot start ({told[1][:200].rstrip('.')}): correct or unset the environment "
+            f"variable {_XLA_FLAGS}."
+        )
 
 
 def _address_space() -> float:
