@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,8 @@ from se_resnet.images.pixels import ImageError
 
 _MOST_SCANS = 500  # of a progressive file; each costs a pass over all pixels
 _APP1, _START_OF_SCAN, _END = 0xE1, 0xDA, 0xD9
+# Of a segment: no byte of a scan that is written with a zero behind it, no restart, no fill.
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -23,9 +26,11 @@ def decode(content: bytes) -> np.ndarray:
         ImageError: it is truncated or damaged, or too large, or CMYK, or of a rare kind.
     """
     orientation = 1
-    for marker, body in _segments(content):
-        if marker == _APP1 and body.startswith(b"Exif\0\0"):
-            orientation = exif.orientation(body)
+    for marker, start, end in _segments(content):
+        if marker == _START_OF_SCAN:
+            break
+        if marker == _APP1 and content.startswith(b"Exif\0\0", start):
+            orientation = exif.orientation(content[start:end])
             break
     return pixels.to_rgb(exif.turn(decode_stream(content), orientation))
 
@@ -42,7 +47,8 @@ def decode_stream(content: bytes, shape: tuple[int, int] | None = None) -> np.nd
     Raises:
         ImageError: as of :func:`decode`.
     """
-    if content.count(b"\xff\xda") > _MOST_SCANS:
+    segments = list(_segments(content))
+    if sum(marker == _START_OF_SCAN for marker, *_ in segments) > _MOST_SCANS:
         raise ImageError(f"is a JPEG of more than {_MOST_SCANS} scans: save it again")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
@@ -53,6 +59,8 @@ def decode_stream(content: bytes, shape: tuple[int, int] | None = None) -> np.nd
         raise ImageError(f"holds a JPEG of {width}x{height} pixels, more than there is room for")
     if colours in ("CMYK", "YCCK"):
         raise ImageError(f"is a {colours} JPEG, made for printing: save it as RGB")
+    if segments[-1][0] == _END:
+        content = _without_padding(content, segments[-1][1])
     try:
         return simplejpeg.decode_jpeg(content, "RGB")
     except ValueError as error:
@@ -65,16 +73,28 @@ def _refusal(error: ValueError) -> ImageError:
     )
 
 
-def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yields marker and body of each segment before the first scan."""
+def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields marker, start and end of the body of each segment, up to the end of the picture.
+
+    What a file holds behind it, such as a film or another picture, is not looked at.
+    """
     at = 2
-    while at + 4 <= len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
-        if marker in (_START_OF_SCAN, _END):
+    while found := _MARKER.search(content, at):
+        marker, at = content[found.end() - 1], found.end()
+        if marker == _END:
+            yield marker, at, at
             return
-        if marker == 0xFF:  # fill
-            at += 1
-            continue
-        length = int.from_bytes(content[at + 2 : at + 4], "big")
-        yield marker, content[at + 4 : at + 2 + length]
-        at += 2 + max(length, 2)
+        end = at + max(int.from_bytes(content[at : at + 2], "big"), 2)
+        yield marker, at + 2, end
+        at = end
+
+
+def _without_padding(content: bytes, end: int) -> bytes:
+    """A stream without the zeros that some cameras put before its end.
+
+    Zeros in place of lost data are removed as well, which libjpeg then misses.
+    """
+    scan = content[: end - 2].rstrip(b"\0")
+    if scan.endswith(b"\xff"):  # the zero belongs to this byte
+        scan += b"\0"
+    return scan + content[end - 2 : end]
