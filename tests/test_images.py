@@ -226,6 +226,23 @@ def test_grey_jpeg_several_pictures_and_what_follows_the_end_are_read():
     assert (decode_image(plain + b"a film of a second" * 99) == decode_image(plain)).all()
 
 
+def test_zeros_before_the_end_of_a_jpeg_matter_where_they_replace_data():
+    for whole in (saved(picture(460, 700), "JPEG"), saved(picture(9, 9), "JPEG")):
+        scan, end = whole[:-2], whole[-2:]
+        for zeros in (1, 7, 5000):
+            assert (decode_image(scan + bytes(zeros) + end) == decode_image(whole)).all()
+            kept = scan[: -min(zeros, 70)]
+            assert "broken JPEG" in refused(kept + bytes(zeros) + end)
+    with_exif = saved(turned(6), "JPEG", exif=b"Exif\0\0" + exif(6), quality=100, subsampling=0)
+    padded = with_exif[:-2] + bytes(600) + with_exif[-2:]
+    assert difference(decode_image(padded), PICTURE) <= 12
+
+
+def test_a_long_film_behind_a_jpeg_is_not_taken_for_scans():
+    plain = saved(PICTURE, "JPEG")
+    assert (decode_image(plain + b"\xff\xda\0\2" * 501) == decode_image(plain)).all()
+
+
 def damaged_jpegs():
     whole = saved(picture(460, 700), "JPEG", quality=90)
     restarts = saved(picture(460, 700), "JPEG", quality=90, restart_marker_rows=2)
@@ -255,7 +272,7 @@ def test_jpeg_for_printing_or_of_twelve_bits_is_refused():
     content = bytearray(saved(PICTURE, "JPEG"))
     content[content.index(b"\xff\xc0") + 4] = 12
     assert "rare kind" in refused(bytes(content))
-    assert "scans" in refused(saved(PICTURE, "JPEG")[:-2] + b"\xff\xda" * 501)
+    assert "scans" in refused(saved(PICTURE, "JPEG")[:-2] + b"\xff\xda\0\2" * 501)
 
 
 # TIFF.
@@ -388,6 +405,15 @@ def test_few_bits_in_samples_of_sixteen_are_scaled_by_their_tag_or_refused(bits)
     assert "values above" in refused(lie)
 
 
+def test_few_bits_in_samples_of_sixteen_are_noticed_beside_bright_defects():
+    stored = PICTURE.astype(np.uint16) << 4
+    stored[0, :20] = 65535
+    assert "16,383 of 65,535 in 99 %" in refused(written(stored, photometric="rgb"))
+    assert "seen as black" in refused(png(stored, 16, 2))
+    stored[:3] = 65535
+    assert decode_image(png(stored, 16, 2)).shape == PICTURE.shape
+
+
 def imagej_grey(white: int) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(
@@ -398,7 +424,13 @@ def imagej_grey(white: int) -> bytes:
 
 def test_a_grey_image_of_imagej_is_read_where_viewers_agree():
     assert (decode_image(imagej_grey(65535)) == GREY[..., None]).all()
-    assert "with 30000" in refused(imagej_grey(30000))
+    assert "with 30000 as white" in refused(imagej_grey(30000))
+    text = "ImageJ=1.54f\nmin={}\nmax={}\n"
+    agreed = written(GREY, photometric="minisblack", description=text.format("0.0", "255.0"))
+    assert (decode_image(agreed) == GREY[..., None]).all()
+    for low, high, words in (("20.0", "255.0", "20.0 as black"), ("0.0", "99.0", "99.0 as white")):
+        adjusted = written(GREY, photometric="minisblack", description=text.format(low, high))
+        assert words in refused(adjusted)
 
 
 def imagej() -> bytes:
@@ -578,6 +610,18 @@ def test_webp_is_read_and_half_of_one_refused():
         if image.shape[2] == 3:
             assert (decode_image(content) == by_opencv(content)).all()
         assert "broken WebP" in refused(content[: len(content) // 2])
+
+
+def test_webp_whose_tail_was_lost_to_zeros_is_refused():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (200, 300, 3), np.uint8)
+    for options in ({"quality": 90}, {"lossless": True}):
+        content = saved(noise, "WEBP", **options)
+        for zeros in (500, 9000):
+            assert "zeros" in refused(content[:-zeros] + bytes(zeros))
+    for size in (300, 2000):
+        blank = np.full((size, size, 3), 255, np.uint8)
+        assert (decode_image(saved(blank, "WEBP")) >= 254).all()
 
 
 # All formats.

@@ -28,7 +28,7 @@ def decode_webp(content: bytes) -> np.ndarray:
     """Returns ``uint8 [h, w, 3]`` RGB of a WebP file.
 
     Raises:
-        ImageError: it cannot be decoded, is too large or moves.
+        ImageError: it cannot be decoded, is too large, moves or ends in zeros.
     """
     return _decode(WebPImagePlugin.WebPImageFile, content, "WebP image")
 
@@ -43,6 +43,8 @@ def _decode(kind: type[ImageFile.ImageFile], content: bytes, name: str) -> np.nd
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise ImageError(f"is an animation of {frames} frames: save the one that is meant")
+    if kind is WebPImagePlugin.WebPImageFile:
+        _check_tail(content, image.width * image.height)
     try:
         image.load()
         alpha = image.has_transparency_data
@@ -52,3 +54,16 @@ def _decode(kind: type[ImageFile.ImageFile], content: bytes, name: str) -> np.nd
     if alpha:
         samples = pixels.on_white(samples[..., :3], samples[..., 3])
     return pixels.to_rgb(exif.turn(samples, exif.orientation(image.info.get("exif", b""))))
+
+
+def _check_tail(content: bytes, pixels: int) -> None:
+    """Refuses zeros in place of lost data, which libwebp decodes without an error.
+
+    An image of one colour ends in zeros as well, of which there is one in 10,000 pixels.
+    """
+    zeros = len(content) - len(content.rstrip(b"\0"))
+    if zeros > 64 + pixels // 4000:
+        raise ImageError(
+            f"is a broken WebP image (its last {zeros:,} bytes are zeros, as of a copy that broke "
+            "off): copy it again"
+        )

@@ -16,6 +16,7 @@ class ImageError(ValueError):
 
 # Cameras of 8 to 14 bits store their values in samples of 16, often without scaling them.
 _LOW = 2**14 - 1
+_FEW = 0.01  # share of samples that defects of a camera or a drawn scale bar make
 
 
 def check_size(width: int, height: int) -> None:
@@ -51,14 +52,18 @@ def refuse_low_values(samples: np.ndarray) -> None:
     """Refuses 16-bit colours that plainly hold fewer bits, which would come out black.
 
     Raises:
-        ImageError: no sample is brighter than a quarter of the range.
+        ImageError: no sample, or only a few, are brighter than a quarter of the range.
     """
     brightest = int(samples.max())
-    if brightest <= _LOW:
-        raise ImageError(
-            f"has samples of 16 bits but no value above {brightest:,} of 65,535, so that it would "
-            "be seen as black: save it with 8 bits per sample, or with values that fill 16"
-        )
+    some = ""
+    if brightest > _LOW:
+        if np.count_nonzero(samples > _LOW) > _FEW * samples.size:
+            return
+        some, brightest = f" in {100 - 100 * _FEW:g} % of them", _LOW
+    raise ImageError(
+        f"has samples of 16 bits but no value above {brightest:,} of 65,535{some}, so that it "
+        "would be seen as black: save it with 8 bits per sample, or with values that fill 16"
+    )
 
 
 def on_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool = False) -> np.ndarray:

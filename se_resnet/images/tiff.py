@@ -143,8 +143,8 @@ def _check_layout(page: tifffile.TiffPage) -> None:
     bits = page.bitspersample
     if not isinstance(bits, int) or bits not in range(1, 17):
         raise ImageError(f"has pixels of type {page.dtype or bits}: 8 or 16 bits are needed")
-    if bits == 16 and (shown := _range_in_imagej(page)):
-        raise ImageError(f"is shown by ImageJ with {shown} as white, by others not: {_AGAIN}")
+    if shown := _range_in_imagej(page):
+        raise ImageError(f"is shown by ImageJ with {shown}, by others not: {_AGAIN}")
     wanted = 3 if page.photometric in (_RGB, _YCBCR) else 1
     extra = page.samplesperpixel - wanted
     if extra not in (0, 1) or (extra and page.photometric in (_PALETTE, _YCBCR)):
@@ -156,11 +156,15 @@ def _check_layout(page: tifffile.TiffPage) -> None:
 
 
 def _range_in_imagej(page: tifffile.TiffPage) -> str:
-    """The value that ImageJ shows as white where that is not the largest of 16 bits."""
+    """The values that ImageJ shows as black or white where they are not the ends of the range."""
     if not page.description.startswith("ImageJ="):
         return ""
-    named = re.search(r"^max=([\d.]{1,20})\s*$", page.description, re.MULTILINE)
-    return "" if named is None or float(named[1]) == 2**16 - 1 else named[1]
+    ends = {"min": (0, "black"), "max": (2**page.bitspersample - 1, "white")}
+    for name, value in re.findall(r"^(min|max)=([\d.]{1,20})\s*$", page.description, re.MULTILINE):
+        end, colour = ends[name]
+        if float(value) != end:
+            return f"{value} as {colour}"
+    return ""
 
 
 def _colour_space(page: tifffile.TiffPage) -> str:
