@@ -60,12 +60,16 @@ def only(fields: Mapping[str, Any], allowed: Mapping[str, Collection[Any]]) -> N
 
 
 def known(fields: Mapping[str, Any], names: Collection[str], where: str = "") -> None:
-    """Checks that every field has a known meaning; one that begins with ``_`` is a comment.
+    """Checks that every field has a known meaning, or none, as null or a name with ``_`` has.
 
     Raises:
         ValueError: a field's meaning is unknown.
     """
-    unknown = sorted(name for name in fields if name not in names and not name.startswith("_"))
+    unknown = sorted(
+        name
+        for name, value in fields.items()
+        if name not in names and value is not None and not name.startswith("_")
+    )
     if unknown:
         raise ValueError(
             f"its {where}{', '.join(unknown[:3])} is not understood; remove it if it changes "

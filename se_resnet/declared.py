@@ -135,7 +135,8 @@ def _from_header(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
     if fields.get("format") in _METADATA_FORMATS:
         del fields["format"]
     known = declared_timm.FIELDS | declared_transformers.FIELDS
-    return {name: value for name, value in fields.items() if name in known}
+    fields = {name: value for name, value in fields.items() if name in known}
+    return fields if fields.keys() - declared_timm.NOTES else {}
 
 
 def _merged(found: list[Declaration], source: str) -> Declaration:

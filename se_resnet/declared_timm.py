@@ -70,6 +70,15 @@ _TOP = {
     *("initializer_range", "do_pooling", "problem_type", "id2label", "label2id", "num_labels"),
 }
 FIELDS = frozenset({*_TOP, *_CFG, *_MODEL_ARGS} - {"license", "description", "notes", "source"})
+# Of these, those that change nothing, or that the tensors show as well.
+NOTES = frozenset(
+    {
+        *(_CFG_FREE - {"architecture"}),
+        *("num_classes", "input_size", "interpolation", "classifier", "layers"),
+        *("dtype", "torch_dtype", "transformers_version", "id2label", "label2id", "num_labels"),
+        *_TRAINING,
+    }
+)
 
 
 def config(fields: Mapping[str, Any]) -> Declaration:
@@ -83,7 +92,7 @@ def config(fields: Mapping[str, Any]) -> Declaration:
         ValueError: it describes another network than :class:`se_resnet.resnet.ResNet`, or has a
             field of unknown meaning.
     """
-    nested = "pretrained_cfg" in fields
+    nested = fields.get("pretrained_cfg") is not None
     cfg = _object(fields["pretrained_cfg"], "pretrained_cfg") if nested else fields
     known(fields, _TOP if nested else {*_TOP, *_CFG})
     if nested:

@@ -334,6 +334,23 @@ def test_a_header_that_describes_the_network_is_followed(folder):
         pretrained.load(folder({}, metadata={"mean": "[0.7, 0.6, 0.5]"}))
 
 
+def test_a_header_of_notes_alone_changes_nothing(folder):
+    notes = {"format": "pt", "num_classes": "2", "dtype": "float32", "input_size": "224"}
+    notes |= {"tag": "best", "drop_rate": "0.1", "epoch": "7"}
+    weights = pretrained.load(folder({}, metadata=notes, reduction=16))
+    assert weights.assumed and not any("header" in remark for remark in weights.remarks())
+
+
+def test_a_field_that_is_null_says_nothing():
+    assert declared_timm.config({**TIMM, "library_version": None}) == declared_timm.config(TIMM)
+    said = declared_timm.config({**TIMM, "pretrained_cfg": None})
+    assert (said.attention, said.preprocessing) == ("se", None)
+    processor = {**PROCESSOR, "image_seq_length": None}
+    assert declared_transformers.preprocessor(processor) == declared_transformers.preprocessor(
+        PROCESSOR
+    )
+
+
 def test_a_configuration_beside_several_files_of_weights_is_refused(folder):
     folder({}, reduction=16, name="b.safetensors")
     path = folder({"config.json": TIMM}, reduction=16, name="a.safetensors")
