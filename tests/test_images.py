@@ -412,6 +412,10 @@ def test_few_bits_in_samples_of_sixteen_are_noticed_beside_bright_defects():
     assert "seen as black" in refused(png(stored, 16, 2))
     stored[:3] = 65535
     assert decode_image(png(stored, 16, 2)).shape == PICTURE.shape
+    bright = np.full(GREY.shape, 900, np.uint16)  # of which 0 is white
+    bright[0, :9] = 60000
+    content = written(bright, photometric="miniswhite")
+    assert decode_image(content)[5, 5, 0] == 251
 
 
 def imagej_grey(white: int) -> bytes:

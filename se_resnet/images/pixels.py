@@ -48,8 +48,12 @@ def to_8_bits(samples: np.ndarray, largest: int) -> np.ndarray:
     return scaled.reshape(samples.shape)
 
 
-def refuse_low_values(samples: np.ndarray) -> None:
+def refuse_low_values(samples: np.ndarray, few: float = _FEW) -> None:
     """Refuses 16-bit colours that plainly hold fewer bits, which would come out black.
+
+    Args:
+        samples: unsigned 16-bit integers.
+        few: share of samples that may be brighter than those bits allow, and prove nothing.
 
     Raises:
         ImageError: no sample, or only a few, are brighter than a quarter of the range.
@@ -57,9 +61,9 @@ def refuse_low_values(samples: np.ndarray) -> None:
     brightest = int(samples.max())
     some = ""
     if brightest > _LOW:
-        if np.count_nonzero(samples > _LOW) > _FEW * samples.size:
+        if np.count_nonzero(samples > _LOW) > few * samples.size:
             return
-        some, brightest = f" in {100 - 100 * _FEW:g} % of them", _LOW
+        some, brightest = f" in {100 - 100 * few:g} % of them", _LOW
     raise ImageError(
         f"has samples of 16 bits but no value above {brightest:,} of 65,535{some}, so that it "
         "would be seen as black: save it with 8 bits per sample, or with values that fill 16"

@@ -217,7 +217,10 @@ def _colours(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
     wanted = 3 if samples.shape[2] >= 3 else 1
     colours = samples[..., :wanted]
     if bits == 16 and white == 2**16 - 1:
-        pixels.refuse_low_values(colours)
+        if page.photometric == _MIN_IS_WHITE:  # where few values are high in any bright image
+            pixels.refuse_low_values(colours, few=0)
+        else:
+            pixels.refuse_low_values(colours)
     colours = pixels.to_8_bits(np.ascontiguousarray(colours), white)
     if page.photometric == _MIN_IS_WHITE:
         colours = 255 - colours
