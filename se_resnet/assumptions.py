@@ -58,7 +58,7 @@ def facts(layout: Layout, said: Declaration, source: str) -> dict[str, Any]:
         )
     return {
         "variant": said.variant or naming.variant,
-        "bn_epsilon": naming.bn_epsilon,
+        "bn_epsilon": said.bn_epsilon or naming.bn_epsilon,
         "preprocessing": preprocessing,
         "interpolation": said.interpolation or "",
         "attention": layout.attention,
@@ -72,7 +72,7 @@ def _check(layout: Layout, said: Declaration, source: str) -> None:
     stage_sizes, width = architecture(layout.variables)
     head = layout.variables.get("params/head/bias")
     shown: Mapping[str, Any] = {
-        "library": "timm" if layout.naming is TIMM else layout.naming.title,
+        "library": _library(layout.naming),
         "stage_sizes": stage_sizes,
         "width": width,
         "attention": layout.attention,
@@ -93,6 +93,12 @@ def _check(layout: Layout, said: Declaration, source: str) -> None:
             f"its gates reduce {reduction}-fold, those of timm's architecture in config.json "
             f"{_SE_REDUCTION}-fold: put the weights into a folder of their own",
         )
+
+
+def _library(naming: Naming) -> str:
+    if naming.leaves is not TORCH_LEAVES:
+        return "Keras"
+    return "timm" if naming is TIMM else naming.title
 
 
 def _architecture(naming: Naming, attention: str) -> list[str]:

@@ -17,12 +17,13 @@ class Declaration:
 
     Attributes:
         files: where the facts come from; empty where nothing lies beside the weights.
-        library: whose network it is, ``'timm'`` or ``'transformers'``.
+        library: whose network it is, ``'timm'``, ``'transformers'`` or ``'Keras'``.
         variant: where the strides sit, ``'v1'`` or ``'v1.5'``.
         stage_sizes: bottlenecks in each stage.
         width: channels of the stem.
         attention: name of the attention module, or ``'none'``.
         classes: outputs of the classifier; 0 for none.
+        bn_epsilon: added to the variances in batch normalisation.
         preprocessing: from pixels to the network's input.
         interpolation: how images were resized.
     """
@@ -34,6 +35,7 @@ class Declaration:
     width: int | None = None
     attention: str | None = None
     classes: int | None = None
+    bn_epsilon: float | None = None
     preprocessing: Preprocessing | None = None
     interpolation: str | None = None
 

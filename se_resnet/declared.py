@@ -2,7 +2,7 @@
 
 ``config.json`` is timm's or that of transformers, ``preprocessor_config.json`` and
 ``processor_config.json`` are of transformers; the header of a safetensors file may hold the same
-fields. What they say is followed exactly or refused.
+fields, and a whole Keras model its layers. What they say is followed exactly or refused.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from se_resnet import declared_timm, declared_transformers
+from se_resnet import declared_keras, declared_timm, declared_transformers
 from se_resnet.declaration import Declaration
 from se_resnet.files import parse_json, read_json
-from se_resnet.weight_files import MODEL_JSON, PICKLE_SUFFIXES, SAFETENSORS, refused
+from se_resnet.weight_files import KERAS_LAYERS, MODEL_JSON, PICKLE_SUFFIXES, SAFETENSORS, refused
 
 CONFIG = "config.json"
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -51,6 +51,8 @@ def beside(path: Path, metadata: Mapping[str, str], source: str) -> Declaration:
         found.append(_understood(fields, name, source))
     if fields := _from_header(metadata, source):
         found.append(_understood(fields, _HEADER, source))
+    if KERAS_LAYERS in metadata:
+        found.append(_of_layers(metadata[KERAS_LAYERS], source))
     return _merged(found, source)
 
 
@@ -119,6 +121,18 @@ def _understood(fields: dict[str, Any], file: str, source: str) -> Declaration:
             "them, put the weights into a folder of their own",
         ) from error
     return dataclasses.replace(declaration, files=(file,))
+
+
+def _of_layers(text: str, source: str) -> Declaration:
+    try:
+        declaration = declared_keras.topology(parse_json(text))
+    except ValueError as error:
+        raise refused(
+            source,
+            f"its configuration of layers cannot be followed ({error}): where it changes nothing, "
+            "save the ResNet's weights alone, with save_weights('NAME.weights.h5')",
+        ) from error
+    return dataclasses.replace(declaration, files=("its configuration of layers",))
 
 
 def _from_header(metadata: Mapping[str, str], source: str) -> dict[str, Any]:

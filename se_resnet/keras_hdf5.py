@@ -77,6 +77,20 @@ def tensors(content: bytes) -> dict[str, np.ndarray]:
     return found
 
 
+def model_config(content: bytes) -> str:
+    """Returns the JSON text of a whole model's layers, or an empty string where there is none.
+
+    Args:
+        content: of a file that :func:`tensors` reads.
+    """
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            text = file.attrs.get("model_config", "")
+    except _ERRORS as error:
+        raise RefusedError(f"its model_config is broken ({error}): save it again") from error
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+
 def _name(path: tuple[str, ...], group: h5py.Group) -> str:
     """``layer/weight`` of a data set in a Keras file of any age."""
     layer, weight = path[-2] if len(path) > 1 else "", path[-1].partition(":")[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import json
 import math
 import os
 import struct
@@ -33,6 +34,7 @@ SUFFIXES = (".safetensors", ".h5")
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".ckpt")
 MAX_BYTES = 2**31
 MAX_HEADER_BYTES = 2**22  # a ResNet152's takes 70 kB
+KERAS_LAYERS = "model_config of Keras"
 _TFJS_FORM = [
     {
         "paths": [str],
@@ -49,7 +51,8 @@ class WeightFile:
     Attributes:
         tensors: by their names in the file, as ``layer/weight`` if it is one of Keras; dtypes are
             the file's own.
-        metadata: the header's free text of a safetensors file.
+        metadata: the header's free text of a safetensors file; JSON text of a whole Keras model's
+            layers under :data:`KERAS_LAYERS`.
         sha256: checksum of the file, or of a folder's files one after another.
         path: of the file, or of a folder's ``model.json``.
     """
@@ -89,9 +92,12 @@ def read(path: Path) -> WeightFile:
     content = _content(path)
     if content.startswith(HDF5_MAGIC):
         try:
-            return WeightFile(keras_hdf5.tensors(content), {}, _sha256(content), path)
+            tensors = keras_hdf5.tensors(content)
+            layers = keras_hdf5.model_config(content)
         except keras_hdf5.RefusedError as error:
             raise refused(path, str(error)) from error
+        metadata = {KERAS_LAYERS: layers} if layers else {}
+        return WeightFile(tensors, metadata, _sha256(content), path)
     if content[8:9] == b"{":
         tensors, metadata = from_safetensors(content, path)
         return WeightFile(tensors, metadata, _sha256(content), path)
@@ -208,7 +214,10 @@ def _from_tfjs_folder(path: Path, content: bytes) -> WeightFile:
         raise refused(
             path, f"it is no whole model in TensorFlow.js' layers format ({reason(error)})"
         ) from error
-    return WeightFile(tensors, {}, digest.hexdigest(), path)
+    topology = model.get("modelTopology")
+    layers = topology.get("model_config") if isinstance(topology, dict) else None
+    metadata = {KERAS_LAYERS: json.dumps(layers)} if layers else {}
+    return WeightFile(tensors, metadata, digest.hexdigest(), path)
 
 
 def _content(path: Path) -> bytes:
