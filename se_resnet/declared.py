@@ -130,7 +130,8 @@ def _of_layers(text: str, source: str) -> Declaration:
         raise refused(
             source,
             f"its configuration of layers cannot be followed ({error}): where it changes nothing, "
-            "save the ResNet's weights alone, with save_weights('NAME.weights.h5')",
+            "or is keras.applications.resnet.preprocess_input, save the ResNet's weights alone, "
+            "with model.get_layer('resnet50').save_weights('NAME.weights.h5')",
         ) from error
     return dataclasses.replace(declaration, files=("its configuration of layers",))
 
