@@ -6,8 +6,13 @@ import stat
 from pathlib import Path
 
 from se_resnet.errors import UserError
+from se_resnet.folders import current
 from se_resnet.images.decode import SUFFIXES
 from se_resnet.walk import NOT_REGULAR, PassedOver, walk
+
+# What a prediction writes beside its tables: in its folder, the pictures lie in OVERLAYS.
+PREDICTION, OVERLAYS = "predictions.json", "overlays"
+_OF_PREDICTIONS = "pictures that a prediction wrote"
 
 # Tried as well, so that a file which cannot be decoded is listed with the reason.
 _TRIED = (
@@ -22,7 +27,8 @@ def find_images(
 ) -> list[Path]:
     """Returns the image itself, or every image below a folder, sorted; links are followed.
 
-    Images of formats that may not be decoded are among them.
+    Images of formats that may not be decoded are among them. The overlays of an earlier prediction,
+    whose folder may lie in this one, are no images of the user's.
 
     Args:
         source: an image or a folder.
@@ -50,10 +56,13 @@ def find_images(
         raise UserError(
             f"{option}={source} cannot be read ({error.strerror}): give an image or a folder."
         ) from error
+    overlays = tuple(f"{one}/" for one in listing.folders if _is_of_prediction(source / one))
     found = []
     for relative in listing.files:
         path = source / relative
-        if path.suffix.lower() not in _TRIED:
+        if relative.startswith(overlays):
+            passed_over.add(_OF_PREDICTIONS, relative)
+        elif path.suffix.lower() not in _TRIED:
             passed_over.add_suffix(relative)
         elif _is_special(path):  # a pipe would be waited for without end
             passed_over.add(NOT_REGULAR, relative)
@@ -65,6 +74,10 @@ def find_images(
             + (f"; not looked at: {passed_over.describe()}." if passed_over else ".")
         )
     return sorted(found)
+
+
+def _is_of_prediction(folder: Path) -> bool:
+    return folder.name == OVERLAYS and current(folder.with_name(PREDICTION)).exists()
 
 
 def _is_special(path: Path) -> bool:

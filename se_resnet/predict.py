@@ -47,10 +47,11 @@ import numpy as np
 from se_resnet import explain
 from se_resnet.calibration import scale
 from se_resnet.decision import Decision
+from se_resnet.dialect import decode_table, table_lines
 from se_resnet.errors import UserError
 from se_resnet.files import atomic_write, read_json, write_json
 from se_resnet.folders import whole_folder
-from se_resnet.image_files import find_images
+from se_resnet.image_files import OVERLAYS, PREDICTION, find_images
 from se_resnet.images.decode import SUFFIXES as SUFFIXES
 from se_resnet.images.decode import decode_image as decode_image  # for importers of this module
 from se_resnet.images.decode import read_image
@@ -71,9 +72,13 @@ from se_resnet.workdir import Run, load_best
 NOTICE = "Research software: no medical device, not for diagnosis."
 BATCH = 16
 _LONGEST_NAME = 255  # bytes, of file systems
-_TABLES = ("patients.csv", "predictions.csv", "predictions.json")
-_OVERLAYS_FOLDER = "overlays"
-_HEADER = "file,patient,probability,"  # how predictions.csv begins
+# The tables, and how their headers begin.
+_HEADERS = {
+    "patients.csv": ["patient", "images"],
+    "predictions.csv": ["file", "patient", "probability"],
+}
+_HEADER_BYTES = 4096
+_FILES = (*_HEADERS, PREDICTION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,12 +181,12 @@ def predict_folder(
     failures: list[dict[str, str]] = []
     rules = resize_rules(tta, run.classifier.resize)
     digests: dict[str, str] = {}
-    with whole_folder(out, _TABLES, "give another folder by --out", lambda: _replaced(out)) as new:
+    with whole_folder(out, _FILES, "give another folder by --out", lambda: _replaced(out)) as new:
         for files, tiles, hashed in _batches(run.classifier.size, rules, paths, root, failures):
             digests |= zip(files, hashed, strict=True)
             predictions += predict(run, tiles, files, patient_pattern, tta)
             if overlays:  # of the middle tile
-                _write_overlays(run, files, tiles[len(tiles) // 2], new / _OVERLAYS_FOLDER)
+                _write_overlays(run, files, tiles[len(tiles) // 2], new / OVERLAYS)
         if not predictions:
             raise UserError(
                 f"none of the {len(failures)} files in {source} can be used: "
@@ -193,7 +198,7 @@ def predict_folder(
         if patients:
             _write_table(new / "patients.csv", patients)
         write_json(
-            new / "predictions.json",
+            new / PREDICTION,
             {
                 "notice": NOTICE,
                 "decision": dataclasses.asdict(run.decision),
@@ -257,14 +262,26 @@ def _describe_magnifications(other: dict[str, int], total: int, trained_on: list
 def _replaced(out: Path) -> list[str]:
     """The files of an earlier prediction in the folder, once no table is seen to be another's."""
     try:
-        told = read_json(out / "predictions.json", {"predictions": [{"file": str}]})
+        told = read_json(out / PREDICTION, {"predictions": [{"file": str}]})
     except (OSError, ValueError):
         told = {"predictions": []}
-    table = out / "predictions.csv"
-    if table.is_file() and not table.read_bytes().startswith(_HEADER.encode()):
-        raise UserError(f"{table} was written by no prediction: give another folder by --out.")
-    overlays = [f"{_OVERLAYS_FOLDER}/{overlay_name(one['file'])}" for one in told["predictions"]]
-    return [*_TABLES, *overlays]
+    for name, header in _HEADERS.items():
+        if (out / name).is_file() and _header(out / name)[: len(header)] != header:
+            raise UserError(
+                f"{out / name} was written by no prediction: give another folder by --out."
+            )
+    overlays = [f"{OVERLAYS}/{overlay_name(one['file'])}" for one in told["predictions"]]
+    return [*_FILES, *overlays]
+
+
+def _header(table: Path) -> list[str]:
+    """The names of a table's columns, also when a spreadsheet program has saved it again."""
+    with table.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+    try:
+        return next(table_lines(decode_table(start, "replace")), (1, []))[1]
+    except ValueError:
+        return []
 
 
 def _batches(

@@ -264,6 +264,32 @@ def test_a_table_of_another_origin_is_not_replaced(run, tmp_path):
         assert path.read_bytes() == (run / "eval" / "test" / path.name).read_bytes()
 
 
+def test_a_list_of_patients_of_another_origin_is_not_replaced(run, tmp_path):
+    (tmp_path / "SOB_B_A-14-1-40-001.png").write_bytes(encode(random_image()))
+    (tmp_path / "patients.csv").write_text("patient,age\n14-1,50\n")
+    with pytest.raises(UserError, match=r"patients\.csv was written by no prediction"):
+        run_predict(run, tmp_path, tmp_path)
+    assert (tmp_path / "patients.csv").read_text() == "patient,age\n14-1,50\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_prediction_that_a_spreadsheet_program_saved_is_replaced(run, tmp_path, encoding):
+    (tmp_path / "SOB_B_A-14-1-40-001.png").write_bytes(encode(random_image()))
+    out = tmp_path / "out"
+    run_predict(run, tmp_path, out)
+    written = {name: (out / name).read_bytes() for name in ("predictions.csv", "patients.csv")}
+    for name, content in written.items():
+        (out / name).write_text(content.decode().replace(",", ";"), encoding)
+    run_predict(run, tmp_path, out)
+    assert {name: (out / name).read_bytes() for name in written} == written
+
+
+def test_a_folder_is_predicted_alike_with_the_results_in_it(run, tmp_path):
+    (tmp_path / "a.png").write_bytes(encode(random_image()))
+    first = run_predict(run, tmp_path, tmp_path, overlays=True)
+    assert run_predict(run, tmp_path, tmp_path, overlays=True) == first
+
+
 def test_an_evaluation_that_is_interrupted_leaves_the_one_before(run, place, tmp_path, monkeypatch):
     out = tmp_path / "eval"
     shutil.copytree(run / "eval" / "test", out)

@@ -80,6 +80,18 @@ def test_what_predict_passes_over_is_one_line(tmp_path):
     )
 
 
+def test_pictures_of_a_prediction_are_no_images_of_the_users(tmp_path):
+    touch(tmp_path, "a.png", "out/predictions.json", "out/overlays/deeper/a.png.png")
+    touch(tmp_path, "killed/.unfinished/placing/predictions.json", "killed/overlays/a.png.png")
+    touch(tmp_path, "mine/overlays/b.png")
+    passed_over = PassedOver()
+    found = find_images(tmp_path, passed_over=passed_over)
+    assert found == [tmp_path / "a.png", tmp_path / "mine" / "overlays" / "b.png"]
+    assert "pictures that a prediction wrote 2" in passed_over.describe()
+    (picture,) = find_images(tmp_path / "killed" / "overlays")
+    assert picture.name == "a.png.png"
+
+
 def test_a_folder_without_images_tells_what_it_holds(tmp_path):
     touch(tmp_path, "images.zip", "line\nbreak.txt")
     with pytest.raises(UserError, match=r"holds no image.*\.zip 1") as caught:
