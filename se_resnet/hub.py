@@ -146,7 +146,10 @@ def push(folder: Path, name: str) -> str:
         api = HfApi()
         api.create_repo(name, exist_ok=True)
         return api.upload_folder(
-            repo_id=name, folder_path=folder, commit_message="Model package of se-resnet"
+            repo_id=name,
+            folder_path=folder,
+            ignore_patterns=".*",  # what systems keep in folders
+            commit_message="Model package of se-resnet",
         ).commit_url
     except Exception as error:
         raise UserError(

@@ -43,8 +43,8 @@ from flax.traverse_util import unflatten_dict
 
 from se_resnet import hub, layouts, package_config, pretrained, training, weight_files
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, write_json
-from se_resnet.folders import UNFINISHED, current, whole_folder
+from se_resnet.files import atomic_write, read_json, write_json
+from se_resnet.folders import current, whole_folder
 from se_resnet.model_card import write_card
 from se_resnet.predictor import Predictor, load_run
 from se_resnet.runtime.paths import local_path
@@ -176,14 +176,37 @@ def from_pretrained(
 
 
 def _replaced(directory: Path) -> set[str]:
-    """The files in the folder, once it is seen that they are those of a package."""
-    found = {path.name for path in directory.iterdir()} - {UNFINISHED}
-    if found and not {weight_files.SAFETENSORS, package_config.FILE} <= found <= {*_FILES}:
+    """The files in the folder, once it is seen that they are those of a package.
+
+    Hidden files and folders, as of git and of systems, stay. Config and card may be missing, because
+    versions before wrote the files one after another and may have been killed.
+    """
+    found = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+    if others := found - {*_FILES}:
         raise UserError(
-            f"{directory} holds {min(found - {*_FILES} or found)}, which is no part of a model "
-            "package: give an empty folder by --out."
+            f"{directory} holds {min(others)}, which is no part of a model package: give an empty "
+            "folder by --out."
+        )
+    if found and not _is_package(directory):
+        raise UserError(
+            f"{directory} holds {', '.join(sorted(found))} of another origin: give an empty folder "
+            "by --out."
         )
     return found
+
+
+def _is_package(directory: Path) -> bool:
+    try:
+        facts = read_json(directory / package_config.FILE, {}, package_config.MAX_BYTES)
+    except (OSError, ValueError):
+        facts = {}
+    if facts.get("format") == package_config.FORMAT or "architecture" in facts:
+        return True
+    try:
+        path = directory / weight_files.SAFETENSORS
+        return bool(layouts.ours(weight_files.read(path).tensors, str(path)))
+    except UserError:
+        return False
 
 
 def main() -> None:

@@ -245,6 +245,35 @@ def test_a_folder_of_other_files_is_left_alone(run, tmp_path):
         se_resnet.save_pretrained(run, tmp_path / "new", naming="keras")
 
 
+def test_what_systems_and_git_keep_in_a_package_stays(run, copy):
+    for folder in (".git", ".cache"):
+        (copy / folder).mkdir()
+    for name in (".DS_Store", ".gitattributes", ".git/HEAD"):
+        (copy / name).write_text("kept")
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    se_resnet.save_pretrained(run, copy)
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_version_before_left_when_it_was_killed_is_replaced(run, copy, packaged):
+    (copy / "config.json").unlink()
+    (copy / "README.md").rename(copy / ".README.md.ea9ae822")
+    se_resnet.save_pretrained(run, copy)
+    assert sorted(path.name for path in copy.iterdir()) == sorted(
+        path.name for path in packaged.iterdir()
+    )
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_model_of_another_origin_is_not_replaced(run, copy, name):
+    (copy / "config.json").unlink()
+    if name == "config.json":
+        (copy / name).write_text('{"architectures": ["ResNetForImageClassification"]}')
+    safetensors.numpy.save_file({"conv1.weight": np.zeros(1)}, copy / "model.safetensors")
+    with pytest.raises(UserError, match=rf"{name}.* of another origin: give an empty folder"):
+        se_resnet.save_pretrained(run, copy)
+
+
 def test_a_package_that_is_not_written_to_the_end_leaves_the_one_before(
     copy, packaged, monkeypatch
 ):
@@ -284,12 +313,14 @@ def test_weights_of_another_package_are_refused(copy):
     se_resnet.from_pretrained(copy)
 
 
-def test_a_package_is_pushed_and_pulled(packaged, tmp_path, monkeypatch):
+def test_a_package_is_pushed_and_pulled(packaged, copy, tmp_path, monkeypatch):
     """By the real library, over HTTP."""
+    (copy / ".DS_Store").touch()
     with hub_server.serve(monkeypatch, tmp_path / "cache") as files:
-        assert hub.push(packaged, "someone/breakhis").endswith(hub_server.COMMIT)
+        assert hub.push(copy, "someone/breakhis").endswith(hub_server.COMMIT)
         for path in packaged.iterdir():
             assert files[path.name] == path.read_bytes()
+        assert ".DS_Store" not in files
         pulled = se_resnet.from_pretrained("someone/breakhis")
         here = se_resnet.from_pretrained(packaged)
         np.testing.assert_array_equal(pulled.predict(IMAGES), here.predict(IMAGES))
