@@ -178,7 +178,7 @@ def from_pretrained(
 def _replaced(directory: Path) -> set[str]:
     """The files in the folder, once it is seen that they are those of a package.
 
-    Hidden files and folders, as of git and of systems, stay. Config and card may be missing, because
+    Hidden files and folders, as of git and of systems, stay. Config and card may be missing:
     versions before wrote the files one after another and may have been killed.
     """
     found = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
