@@ -54,6 +54,7 @@ from se_resnet.decision import Decision, decide
 from se_resnet.errors import UserError
 from se_resnet.files import writable_folder, write_json
 from se_resnet.folders import whole_folder
+from se_resnet.image_files import PREDICTION
 from se_resnet.imaging import TILE_RULES
 from se_resnet.metric_log import read_log
 from se_resnet.predictions import Predictions, concatenate, logit_of, probability_of
@@ -111,6 +112,11 @@ def evaluate_run(
     split = split or ("all" if data_dir else "test")
     out = Path(local_path(out, "--out =")) if out else _folder(workdir, split, tta, data_dir)
     writable_folder(out, "give another folder by --out")
+    if (out / PREDICTION).exists():
+        raise UserError(
+            f"{out} holds what se_resnet.predict wrote, also in {PREDICTIONS}: give another folder "
+            "by --out."
+        )
     if config["split"]["fold"] != ALL_FOLDS:
         publish = _evaluate_one(workdir, config, split, data_dir, out, tta, attention)
     elif data_dir or split != "test":

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from se_resnet.errors import UserError
-from se_resnet.files import full_disk_told
+from se_resnet.files import full_disk_told, writable_folder
 
 _PROJECT = "se-resnet"
 # What TensorBoard's table of hyper-parameters shows beside them.
@@ -88,7 +88,7 @@ class _TensorBoard:
 
         self._event = Event
         self._folder = start.workdir / "tensorboard"
-        self._folder.mkdir(exist_ok=True)
+        writable_folder(self._folder, "move what is there")
         # Not SummaryWriter: it writes in a thread, and if that fails, as on a full disk, the run
         # waits for it forever.
         with full_disk_told(self._folder):

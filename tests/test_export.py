@@ -161,12 +161,19 @@ def test_images_that_are_gone_give_way_to_the_sample(run, tmp_path):
     assert len({path.parents[4] for path in paths}) == 2  # of both classes
 
 
-@pytest.mark.parametrize("name", ["model.stablehlo", "metadata.json"])
-def test_files_of_another_origin_are_not_replaced(run, tmp_path, name):
-    (tmp_path / name).write_text("mine")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.stablehlo", "mine"),
+        ("metadata.json", "mine"),
+        ("metadata.json", '{"format": "stablehlo", "sha256": [5]}'),
+    ],
+)
+def test_files_of_another_origin_are_not_replaced(run, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match="which no export leaves|holds an export of format"):
         export_run(run, "stablehlo", tmp_path)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: content}
 
 
 @contextmanager

@@ -51,6 +51,12 @@ def test_tensorboard_shows_the_figures_and_drops_what_is_done_again(tmp_path):
     ]
 
 
+def test_a_file_in_the_place_of_the_events_is_named(tmp_path):
+    (tmp_path / "tensorboard").touch()
+    with pytest.raises(UserError, match=r"tensorboard cannot be written .*: move what is there"):
+        MetricLog(tmp_path, 0, 5, ["tensorboard"], {})
+
+
 def test_a_tracker_that_comes_later_is_told_what_was_before(tmp_path):
     with MetricLog(tmp_path, 0, 5) as log:
         log.write(1, {"train/loss": 0.5})

@@ -264,6 +264,16 @@ def test_a_table_of_another_origin_is_not_replaced(run, tmp_path):
         assert path.read_bytes() == (run / "eval" / "test" / path.name).read_bytes()
 
 
+def test_an_evaluation_does_not_replace_the_table_of_a_prediction(run, tmp_path):
+    (tmp_path / "in.png").write_bytes(encode(random_image()))
+    out = tmp_path / "out"
+    run_predict(run, tmp_path / "in.png", out)
+    before = (out / "predictions.csv").read_bytes()
+    with pytest.raises(UserError, match=r"holds what se_resnet.predict wrote.*another folder"):
+        evaluation.evaluate_run(run, out=out)
+    assert (out / "predictions.csv").read_bytes() == before
+
+
 def test_a_list_of_patients_of_another_origin_is_not_replaced(run, tmp_path):
     (tmp_path / "SOB_B_A-14-1-40-001.png").write_bytes(encode(random_image()))
     (tmp_path / "patients.csv").write_text("patient,age\n14-1,50\n")

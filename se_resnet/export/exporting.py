@@ -15,6 +15,7 @@ from se_resnet.files import read_json, write_json
 from se_resnet.folders import whole_folder
 from se_resnet.predict import NOTICE
 from se_resnet.run_files import read_config, read_weights
+from se_resnet.schema import Maybe
 from se_resnet.workdir import Run, load_best
 
 METADATA = "metadata.json"
@@ -77,9 +78,9 @@ def _replaced(out: Path, kind: str, file: str) -> list[str]:
             )
         return []
     try:
-        told = read_json(out / METADATA, {"format": str})
+        told = read_json(out / METADATA, {"format": str, "sha256": Maybe({str: str})})
         files = told.get("sha256", {file: ""})
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         told, files = {"format": "unknown"}, {}
     if told["format"] != kind:
         raise UserError(
