@@ -45,7 +45,7 @@ CONFIG_FORM = {
     "optim": {"learning_rate": float},
     "decision": {"target": str},
 }
-_LEAKS = (
+LEAKS = (
     "shared_images",
     "straddling_accessions",
     "straddling_test_images",
@@ -58,7 +58,7 @@ SPLIT_SUMMARY_FORM = [
 DATA_FORM = {
     "fingerprint": str,
     "description": str,
-    "audit": dict.fromkeys(_LEAKS, int),
+    "audit": dict.fromkeys(LEAKS, int),
     "split": SPLIT_SUMMARY_FORM,
     "seen_digests": [str],
 }
@@ -102,7 +102,7 @@ METRICS_FORM: dict[Any, Any] = {
     "calibration": {part: {"ece": ESTIMATE_FORM} for part in ("before", "after")},
     "audit": {
         "protocol": str,
-        **dict.fromkeys((*_LEAKS, "evaluated_accessions_seen"), int),
+        **dict.fromkeys((*LEAKS, "evaluated_accessions_seen"), int),
         str: int,
     },
 }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import attention_modules, experiments, leakage
+from se_resnet import calibration, run_files
 from se_resnet.files import write_json
 from se_resnet.metrics import evaluate
 from se_resnet.predictions import logit_of
@@ -22,8 +23,17 @@ def evaluated(run, predictions):
     folder.mkdir(parents=True)
     predictions.write_csv(folder / "predictions.csv")
     figures = evaluate(predictions, resamples=50)
-    audit = {"evaluated_images_of_seen_accessions": len(predictions) // 2}
-    write_json(folder / "metrics.json", {**figures, "audit": audit})
+    seen = {"evaluated_images_of_seen_accessions": len(predictions) // 2}
+    leaks = dict.fromkeys((*run_files.LEAKS, "evaluated_accessions_seen"), 0)
+    write_json(
+        folder / "metrics.json",
+        {
+            **figures,
+            "at_chosen_threshold": {part: figures[part] for part in ("image", "patient")},
+            "calibration": calibration.describe(predictions, 1.0, resamples=50),
+            "audit": {"protocol": "strict", **leaks, **seen},
+        },
+    )
 
 
 def shifted(predictions, by):
