@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,9 @@ from se_resnet import explain
 from se_resnet.errors import UserError
 from se_resnet.files import read_small_file
 from se_resnet.imaging import resize
-from se_resnet.metrics import headline
-from se_resnet.predict import BREAKHIS_PATIENT, NOTICE, decode_image, predict
-from se_resnet.predictions import logit_of, probability_of
-from se_resnet.run_files import SPLIT, TRAIN, read_config, read_metrics, read_split
+from se_resnet.page_facts import describe
+from se_resnet.predict import BREAKHIS_PATIENT, decode_image, predict
+from se_resnet.run_files import read_config
 from se_resnet.samples import find_samples
 from se_resnet.uploads import LARGEST_UPLOAD, upload_route
 from se_resnet.workdir import Run, load_best
@@ -116,7 +113,7 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
         lstrip_blocks=True,
     )
     html = environment.get_template("app.html.j2").render(
-        **_facts(workdir, run, config),
+        **describe(workdir, run, config),
         samples=samples,
         largest_upload=LARGEST_UPLOAD,
         largest_image=largest_image,
@@ -137,25 +134,6 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
         # A page elsewhere that gives its own name this machine's address learns nothing.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
     )
-
-
-def _facts(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
-    decision = run.decision
-    around = logit_of(np.clip(np.array([decision.threshold]), 1e-12, 1 - 1e-12))[0]
-    low, high = probability_of(around + np.array([-1, 1]) * decision.margin)
-    split = read_split(workdir / SPLIT, ("file", "magnification", "role"))
-    trained = [row for row in split if row["role"] == TRAIN]
-    tested = read_metrics(workdir / "eval" / "test")
-    return {
-        "name": workdir.resolve().name,
-        "notice": NOTICE,
-        "trained": sorted(Counter(int(row["magnification"]) for row in trained).items()),
-        "protocol": config["split"]["protocol"],
-        "threshold": decision.threshold,
-        "doubt": (float(low), float(high)),
-        "counts": tested and tested["counts"],
-        "auc": tested and headline(tested)["image_roc_auc"],
-    }
 
 
 def _file(address: str, path: Path) -> Route:

@@ -20,7 +20,7 @@ from se_resnet import (
     metric_log,
     model_card,
     package_config,
-    page,
+    page_facts,
     pretrained,
     run_files,
     samples,
@@ -83,7 +83,7 @@ def write_card(run: Path, loaded: se_resnet.Predictor) -> None:
 
 def show_page(run: Path, loaded: se_resnet.Predictor) -> None:
     config = run_files.read_config(run)
-    page._facts(run, loaded.run, config)
+    page_facts.describe(run, loaded.run, config)
     samples.find_samples(run, config)
 
 

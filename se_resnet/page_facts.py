@@ -1,0 +1,45 @@
+"""What the page says of a run beside its predictions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from se_resnet.metrics import headline
+from se_resnet.predict import NOTICE
+from se_resnet.predictions import logit_of, probability_of
+from se_resnet.run_files import SPLIT, TRAIN, read_metrics, read_split
+from se_resnet.workdir import Run
+
+
+def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values that the page's template shows.
+
+    Args:
+        workdir: folder of the run.
+        run: its best checkpoint.
+        config: its ``config.json``.
+
+    Raises:
+        UserError: ``split.csv`` or the ``metrics.json`` of the test images cannot be read.
+    """
+    decision = run.decision
+    around = logit_of(np.clip(np.array([decision.threshold]), 1e-12, 1 - 1e-12))[0]
+    low, high = probability_of(around + np.array([-1, 1]) * decision.margin)
+    split = read_split(workdir / SPLIT, ("file", "magnification", "role"))
+    trained = [row for row in split if row["role"] == TRAIN]
+    tested = read_metrics(workdir / "eval" / "test")
+    return {
+        "name": workdir.resolve().name,
+        "notice": NOTICE,
+        "trained": sorted(Counter(int(row["magnification"]) for row in trained).items()),
+        "protocol": config["split"]["protocol"],
+        "threshold": decision.threshold,
+        "doubt": (float(low), float(high)),
+        "counts": tested and tested["counts"],
+        "auc": tested and headline(tested)["image_roc_auc"],
+    }
