@@ -81,7 +81,7 @@ def test_sizes_that_are_no_numbers_are_kept_from_opencv():
     assert "OPENCV_IO_MAX_IMAGE_WIDTH=wide is not used: it is no number." in done.stderr
 
 
-@pytest.mark.parametrize("flags", ["--xla_of_old=1", "/nowhere"])
+@pytest.mark.parametrize("flags", ["--xla_of_old=1", "/dev/null/none"])
 def test_a_flag_that_xla_does_not_know_is_told(monkeypatch, flags):
     monkeypatch.setenv("XLA_FLAGS", flags)
     with pytest.raises(UserError, match=rf"XLA cannot start .*{flags}.*unset .* XLA_FLAGS\."):
@@ -216,8 +216,8 @@ RUN_AT_ALL = ["train.py", "--config=configs/smoke.py", "--config.epochs=1"]
         ("JAX_LOG_COMPILES=maybe", 2, "error: JAX cannot be imported"),
         ("LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0", 0, ""),
         ("SLURM_STEP_NODELIST=a SLURM_NTASKS=4 SLURM_STEP_NUM_TASKS=1", 0, ""),
-        ("TMPDIR=/nowhere MPLBACKEND=module://nothing", 0, ""),
-        ("HOME=/nowhere", 0, ""),
+        ("TMPDIR=/dev/null/none MPLBACKEND=module://nothing", 0, ""),
+        ("HOME=/dev/null/none", 0, ""),
     ],
 )
 def test_a_training_runs_or_says_why_not(tmp_path, variables, code, told):
