@@ -13,6 +13,7 @@ from typing import BinaryIO
 from data import candidates
 from data.candidates import Problem
 from se_resnet.errors import UserError
+from se_resnet.files import reason
 from se_resnet.walk import HIDDEN, NOT_REGULAR, PassedOver, is_hidden
 
 OFFICIAL_ARCHIVE = "BreaKHis_v1.tar.gz"
@@ -46,7 +47,7 @@ _HEADER_TYPES = (
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a tar archive, plain or compressed by gzip, by its first bytes.
+    """Returns whether a file begins as a tar archive does, plain or compressed by gzip.
 
     Raises:
         UserError: it is an archive of another kind.
@@ -146,7 +147,7 @@ def _read(
             f"{path} is damaged or incomplete: download it again, or give the extracted folder."
         ) from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {_why(error)}.") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}.") from error
     return found, named_alike
 
 
@@ -197,7 +198,3 @@ class _Expansion(gzip.GzipFile):
 def _is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
-
-
-def _why(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__

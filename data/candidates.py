@@ -1,4 +1,4 @@
-"""Which files of a tree or an archive are BreaKHis images: told by their folders and names."""
+"""Selects the BreaKHis images of a tree or an archive by their folders and names."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def trees(folders: Iterable[str]) -> list[str]:
 
 
 def has_image_suffix(path: str) -> bool:
-    """Whether a file is an image, by its suffix."""
+    """Returns whether a file has the suffix of an image."""
     return path.lower().endswith(_SUFFIXES)
 
 
 def is_named_alike(path: str) -> bool:
-    """Whether a file without a class folder is taken for a BreaKHis image, by its name."""
+    """Returns whether a file outside class folders is named as a BreaKHis image."""
     return has_image_suffix(path) and PurePosixPath(path).name.startswith("SOB_")
 
 
@@ -71,7 +71,7 @@ def pass_over(path: str, flat: bool, passed_over: PassedOver) -> None:
 
     Args:
         path: of the file.
-        flat: whether images are told by their names, because there are no class folders.
+        flat: whether names alone identify images, because there are no class folders.
         passed_over: takes it.
     """
     if has_image_suffix(path):

@@ -24,6 +24,7 @@ from data.candidates import Problem as Problem
 from data.candidates import check_name
 from data.filenames import ImageName
 from se_resnet.errors import UserError
+from se_resnet.files import reason
 from se_resnet.images import png
 from se_resnet.images.decode import decode_image
 from se_resnet.walk import PassedOver, printable, walk
@@ -102,7 +103,7 @@ def find(path: str | Path) -> Source:
         if path.is_file() and archive.is_archive(path):
             return Source(path, is_archive=True)
     except (OSError, RuntimeError, ValueError) as error:  # pathlib's answers to hostile paths
-        raise UserError(f"{path} cannot be read: {_why(error)}.") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}.") from error
     raise UserError(
         f"{path} is neither a folder nor a tar archive: give {OFFICIAL_ARCHIVE} or the folder "
         "it was extracted to."
@@ -138,7 +139,7 @@ def fingerprint(source: Source) -> str:
             status = path.stat()
             facts = f"{status.st_size} {status.st_mtime_ns}"
         except OSError as error:
-            facts = _why(error)
+            facts = reason(error)
         digest.update(f"{name}\0{facts}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -341,7 +342,7 @@ def _read_file(root: Path, relative: str) -> bytes | Problem:
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise  # too many open files: not this file's fault, so it must not be skipped
-        return Problem(relative, f"cannot be read: {_why(error)}")
+        return Problem(relative, f"cannot be read: {reason(error)}")
 
 
 def _examine(path: str, name: ImageName, data: bytes) -> SourceImage | Problem:
@@ -356,7 +357,7 @@ def _done(problem: Problem) -> Future[SourceImage | Problem]:
 
 
 def _header_problem(header: png.Header) -> str | None:
-    """What keeps an image from being one of BreaKHis, by the header of a whole PNG file."""
+    """Returns why a whole PNG file is no BreaKHis image, by its header, or None."""
     sides = (header.width, header.height)
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in sides):
         return (
@@ -373,7 +374,3 @@ def _header_problem(header: png.Header) -> str | None:
     if header.frames > 1:
         return f"an animation of {header.frames} frames: one image is needed"
     return None
-
-
-def _why(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -102,7 +102,7 @@ def _library(naming: Naming) -> str:
 
 
 def _architecture(naming: Naming, attention: str) -> list[str]:
-    """What only the code of a network says, as far as it differs among networks of the naming."""
+    """Lists what differs among networks of the naming and shows only in their code."""
     assumed = [
         f"variant {naming.variant}, with a stage's stride in its {_STRIDES[naming.variant]} "
         "convolution and none dilated",

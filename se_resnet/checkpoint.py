@@ -258,7 +258,7 @@ class Checkpoints:
 
 
 def _is_plain(path: str) -> bool:
-    """Whether no part of the path means something else to the libraries that read checkpoints."""
+    """Returns whether the libraries that read checkpoints take the path literally."""
     return path.isprintable() and not set(path) & set("[]{}\\:*?")
 
 

@@ -100,8 +100,8 @@ def mistakes_told() -> Iterator[None]:
 def _tell_shortage(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    if told := environment.shortage(error):
-        print(f"error: {told}", file=sys.stderr)
+    if message := environment.shortage(error):
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     sys.__excepthook__(kind, error, trace)
 

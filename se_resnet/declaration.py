@@ -1,4 +1,4 @@
-"""What is said of a network outside of its tensors, and checks of the fields that say it."""
+"""Facts about a network that its tensors do not show, and checks of the fields that state them."""
 
 from __future__ import annotations
 

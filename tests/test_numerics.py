@@ -53,7 +53,7 @@ def test_variables_that_change_numbers_cannot_be_mixed_in(tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     "flags",
     [
-        "--xla_dump_to=/tmp/x --xla_dump_hlo_as_text",
+        "--xla_dump_to=dump --xla_dump_hlo_as_text",
         "--xla_force_host_platform_device_count=4",
         "--xla_cpu_collective_timeout_seconds=1800",
     ],
