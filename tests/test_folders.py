@@ -64,18 +64,24 @@ NEW = {"table.csv": "new", "facts.json": "new", "pictures/b.png": "new"}
 MINE = {"mine.txt": "mine", "mine/picture.png": "mine"}
 
 
+def is_killed(folder: Path, step: int) -> bool:
+    """Writes the new content and returns whether it was killed at this step."""
+    with pytest.MonkeyPatch.context() as patch:
+        kill(patch, step)
+        try:
+            write(folder, NEW)
+        except Killed:
+            return True
+    return False
+
+
 def test_a_kill_at_any_moment_leaves_the_old_content_or_the_new(tmp_path):
     outcomes = []
     for step in range(1, 100):
         folder = tmp_path / str(step)
         write(folder, {**OLD, **MINE})
-        with pytest.MonkeyPatch.context() as patch:
-            kill(patch, step)
-            try:
-                write(folder, NEW)
-                break
-            except Killed:
-                pass
+        if not is_killed(folder, step):
+            break
         read = {current(folder / name).read_text() for name in NAMES}
         seen: list[dict[str, str]] = []
         write(folder, {"table.csv": "third", "facts.json": "third"}, seen)
@@ -92,13 +98,8 @@ def test_no_file_of_old_content_stands_beside_one_of_new_content(tmp_path):
     for step in range(1, 100):
         folder = tmp_path / str(step)
         write(folder, OLD)
-        with pytest.MonkeyPatch.context() as patch:
-            kill(patch, step)
-            try:
-                write(folder, NEW)
-                break
-            except Killed:
-                pass
+        if not is_killed(folder, step):
+            break
         assert len({*files(folder).values()}) <= 1
 
 
