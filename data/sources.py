@@ -27,6 +27,7 @@ from se_resnet.errors import UserError
 from se_resnet.files import reason
 from se_resnet.images import png
 from se_resnet.images.decode import decode_image
+from se_resnet.images.pixels import digest
 from se_resnet.walk import PassedOver, printable, walk
 
 MAX_FILE_BYTES = 64 << 20  # an official image has about half a megabyte
@@ -234,9 +235,7 @@ def inspect(data: bytes) -> ImageFacts | str:
     except ValueError:
         return "broken: it cannot be decoded"
     height, width = image.shape[:2]
-    digest = hashlib.sha256(f"{height}x{width}x3 ".encode())
-    digest.update(image.data)
-    return ImageFacts(height, width, digest.hexdigest())
+    return ImageFacts(height, width, digest(image))
 
 
 def _find_in_folder(folder: Path) -> Source:

@@ -55,6 +55,7 @@ from se_resnet.image_files import OVERLAYS, PREDICTION, find_images
 from se_resnet.images.decode import SUFFIXES as SUFFIXES
 from se_resnet.images.decode import decode_image as decode_image  # for importers of this module
 from se_resnet.images.decode import read_image
+from se_resnet.images.pixels import digest
 from se_resnet.imaging import resize
 from se_resnet.patients import (
     BREAKHIS_PATIENT,
@@ -308,16 +309,12 @@ def _batches(
             continue
         files.append(file)
         images.append(tiles)
-        digests.append(_digest(image))
+        digests.append(digest(image))
         if len(files) == BATCH:
             yield files, np.stack(images, axis=1), digests
             files, images, digests = [], [], []
     if files:
         yield files, np.stack(images, axis=1), digests
-
-
-def _digest(image: np.ndarray) -> str:
-    return hashlib.sha256(f"{image.shape} ".encode() + image.tobytes()).hexdigest()
 
 
 def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 import cv2
@@ -99,3 +100,15 @@ def to_rgb(samples: np.ndarray) -> np.ndarray:
     if samples.shape[2] == 1:
         samples = samples[..., [0, 0, 0]]
     return np.ascontiguousarray(samples)
+
+
+def digest(image: np.ndarray) -> str:
+    """Returns the SHA-256 of decoded pixels: equal means the same image.
+
+    Args:
+        image: contiguous ``uint8 [h, w, 3]`` RGB.
+    """
+    height, width, _ = image.shape
+    content = hashlib.sha256(f"{height}x{width}x3 ".encode())
+    content.update(image.data)
+    return content.hexdigest()
