@@ -39,8 +39,8 @@ def table_lines(text: str) -> Iterator[tuple[int, list[str]]]:
     r"""Yields the cells of each line of a table, with the number of the line, the header first.
 
     The separator is the comma, semicolon or tab that divides the header into most columns. Lines
-    whose cells are all empty are left out, and so are empty columns behind the last header and
-    spaces around a cell.
+    whose cells are all empty are left out, and so are empty columns behind the last header. Spaces
+    around cells are left out where the header has some too: a file's name may begin with one.
 
     >>> list(table_lines("sep=;\nfile;role;\na.png;test;\n;;\n"))
     [(2, ['file', 'role']), (3, ['a.png', 'test'])]
@@ -51,15 +51,18 @@ def table_lines(text: str) -> Iterator[tuple[int, list[str]]]:
     told = re.match(r"\s*sep=([,;\t])\r?\n", text, re.IGNORECASE)
     header = text.lstrip().partition("\n")[0]
     width = 0
+    padded = False
     reader = None
     try:
         separator = told[1] if told else max(_SEPARATORS, key=lambda one: _columns(header, one))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        for padded in reader:
-            cells = [cell.strip(" ") for cell in padded]
-            if not any(cells) or (told and not width and cells[0].lower() == "sep="):
+        for cells in reader:
+            stripped = [cell.strip(" ") for cell in cells]
+            if not any(stripped) or (told and not width and stripped[0].lower() == "sep="):
                 continue
-            while len(cells) > width and not cells[-1]:
+            padded = padded if width else cells != stripped
+            cells = stripped if padded else cells
+            while len(cells) > width and not stripped[len(cells) - 1]:
                 cells.pop()
             width = width or len(cells)
             yield reader.line_num, cells

@@ -61,3 +61,8 @@ def test_a_table_in_no_such_form_is_one_sentence(tmp_path, content):
     with pytest.raises(UserError, match=r"p\.csv") as caught:
         Predictions.read_csv(tmp_path / "p.csv")
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_keeps_the_spaces_it_was_written_with(tmp_path):
+    (tmp_path / "p.csv").write_text("\n".join(ROWS).replace("a.png", " a.png "))
+    assert Predictions.read_csv(tmp_path / "p.csv").file.tolist() == [" a.png ", "b.png"]
