@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet import joining
-from se_resnet.cli import PATH, parse_flags, run_command
 from se_resnet.imaging import TTA
+from se_resnet.runtime import launch
+from se_resnet.runtime.cli import PATH, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
@@ -32,8 +32,8 @@ if __name__ == "__main__":  # before the imports that take seconds
         "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
     )
     _OUT = flags.DEFINE(PATH, "out", None, "Where to write; default: W/eval/SPLIT.")
-    joining.define_flags()
-    flags.adopt_module_key_flags(joining)
+    launch.define_flags()
+    flags.adopt_module_key_flags(launch)
     parse_flags()
 
 import dataclasses
@@ -49,11 +49,9 @@ import numpy as np
 
 from data import loading, notebook, protocols, resident
 from data.records import Records
-from se_resnet import calibration, distributed, gallery, gating, metrics, selective, training, views
+from se_resnet import calibration, gallery, gating, metrics, selective, training, views
 from se_resnet.decision import Decision, decide
 from se_resnet.errors import UserError
-from se_resnet.files import writable_folder, write_json
-from se_resnet.folders import whole_folder
 from se_resnet.image_files import PREDICTION
 from se_resnet.imaging import TILE_RULES
 from se_resnet.metric_log import read_log
@@ -69,6 +67,9 @@ from se_resnet.run_files import (
     read_data,
     read_split,
 )
+from se_resnet.runtime import processes
+from se_resnet.runtime.files import writable_folder, write_json
+from se_resnet.runtime.folders import whole_folder
 from se_resnet.runtime.paths import local_path
 from se_resnet.settings import ALL_FOLDS, ON_DEVICE
 from se_resnet.workdir import fold_folders, load_best
@@ -126,8 +127,8 @@ def evaluate_run(
         )
     else:
         publish = _evaluate_folds(workdir, config, out, tta, attention)
-    return distributed.primary_first(
-        lambda: publish() if distributed.is_primary() else read(out / METRICS)
+    return processes.primary_first(
+        lambda: publish() if processes.is_primary() else read(out / METRICS)
     )
 
 
@@ -152,12 +153,12 @@ def _evaluate_one(
     rules = views.resize_rules(tta, best.classifier.resize)
     for rule in rules:
         place = (workdir, config, data_dir, best.classifier.size, rule)
-        dataset = distributed.primary_first(functools.partial(_load_images, *place))
+        dataset = processes.primary_first(functools.partial(_load_images, *place))
         chosen = _choose(dataset.records, workdir, split)
         batches = _batches(dataset.images, chosen.row, config)
         logits.append(views.mean_logits(best.predict, best.variables, batches, tta))
         if rule == rules[len(rules) // 2]:  # the whole image, or its middle tile
-            variables = distributed.to_own_device(best.variables)
+            variables = processes.to_own_device(best.variables)
             shown = (best.classifier, variables, dataset.images, chosen.row)
     predictions = _predictions(chosen, probability_of(np.mean(logits, axis=0)))
 
@@ -197,7 +198,7 @@ def _batches(images: np.ndarray, rows: np.ndarray, config: dict) -> Iterator[dic
     mesh = training.data_mesh()
     size, sharding = config["eval_batch_size"], training.divided(mesh)
     if config["data"].get("placement") == ON_DEVICE:
-        placed = distributed.put(images[rows], training.replicated(mesh))
+        placed = processes.put(images[rows], training.replicated(mesh))
         order = np.arange(len(rows))
         return resident.eval_batches(placed, order, batch_size=size, sharding=sharding)
     from data import pipeline  # TensorFlow, which the other placement does not need

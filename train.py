@@ -15,14 +15,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import breakhis
-from se_resnet import joining
-from se_resnet.cli import PATH, describe_fields, parse_flags, read_config, run_command
+from se_resnet.runtime import launch
+from se_resnet.runtime.cli import PATH, describe_fields, parse_flags, read_config, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
-    joining.define_flags()
-    flags.adopt_module_key_flags(joining)
+    launch.define_flags()
+    flags.adopt_module_key_flags(launch)
     parse_flags(
         epilogue=lambda: (
             "\nFields of the configuration, as configs/breakhis.py sets them:\n"
@@ -46,31 +46,21 @@ from tqdm import tqdm
 
 import eval as evaluation
 from data import audit, balance, inputs, loading, notebook, protocols, resident, schedule
-from se_resnet import (
-    distributed,
-    divergence,
-    optim,
-    outcome,
-    preemption,
-    pretrained,
-    resnet,
-    settings,
-    trackers,
-    training,
-)
+from se_resnet import divergence, optim, outcome, pretrained, resnet, settings, trackers, training
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.decision import decide
 from se_resnet.early_stopping import EarlyStopping
-from se_resnet.files import write_json
 from se_resnet.lock import locked
 from se_resnet.metric_log import MetricLog
 from se_resnet.profiling import Profiler
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules
 from se_resnet.run_files import CONFIG, PROGRESS_FORM, WEIGHTS, read_data
-from se_resnet.runtime import numerics
+from se_resnet.runtime import numerics, processes
+from se_resnet.runtime import signals as preemption
+from se_resnet.runtime.files import write_json
 from se_resnet.runtime.paths import local_path
 from se_resnet.step_figures import StepFigures
 from se_resnet.workdir import BEST_FORM, claim, flatten, fold_folders, has_begun
@@ -109,10 +99,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     settings.check(config)
     with locked(workdir):
         claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
-        distributed.require_shared(workdir)
+        processes.require_shared(workdir)
         shared = json.dumps(settings.without_places(config), sort_keys=True)
         numeric = json.dumps(numerics.settings())
-        distributed.require_same({"configurations": shared, "settings of JAX": numeric})
+        processes.require_same({"configurations": shared, "settings of JAX": numeric})
         if config.split.fold == settings.ALL_FOLDS:
             _cross_validate(config, workdir)
             return evaluation.evaluate_run(workdir)
@@ -124,7 +114,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
 def _cross_validate(config: ConfigDict, workdir: Path) -> None:
     """Trains and evaluates the folds that are not finished."""
-    if distributed.is_primary():
+    if processes.is_primary():
         write_json(workdir / CONFIG, json.loads(config.to_json()))
     folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
     for fold, folder in enumerate(fold_folders(workdir, folds)):
@@ -139,13 +129,13 @@ def _cross_validate(config: ConfigDict, workdir: Path) -> None:
 
 def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     """Trains one network, from where an earlier start in this folder left off."""
-    if distributed.is_primary():
+    if processes.is_primary():
         numerics.keep(workdir, begun=has_begun(workdir))
     checkpoints = Checkpoints(workdir / "checkpoints")
     checkpoints.rehearse()
 
     # ------------------------------------------------------------------ data
-    dataset = distributed.primary_first(lambda: _load_images(config, workdir))
+    dataset = processes.primary_first(lambda: _load_images(config, workdir))
     images, records = dataset.images, dataset.records
     _say("data", dataset.description)
     roles = protocols.assign_roles(
@@ -178,7 +168,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
         seed=config.seed,
     )
     _say("balance", f"{method}: {plan.describe()}")
-    distributed.require_same({"images": dataset.fingerprint, "plans": plan.columns()})
+    processes.require_same({"images": dataset.fingerprint, "plans": plan.columns()})
 
     # ----------------------------------------------------------------- model
     classifier, variables = build_model(config, workdir)
@@ -196,11 +186,11 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     _say("trained", describe_rules(rules, variables["params"]))
     predict = classifier.make_predict()
     state = training.TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
-    state = distributed.put(state, training.replicated(mesh))
+    state = processes.put(state, training.replicated(mesh))
     del variables  # the first step takes their memory
 
     # ------------------------------------------------------------ checkpoint
-    if distributed.is_primary():
+    if processes.is_primary():
         inputs.keep(workdir, dataset, roles)
         write_json(workdir / CONFIG, json.loads(config.to_json()))
     best_score: list[float] = []
@@ -266,7 +256,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
             end_of_epoch = step % epoch_steps == 0
             pause = step % config.log_every_steps == 0 or end_of_epoch
             # Several processes agree on it where they wait for each other anyway.
-            interrupted = (alone or pause) and distributed.any_process(signals.signum is not None)
+            interrupted = (alone or pause) and processes.any_process(signals.signum is not None)
             # The devices work on one block meanwhile.
             for loss in figures.read(leave=0 if pause or interrupted else 1):
                 progress.update(config.batch_size)
@@ -295,7 +285,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
                     stopping.update(scalars)
             elif not interrupted:
                 since_save = time.monotonic() - last_save
-                if not distributed.any_process(since_save >= 60 * config.checkpoint_minutes):
+                if not processes.any_process(since_save >= 60 * config.checkpoint_minutes):
                     continue
             log.sync()
             progress_facts = {
@@ -336,7 +326,7 @@ def build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str
             with other weights.
     """
     loaded = pretrained.load(config.model.pretrained)
-    if distributed.is_primary():
+    if processes.is_primary():
         pretrained.keep_facts(loaded, workdir / WEIGHTS, begun=has_begun(workdir))
     weights = loaded.for_attention(config.model.attention, config.model.attention_position)
     _say("weights", loaded.describe())

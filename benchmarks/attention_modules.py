@@ -24,11 +24,11 @@ from ml_collections import ConfigDict
 
 from benchmarks.experiments import FIGURES, results_of, run_all, tested, with_interval
 from benchmarks.measuring import table
-from se_resnet.cli import mistakes_told
 from se_resnet.comparison import compare
-from se_resnet.files import atomic_write, write_json
 from se_resnet.metrics import headline
 from se_resnet.predictions import Predictions, logit_of, probability_of
+from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.files import atomic_write, write_json
 
 BASELINE = "none"
 RULES = "stem|stage[12]=0 stage[34]|head=1"  # for the budget of a CPU

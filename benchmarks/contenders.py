@@ -23,7 +23,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.peers import Batch, Task
-from se_resnet.process import with_huge_pages
+from se_resnet.runtime.interpreter import with_huge_pages
 
 
 @dataclasses.dataclass(frozen=True)

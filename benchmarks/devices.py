@@ -17,7 +17,7 @@ import os
 import numpy as np
 
 from benchmarks.measuring import finish, in_own_process, parser
-from se_resnet.cli import mistakes_told
+from se_resnet.runtime.cli import mistakes_told
 
 BATCH = 16
 LEARNING_RATE = 1e-3
@@ -32,9 +32,9 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     from se_resnet import pretrained, resnet, training
     from se_resnet.augment import Augmentation
     from se_resnet.classifier import Classifier
-    from se_resnet.compilation import keep_compiled_programs
     from se_resnet.optim import Phase, make_optimizer
     from se_resnet.recipe import Recipe
+    from se_resnet.runtime.compilation_cache import keep_compiled_programs
 
     keep_compiled_programs()
     weights = pretrained.load("none")

@@ -34,10 +34,10 @@ from data.filenames import parse
 from data.records import Records
 from se_resnet import calibration, explain, figures, gallery, gating, metrics, report, selective
 from se_resnet.checkpoint import Checkpoints
-from se_resnet.cli import mistakes_told
 from se_resnet.decision import decide
-from se_resnet.files import write_json
 from se_resnet.predictions import Predictions
+from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.files import write_json
 
 # By part of the table: where the functions are looked up when they are called.
 PARTS: dict[str, list[tuple[Any, str]]] = {

@@ -22,11 +22,11 @@ from benchmarks.measuring import finish, parser
 from se_resnet import pretrained, resnet, training
 from se_resnet.augment import Augmentation
 from se_resnet.classifier import Classifier
-from se_resnet.cli import mistakes_told
-from se_resnet.compilation import keep_compiled_programs
 from se_resnet.optim import Phase, make_optimizer
 from se_resnet.recipe import Recipe
 from se_resnet.rules import multipliers, parse_rules
+from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.compilation_cache import keep_compiled_programs
 
 CASES = {
     "nothing": "",

@@ -86,9 +86,9 @@ def ours(case: Case) -> dict[str, Any]:
     from se_resnet import pretrained, resnet, training
     from se_resnet.augment import Augmentation
     from se_resnet.classifier import Classifier
-    from se_resnet.compilation import keep_compiled_programs
     from se_resnet.optim import Phase, make_optimizer
     from se_resnet.recipe import Recipe
+    from se_resnet.runtime.compilation_cache import keep_compiled_programs
 
     keep_compiled_programs()
     weights = pretrained.load("none")

@@ -12,7 +12,7 @@ before the clock starts, as does the first batch of every turn, for all. Of the 
 from __future__ import annotations
 
 from benchmarks import contest
-from se_resnet.cli import mistakes_told
+from se_resnet.runtime.cli import mistakes_told
 
 PEERS = ["ours, plain", "torch", "torch.compile", "torch.compile, frozen", "keras"]
 

@@ -34,7 +34,7 @@ from benchmarks.measuring import ROOT, finish, parser
 from data.cache import write_cache
 from data.filenames import parse
 from se_resnet.checkpoint import Checkpoints
-from se_resnet.preemption import EXIT_CODES
+from se_resnet.runtime.signals import EXIT_CODES
 from se_resnet.seal import facts_of
 
 SIZE = 16

@@ -21,8 +21,8 @@ from ml_collections import ConfigDict
 from benchmarks.experiments import FIGURES, results_of, run_all, tested, with_interval
 from benchmarks.measuring import table
 from configs import breakhis
-from se_resnet.cli import mistakes_told
-from se_resnet.files import atomic_write, write_json
+from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.files import atomic_write, write_json
 
 PROTOCOLS = ("strict", "official", "random", "source")
 ATTENTIONS = ("se", "none")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from se_resnet.files import write_json
+from se_resnet.runtime.files import write_json
 
 ROOT = Path(__file__).parent.parent
 

@@ -19,7 +19,7 @@ import numpy as np
 from data import loading
 from data.near_duplicates import HASH_BITS, NEAR_DISTANCE, distances, perceptual_hash
 from data.records import Records
-from se_resnet.cli import mistakes_told
+from se_resnet.runtime.cli import mistakes_told
 
 _BLOCK = 64
 _LISTED = 5

@@ -37,7 +37,7 @@ from benchmarks.gpu_step import AUGMENT
 from benchmarks.measuring import finish, in_own_process, parser, table
 from data import balance
 from data.cache import Cache, open_cache
-from se_resnet.cli import mistakes_told
+from se_resnet.runtime.cli import mistakes_told
 
 METHODS = {"plain": "none", "SMOTE": "smote", "SMOTE, augmented": "smote"}
 WARM_UP = 5  # batches
@@ -235,9 +235,9 @@ def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     from se_resnet import pretrained, resnet, training
     from se_resnet.augment import Augmentation
     from se_resnet.classifier import Classifier
-    from se_resnet.compilation import keep_compiled_programs
     from se_resnet.optim import Phase, make_optimizer
     from se_resnet.recipe import Recipe
+    from se_resnet.runtime.compilation_cache import keep_compiled_programs
 
     keep_compiled_programs()
     weights = pretrained.load("none")

@@ -24,7 +24,7 @@ from benchmarks.generate import names, write_tree
 from benchmarks.measuring import finish, in_own_process, parser, table
 from data import balance, protocols
 from data.cache import open_cache
-from se_resnet.cli import mistakes_told
+from se_resnet.runtime.cli import mistakes_told
 
 BATCH = 32
 

@@ -26,7 +26,7 @@ from benchmarks.measuring import Measurement, finish, in_own_process, parser, ta
 from data import balance, loading
 from data.filenames import parse
 from data.records import Records
-from se_resnet.cli import mistakes_told
+from se_resnet.runtime.cli import mistakes_told
 
 SEED = 0
 FULL = 7909

@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.measuring import ROOT, finish, parser
-from se_resnet.cli import mistakes_told
+from se_resnet.runtime.cli import mistakes_told
 
 # Command line, and the module that it runs.
 COMMANDS = {

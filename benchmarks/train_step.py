@@ -14,7 +14,7 @@ C++ compiler. ``--memory default`` takes the huge pages away with which our comm
 from __future__ import annotations
 
 from benchmarks import contest
-from se_resnet.cli import mistakes_told
+from se_resnet.runtime.cli import mistakes_told
 
 PEERS = ["ours, plain", "torch", "torch.compile", "keras"]
 

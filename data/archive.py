@@ -13,8 +13,8 @@ from typing import BinaryIO
 from data import candidates
 from data.candidates import Problem
 from se_resnet.errors import UserError
-from se_resnet.files import reason
-from se_resnet.walk import HIDDEN, NOT_REGULAR, PassedOver, is_hidden
+from se_resnet.runtime.files import reason
+from se_resnet.runtime.walk import HIDDEN, NOT_REGULAR, PassedOver, is_hidden
 
 OFFICIAL_ARCHIVE = "BreaKHis_v1.tar.gz"
 SUFFIXES = (".tar.gz", ".tgz", ".tar")

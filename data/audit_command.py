@@ -21,10 +21,10 @@ from data.audit import UNASSIGNED, audit
 from data.filenames import MAGNIFICATIONS
 from data.near_duplicates import HASH_BITS, NEAR_DISTANCE
 from data.records import SYNTHETIC_PREFIX, Records
-from se_resnet.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, write_json
-from se_resnet.folders import whole_folder
+from se_resnet.runtime.cli import ArgumentParser, mistakes_told, path_option
+from se_resnet.runtime.files import atomic_write, write_json
+from se_resnet.runtime.folders import whole_folder
 
 _USAGE = """Audits a split: what the test set shares with the images trained or validated on.
 

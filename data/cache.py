@@ -30,10 +30,10 @@ from tqdm import tqdm
 from data.disk import unfinished
 from data.records import Records
 from se_resnet.errors import UserError
-from se_resnet.files import read_json, write_json
 from se_resnet.images.decode import decode_image
 from se_resnet.imaging import RESIZE_RULES, resize
-from se_resnet.schema import misfit
+from se_resnet.runtime.files import read_json, write_json
+from se_resnet.runtime.schema import misfit
 
 _FORMAT = 2  # raised when the same inputs would give other pixels
 _CHECKED = ("images.npy", "records.csv")

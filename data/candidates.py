@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from data.filenames import CLASS_FOLDERS, ImageName, parse
 from se_resnet.images.decode import SUFFIXES
-from se_resnet.walk import PassedOver, printable
+from se_resnet.runtime.walk import PassedOver, printable
 
 OUTSIDE = "images outside the class folders"
 UNNAMED = "images whose names tell no class"

@@ -11,8 +11,8 @@ from data import audit, protocols
 from data.loading import Dataset
 from data.records import Records
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, write_json
 from se_resnet.run_files import DATA, SPLIT
+from se_resnet.runtime.files import atomic_write, write_json
 
 
 def keep(workdir: Path, dataset: Dataset, roles: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from data.cache import Cache, damaged, open_cache, open_or_build
 from data.records import Records
 from data.summary import summarise
 from se_resnet.errors import UserError
-from se_resnet.files import user_cache_dir
+from se_resnet.runtime.files import user_cache_dir
 from se_resnet.runtime.paths import local_path
 
 SAMPLE = Path(__file__).parent / "sample"

@@ -25,7 +25,7 @@ from data.loading import Dataset
 from data.records import CLASS_NAMES, SYNTHETIC_PREFIX, Records
 from data.schedule import blend
 from se_resnet.errors import UserError
-from se_resnet.files import writable_folder
+from se_resnet.runtime.files import writable_folder
 
 _FORMAT = 1  # raised when the same inputs would give other pixels
 _BLOCK = 64  # images in memory at once

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write
-from se_resnet.tables import read_table
+from se_resnet.runtime.files import atomic_write
+from se_resnet.runtime.tables import read_table
 
 CLASS_NAMES = ("benign", "malignant")
 SYNTHETIC_PREFIX = "synthetic-"  # begins the file name of an image that is no photograph

@@ -24,11 +24,11 @@ from data.candidates import Problem as Problem
 from data.candidates import check_name
 from data.filenames import ImageName
 from se_resnet.errors import UserError
-from se_resnet.files import reason
 from se_resnet.images import png
 from se_resnet.images.decode import decode_image
 from se_resnet.images.pixels import digest
-from se_resnet.walk import PassedOver, printable, walk
+from se_resnet.runtime.files import reason
+from se_resnet.runtime.walk import PassedOver, printable, walk
 
 MAX_FILE_BYTES = 64 << 20  # an official image has about half a megabyte
 MIN_SIDE, MAX_SIDE = 16, 8192

@@ -23,9 +23,9 @@ from typing import Any
 from data import sources
 from data.filenames import ImageName
 from data.sources import ImageFacts, Problem, Source, SourceImage
-from se_resnet.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.errors import UserError
-from se_resnet.files import user_cache_dir, write_json
+from se_resnet.runtime.cli import ArgumentParser, mistakes_told, path_option
+from se_resnet.runtime.files import user_cache_dir, write_json
 
 
 @dataclasses.dataclass(frozen=True)

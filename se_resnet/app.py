@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.cli import PATH, parse_flags, run_command
+from se_resnet.runtime.cli import PATH, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)

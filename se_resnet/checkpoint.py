@@ -20,10 +20,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from se_resnet.distributed import barrier, is_primary
 from se_resnet.errors import UserError
-from se_resnet.files import full_disk_told, read_json, reason
-from se_resnet.schema import misfit
+from se_resnet.runtime.files import full_disk_told, read_json, reason
+from se_resnet.runtime.processes import barrier, is_primary
+from se_resnet.runtime.schema import misfit
 from se_resnet.seal import facts_of, seal
 
 _KEPT = 2
@@ -93,8 +93,8 @@ class Checkpoints:
 
         Args:
             like: a state of the same structure, shapes and shardings; its values are not read.
-            form: of the facts, see :func:`se_resnet.schema.misfit`; with others the checkpoint is
-                damaged.
+            form: of the facts, see :func:`se_resnet.runtime.schema.misfit`; with others the
+                checkpoint is damaged.
 
         Returns:
             None where no state was saved.
@@ -127,7 +127,7 @@ class Checkpoints:
         """The facts saved with the best weights, all of which are looked through.
 
         Args:
-            form: of the facts, see :func:`se_resnet.schema.misfit`.
+            form: of the facts, see :func:`se_resnet.runtime.schema.misfit`.
 
         Raises:
             UserError: the run has no such checkpoint, or it is damaged.

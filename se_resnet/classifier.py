@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from se_resnet import attention
-from se_resnet.distributed import to_host
 from se_resnet.errors import UserError
-from se_resnet.files import reason
 from se_resnet.folding import fold
 from se_resnet.imaging import RESIZE_RULES
 from se_resnet.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.preprocessing import Preprocessing
 from se_resnet.resnet import ResNet, count_parameters, create_model, flops
-from se_resnet.schema import Between, misfit
+from se_resnet.runtime.files import reason
+from se_resnet.runtime.processes import to_host
+from se_resnet.runtime.schema import Between, misfit
 
 MAX_SIDE = 4096  # pixels of a network's input
-# What as_dict() makes, for se_resnet.schema.
+# What as_dict() makes, for se_resnet.runtime.schema.
 FORM = {
     "model": {
         **dict.fromkeys(("attention", "attention_position", "variant"), str),

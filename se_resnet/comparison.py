@@ -9,12 +9,12 @@ import numpy as np
 
 from se_resnet.binary import METRIC_NAMES
 from se_resnet.bootstrap import figure, resample
-from se_resnet.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.draws import Draws, all_draws, map_draws
 from se_resnet.errors import UserError
-from se_resnet.files import write_json
 from se_resnet.predictions import Predictions
 from se_resnet.run_files import PREDICTIONS
+from se_resnet.runtime.cli import ArgumentParser, mistakes_told, path_option
+from se_resnet.runtime.files import write_json
 
 _USAGE = """Compares two runs on the images that both evaluated: what B gains over A.
 

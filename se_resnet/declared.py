@@ -14,7 +14,7 @@ from typing import Any
 
 from se_resnet import declared_keras, declared_timm, declared_transformers
 from se_resnet.declaration import Declaration
-from se_resnet.files import parse_json, read_json
+from se_resnet.runtime.files import parse_json, read_json
 from se_resnet.weight_files import KERAS_LAYERS, MODEL_JSON, PICKLE_SUFFIXES, SAFETENSORS, refused
 
 CONFIG = "config.json"

@@ -35,7 +35,7 @@ _METRICS = (
     "calibration",
     "audit",
 )
-# What read_history() makes, for se_resnet.schema.
+# What read_history() makes, for se_resnet.runtime.schema.
 FORM = {
     "data": {"description": str, "sample": bool, "split": SPLIT_SUMMARY_FORM},
     "config": CONFIG_FORM

@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 
 from se_resnet.errors import UserError
-from se_resnet.folders import current
 from se_resnet.images.decode import SUFFIXES
-from se_resnet.walk import NOT_REGULAR, PassedOver, walk
+from se_resnet.runtime.folders import current
+from se_resnet.runtime.walk import NOT_REGULAR, PassedOver, walk
 
 # What a prediction writes beside its tables: in its folder, the pictures lie in OVERLAYS.
 PREDICTION, OVERLAYS = "predictions.json", "overlays"

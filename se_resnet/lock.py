@@ -12,10 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from se_resnet.distributed import is_primary
 from se_resnet.errors import UserError
-from se_resnet.files import read_json, reason, writable_folder, write_json
 from se_resnet.runtime.file_locks import why_missing
+from se_resnet.runtime.files import read_json, reason, writable_folder, write_json
+from se_resnet.runtime.processes import is_primary
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from se_resnet.distributed import is_primary
 from se_resnet.errors import UserError
-from se_resnet.files import (
+from se_resnet.runtime.files import (
     atomic_write,
     full_disk_told,
     parse_json,
@@ -23,7 +22,8 @@ from se_resnet.files import (
     reason,
     write_json,
 )
-from se_resnet.schema import Between, misfit
+from se_resnet.runtime.processes import is_primary
+from se_resnet.runtime.schema import Between, misfit
 from se_resnet.trackers import Start, Tracker, open_tracker
 
 _STEP = Between(0, 2**63 - 1)

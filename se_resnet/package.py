@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.cli import PATH, parse_flags, run_command
+from se_resnet.runtime.cli import PATH, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
@@ -43,10 +43,10 @@ from flax.traverse_util import unflatten_dict
 
 from se_resnet import hub, layouts, package_config, pretrained, training, weight_files
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, read_json, write_json
-from se_resnet.folders import current, whole_folder
 from se_resnet.model_card import write_card
 from se_resnet.predictor import Predictor, load_run
+from se_resnet.runtime.files import atomic_write, read_json, write_json
+from se_resnet.runtime.folders import current, whole_folder
 from se_resnet.runtime.paths import local_path
 from se_resnet.timm_format import timm_config, to_timm
 from se_resnet.workdir import Run

@@ -17,10 +17,10 @@ from se_resnet.decision import FORM as DECISION_FORM
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 from se_resnet.explain import CLASSES
-from se_resnet.files import read_json, reason
 from se_resnet.history import FORM as HISTORY_FORM
 from se_resnet.predictor import Predictor
-from se_resnet.schema import misfit
+from se_resnet.runtime.files import read_json, reason
+from se_resnet.runtime.schema import misfit
 
 FILE = "config.json"
 FORMAT, VERSION = "se_resnet", 1

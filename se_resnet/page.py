@@ -19,11 +19,11 @@ from starlette.routing import Route
 
 from se_resnet import explain
 from se_resnet.errors import UserError
-from se_resnet.files import read_small_file
 from se_resnet.imaging import resize
 from se_resnet.page_facts import describe
 from se_resnet.predict import BREAKHIS_PATIENT, decode_image, predict
 from se_resnet.run_files import read_config
+from se_resnet.runtime.files import read_small_file
 from se_resnet.samples import find_samples
 from se_resnet.uploads import LARGEST_UPLOAD, upload_route
 from se_resnet.workdir import Run, load_best

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.cli import PATH, parse_flags, run_command
 from se_resnet.imaging import TTA
+from se_resnet.runtime.cli import PATH, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
@@ -47,10 +47,7 @@ import numpy as np
 from se_resnet import explain
 from se_resnet.calibration import scale
 from se_resnet.decision import Decision
-from se_resnet.dialect import decode_table, table_lines
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, read_json, write_json
-from se_resnet.folders import whole_folder
 from se_resnet.image_files import OVERLAYS, PREDICTION, find_images
 from se_resnet.images.decode import SUFFIXES as SUFFIXES
 from se_resnet.images.decode import decode_image as decode_image  # for importers of this module
@@ -66,8 +63,11 @@ from se_resnet.patients import (
 )
 from se_resnet.predictions import probability_of
 from se_resnet.run_files import CONFIG, read
+from se_resnet.runtime.csv_dialect import decode_table, table_lines
+from se_resnet.runtime.files import atomic_write, read_json, write_json
+from se_resnet.runtime.folders import whole_folder
+from se_resnet.runtime.walk import PassedOver
 from se_resnet.views import mean_logits, resize_rules
-from se_resnet.walk import PassedOver
 from se_resnet.workdir import Run, load_best
 
 NOTICE = "Research software: no medical device, not for diagnosis."

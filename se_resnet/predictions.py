@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.dialect import parse_number
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, reason
 from se_resnet.run_files import label_problem, magnification_problem
-from se_resnet.tables import LineError, read_table
+from se_resnet.runtime.csv_dialect import parse_number
+from se_resnet.runtime.files import atomic_write, reason
+from se_resnet.runtime.tables import LineError, read_table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from se_resnet.errors import UserError
 
 CHANNEL_ORDERS = ("RGB", "BGR")
-# What as_dict() makes, for se_resnet.schema.
+# What as_dict() makes, for se_resnet.runtime.schema.
 FORM = {"channel_order": str, "mean": [float] * 3, "std": [float] * 3, "scale": float}
 
 

@@ -24,12 +24,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from se_resnet import assumptions, attention, declared, hub, layouts, shipped, weight_files
 from se_resnet.errors import UserError
-from se_resnet.files import atomic_write, parse_json, write_json
 from se_resnet.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.preprocessing import IMAGENET, Preprocessing
 from se_resnet.resnet import ResNet
 from se_resnet.run_files import WEIGHTS_FORM, read_optional
-from se_resnet.schema import misfit
+from se_resnet.runtime.files import atomic_write, parse_json, write_json
+from se_resnet.runtime.schema import misfit
 from se_resnet.weight_files import refused
 
 if TYPE_CHECKING:

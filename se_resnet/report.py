@@ -9,8 +9,8 @@ from typing import Any
 import jinja2
 
 from se_resnet import figures
-from se_resnet.files import atomic_write
 from se_resnet.predictions import Predictions
+from se_resnet.runtime.files import atomic_write
 from se_resnet.strips import patient_groups
 
 # Counts as a share of something, shown in per cent; the other metrics are shown as they are.

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.errors import UserError
-from se_resnet.files import read_json, reason
-from se_resnet.schema import Between, Maybe
-from se_resnet.tables import LineError, read_table
+from se_resnet.runtime.files import read_json, reason
+from se_resnet.runtime.schema import Between, Maybe
+from se_resnet.runtime.tables import LineError, read_table
 
 CONFIG, DATA, SPLIT, WEIGHTS = "config.json", "data.json", "split.csv", "weights.json"
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
@@ -25,7 +25,7 @@ ROLES = (TRAIN, VAL, TEST)
 # More than these would ask for more memory than there is.
 MAX_BATCH, MAX_RESAMPLES = 2**16, 10**6
 
-# The forms, see se_resnet.schema.misfit.
+# The forms, see se_resnet.runtime.schema.misfit.
 DATA_CONFIG_FORM = {
     **dict.fromkeys(("dir", "cache_dir", "resize", "on_bad_image"), str),
     "placement": Maybe(str),
@@ -113,7 +113,7 @@ def read(path: Path, form: Mapping[Any, Any] | None = None) -> dict[str, Any]:
 
     Args:
         path: of the file.
-        form: of its content, see :func:`se_resnet.schema.misfit`; None for any object.
+        form: of its content, see :func:`se_resnet.runtime.schema.misfit`; None for any object.
 
     Raises:
         UserError: the file cannot be read, or its content has another form.

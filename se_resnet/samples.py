@@ -11,7 +11,7 @@ from typing import Any
 
 from se_resnet.predict import SUFFIXES
 from se_resnet.run_files import SPLIT, TEST, read_split
-from se_resnet.tables import read_table
+from se_resnet.runtime.tables import read_table
 
 # Beside this package; named by its path because this package does not import the data room.
 SHIPPED = Path(__file__).parent.parent / "data" / "sample"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from se_resnet.files import read_json, reason, write_json
+from se_resnet.runtime.files import read_json, reason, write_json
 
 _SEAL = "facts.json"
 _FORM = {"facts": {}, "files": {str: [int, str]}, "sha256": str}

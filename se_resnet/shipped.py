@@ -11,7 +11,7 @@ from flax.traverse_util import unflatten_dict
 
 from se_resnet import weight_files
 from se_resnet.errors import UserError
-from se_resnet.files import parse_json, read_small_file, reason
+from se_resnet.runtime.files import parse_json, read_small_file, reason
 
 
 def read(path: Path, part: str) -> tuple[dict[str, Any], dict[str, Any]]:

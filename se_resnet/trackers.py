@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from se_resnet.errors import UserError
-from se_resnet.files import full_disk_told, writable_folder
+from se_resnet.runtime.files import full_disk_told, writable_folder
 
 _PROJECT = "se-resnet"
 # What TensorBoard's table of hyper-parameters shows beside them.

@@ -23,9 +23,9 @@ from safetensors import SafetensorError, deserialize
 
 from se_resnet import keras_hdf5
 from se_resnet.errors import UserError
-from se_resnet.files import parse_json, read_small_file, reason
-from se_resnet.folders import current
-from se_resnet.schema import Between, misfit
+from se_resnet.runtime.files import parse_json, read_small_file, reason
+from se_resnet.runtime.folders import current
+from se_resnet.runtime.schema import Between, misfit
 
 MODEL_JSON = "model.json"
 SAFETENSORS = "model.safetensors"

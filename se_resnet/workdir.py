@@ -16,9 +16,9 @@ from se_resnet.classifier import FORM, Classifier
 from se_resnet.decision import FORM as DECISION_FORM
 from se_resnet.decision import Decision
 from se_resnet.errors import UserError
-from se_resnet.files import reason
 from se_resnet.run_files import CONFIG, DATA, SPLIT, read
-from se_resnet.schema import short
+from se_resnet.runtime.files import reason
+from se_resnet.runtime.schema import short
 
 BEST_FORM = FORM | {"decision": DECISION_FORM}  # what is saved beside the best weights
 

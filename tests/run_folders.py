@@ -17,10 +17,10 @@ from se_resnet import pretrained
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
 from se_resnet.decision import Decision
-from se_resnet.files import write_json
 from se_resnet.predictions import Predictions
 from se_resnet.preprocessing import IMAGENET
 from se_resnet.resnet import create_model
+from se_resnet.runtime.files import write_json
 from tests.datasets import make_images, make_records
 
 DECISION = Decision("accuracy", 0.4, 1.2, 0.1, "")

@@ -14,11 +14,11 @@ import pytest
 from filelock import FileLock
 
 from se_resnet import hub
-from se_resnet.compilation import keep_compiled_programs
 from se_resnet.errors import UserError
 from se_resnet.lock import locked
-from se_resnet.process import with_utf8
 from se_resnet.runtime import environment, file_locks
+from se_resnet.runtime.compilation_cache import keep_compiled_programs
+from se_resnet.runtime.interpreter import with_utf8
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,7 +65,7 @@ def test_variables_that_say_where_to_compute_and_what_to_log_are_kept(monkeypatc
 
 def test_sizes_that_are_no_numbers_are_kept_from_opencv():
     code = (
-        "from se_resnet.cli import mistakes_told\n"
+        "from se_resnet.runtime.cli import mistakes_told\n"
         "with mistakes_told(): import cv2\n"
         "import os; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])\n"
     )
@@ -127,7 +127,7 @@ def test_what_the_system_does_not_give_is_told(error, told):
 
 def test_a_shortage_while_modules_are_imported_is_one_sentence():
     code = (
-        "from se_resnet.cli import mistakes_told\n"
+        "from se_resnet.runtime.cli import mistakes_told\n"
         "with mistakes_told(): pass\n"
         "raise MemoryError('so much')\n"
     )
@@ -192,7 +192,7 @@ def test_names_of_files_are_utf8_and_the_terminal_keeps_its_encoding():
 def test_a_download_that_the_environment_prevents_is_told(tmp_path, name, value):
     code = (
         "from se_resnet import hub\n"
-        "from se_resnet.cli import mistakes_told\n"
+        "from se_resnet.runtime.cli import mistakes_told\n"
         f"with mistakes_told(): hub.fetch({next(iter(hub.KNOWN))!r})\n"
     )
     own = {**os.environ, name: value, "HF_HOME": str(tmp_path)}

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from se_resnet.files import read_json, read_small_file, read_text
+from se_resnet.runtime.files import read_json, read_small_file, read_text
 
 
 def test_a_regular_file_is_read_also_through_a_link(tmp_path):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from se_resnet import folders
 from se_resnet.errors import UserError
-from se_resnet.folders import UNFINISHED, current, whole_folder
+from se_resnet.runtime import folders
+from se_resnet.runtime.folders import UNFINISHED, current, whole_folder
 
 NAMES = ("table.csv", "facts.json")
 

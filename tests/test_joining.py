@@ -14,9 +14,9 @@ import pytest
 from absl import flags
 
 from data import pipeline, schedule
-from se_resnet import joining
-from se_resnet.distributed import any_process, primary_first
 from se_resnet.errors import UserError
+from se_resnet.runtime import launch
+from se_resnet.runtime.processes import any_process, primary_first
 from se_resnet.training import batch_sharding, data_mesh
 
 ROOT = Path(__file__).parent.parent
@@ -38,13 +38,13 @@ def told(monkeypatch):
         monkeypatch.setattr(
             flags, define, lambda *a, _f=original, **k: _f(*a, flag_values=holder, **k)
         )
-    joining.define_flags()
+    launch.define_flags()
 
     def tell(environment: dict[str, str], *arguments: str) -> bool:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         holder(["train.py", *arguments])
-        joining.set_timeout()
+        launch.set_timeout()
         return "xla_cpu_collective_timeout_seconds=1800" in os.environ["XLA_FLAGS"]
 
     return tell
@@ -111,7 +111,7 @@ def test_who_waits_for_other_processes_says_so_and_can_be_interrupted(tmp_path):
 def test_an_address_without_port_is_refused(told):
     assert told({}, "--coordinator_address=host", "--num_processes=2")
     with pytest.raises(UserError, match="--coordinator_address=host has no port"):
-        joining.join()
+        launch.join()
 
 
 def test_whatever_a_launcher_fails_with_is_told(told, monkeypatch):
@@ -123,7 +123,7 @@ def test_whatever_a_launcher_fails_with_is_told(told, monkeypatch):
     try:
         assert told(SLURM)
         with pytest.raises(UserError, match=r"cannot be joined \('SLURM_JOB_ID'\)"):
-            joining.join()
+            launch.join()
     finally:
         jax.config.update("jax_cpu_collectives_implementation", before)
 

@@ -7,9 +7,9 @@ import pytest
 from absl import flags
 
 import data
-from se_resnet.cli import PATH, path_option
 from se_resnet.errors import UserError
-from se_resnet.files import user_cache_dir, writable_folder
+from se_resnet.runtime.cli import PATH, path_option
+from se_resnet.runtime.files import user_cache_dir, writable_folder
 from se_resnet.runtime.paths import local_path
 
 REMOTE = [

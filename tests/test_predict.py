@@ -158,7 +158,7 @@ def test_a_name_that_no_terminal_shows_does_not_end_the_command(run, tmp_path):
     (tmp_path / "in" / "good.png").write_bytes(encode(random_image()))
     code = (
         "import sys\nfrom pathlib import Path\nfrom se_resnet import predict\n"
-        "from se_resnet.cli import run_command\n"
+        "from se_resnet.runtime.cli import run_command\n"
         "run_command(lambda: predict.predict_folder(*map(Path, sys.argv[1:]), overlays=False))"
     )
     paths = [str(path) for path in (run, tmp_path / "in", tmp_path / "out")]

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from se_resnet import process
+from se_resnet.runtime import interpreter
 
-KERNEL_ASKS = process._kernel_waits_to_be_asked()
+KERNEL_ASKS = interpreter._kernel_waits_to_be_asked()
 SHOW = "import os, sys; print(os.environ.get('GLIBC_TUNABLES'), sys.argv[1:], os.getpid())"
 
 
@@ -21,14 +21,14 @@ SHOW = "import os, sys; print(os.environ.get('GLIBC_TUNABLES'), sys.argv[1:], os
     ],
 )
 def test_the_setting_joins_what_is_there(before, after):
-    assert process.with_huge_pages({"A": "b", **before}) == {"A": "b", "GLIBC_TUNABLES": after}
+    assert interpreter.with_huge_pages({"A": "b", **before}) == {"A": "b", "GLIBC_TUNABLES": after}
 
 
 @pytest.fixture
 def run(tmp_path):
     """Runs a command that restarts, as a script or a module: what it prints, and its process."""
     (tmp_path / "command.py").write_text(
-        f"from se_resnet.process import restart\nrestart()\n{SHOW}"
+        f"from se_resnet.runtime.interpreter import restart\nrestart()\n{SHOW}"
     )
 
     def run(*arguments, **environment):
@@ -75,10 +75,10 @@ def test_a_failed_restart_changes_nothing(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--x"])
     monkeypatch.setattr(sys, "orig_argv", ["python", "-u", "train.py", "--x"])
     monkeypatch.setattr(sys, "gettrace", lambda: None)
-    monkeypatch.setattr(process, "_kernel_waits_to_be_asked", lambda: True)
+    monkeypatch.setattr(interpreter, "_kernel_waits_to_be_asked", lambda: True)
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    process.restart()
+    interpreter.restart()
     assert [call[1] for call in calls] == [[sys.executable, "-u", "train.py", "--x"]]
     monkeypatch.setattr(sys, "gettrace", lambda: print)
-    process.restart()
+    interpreter.restart()
     assert len(calls) == 1

@@ -18,13 +18,14 @@ import train
 from benchmarks import kill_test
 from data import schedule
 from data.balance import make_plan
-from se_resnet import losses, preemption, training
+from se_resnet import losses, training
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.divergence import make_check
 from se_resnet.errors import UserError
 from se_resnet.lock import locked
 from se_resnet.optim import Phase, make_optimizer
 from se_resnet.recipe import Recipe
+from se_resnet.runtime import signals
 from se_resnet.seal import facts_of
 from se_resnet.step_figures import StepFigures
 from tests.conftest import tiny_config
@@ -46,17 +47,17 @@ def test_signals_and_a_full_disk_change_nothing_in_the_end(run, place, tmp_path,
     """Each stops the same run once, between two lines of the log; then it goes on to its end."""
     config, workdir = tiny_config(*place), tmp_path / "run"
     checkpoints = Checkpoints(workdir / "checkpoints")
-    handlers = [signal.getsignal(signum) for signum in preemption.EXIT_CODES]
+    handlers = [signal.getsignal(signum) for signum in signals.EXIT_CODES]
     for stop, signum, code in ((5, signal.SIGTERM, 75), (3, signal.SIGINT, 130)):
         with monkeypatch.context() as patch:
             before_step(patch, stop, lambda signum=signum: signal.raise_signal(signum))
-            with pytest.raises(preemption.Interrupted, match=r"saved after step \d of 26") as told:
+            with pytest.raises(signals.Interrupted, match=r"saved after step \d of 26") as told:
                 train.train_and_evaluate(config, workdir)
         assert told.value.exit_code == code
     assert checkpoints.steps("latest") == [5, 8]
     facts = facts_of(workdir / "checkpoints" / "latest" / "8")
     assert len(facts["unlogged"]) == 2, "steps 7 and 8; the line of step 9 needs them"
-    assert [signal.getsignal(signum) for signum in preemption.EXIT_CODES] == handlers
+    assert [signal.getsignal(signum) for signum in signals.EXIT_CODES] == handlers
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with monkeypatch.context() as patch:

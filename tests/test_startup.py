@@ -13,8 +13,8 @@ import jax
 import pytest
 
 from configs import breakhis
-from se_resnet.cli import describe_fields
-from se_resnet.compilation import keep_compiled_programs
+from se_resnet.runtime.cli import describe_fields
+from se_resnet.runtime.compilation_cache import keep_compiled_programs
 from se_resnet.workdir import flatten
 
 ROOT = Path(__file__).parent.parent
@@ -133,7 +133,7 @@ def jax_config():
 def test_compiled_programs_are_found_by_the_next_process(tmp_path):
     script = (
         "import jax\n"
-        "from se_resnet.compilation import keep_compiled_programs\n"
+        "from se_resnet.runtime.compilation_cache import keep_compiled_programs\n"
         "keep_compiled_programs()\n"
         "events = []\n"
         "jax.monitoring.register_event_listener(lambda name, **_: events.append(name))\n"

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CODE = """
 import os, sys
-from se_resnet.cli import mistakes_told
+from se_resnet.runtime.cli import mistakes_told
 with mistakes_told():
     for _ in range(3):
         print("x" * 100_000, flush=True)

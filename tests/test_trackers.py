@@ -234,7 +234,7 @@ def open_log(workdir, name, environment):
     """A process that opens a log and ends without closing it."""
     script = (
         "import pathlib, sys\n"
-        "from se_resnet.cli import mistakes_told\n"
+        "from se_resnet.runtime.cli import mistakes_told\n"
         "from se_resnet.metric_log import MetricLog\n"
         "with mistakes_told():\n"
         "    MetricLog(pathlib.Path(sys.argv[1]), 0, 5, [sys.argv[2]])\n"

@@ -5,10 +5,10 @@ import socket
 
 import pytest
 
-from se_resnet import walk as walking
 from se_resnet.errors import UserError
 from se_resnet.image_files import find_images
-from se_resnet.walk import PassedOver, walk
+from se_resnet.runtime import walk as walking
+from se_resnet.runtime.walk import PassedOver, walk
 
 
 def touch(root, *paths):

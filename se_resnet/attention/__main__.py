@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from se_resnet.cli import ArgumentParser, mistakes_told, run_command
-from se_resnet.process import restart
+from se_resnet.runtime.cli import ArgumentParser, mistakes_told, run_command
+from se_resnet.runtime.interpreter import restart
 
 _USAGE = """What each attention module costs in every residual branch, at its default options.
 

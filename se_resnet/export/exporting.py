@@ -11,11 +11,11 @@ from se_resnet.errors import UserError
 from se_resnet.export import parity
 from se_resnet.export.formats import FORMATS, Format
 from se_resnet.export.network import in_float32, inference
-from se_resnet.files import read_json, write_json
-from se_resnet.folders import whole_folder
 from se_resnet.predict import NOTICE
 from se_resnet.run_files import read_config, read_weights
-from se_resnet.schema import Maybe
+from se_resnet.runtime.files import read_json, write_json
+from se_resnet.runtime.folders import whole_folder
+from se_resnet.runtime.schema import Maybe
 from se_resnet.workdir import Run, load_best
 
 METADATA = "metadata.json"

@@ -6,5 +6,5 @@ prediction and the page share; it tells the format from the content, never from 
 share, such as transparency and depth. ``exif``: the orientation a camera noted.
 
 A new format gets a module with ``decode(content)`` and a row in ``decode``; docs/images.md says
-what is read. Imports only ``se_resnet``, ``se_resnet.errors`` and ``se_resnet.files``.
+what is read. Imports only ``se_resnet``, ``se_resnet.errors`` and ``se_resnet.runtime.files``.
 """

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from se_resnet.files import read_small_file
 from se_resnet.images import bitmap, jpeg, png, tiff
 from se_resnet.images.pixels import ImageError
+from se_resnet.runtime.files import read_small_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MAX_FILE_BYTES = 2**29  # all pixels that are allowed, of four channels of 16 bits, uncompressed

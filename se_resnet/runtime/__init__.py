@@ -1,4 +1,12 @@
-"""How a process starts: the paths it is given, and what the environment may decide.
+"""How a process starts, joins others, reads and writes files, and ends.
 
-Imports nothing of the package but :mod:`se_resnet.errors` and :mod:`se_resnet.files`.
+Start: ``cli`` (flags, help, exit codes), ``interpreter`` (huge pages, UTF-8), ``environment``
+(variables and limits), ``numerics`` (JAX settings that change results), ``streams`` (screen and
+pipes), ``compilation_cache``. Several processes: ``launch`` (flags), ``processes`` (agreement).
+Files: ``files`` (one file), ``folders`` (several at once), ``paths`` (``~`` and ``$VAR``), ``walk``,
+``schema`` (the form of a JSON value), ``tables`` and ``csv_dialect``, ``file_locks``. End:
+``signals``.
+
+Imports only :mod:`se_resnet.errors`. Anything that would suit any other program as well belongs
+here; anything that knows networks or images does not.
 """

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from se_resnet.errors import UserError
-from se_resnet.files import read_json, write_json
+from se_resnet.runtime.files import read_json, write_json
 
 FILE = "numerics.json"
 

@@ -16,7 +16,7 @@ from data.filenames import SUBTYPES, parse
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.predictions import Predictions
-from se_resnet.schema import misfit
+from se_resnet.runtime.schema import misfit
 from tests.fuzz.targets import configs
 
 often = settings(

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from se_resnet.errors import UserError
 from se_resnet.runtime.paths import local_path
-from se_resnet.schema import misfit
+from se_resnet.runtime.schema import misfit
 
 SMALL_FILE_BYTES = 2**25
 MAX_DEPTH = 64  # of the objects and lists in a JSON file
@@ -168,7 +168,7 @@ def read_json(path: str | Path, form: Any = object, limit: int = SMALL_FILE_BYTE
 
     Args:
         path: of the file.
-        form: required form of the value, see :func:`se_resnet.schema.misfit`.
+        form: required form of the value, see :func:`se_resnet.runtime.schema.misfit`.
         limit: largest size in bytes.
 
     Raises:

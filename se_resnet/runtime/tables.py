@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from se_resnet.dialect import LineError as LineError
-from se_resnet.dialect import decode_table, table_lines
-from se_resnet.files import SMALL_FILE_BYTES, read_small_file
+from se_resnet.runtime.csv_dialect import LineError as LineError
+from se_resnet.runtime.csv_dialect import decode_table, table_lines
+from se_resnet.runtime.files import SMALL_FILE_BYTES, read_small_file
 
 
 def read_table(

@@ -30,10 +30,9 @@ from typing import Any, NoReturn
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from se_resnet import joining, preemption
 from se_resnet.errors import UserError
-from se_resnet.process import restart
-from se_resnet.runtime import environment
+from se_resnet.runtime import environment, launch, signals
+from se_resnet.runtime.interpreter import restart
 from se_resnet.runtime.paths import local_path
 from se_resnet.runtime.streams import require_written
 
@@ -53,7 +52,7 @@ def parse_flags(epilogue: Callable[[], str] | None = None) -> None:
     with mistakes_told():
         _expand_config(sys.argv)
         _parse(sys.argv)
-    joining.set_timeout()
+    launch.set_timeout()
     restart()
     with mistakes_told():
         environment.import_jax()
@@ -65,20 +64,20 @@ def run_command(main: Callable[[], None]) -> None:
     The exit code is 0 after success, 2 after a user's mistake, told in one sentence on standard
     error, 130 after Ctrl-C and 75 after SIGTERM. A bug ends with its traceback.
     """
-    from se_resnet import distributed
-    from se_resnet.compilation import keep_compiled_programs
+    from se_resnet.runtime import processes
+    from se_resnet.runtime.compilation_cache import keep_compiled_programs
 
     keep_compiled_programs()
-    with distributed.leaving_together():
+    with processes.leaving_together():
         try:
-            with preemption.raised(), mistakes_told():
-                joining.join()
+            with signals.raised(), mistakes_told():
+                launch.join()
                 environment.require_devices()
                 main()
         except KeyboardInterrupt as error:
             done = str(error) or "nothing that was saved is lost"
             print(f"interrupted: {done}; the same command goes on from there.", file=sys.stderr)
-            sys.exit(getattr(error, "exit_code", preemption.EXIT_CODES[signal.SIGINT]))
+            sys.exit(getattr(error, "exit_code", signals.EXIT_CODES[signal.SIGINT]))
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 
 from se_resnet.errors import UserError
-from se_resnet.files import user_cache_dir, writable_folder
 from se_resnet.runtime.file_locks import why_missing
+from se_resnet.runtime.files import user_cache_dir, writable_folder
 
 _MAX_BYTES = 2**30  # the step of an SE-ResNet50 takes 1 MB on a CPU; the least recent goes first
 

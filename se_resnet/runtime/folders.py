@@ -18,14 +18,14 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock, Timeout
 
 from se_resnet.errors import UserError
-from se_resnet.files import (
+from se_resnet.runtime.file_locks import why_missing
+from se_resnet.runtime.files import (
     NAME_LENGTH,
     full_disk_told,
     read_json,
     writable_folder,
     write_json,
 )
-from se_resnet.runtime.file_locks import why_missing
 
 UNFINISHED = ".unfinished"
 
@@ -164,7 +164,7 @@ def _remove(path: Path, name: str) -> None:
 
 
 def _remove_temporaries(path: Path, names: Sequence[str]) -> None:
-    """Removes what processes left that were killed in :func:`se_resnet.files.atomic_write`."""
+    """Removes temporary files of processes that were killed while they wrote."""
     own = "|".join(re.escape(name[:NAME_LENGTH]) for name in names)
     pattern = re.compile(rf"(?:\.(?:{own}))?{_TEMPORARY}|{_OLDER_VERSIONS}")
     for left in path.iterdir():

@@ -1,6 +1,6 @@
 """One run by several processes: they agree, and leave all writing to the first.
 
-Every process runs the same command and computes every step, see :mod:`se_resnet.joining`.
+Every process runs the same command and computes every step, see :mod:`se_resnet.runtime.launch`.
 Process 0 alone prints and writes; the others see its files on a file system that all share. In a
 run of one process nothing here does anything.
 """
@@ -24,8 +24,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from orbax.checkpoint import multihost
 
-from se_resnet import joining
 from se_resnet.errors import UserError
+from se_resnet.runtime import launch
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def leaving_together() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if joining.is_waiting() or (jax.distributed.is_initialized() and not _all_leave()):
+        if launch.is_waiting() or (jax.distributed.is_initialized() and not _all_leave()):
             code = error.code if isinstance(error, SystemExit) else 1
             if not isinstance(error, SystemExit):
                 traceback.print_exc()
