@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.imaging import TTA
+from se_resnet.images.resize import TTA
 from se_resnet.runtime import launch
 from se_resnet.runtime.cli import PATH, parse_flags, run_command
 
@@ -53,7 +53,7 @@ from se_resnet import calibration, gallery, gating, metrics, selective, training
 from se_resnet.decision import Decision, decide
 from se_resnet.errors import UserError
 from se_resnet.image_files import PREDICTION
-from se_resnet.imaging import TILE_RULES
+from se_resnet.images.resize import TILE_RULES
 from se_resnet.metric_log import read_log
 from se_resnet.predictions import Predictions, concatenate, logit_of, probability_of
 from se_resnet.report import write_report

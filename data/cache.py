@@ -31,7 +31,7 @@ from data.disk import unfinished
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.images.decode import decode_image
-from se_resnet.imaging import RESIZE_RULES, resize
+from se_resnet.images.resize import RESIZE_RULES, resize
 from se_resnet.runtime.files import read_json, write_json
 from se_resnet.runtime.schema import misfit
 
@@ -84,7 +84,7 @@ def open_or_build(images: Images, cache_dir: Path, size: tuple[int, int], rule: 
         images: prepared images.
         cache_dir: where caches are kept.
         size: height and width in pixels.
-        rule: how an image is brought to that size, see :func:`se_resnet.imaging.resize`.
+        rule: how an image is brought to that size, see :func:`se_resnet.images.resize.resize`.
 
     Raises:
         UserError: bad size or rule, or too little disk space.

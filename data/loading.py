@@ -57,7 +57,7 @@ def load(
             ``'sample'`` for the images that ship with the project, or a finished cache folder of
             this size and rule, which is opened without TensorFlow.
         size: height and width in pixels of the decoded images.
-        resize: how an image is brought to that size, see :func:`se_resnet.imaging.resize`.
+        resize: how an image is brought to that size, see :func:`se_resnet.images.resize.resize`.
         magnifications: which to keep.
         on_bad_image: ``'error'`` refuses a set with broken or misnamed files, ``'skip'`` leaves
             them out.

@@ -13,7 +13,7 @@ import numpy as np
 from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.folding import fold
-from se_resnet.imaging import RESIZE_RULES
+from se_resnet.images.resize import RESIZE_RULES
 from se_resnet.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.preprocessing import Preprocessing
 from se_resnet.resnet import ResNet, count_parameters, create_model, flops
@@ -45,7 +45,7 @@ class Classifier:
         model: the network, with one output: the logit of malignant.
         preprocessing: from RGB pixels of 0 to 255 to the network's input.
         size: height and width of the network's input in pixels.
-        resize: how an image is brought to that size, see :func:`se_resnet.imaging.resize`.
+        resize: how an image is brought to that size, see :func:`se_resnet.images.resize.resize`.
     """
 
     model: ResNet

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from se_resnet import explain
 from se_resnet.errors import UserError
-from se_resnet.imaging import resize
+from se_resnet.images.resize import resize
 from se_resnet.page_facts import describe
 from se_resnet.predict import BREAKHIS_PATIENT, decode_image, predict
 from se_resnet.run_files import read_config

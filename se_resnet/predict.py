@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.imaging import TTA
+from se_resnet.images.resize import TTA
 from se_resnet.runtime.cli import PATH, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
@@ -53,7 +53,7 @@ from se_resnet.images.decode import SUFFIXES as SUFFIXES
 from se_resnet.images.decode import decode_image as decode_image  # for importers of this module
 from se_resnet.images.decode import read_image
 from se_resnet.images.pixels import digest
-from se_resnet.imaging import resize
+from se_resnet.images.resize import resize
 from se_resnet.patients import (
     BREAKHIS_PATIENT,
     check_pattern,
@@ -111,7 +111,7 @@ def predict(
 
     Args:
         run: the checkpoint.
-        tiles: ``uint8 [T, B, H, W, 3]`` RGB, as :func:`se_resnet.imaging.resize` makes them by each
+        tiles: ``uint8 [T, B, H, W, 3]`` RGB, as :func:`se_resnet.images.resize.resize` makes them by each
             of the T rules of :func:`se_resnet.views.resize_rules`; B is at most 16.
         files: B names.
         patient_pattern: regular expression that tells the patient, see

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from se_resnet.imaging import TILE_RULES
+from se_resnet.images.resize import TILE_RULES
 
 
 def resize_rules(tta: str, rule: str) -> tuple[str, ...]:

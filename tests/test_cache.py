@@ -15,7 +15,7 @@ import pytest
 
 from data import cache, loading
 from se_resnet.errors import UserError
-from se_resnet.imaging import resize
+from se_resnet.images.resize import resize
 from se_resnet.runtime.files import write_json
 from tests.datasets import make_images, make_records
 from tests.image_trees import encode, random_image

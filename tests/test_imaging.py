@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from se_resnet.imaging import resize
+from se_resnet.images.resize import resize
 from tests.image_trees import random_image
 
 

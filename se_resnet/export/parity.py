@@ -14,7 +14,7 @@ import numpy as np
 from se_resnet.calibration import scale
 from se_resnet.errors import UserError
 from se_resnet.export.network import OUTPUTS
-from se_resnet.imaging import resize
+from se_resnet.images.resize import resize
 from se_resnet.predict import find_images, read_image
 from se_resnet.predictions import probability_of
 from se_resnet.run_files import SPLIT, TEST, read_split

@@ -12,7 +12,7 @@ import numpy as np
 
 from data import sources
 from se_resnet import predict
-from se_resnet.imaging import TILE_RULES
+from se_resnet.images.resize import TILE_RULES
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import Place
 
