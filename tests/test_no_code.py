@@ -41,7 +41,7 @@ ALLOWED = {
     "se_resnet/export/parity.py": {"np.load"},
     "se_resnet/export/runtimes.py": {"np.load"},
     # What a user names as config.model.attention, and our own modules.
-    "se_resnet/attention/own.py": {"importlib.import_module"},
+    "se_resnet/attention/user_module.py": {"importlib.import_module"},
     "se_resnet/attention/__init__.py": {"importlib.import_module"},
     "se_resnet/__init__.py": {"importlib.import_module"},
 }

@@ -7,7 +7,7 @@ import math
 import jax
 from flax import linen as nn
 
-from se_resnet.attention.gate import (
+from se_resnet.attention.gate_options import (
     check_gate,
     check_positive,
     check_reduction,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from se_resnet.attention.own import import_module_class
+from se_resnet.attention.user_module import import_module_class
 from se_resnet.errors import UserError
 
 NONE = "none"

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from se_resnet.attention.gate import check_positive
+from se_resnet.attention.gate_options import check_positive
 from se_resnet.attention.registry import register
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from se_resnet.attention.gate import check_gate, check_reduction, last_kernel, to_gates
+from se_resnet.attention.gate_options import check_gate, check_reduction, last_kernel, to_gates
 from se_resnet.attention.registry import register
 
 _LEAST_WIDTH = 8  # of coordinate attention's hidden layer, by its authors
