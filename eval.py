@@ -49,18 +49,24 @@ import numpy as np
 
 from data import loading, notebook, protocols, resident
 from data.records import Records
-from se_resnet import calibration, gallery, gating, metrics, selective, training, views
-from se_resnet.decision import Decision, decide
+from se_resnet import gallery, gating, metrics, training, views
 from se_resnet.errors import UserError
 from se_resnet.image_files import PREDICTION
 from se_resnet.images.resize import TILE_RULES
 from se_resnet.metric_log import read_log
-from se_resnet.predictions import Predictions, concatenate, logit_of, probability_of
+from se_resnet.metrics import calibration, selective
+from se_resnet.metrics.decision import Decision, decide
+from se_resnet.metrics.predictions import (
+    PREDICTIONS,
+    Predictions,
+    concatenate,
+    logit_of,
+    probability_of,
+)
 from se_resnet.report import write_report
 from se_resnet.run_files import (
     METRICS,
     METRICS_FORM,
-    PREDICTIONS,
     SPLIT,
     read,
     read_config,

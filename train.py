@@ -50,10 +50,10 @@ from se_resnet import divergence, optim, outcome, pretrained, resnet, settings, 
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
-from se_resnet.decision import decide
 from se_resnet.early_stopping import EarlyStopping
 from se_resnet.lock import locked
 from se_resnet.metric_log import MetricLog
+from se_resnet.metrics.decision import decide
 from se_resnet.profiling import Profiler
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules

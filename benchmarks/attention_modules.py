@@ -24,9 +24,9 @@ from ml_collections import ConfigDict
 
 from benchmarks.experiments import FIGURES, results_of, run_all, tested, with_interval
 from benchmarks.measuring import table
-from se_resnet.comparison import compare
-from se_resnet.metrics import headline
-from se_resnet.predictions import Predictions, logit_of, probability_of
+from se_resnet.metrics.comparison import compare
+from se_resnet.metrics.evaluation import headline
+from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
 from se_resnet.runtime.cli import mistakes_told
 from se_resnet.runtime.files import atomic_write, write_json
 

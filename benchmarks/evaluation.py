@@ -32,10 +32,11 @@ from configs import breakhis
 from data import inputs, loading, protocols
 from data.filenames import parse
 from data.records import Records
-from se_resnet import calibration, explain, figures, gallery, gating, metrics, report, selective
+from se_resnet import explain, figures, gallery, gating, metrics, report
 from se_resnet.checkpoint import Checkpoints
-from se_resnet.decision import decide
-from se_resnet.predictions import Predictions
+from se_resnet.metrics import calibration, selective
+from se_resnet.metrics.decision import decide
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime.cli import mistakes_told
 from se_resnet.runtime.files import write_json
 

@@ -22,7 +22,7 @@ from data import audit, loading, pipeline, protocols
 from data.records import Records
 from se_resnet import metrics, pretrained, resnet, training
 from se_resnet.layers import global_average_pool
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime.cli import mistakes_told
 from se_resnet.runtime.files import write_json
 

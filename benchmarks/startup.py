@@ -30,7 +30,7 @@ COMMANDS = {
     "train.py": "train",
     "eval.py": "eval",
     "-m se_resnet.predict": "se_resnet.predict",
-    "-m se_resnet.metrics compare": "se_resnet.comparison",
+    "-m se_resnet.metrics compare": "se_resnet.metrics.__main__",
     "-m se_resnet.convert": "se_resnet.convert",
 }
 TIMEOUT = 600

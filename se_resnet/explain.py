@@ -21,7 +21,7 @@ from flax.traverse_util import flatten_dict
 
 from se_resnet.classifier import Classifier
 from se_resnet.errors import UserError
-from se_resnet.predictions import probability_of
+from se_resnet.metrics.predictions import probability_of
 from se_resnet.resnet import PERTURBATIONS
 
 CLASSES = ("benign", "malignant")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from se_resnet.curves import pr_band, roc_band
 from se_resnet.drawing import BLUE, GREEN, GREY, INK, VERMILLION, svg
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.curves import pr_band, roc_band
+from se_resnet.metrics.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,7 +154,7 @@ def reliability(curve: dict[str, Any]) -> Markup:
     """How often images of a predicted probability are malignant.
 
     Args:
-        curve: what :func:`se_resnet.calibration.reliability_curve` returned.
+        curve: what :func:`se_resnet.metrics.calibration.reliability_curve` returned.
     """
 
     def draw(axes: Axes) -> None:
@@ -181,7 +181,7 @@ def risk_coverage(curve: dict[str, Any]) -> Markup:
     """The error rate when only the most confident images are called.
 
     Args:
-        curve: ``curve`` of what :func:`se_resnet.selective.risk_coverage` returned.
+        curve: ``curve`` of what :func:`se_resnet.metrics.selective.risk_coverage` returned.
     """
 
     def draw(axes: Axes) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from se_resnet import explain
 from se_resnet.classifier import Classifier
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 
 _LONGEST = 256  # pixels of a picture's longer side, which is enough for a column of a page
 _QUALITY = 85

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from se_resnet import figures, metrics
 from se_resnet.drawing import BLUE, INK, VERMILLION, png
 from se_resnet.metric_log import MetricLog
-from se_resnet.predictions import Predictions
-from se_resnet.run_files import PREDICTIONS
+from se_resnet.metrics.predictions import PREDICTIONS, Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,11 +13,11 @@ from flax.traverse_util import flatten_dict
 from se_resnet import layouts
 from se_resnet.classifier import FORM as CLASSIFIER_FORM
 from se_resnet.classifier import Classifier
-from se_resnet.decision import FORM as DECISION_FORM
-from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 from se_resnet.explain import CLASSES
 from se_resnet.history import FORM as HISTORY_FORM
+from se_resnet.metrics.decision import FORM as DECISION_FORM
+from se_resnet.metrics.decision import Decision
 from se_resnet.predictor import Predictor
 from se_resnet.runtime.files import read_json, reason
 from se_resnet.runtime.schema import misfit

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.metrics import headline
+from se_resnet.metrics.evaluation import headline
+from se_resnet.metrics.predictions import logit_of, probability_of
 from se_resnet.predict import NOTICE
-from se_resnet.predictions import logit_of, probability_of
 from se_resnet.run_files import SPLIT, TRAIN, read_metrics, read_split
 from se_resnet.workdir import Run
 

@@ -45,8 +45,6 @@ import cv2
 import numpy as np
 
 from se_resnet import explain
-from se_resnet.calibration import scale
-from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 from se_resnet.image_files import OVERLAYS, PREDICTION, find_images
 from se_resnet.images.decode import SUFFIXES as SUFFIXES
@@ -54,6 +52,9 @@ from se_resnet.images.decode import decode_image as decode_image  # for importer
 from se_resnet.images.decode import read_image
 from se_resnet.images.pixels import digest
 from se_resnet.images.resize import resize
+from se_resnet.metrics.calibration import scale
+from se_resnet.metrics.decision import Decision
+from se_resnet.metrics.predictions import probability_of
 from se_resnet.patients import (
     BREAKHIS_PATIENT,
     check_pattern,
@@ -61,7 +62,6 @@ from se_resnet.patients import (
     patient_of,
     summarise_patients,
 )
-from se_resnet.predictions import probability_of
 from se_resnet.run_files import CONFIG, read
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
 from se_resnet.runtime.files import atomic_write, read_json, write_json
@@ -111,8 +111,8 @@ def predict(
 
     Args:
         run: the checkpoint.
-        tiles: ``uint8 [T, B, H, W, 3]`` RGB, as :func:`se_resnet.images.resize.resize` makes them by each
-            of the T rules of :func:`se_resnet.views.resize_rules`; B is at most 16.
+        tiles: ``uint8 [T, B, H, W, 3]`` RGB, as :func:`se_resnet.images.resize.resize` makes them
+            by each of the T rules of :func:`se_resnet.views.resize_rules`; B is at most 16.
         files: B names.
         patient_pattern: regular expression that tells the patient, see
             :func:`se_resnet.patients.patient_of`.

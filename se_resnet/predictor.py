@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.calibration import scale
 from se_resnet.errors import UserError
 from se_resnet.history import read_history
 from se_resnet.images.resize import TTA, resize
+from se_resnet.metrics.calibration import scale
+from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict import BATCH, logits_of, read_image
-from se_resnet.predictions import probability_of
 from se_resnet.runtime.paths import local_path
 from se_resnet.views import resize_rules
 from se_resnet.workdir import Run, load_best

@@ -59,8 +59,8 @@ class Pretrained:
         sha256: checksum of the file that held them, or an empty string.
         revision: commit of the repository that they come from, or an empty string.
         interpolation: how the images were resized that the weights were trained with, or an empty
-            string. It is a fact to know of: images are resized as :mod:`se_resnet.images.resize` does it,
-            whatever the weights.
+            string. It is a fact to know of: images are resized as :mod:`se_resnet.images.resize`
+            does it, whatever the weights.
         attention: name of the attention module that the weights were trained with, or ``'none'``.
         attention_position: where it sits, see :class:`se_resnet.resnet.ResNet`.
         attention_options: its options.

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from se_resnet import figures
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime.files import atomic_write
 from se_resnet.strips import patient_groups
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.errors import UserError
+from se_resnet.metrics.labels import label_problem, magnification_problem
 from se_resnet.runtime.files import read_json, reason
 from se_resnet.runtime.schema import Between, Maybe
 from se_resnet.runtime.tables import LineError, read_table
 
 CONFIG, DATA, SPLIT, WEIGHTS = "config.json", "data.json", "split.csv", "weights.json"
-METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
+METRICS = "metrics.json"
 
 TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
 ROLES = (TRAIN, VAL, TEST)
@@ -202,17 +203,6 @@ def read_split(
             f"{path} cannot be read ({reason(error)}): give a split.csv, such as train.py writes."
         ) from error
     return rows
-
-
-def magnification_problem(text: str) -> str:
-    """Returns what is wrong with the magnification in a table, or an empty string."""
-    fits = text.isascii() and text.isdecimal() and len(text) <= 9
-    return "" if fits else f"the magnification {text[:20]!r} is not a whole number"
-
-
-def label_problem(text: str) -> str:
-    """Returns what is wrong with the label in a table, or an empty string."""
-    return "" if text in ("0", "1") else f"the label {text[:20]!r} is neither 0 nor 1"
 
 
 def _role_problem(text: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from se_resnet import attention, pretrained, trackers
-from se_resnet.decision import parse_target
 from se_resnet.early_stopping import METRICS
 from se_resnet.errors import UserError
+from se_resnet.metrics.decision import parse_target
 from se_resnet.optim import SCHEDULES
 from se_resnet.resnet import DTYPES
 from se_resnet.rules import parse_rules

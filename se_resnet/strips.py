@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 
 HEIGHT = 24  # pixels; the width is the page's to choose
 _MARGIN = 4

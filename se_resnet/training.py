@@ -13,12 +13,12 @@ import optax
 from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from se_resnet.binary import binary_metrics
 from se_resnet.classifier import Classifier
 from se_resnet.errors import UserError
 from se_resnet.layers import BatchNorm
+from se_resnet.metrics.binary import binary_metrics
+from se_resnet.metrics.predictions import probability_of
 from se_resnet.optim import Phase, merge
-from se_resnet.predictions import probability_of
 from se_resnet.recipe import Recipe
 
 Batch = Mapping[str, jax.Array]

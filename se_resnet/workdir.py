@@ -13,9 +13,9 @@ import numpy as np
 from se_resnet import attention, training
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import FORM, Classifier
-from se_resnet.decision import FORM as DECISION_FORM
-from se_resnet.decision import Decision
 from se_resnet.errors import UserError
+from se_resnet.metrics.decision import FORM as DECISION_FORM
+from se_resnet.metrics.decision import Decision
 from se_resnet.run_files import CONFIG, DATA, SPLIT, read
 from se_resnet.runtime.files import reason
 from se_resnet.runtime.schema import short

@@ -16,8 +16,8 @@ from data.loading import Dataset
 from se_resnet import pretrained
 from se_resnet.checkpoint import Checkpoints
 from se_resnet.classifier import Classifier
-from se_resnet.decision import Decision
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.decision import Decision
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.preprocessing import IMAGENET
 from se_resnet.resnet import create_model
 from se_resnet.runtime.files import write_json

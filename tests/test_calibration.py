@@ -8,10 +8,10 @@ import sklearn.metrics as reference
 from scipy import optimize
 from sklearn.calibration import calibration_curve
 
-from se_resnet import bootstrap, calibration, selective
-from se_resnet.calibration import expected_calibration_error, fit_temperature, scale
-from se_resnet.metrics import evaluate
-from se_resnet.predictions import probability_of
+from se_resnet.metrics import bootstrap, calibration, selective
+from se_resnet.metrics.calibration import expected_calibration_error, fit_temperature, scale
+from se_resnet.metrics.evaluation import evaluate
+from se_resnet.metrics.predictions import probability_of
 
 from .test_metrics import make, simulate
 

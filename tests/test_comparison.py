@@ -9,11 +9,12 @@ import warnings
 import numpy as np
 import pytest
 
-from se_resnet import bootstrap, comparison
-from se_resnet.binary import METRIC_NAMES, binary_metrics
-from se_resnet.comparison import compare
 from se_resnet.errors import UserError
-from se_resnet.metrics import evaluate
+from se_resnet.metrics import bootstrap
+from se_resnet.metrics.__main__ import main
+from se_resnet.metrics.binary import METRIC_NAMES, binary_metrics
+from se_resnet.metrics.comparison import compare
+from se_resnet.metrics.evaluation import evaluate
 
 from .test_metrics import make, simulate
 
@@ -139,7 +140,7 @@ def test_a_json_file_that_cannot_be_written_is_named(tmp_path, capsys):
     simulate(images=40).write_csv(tmp_path / "a.csv")
     run = str(tmp_path / "a.csv")
     with pytest.raises(SystemExit) as ended:
-        comparison.main(["compare", run, run, f"--json={run}/out.json"])
+        main(["compare", run, run, f"--json={run}/out.json"])
     assert ended.value.code == 2
     assert "a.csv/out.json cannot be written" in capsys.readouterr().err
 
@@ -155,7 +156,7 @@ def test_a_json_file_that_cannot_be_written_is_named(tmp_path, capsys):
 )
 def test_mistakes_on_the_command_line_end_in_one_sentence(argv, words, capsys):
     with pytest.raises(SystemExit) as ended:
-        comparison.main(argv)
+        main(argv)
     assert ended.value.code == 2
     told = capsys.readouterr().err
     assert told.startswith("error: ") and told.count("\n") == 1

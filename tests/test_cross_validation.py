@@ -10,9 +10,9 @@ import pytest
 
 import eval as evaluation
 import train
-from se_resnet.decision import decide
 from se_resnet.errors import UserError
-from se_resnet.predictions import Predictions, logit_of
+from se_resnet.metrics.decision import decide
+from se_resnet.metrics.predictions import Predictions, logit_of
 from se_resnet.workdir import load_best
 from tests.conftest import tiny_config
 

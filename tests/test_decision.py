@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from se_resnet.decision import Decision, choose_threshold, decide, parse_target
 from se_resnet.errors import UserError
-from se_resnet.predictions import probability_of
+from se_resnet.metrics.decision import Decision, choose_threshold, decide, parse_target
+from se_resnet.metrics.predictions import probability_of
 
 
 @pytest.mark.parametrize(

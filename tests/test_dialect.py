@@ -5,7 +5,7 @@ import pytest
 
 from data import protocols
 from se_resnet.errors import UserError
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 
 HEADER = "file,slide,accession,magnification,subtype,label,probability"
 ROWS = (HEADER, "a.png,s,14-1,40,DC,1,0.25", "b.png,s,14-1,40,DC,0,1e-05")

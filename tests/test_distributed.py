@@ -19,7 +19,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from benchmarks.devices import compare
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 
 pytestmark = pytest.mark.distributed
 

@@ -24,14 +24,14 @@ import pytest
 from flax import linen as nn
 
 from se_resnet import attention, plain, predict, pretrained
-from se_resnet.calibration import scale
 from se_resnet.classifier import Classifier
-from se_resnet.decision import Decision
 from se_resnet.errors import UserError
 from se_resnet.export import formats, parity
 from se_resnet.export.exporting import export_run
 from se_resnet.export.network import OUTPUTS, in_float32, inference
-from se_resnet.predictions import probability_of
+from se_resnet.metrics.calibration import scale
+from se_resnet.metrics.decision import Decision
+from se_resnet.metrics.predictions import probability_of
 from se_resnet.preprocessing import CAFFE, IMAGENET
 from se_resnet.resnet import create_model
 from se_resnet.workdir import Run

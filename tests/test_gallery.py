@@ -8,7 +8,7 @@ import pytest
 
 from se_resnet import explain, gallery, gating, pretrained
 from se_resnet.classifier import Classifier
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.resnet import create_model
 from tests.test_resnet import randomised
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from se_resnet import bootstrap, curves
-from se_resnet.binary import METRIC_NAMES, binary_metrics
 from se_resnet.errors import UserError
-from se_resnet.metrics import evaluate
-from se_resnet.predictions import Predictions, probability_of
+from se_resnet.metrics import bootstrap, curves
+from se_resnet.metrics.binary import METRIC_NAMES, binary_metrics
+from se_resnet.metrics.evaluation import evaluate
+from se_resnet.metrics.predictions import Predictions, probability_of
 
 
 def make(accession, label, probability, magnification=200):

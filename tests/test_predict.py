@@ -18,7 +18,7 @@ import eval as evaluation
 from se_resnet import predict
 from se_resnet.errors import UserError
 from se_resnet.images import decode
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 from tests.image_trees import encode, random_image
 
 

@@ -9,8 +9,8 @@ import pytest
 import se_resnet
 from data.loading import load
 from se_resnet import predict
-from se_resnet.calibration import scale
 from se_resnet.errors import UserError
+from se_resnet.metrics.calibration import scale
 from tests.image_trees import random_image
 
 

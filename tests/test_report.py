@@ -10,8 +10,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from se_resnet.metrics import evaluate
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.evaluation import evaluate
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import write_report
 
 HOSTILE = "<script>alert('x')</script>&\"\udcff"

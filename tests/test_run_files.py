@@ -32,7 +32,7 @@ from se_resnet.checkpoint import Checkpoints
 from se_resnet.errors import UserError
 from se_resnet.export import parity
 from se_resnet.history import read_history
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 from tests.run_folders import make_run_folder
 
 

@@ -2,11 +2,11 @@
 
 Start: ``cli`` (flags, help, exit codes), ``interpreter`` (huge pages, UTF-8), ``environment``
 (variables and limits), ``numerics`` (JAX settings that change results), ``streams`` (screen and
-pipes), ``compilation_cache``. Several processes: ``launch`` (flags), ``processes`` (agreement).
-Files: ``files`` (one file), ``folders`` (several at once), ``paths`` (``~`` and ``$VAR``), ``walk``,
-``schema`` (the form of a JSON value), ``tables`` and ``csv_dialect``, ``file_locks``. End:
-``signals``.
+pipes), ``compilation_cache``, ``lazy`` (imports at first use). Several processes: ``launch``
+(flags), ``processes`` (agreement). Files: ``files`` (one file), ``folders`` (several at once),
+``paths`` (``~`` and ``$VAR``), ``walk``, ``schema`` (the form of a JSON value), ``tables`` and
+``csv_dialect``, ``file_locks``. End: ``signals``.
 
-Imports only :mod:`se_resnet.errors`. Anything that would suit any other program as well belongs
-here; anything that knows networks or images does not.
+Imports only :mod:`se_resnet.errors`. Code that would suit any other program belongs here; code that
+knows networks or images does not.
 """

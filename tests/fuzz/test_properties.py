@@ -15,7 +15,7 @@ from data import protocols
 from data.filenames import SUBTYPES, parse
 from data.records import Records
 from se_resnet.errors import UserError
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime.schema import misfit
 from tests.fuzz.targets import configs
 

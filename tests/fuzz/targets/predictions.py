@@ -7,8 +7,8 @@ from random import Random
 
 import numpy as np
 
-from se_resnet import comparison
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.__main__ import main
+from se_resnet.metrics.predictions import Predictions
 from tests.datasets import make_records
 from tests.fuzz.place import Place
 from tests.fuzz.targets.splits import damage_table
@@ -26,4 +26,4 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
     path.write_bytes(damage_table(rng, path.read_bytes()))
     out = rng.choice((place.work / "x.json", place.work / "a" / "b.json", place.work / "tmp"))
     arguments = ["compare", *map(str, paths), f"--json={out}"]
-    return lambda: comparison.main(arguments)
+    return lambda: main(arguments)

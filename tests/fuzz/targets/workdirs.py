@@ -11,7 +11,7 @@ import eval as evaluation
 from data import protocols
 from se_resnet import metric_log, pretrained, run_files, samples, workdir
 from se_resnet.history import read_history
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions
 from tests.fuzz.mutations import alter
 from tests.fuzz.place import Place
 from tests.fuzz.targets.checkpoints import copy_run, damage_file

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.bootstrap import cumulated, interval, rank, resample, too_few
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.bootstrap import cumulated, interval, rank, resample, too_few
+from se_resnet.metrics.predictions import Predictions
 
 
 def roc_curve(

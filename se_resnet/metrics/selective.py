@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.bootstrap import cumulated, figure, interval, resample, too_few
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.bootstrap import cumulated, figure, interval, resample, too_few
+from se_resnet.metrics.predictions import Predictions
 
 
 def risk_coverage(

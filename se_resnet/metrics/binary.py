@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from se_resnet.bootstrap import cumulated
+from se_resnet.metrics.bootstrap import cumulated
 
 # Columns of a tally of outcomes.
 TP, FP, TN, FN = range(4)

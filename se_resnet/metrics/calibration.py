@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from se_resnet.bootstrap import figure, interval, resample
-from se_resnet.predictions import Predictions, logit_of, probability_of
+from se_resnet.metrics.bootstrap import figure, interval, resample
+from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
 
 # Range of temperatures; where the likelihood has no finite maximum the nearer end is taken.
 LOWEST, HIGHEST = 0.05, 20.0

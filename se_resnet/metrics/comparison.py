@@ -1,47 +1,16 @@
-"""What one run gains over another: ``python -m se_resnet.metrics compare RUN_A RUN_B``."""
+"""Compares two runs on the same images by a paired bootstrap over patients."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from se_resnet.binary import METRIC_NAMES
-from se_resnet.bootstrap import figure, resample
-from se_resnet.draws import Draws, all_draws, map_draws
 from se_resnet.errors import UserError
-from se_resnet.predictions import Predictions
-from se_resnet.run_files import PREDICTIONS
-from se_resnet.runtime.cli import ArgumentParser, mistakes_told, path_option
-from se_resnet.runtime.files import write_json
-
-_USAGE = """Compares two runs on the images that both evaluated: what B gains over A.
-
-  python -m se_resnet.metrics compare runs/plain runs/se
-  python -m se_resnet.metrics compare a/predictions.csv b/predictions.csv --json=difference.json
-
-A run is its workdir or a predictions.csv. The 95 % interval and P(B > A) come from a bootstrap that
-draws the same patients for both runs. Decisions are taken at the threshold 0.5."""
-
-
-def main(argv: list[str] | None = None) -> None:
-    """The command; ``argv`` without the program's name, None for the process's own."""
-    with mistakes_told():
-        options = _parser().parse_args(argv)
-        run_a, run_b = (
-            Predictions.read_csv(_predictions_of(run, options.split))
-            for run in (options.run_a, options.run_b)
-        )
-        found = compare(run_a, run_b)
-        print(f"A: {options.run_a}\nB: {options.run_b}\n{table(found)}")
-        if options.json:
-            try:
-                write_json(options.json, {"a": options.run_a, "b": options.run_b, **found})
-            except OSError as error:
-                raise UserError(
-                    f"{options.json} cannot be written ({error.strerror}): choose another --json."
-                ) from error
+from se_resnet.metrics.binary import METRIC_NAMES
+from se_resnet.metrics.bootstrap import figure, resample
+from se_resnet.metrics.predictions import Predictions
+from se_resnet.metrics.resampled import Draws, all_draws, map_draws
 
 
 def compare(a: Predictions, b: Predictions, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -174,22 +143,3 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"  # adding 0.0 spares the reader a -0.000
-
-
-def _predictions_of(run: str, split: str) -> Path:
-    path = Path(run)
-    return path / "eval" / split / PREDICTIONS if path.is_dir() else path
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser("python -m se_resnet.metrics", _USAGE)
-    parser.add_argument("command", choices=["compare"])
-    parser.add_argument(
-        "run_a", metavar="RUN_A", type=path_option, help="workdir or predictions.csv"
-    )
-    parser.add_argument(
-        "run_b", metavar="RUN_B", type=path_option, help="workdir or predictions.csv"
-    )
-    parser.add_argument("--split", default="test", help="split of the workdirs (default: test)")
-    parser.add_argument("--json", metavar="FILE", type=path_option, help="write every figure here")
-    return parser

@@ -8,9 +8,9 @@ import re
 
 import numpy as np
 
-from se_resnet.calibration import fit_temperature
 from se_resnet.errors import UserError
-from se_resnet.predictions import logit_of, probability_of
+from se_resnet.metrics.calibration import fit_temperature
+from se_resnet.metrics.predictions import logit_of, probability_of
 
 COVERAGE = 0.8  # share of the validation images that is not flagged as uncertain
 _NAMED = ("accuracy", "balanced_accuracy", "youden")

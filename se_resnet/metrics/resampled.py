@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.binary import NEEDS, OUTCOMES, binary_metrics, tally_outcomes
-from se_resnet.bootstrap import figure
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.binary import NEEDS, OUTCOMES, binary_metrics, tally_outcomes
+from se_resnet.metrics.bootstrap import figure
+from se_resnet.metrics.predictions import Predictions
 
 _VOTE_NAMES = ("accuracy", "precision", "recall", "specificity", "f1", "mcc")
 

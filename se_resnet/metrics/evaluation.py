@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.binary import confusion
-from se_resnet.bootstrap import figure, resample
-from se_resnet.draws import Draws, Patients, all_draws, map_draws, mean_draws
 from se_resnet.errors import UserError
-from se_resnet.predictions import Predictions
+from se_resnet.metrics.binary import confusion
+from se_resnet.metrics.bootstrap import figure, resample
+from se_resnet.metrics.predictions import Predictions
+from se_resnet.metrics.resampled import Draws, Patients, all_draws, map_draws, mean_draws
 
 # The figures to look at first, and where the results of `evaluate` hold them.
 HEADLINE: dict[str, tuple[str, ...]] = {
@@ -176,9 +176,3 @@ def _counts(predictions: Predictions, patients: list[dict]) -> dict[str, dict[st
             "malignant": positive,
         },
     }
-
-
-if __name__ == "__main__":
-    from se_resnet.comparison import main
-
-    main()

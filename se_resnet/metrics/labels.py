@@ -1,0 +1,17 @@
+"""Classes and magnifications, the same words everywhere, and checks of them in tables."""
+
+from __future__ import annotations
+
+CLASS_NAMES = ("benign", "malignant")  # by label; malignant is the positive class
+MAGNIFICATIONS = (40, 100, 200, 400)  # of BreaKHis
+
+
+def magnification_problem(text: str) -> str:
+    """Returns what is wrong with the magnification in a table, or an empty string."""
+    fits = text.isascii() and text.isdecimal() and len(text) <= 9
+    return "" if fits else f"the magnification {text[:20]!r} is not a whole number"
+
+
+def label_problem(text: str) -> str:
+    """Returns what is wrong with the label in a table, or an empty string."""
+    return "" if text in ("0", "1") else f"the label {text[:20]!r} is neither 0 nor 1"
