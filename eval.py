@@ -49,8 +49,9 @@ import numpy as np
 
 from data import loading, notebook, protocols, resident
 from data.records import Records
-from se_resnet import gallery, gating, metrics, training, views
+from se_resnet import gallery, metrics, views
 from se_resnet.errors import UserError
+from se_resnet.explain import attention_gates
 from se_resnet.image_files import PREDICTION
 from se_resnet.images.resize import TILE_RULES
 from se_resnet.metric_log import read_log
@@ -64,7 +65,7 @@ from se_resnet.metrics.predictions import (
     probability_of,
 )
 from se_resnet.report import write_report
-from se_resnet.run_files import (
+from se_resnet.runs.run_files import (
     METRICS,
     METRICS_FORM,
     SPLIT,
@@ -73,12 +74,13 @@ from se_resnet.run_files import (
     read_data,
     read_split,
 )
+from se_resnet.runs.workdir import fold_folders, load_best
 from se_resnet.runtime import processes
 from se_resnet.runtime.files import writable_folder, write_json
 from se_resnet.runtime.folders import whole_folder
+from se_resnet.runtime.mesh import data_mesh, divided, replicated
 from se_resnet.runtime.paths import local_path
 from se_resnet.settings import ALL_FOLDS, ON_DEVICE
-from se_resnet.workdir import fold_folders, load_best
 
 _REPORT = "report.html"
 _FILES = (PREDICTIONS, METRICS, _REPORT)
@@ -106,7 +108,7 @@ def evaluate_run(
         out: where to write; None for ``W/eval/<split>``, or ``W/eval/<folder's name>-<split>`` for
             another ``data_dir``, with ``-<tta>`` appended where views are averaged.
         tta: test-time augmentation, see :mod:`se_resnet.views`.
-        attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
+        attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
 
     Returns:
         The metrics, as in ``metrics.json``.
@@ -189,7 +191,7 @@ def _evaluate_one(
             gallery=gallery.make(
                 *shown, predictions, threshold=results["threshold"], seed=config["seed"]
             ),
-            gates=gating.describe(*shown, predictions.label, seed=config["seed"]),
+            gates=attention_gates.describe(*shown, predictions.label, seed=config["seed"]),
         )
         copies = len(dataset.records) - len(chosen) if split == "all" else 0
         for note in (*dataset.notes, *([f"left out: {copies} copies of images"] if copies else [])):
@@ -201,10 +203,10 @@ def _evaluate_one(
 
 def _batches(images: np.ndarray, rows: np.ndarray, config: dict) -> Iterator[dict[str, Any]]:
     """Batches of the images in ``rows``, from where the run keeps its pixels."""
-    mesh = training.data_mesh()
-    size, sharding = config["eval_batch_size"], training.divided(mesh)
+    mesh = data_mesh()
+    size, sharding = config["eval_batch_size"], divided(mesh)
     if config["data"].get("placement") == ON_DEVICE:
-        placed = processes.put(images[rows], training.replicated(mesh))
+        placed = processes.put(images[rows], replicated(mesh))
         order = np.arange(len(rows))
         return resident.eval_batches(placed, order, batch_size=size, sharding=sharding)
     from data import pipeline  # TensorFlow, which the other placement does not need

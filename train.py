@@ -46,24 +46,26 @@ from tqdm import tqdm
 
 import eval as evaluation
 from data import audit, balance, inputs, loading, notebook, protocols, resident, schedule
-from se_resnet import divergence, optim, outcome, pretrained, resnet, settings, trackers, training
+from se_resnet import divergence, optim, outcome, pretrained, settings, trackers, training
 from se_resnet.augment import Augmentation, drawn_once
-from se_resnet.checkpoint import Checkpoints
-from se_resnet.classifier import Classifier
 from se_resnet.early_stopping import EarlyStopping
-from se_resnet.lock import locked
 from se_resnet.metric_log import MetricLog
 from se_resnet.metrics.decision import decide
+from se_resnet.models import resnet
+from se_resnet.models.classifier import Classifier
 from se_resnet.profiling import Profiler
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules
-from se_resnet.run_files import CONFIG, PROGRESS_FORM, WEIGHTS, read_data
+from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runs.lock import locked
+from se_resnet.runs.run_files import CONFIG, PROGRESS_FORM, WEIGHTS, read_data
+from se_resnet.runs.workdir import BEST_FORM, claim, flatten, fold_folders, has_begun
 from se_resnet.runtime import numerics, processes
 from se_resnet.runtime import signals as preemption
 from se_resnet.runtime.files import write_json
+from se_resnet.runtime.mesh import batch_sharding, data_mesh, replicated
 from se_resnet.runtime.paths import local_path
 from se_resnet.step_figures import StepFigures
-from se_resnet.workdir import BEST_FORM, claim, flatten, fold_folders, has_begun
 
 # What may change between two starts of the same run: where things lie and how often it saves.
 _FREE_FIELDS = (
@@ -172,8 +174,8 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
 
     # ----------------------------------------------------------------- model
     classifier, variables = build_model(config, workdir)
-    mesh = training.data_mesh()
-    sharding = training.batch_sharding(mesh, config.batch_size // config.optim.accumulate)
+    mesh = data_mesh()
+    sharding = batch_sharding(mesh, config.batch_size // config.optim.accumulate)
     _say("model", classifier.describe(config.model.pretrained, variables["params"], mesh.size))
 
     # ----------------------------------------------------------------- steps
@@ -186,7 +188,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     _say("trained", describe_rules(rules, variables["params"]))
     predict = classifier.make_predict()
     state = training.TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
-    state = processes.put(state, training.replicated(mesh))
+    state = processes.put(state, replicated(mesh))
     del variables  # the first step takes their memory
 
     # ------------------------------------------------------------ checkpoint
@@ -214,7 +216,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     order = {"seed": config.seed, "start": start, "stop": stop}
     layout = {"batch_size": config.batch_size, "sharding": sharding}
     if config.data.placement == settings.ON_DEVICE:
-        placed = resident.place(images, plan, training.replicated(mesh))
+        placed = resident.place(images, plan, replicated(mesh))
         make_steps = functools.partial(training.make_train_steps, make_batch=resident.make_batch)
         advance = [
             functools.partial(make_steps(classifier, recipe, phase), placed) for phase in phases

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.measuring import finish, in_own_process, parser
 from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.mesh import batch_sharding, data_mesh, replicated
 
 BATCH = 16
 LEARNING_RATE = 1e-3
@@ -29,9 +30,10 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
 
     from data import pipeline
     from data.balance import Plan
-    from se_resnet import pretrained, resnet, training
+    from se_resnet import pretrained, training
     from se_resnet.augment import Augmentation
-    from se_resnet.classifier import Classifier
+    from se_resnet.models import resnet
+    from se_resnet.models.classifier import Classifier
     from se_resnet.optim import Phase, make_optimizer
     from se_resnet.recipe import Recipe
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
@@ -61,11 +63,9 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
         label,
         rng.uniform(0.5, 1.5, rows),
     )
-    mesh = training.data_mesh()
-    sharding = training.batch_sharding(mesh, BATCH)
-    state = jax.device_put(
-        training.TrainState.create(variables, [phase]), training.replicated(mesh)
-    )
+    mesh = data_mesh()
+    sharding = batch_sharding(mesh, BATCH)
+    state = jax.device_put(training.TrainState.create(variables, [phase]), replicated(mesh))
     losses = []
     for batch in pipeline.train_batches(
         images, plan, batch_size=BATCH, seed=0, start=0, stop=steps, sharding=sharding

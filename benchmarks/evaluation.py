@@ -4,9 +4,9 @@
 
 Runs ``eval.evaluate_run`` as the command does, on all names of BreaKHis (7,909 images, 82 slides,
 70 accessions) with logits drawn at random instead of predicted and random pixels instead of decoded
-ones; checkpoint, figures, gallery, gates, files and report are the real thing. The first call
-compiles what it runs, with no compiled program kept on disk; a call after it, as for the next fold,
-does not. Each part's seconds are without those of the parts inside it.
+ones; checkpoint, figures, gallery, attention_gates, files and report are the real thing. The first
+call compiles what it runs, with no compiled program kept on disk; a call after it, as for the next
+fold, does not. Each part's seconds are without those of the parts inside it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from configs import breakhis
 from data import inputs, loading, protocols
 from data.filenames import parse
 from data.records import Records
-from se_resnet import explain, figures, gallery, gating, metrics, report
-from se_resnet.checkpoint import Checkpoints
+from se_resnet import explain, figures, gallery, metrics, report
+from se_resnet.explain import attention_gates
 from se_resnet.metrics import calibration, selective
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runtime.cli import mistakes_told
 from se_resnet.runtime.files import write_json
 
@@ -51,7 +52,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "risk and coverage with intervals": [(selective, "risk_coverage")],
     "gallery": [(gallery, "make")],
     "Grad-CAM": [(explain, "grad_cam")],
-    "summary of gates": [(gating, "describe")],
+    "summary of gates": [(attention_gates, "describe")],
     "gates": [(explain, "gates")],
     "tables": [(Predictions, "write_csv"), (evaluation, "write_json")],
     "figures": [

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 import train
 from se_resnet import metrics
-from se_resnet.run_files import read_metrics
+from se_resnet.runs.run_files import read_metrics
 
 # What a table calls the figures of `metrics.headline`.
 FIGURES = {

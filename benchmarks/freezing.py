@@ -19,9 +19,10 @@ import jax
 import numpy as np
 
 from benchmarks.measuring import finish, parser
-from se_resnet import pretrained, resnet, training
+from se_resnet import pretrained, training
 from se_resnet.augment import Augmentation
-from se_resnet.classifier import Classifier
+from se_resnet.models import resnet
+from se_resnet.models.classifier import Classifier
 from se_resnet.optim import Phase, make_optimizer
 from se_resnet.recipe import Recipe
 from se_resnet.rules import multipliers, parse_rules

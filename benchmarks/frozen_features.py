@@ -20,11 +20,13 @@ from sklearn.preprocessing import StandardScaler
 
 from data import audit, loading, pipeline, protocols
 from data.records import Records
-from se_resnet import metrics, pretrained, resnet, training
-from se_resnet.layers import global_average_pool
+from se_resnet import metrics, pretrained
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.models import resnet
+from se_resnet.models.layers import global_average_pool
 from se_resnet.runtime.cli import mistakes_told
 from se_resnet.runtime.files import write_json
+from se_resnet.runtime.mesh import batch_sharding, data_mesh
 
 FOLDS = 5
 
@@ -47,7 +49,7 @@ def frozen_features(images: np.ndarray, records: Records, batch_size: int = 32) 
         images,
         records.row,
         batch_size=batch_size,
-        sharding=training.batch_sharding(training.data_mesh(), batch_size),
+        sharding=batch_sharding(data_mesh(), batch_size),
     )
     return np.concatenate(
         [np.asarray(forward(batch["image"]))[np.asarray(batch["mask"])] for batch in batches]

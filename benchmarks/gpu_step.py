@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from se_resnet.runtime.mesh import data_mesh, replicated
+
 AUGMENT: dict[str, Any] = {
     "translate": 0.05,
     "zoom": 0.1,
@@ -83,9 +85,10 @@ def ours(case: Case) -> dict[str, Any]:
 
     from data import resident
     from data.balance import Plan
-    from se_resnet import pretrained, resnet, training
+    from se_resnet import pretrained, training
     from se_resnet.augment import Augmentation
-    from se_resnet.classifier import Classifier
+    from se_resnet.models import resnet
+    from se_resnet.models.classifier import Classifier
     from se_resnet.optim import Phase, make_optimizer
     from se_resnet.recipe import Recipe
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
@@ -101,7 +104,7 @@ def ours(case: Case) -> dict[str, Any]:
     )
     classifier = Classifier(model, weights.preprocessing, (case.side, case.side), "squash")
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), classifier.size)
-    everywhere = training.replicated(training.data_mesh())
+    everywhere = replicated(data_mesh())
     phase = Phase(make_optimizer(1e-4))
     state = jax.device_put(training.TrainState.create(variables, [phase]), everywhere)
     del variables

@@ -33,9 +33,9 @@ from benchmarks.generate import names, picture
 from benchmarks.measuring import ROOT, finish, parser
 from data.cache import write_cache
 from data.filenames import parse
-from se_resnet.checkpoint import Checkpoints
+from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runs.integrity import facts_of
 from se_resnet.runtime.signals import EXIT_CODES
-from se_resnet.seal import facts_of
 
 SIZE = 16
 FILES = ("metrics.jsonl", "eval/test/predictions.csv", "eval/test/metrics.json")

@@ -38,6 +38,7 @@ from benchmarks.measuring import finish, in_own_process, parser, table
 from data import balance
 from data.cache import Cache, open_cache
 from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.mesh import data_mesh, replicated
 
 METHODS = {"plain": "none", "SMOTE": "smote", "SMOTE, augmented": "smote"}
 WARM_UP = 5  # batches
@@ -49,7 +50,7 @@ def plan_of(cache: Cache, case: str) -> balance.Plan:
 
 def our_batches(cache: Cache, plan: balance.Plan, batch_size: int, stop: int) -> Iterator[dict]:
     from data import pipeline
-    from se_resnet.training import batch_sharding, data_mesh
+    from se_resnet.runtime.mesh import batch_sharding, data_mesh
 
     return pipeline.train_batches(
         cache.images,
@@ -232,9 +233,10 @@ def waiting_beside_sleep(path: Path, batch_size: int, steps: int, seconds: float
 def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     import jax
 
-    from se_resnet import pretrained, resnet, training
+    from se_resnet import pretrained, training
     from se_resnet.augment import Augmentation
-    from se_resnet.classifier import Classifier
+    from se_resnet.models import resnet
+    from se_resnet.models.classifier import Classifier
     from se_resnet.optim import Phase, make_optimizer
     from se_resnet.recipe import Recipe
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
@@ -246,7 +248,7 @@ def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), (224, 224))
     phase = Phase(make_optimizer(1e-4))
     state = training.TrainState.create(variables, [phase])
-    state = jax.device_put(state, training.replicated(training.data_mesh()))
+    state = jax.device_put(state, replicated(data_mesh()))
     recipe = Recipe(Augmentation(**AUGMENT), seed=0)
     train_step = training.make_train_step(classifier, recipe, phase)
 

@@ -52,7 +52,7 @@ def plan(folder: Path, side: int) -> None:
 
 def _batches(folder: Path) -> Iterator[dict]:
     from data import pipeline, schedule
-    from se_resnet.training import batch_sharding, data_mesh
+    from se_resnet.runtime.mesh import batch_sharding, data_mesh
 
     (path,) = (folder / "cache" / "pixels").iterdir()
     made = balance.Plan(**np.load(folder / "plan.npz"))

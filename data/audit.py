@@ -17,8 +17,9 @@ import numpy as np
 
 from data.near_duplicates import HASH_BITS, NEAR_DISTANCE, near_duplicates
 from data.protocols import EXCLUDED, ROLES, SEEN, SOURCE, TEST, TRAIN, VAL, is_seen
-from data.records import CLASS_NAMES, Records
+from data.records import Records
 from se_resnet.errors import UserError
+from se_resnet.metrics.labels import CLASS_NAMES
 
 UNASSIGNED = "unassigned"  # the data set holds the image, the split does not list it
 _SEEN_VS_TEST = (SEEN, (TEST,))

@@ -18,10 +18,10 @@ import numpy as np
 
 from data import loading, protocols
 from data.audit import UNASSIGNED, audit
-from data.filenames import MAGNIFICATIONS
 from data.near_duplicates import HASH_BITS, NEAR_DISTANCE
 from data.records import SYNTHETIC_PREFIX, Records
 from se_resnet.errors import UserError
+from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runtime.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.runtime.files import atomic_write, write_json
 from se_resnet.runtime.folders import whole_folder

@@ -22,8 +22,9 @@ from sklearn.base import BaseEstimator
 from sklearn.neighbors._base import KNeighborsMixin
 from threadpoolctl import threadpool_limits
 
-from data.records import CLASS_NAMES, Records
+from data.records import Records
 from se_resnet.errors import UserError
+from se_resnet.metrics.labels import CLASS_NAMES
 
 METHODS = ("smote", "borderline_smote", "adasyn", "oversample", "class_weights", "none")
 FEATURES = ("pixels", "thumbnail")

@@ -10,19 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-CLASS_FOLDERS = {"B": "benign", "M": "malignant"}
-SUBTYPE_FOLDERS = {
-    "A": "adenosis",
-    "F": "fibroadenoma",
-    "PT": "phyllodes_tumor",
-    "TA": "tubular_adenoma",
-    "DC": "ductal_carcinoma",
-    "LC": "lobular_carcinoma",
-    "MC": "mucinous_carcinoma",
-    "PC": "papillary_carcinoma",
+from se_resnet.metrics.labels import CLASS_NAMES, MAGNIFICATIONS, TUMOUR_TYPES
+
+CLASS_FOLDERS = dict(zip("BM", CLASS_NAMES, strict=True))
+SUBTYPE_FOLDERS = {  # the archive has American spelling
+    subtype: name.replace("tumour", "tumor").replace(" ", "_")
+    for subtype, name in TUMOUR_TYPES.items()
 }
 SUBTYPES = {"B": ("A", "F", "PT", "TA"), "M": ("DC", "LC", "MC", "PC")}
-MAGNIFICATIONS = (40, 100, 200, 400)
 
 _NAME = re.compile(
     r"SOB_(?P<tumour_class>[A-Z]+)_(?P<subtype>[A-Z]+)"

@@ -11,7 +11,7 @@ from data import audit, protocols
 from data.loading import Dataset
 from data.records import Records
 from se_resnet.errors import UserError
-from se_resnet.run_files import DATA, SPLIT
+from se_resnet.runs.run_files import DATA, SPLIT
 from se_resnet.runtime.files import atomic_write, write_json
 
 

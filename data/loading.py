@@ -13,6 +13,7 @@ from data.cache import Cache, damaged, open_cache, open_or_build
 from data.records import Records
 from data.summary import summarise
 from se_resnet.errors import UserError
+from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runtime.files import user_cache_dir
 from se_resnet.runtime.paths import local_path
 
@@ -46,7 +47,7 @@ def load(
     *,
     size: tuple[int, int] = (224, 224),
     resize: str = "squash",
-    magnifications: tuple[int, ...] = (40, 100, 200, 400),
+    magnifications: tuple[int, ...] = MAGNIFICATIONS,
     on_bad_image: str = "error",
     cache_dir: str = "",
 ) -> Dataset:

@@ -22,9 +22,10 @@ from tqdm import tqdm
 from data.balance import Plan, make_plan
 from data.cache import open_cache, write_cache
 from data.loading import Dataset
-from data.records import CLASS_NAMES, SYNTHETIC_PREFIX, Records
+from data.records import SYNTHETIC_PREFIX, Records
 from data.schedule import blend
 from se_resnet.errors import UserError
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runtime.files import writable_folder
 
 _FORMAT = 1  # raised when the same inputs would give other pixels

@@ -6,7 +6,7 @@ import csv
 from functools import cache
 from pathlib import Path
 
-from data.filenames import MAGNIFICATIONS
+from se_resnet.metrics.labels import MAGNIFICATIONS
 
 _TABLE = Path(__file__).with_name("slides.csv")
 

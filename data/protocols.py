@@ -25,11 +25,12 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from data.official import slide_table
-from data.records import CLASS_NAMES, Records
+from data.records import Records
 from se_resnet.errors import UserError
-from se_resnet.run_files import EXCLUDED, TEST, TRAIN, VAL
-from se_resnet.run_files import ROLES as ROLES
-from se_resnet.run_files import read_split as read_split
+from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.runs.run_files import EXCLUDED, TEST, TRAIN, VAL
+from se_resnet.runs.run_files import ROLES as ROLES
+from se_resnet.runs.run_files import read_split as read_split
 from se_resnet.runtime.files import atomic_write
 
 SOURCE = "source"

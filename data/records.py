@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from se_resnet.errors import UserError
+from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runtime.files import atomic_write
 from se_resnet.runtime.tables import read_table
 
-CLASS_NAMES = ("benign", "malignant")
 SYNTHETIC_PREFIX = "synthetic-"  # begins the file name of an image that is no photograph
 
 
@@ -109,7 +109,7 @@ class Records:
             )
         present = sorted(set(self.magnification.tolist()))
         for magnification in magnifications:
-            if magnification not in (40, 100, 200, 400):
+            if magnification not in MAGNIFICATIONS:
                 raise UserError(
                     f"magnification {magnification} does not exist in BreaKHis: "
                     "choose from 40, 100, 200 and 400."

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from se_resnet.errors import UserError
+    from se_resnet.models.resnet import create_model
     from se_resnet.package import from_pretrained, save_pretrained
     from se_resnet.predictor import Predictor, load_run
-    from se_resnet.resnet import create_model
 
 # OpenCV reads it once, when it is imported, and aborts where it is no number. Its own limit lets a
 # file of a few kilobytes take 8 GB.

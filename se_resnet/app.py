@@ -40,7 +40,7 @@ def serve(workdir: Path, port: int, attention: str = "none") -> None:
     Args:
         workdir: folder of the run.
         port: of this machine.
-        attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
+        attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
 
     Raises:
         UserError: the extra ``app`` is missing, the folder holds no run, or the port is taken.

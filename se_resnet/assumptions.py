@@ -11,8 +11,8 @@ from flax.core import FrozenDict
 from se_resnet.attention import NONE
 from se_resnet.declaration import Declaration
 from se_resnet.layouts import Layout, architecture
+from se_resnet.models.preprocessing import CAFFE, Preprocessing
 from se_resnet.namings import TIMM, TORCH_LEAVES, Naming
-from se_resnet.preprocessing import CAFFE, Preprocessing
 from se_resnet.weight_files import refused
 
 _STRIDES = {"v1": "first 1x1", "v1.5": "3x3"}

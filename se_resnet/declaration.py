@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from se_resnet.preprocessing import Preprocessing
+from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.runtime.schema import misfit
 
 

@@ -36,7 +36,7 @@ def beside(path: Path, metadata: Mapping[str, str], source: str) -> Declaration:
 
     Raises:
         UserError: a file is broken, contradicts another, or says that the network differs from
-            :class:`se_resnet.resnet.ResNet`.
+            :class:`se_resnet.models.resnet.ResNet`.
     """
     found = []
     for name in (CONFIG, *PREPROCESSORS):

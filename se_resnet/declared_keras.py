@@ -27,8 +27,8 @@ def topology(model: Any) -> Declaration:
         model: ``class_name`` and ``config``, as Keras writes them.
 
     Raises:
-        ValueError: it describes another network than :class:`se_resnet.resnet.ResNet`, or changes
-            the pixels before it.
+        ValueError: it describes another network than :class:`se_resnet.models.resnet.ResNet`, or
+            changes the pixels before it.
     """
     epsilons, strided, begun = set(), set(), False
     for kind, config in _layers(model):

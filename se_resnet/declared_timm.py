@@ -7,7 +7,7 @@ from typing import Any
 
 from se_resnet.attention import NONE
 from se_resnet.declaration import Declaration, known, only, sizes, standardisation, text
-from se_resnet.preprocessing import IMAGENET, Preprocessing
+from se_resnet.models.preprocessing import IMAGENET, Preprocessing
 
 _BLOCKS: dict[int, tuple[int, ...]] = {
     26: (2, 2, 2, 2),
@@ -89,8 +89,8 @@ def config(fields: Mapping[str, Any]) -> Declaration:
             timm wrote it before.
 
     Raises:
-        ValueError: it describes another network than :class:`se_resnet.resnet.ResNet`, or has a
-            field of unknown meaning.
+        ValueError: it describes another network than :class:`se_resnet.models.resnet.ResNet`, or
+            has a field of unknown meaning.
     """
     nested = fields.get("pretrained_cfg") is not None
     cfg = _object(fields["pretrained_cfg"], "pretrained_cfg") if nested else fields

@@ -9,7 +9,7 @@ from typing import Any
 from se_resnet import declared_timm
 from se_resnet.attention import NONE
 from se_resnet.declaration import Declaration, known, only, positive, sizes, standardisation
-from se_resnet.preprocessing import Preprocessing
+from se_resnet.models.preprocessing import Preprocessing
 
 _FIXED: dict[str, tuple[Any, ...]] = {
     "num_channels": (3,),
@@ -61,8 +61,8 @@ def config(fields: Mapping[str, Any]) -> Declaration:
     """Returns what transformers would make of a ``config.json`` of its ResNet.
 
     Raises:
-        ValueError: it describes another network than :class:`se_resnet.resnet.ResNet`, or has a
-            field of unknown meaning.
+        ValueError: it describes another network than :class:`se_resnet.models.resnet.ResNet`, or
+            has a field of unknown meaning.
     """
     classes = fields.get("architectures")
     if fields.get("model_type", "resnet") != "resnet":
@@ -94,8 +94,8 @@ def preprocessor(fields: Mapping[str, Any]) -> Declaration:
     """Returns what a file of an image processor says of the network's input.
 
     Raises:
-        ValueError: it says something that :class:`se_resnet.preprocessing.Preprocessing` cannot
-            express, leaves open what it means, or has a field of unknown meaning.
+        ValueError: it says something that :class:`se_resnet.models.preprocessing.Preprocessing`
+            cannot express, leaves open what it means, or has a field of unknown meaning.
     """
     if isinstance(fields.get("image_processor"), dict):  # of a processor of several kinds
         fields = fields["image_processor"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from se_resnet.checkpoint import Checkpoints
 from se_resnet.errors import UserError
+from se_resnet.runs.checkpoint import Checkpoints
 
 _NAMED = 5
 

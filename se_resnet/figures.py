@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from se_resnet.drawing import BLUE, GREEN, GREY, INK, VERMILLION, svg
 from se_resnet.metrics.curves import pr_band, roc_band
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.metrics.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ _SIZE = (5.2, 4.6)
 _LEGEND: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "columnspacing": 1.2}
 # Benign is filled and malignant hatched, so that both are seen where they overlap.
 _CLASSES: list[tuple[str, str, Any, str]] = [
-    ("benign", BLUE, (BLUE, 0.25), ""),
-    ("malignant", VERMILLION, "none", "///"),
+    (CLASS_NAMES[0], BLUE, (BLUE, 0.25), ""),
+    (CLASS_NAMES[1], VERMILLION, "none", "///"),
 ]
 
 

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from se_resnet import explain
-from se_resnet.classifier import Classifier
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.models.classifier import Classifier
 
 _LONGEST = 256  # pixels of a picture's longer side, which is enough for a column of a page
 _QUALITY = 85

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet import hub, pretrained
-from se_resnet.run_files import (
+from se_resnet.runs.run_files import (
     CONFIG_FORM,
     DATA_CONFIG_FORM,
     METRICS_FORM,

@@ -14,8 +14,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from se_resnet import gates, keras_numbering, relatives, wrappers
+from se_resnet.models.resnet import create_model
 from se_resnet.namings import NAMINGS, TORCH_LEAVES, Naming
-from se_resnet.resnet import create_model
 from se_resnet.weight_files import refused
 
 # A count of steps, which averages without a momentum would need.
@@ -144,7 +144,7 @@ def check(variables: Mapping[str, np.ndarray], source: str, **model: Any) -> Non
     Args:
         variables: arrays by path.
         source: what to call them in an error.
-        model: arguments of :func:`se_resnet.resnet.create_model` about attention.
+        model: arguments of :func:`se_resnet.models.resnet.create_model` about attention.
 
     Raises:
         UserError: a tensor is missing, unknown or of the wrong shape.

@@ -12,7 +12,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from se_resnet.preprocessing import CAFFE, IMAGENET, Preprocessing
+from se_resnet.models.preprocessing import CAFFE, IMAGENET, Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)

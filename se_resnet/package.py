@@ -41,15 +41,16 @@ import jax
 import safetensors.numpy
 from flax.traverse_util import unflatten_dict
 
-from se_resnet import hub, layouts, package_config, pretrained, training, weight_files
+from se_resnet import hub, layouts, package_config, pretrained, weight_files
 from se_resnet.errors import UserError
 from se_resnet.model_card import write_card
 from se_resnet.predictor import Predictor, load_run
+from se_resnet.runs.workdir import Run
 from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.runtime.folders import current, whole_folder
+from se_resnet.runtime.mesh import data_mesh, replicated
 from se_resnet.runtime.paths import local_path
 from se_resnet.timm_format import timm_config, to_timm
-from se_resnet.workdir import Run
 
 NAMINGS = ("se_resnet", "timm")
 CARD = "README.md"
@@ -169,9 +170,7 @@ def from_pretrained(
     config = package_config.read(config_path, variables, allow_own_attention)
     if facts.get(package_config.WEIGHTS_DIGEST, weights.sha256) != weights.sha256:
         package_config.refuse(path, f"its weights are not those that {config_path.name} tells of")
-    placed = jax.device_put(
-        unflatten_dict(variables, sep="/"), training.replicated(training.data_mesh())
-    )
+    placed = jax.device_put(unflatten_dict(variables, sep="/"), replicated(data_mesh()))
     return Predictor(Run(config.classifier, placed, config.decision), config.name, config.history)
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from se_resnet import layouts
-from se_resnet.classifier import FORM as CLASSIFIER_FORM
-from se_resnet.classifier import Classifier
 from se_resnet.errors import UserError
-from se_resnet.explain import CLASSES
 from se_resnet.history import FORM as HISTORY_FORM
 from se_resnet.metrics.decision import FORM as DECISION_FORM
 from se_resnet.metrics.decision import Decision
+from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.models.classifier import FORM as CLASSIFIER_FORM
+from se_resnet.models.classifier import Classifier
 from se_resnet.predictor import Predictor
 from se_resnet.runtime.files import read_json, reason
 from se_resnet.runtime.schema import misfit
@@ -64,7 +64,7 @@ def describe(predictor: Predictor, licence: str) -> dict[str, Any]:
         "format_version": VERSION,
         "name": predictor.name,
         "licence": licence,
-        "classes": list(CLASSES),
+        "classes": list(CLASS_NAMES),
         **predictor.run.classifier.as_dict(),
         "decision": dataclasses.asdict(predictor.run.decision),
         "history": dict(predictor.history),
@@ -90,8 +90,8 @@ def read(
         refuse(path, f"its format is not {FORMAT!r} version {VERSION}: update se_resnet")
     if problem := misfit(facts, FORM):
         refuse(path, problem)
-    if facts["classes"] != list(CLASSES):
-        refuse(path, f"its classes are not {', '.join(CLASSES)}")
+    if facts["classes"] != list(CLASS_NAMES):
+        refuse(path, f"its classes are not {', '.join(CLASS_NAMES)}")
     name = facts["model"]["attention"]
     if ":" in name and not allow_own_attention:
         refuse(

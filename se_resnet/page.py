@@ -22,11 +22,11 @@ from se_resnet.errors import UserError
 from se_resnet.images.resize import resize
 from se_resnet.page_facts import describe
 from se_resnet.predict import BREAKHIS_PATIENT, decode_image, predict
-from se_resnet.run_files import read_config
+from se_resnet.runs.run_files import read_config
+from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_small_file
 from se_resnet.samples import find_samples
 from se_resnet.uploads import LARGEST_UPLOAD, upload_route
-from se_resnet.workdir import Run, load_best
 
 _LONGEST = 768  # pixels of the picture that is sent back
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -97,7 +97,7 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
     Args:
         workdir: folder of the run.
         largest_image: pixels that OpenCV was told to decode at most, for the page to say.
-        attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
+        attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
 
     Raises:
         UserError: the folder holds no run with a readable checkpoint.

@@ -12,8 +12,8 @@ import numpy as np
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.predictions import logit_of, probability_of
 from se_resnet.predict import NOTICE
-from se_resnet.run_files import SPLIT, TRAIN, read_metrics, read_split
-from se_resnet.workdir import Run
+from se_resnet.runs.run_files import SPLIT, TRAIN, read_metrics, read_split
+from se_resnet.runs.workdir import Run
 
 
 def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, Any]:

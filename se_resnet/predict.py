@@ -62,13 +62,13 @@ from se_resnet.patients import (
     patient_of,
     summarise_patients,
 )
-from se_resnet.run_files import CONFIG, read
+from se_resnet.runs.run_files import CONFIG, read
+from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
 from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.runtime.folders import whole_folder
 from se_resnet.runtime.walk import PassedOver
 from se_resnet.views import mean_logits, resize_rules
-from se_resnet.workdir import Run, load_best
 
 NOTICE = "Research software: no medical device, not for diagnosis."
 BATCH = 16
@@ -166,7 +166,7 @@ def predict_folder(
         patient_pattern: regular expression that tells the patient, see
             :func:`se_resnet.patients.patient_of`.
         tta: test-time augmentation, see :mod:`se_resnet.views`.
-        attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
+        attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
 
     Raises:
         UserError: no checkpoint, no image, none that can be used, a pattern that is no regular

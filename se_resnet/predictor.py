@@ -16,9 +16,9 @@ from se_resnet.images.resize import TTA, resize
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict import BATCH, logits_of, read_image
+from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.paths import local_path
 from se_resnet.views import resize_rules
-from se_resnet.workdir import Run, load_best
 
 Image = np.ndarray | str | Path
 Images = np.ndarray | str | Path | Iterable[Image]
@@ -118,7 +118,7 @@ def load_run(workdir: str | Path, attention: str = "none") -> Predictor:
 
     Args:
         workdir: the run's folder.
-        attention: the run's own attention module, see :func:`se_resnet.workdir.load_best`.
+        attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
 
     Raises:
         UserError: the folder holds no run, or the run no readable checkpoint.

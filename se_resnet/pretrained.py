@@ -24,16 +24,16 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from se_resnet import assumptions, attention, declared, hub, layouts, shipped, weight_files
 from se_resnet.errors import UserError
-from se_resnet.preprocessing import FORM as PREPROCESSING_FORM
-from se_resnet.preprocessing import IMAGENET, Preprocessing
-from se_resnet.resnet import ResNet
-from se_resnet.run_files import WEIGHTS_FORM, read_optional
+from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
+from se_resnet.models.preprocessing import IMAGENET, Preprocessing
+from se_resnet.models.resnet import ResNet
+from se_resnet.runs.run_files import WEIGHTS_FORM, read_optional
 from se_resnet.runtime.files import atomic_write, parse_json, write_json
 from se_resnet.runtime.schema import misfit
 from se_resnet.weight_files import refused
 
 if TYPE_CHECKING:
-    from se_resnet.workdir import Run  # imports this module
+    from se_resnet.runs.workdir import Run  # imports this module
 
 WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
 RECORDS = {"imagenet": "resnet50_v1_imagenet.json"}
@@ -48,7 +48,7 @@ class Pretrained:
     Attributes:
         name: what :func:`load` was given.
         params: nested float32 arrays of stem and stages, with attention where the weights were
-            trained with it, in the layout of :mod:`se_resnet.resnet`; None for random
+            trained with it, in the layout of :mod:`se_resnet.models.resnet`; None for random
             initialisation.
         batch_stats: the running means and variances that go with them, or None.
         variant: where the strides sit, ``'v1'`` or ``'v1.5'``.
@@ -62,7 +62,7 @@ class Pretrained:
             string. It is a fact to know of: images are resized as :mod:`se_resnet.images.resize`
             does it, whatever the weights.
         attention: name of the attention module that the weights were trained with, or ``'none'``.
-        attention_position: where it sits, see :class:`se_resnet.resnet.ResNet`.
+        attention_position: where it sits, see :class:`se_resnet.models.resnet.ResNet`.
         attention_options: its options.
         head: ``kernel`` and ``bias`` of the classifier that came with the weights, or None.
         assumed: what neither the tensors nor the files beside them say, and was taken to be as in
@@ -267,7 +267,7 @@ def initial_variables(
     """The model's variables before training: the pretrained backbone, the rest freshly initialised.
 
     Attention modules and head are initialised from ``key``; the head's weights are zero, see
-    :class:`se_resnet.resnet.ResNet`.
+    :class:`se_resnet.models.resnet.ResNet`.
 
     Args:
         model: the model to fill.
@@ -412,7 +412,7 @@ def _workdir(path: Path) -> Path | None:
 
 
 def _load_run(workdir: Path, name: str) -> Pretrained:
-    from se_resnet.workdir import load_best  # imports this module
+    from se_resnet.runs.workdir import load_best  # imports this module
 
     try:
         run = load_best(workdir)

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from se_resnet import figures
+from se_resnet.metrics.labels import TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime.files import atomic_write
 from se_resnet.strips import patient_groups
@@ -34,16 +35,6 @@ _METRICS = {
     "average_precision": "Average precision",
     "mcc": "Matthews correlation",
     "brier": "Brier score",
-}
-_SUBTYPES = {
-    "A": "adenosis",
-    "F": "fibroadenoma",
-    "PT": "phyllodes tumour",
-    "TA": "tubular adenoma",
-    "DC": "ductal carcinoma",
-    "LC": "lobular carcinoma",
-    "MC": "mucinous carcinoma",
-    "PC": "papillary carcinoma",
 }
 _AUDIT = {
     "shared_images": "Images that stand in more than one role of the split",
@@ -91,7 +82,7 @@ def write_report(
         notes: how the figures came about; shown below the headline.
         data_notes: what a reader may want to know of the images; shown with the split.
         gallery: what :func:`se_resnet.gallery.make` returned; None leaves the section out.
-        gates: what :func:`se_resnet.gating.describe` returned; None leaves the section out.
+        gates: what :func:`se_resnet.explain.gates.describe` returned; None leaves the section out.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("se_resnet"),
@@ -106,7 +97,7 @@ def write_report(
         title=title,
         metrics=metrics,
         metric_labels=_METRICS,
-        subtype_names=_SUBTYPES,
+        subtype_names=TUMOUR_TYPES,
         audit_labels=_AUDIT,
         patient_groups=patient_groups(
             predictions, metrics["patient"]["patients"], metrics["threshold"]

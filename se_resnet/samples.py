@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.predict import SUFFIXES
-from se_resnet.run_files import SPLIT, TEST, read_split
+from se_resnet.runs.run_files import SPLIT, TEST, read_split
 from se_resnet.runtime.tables import read_table
 
 # Beside this package; named by its path because this package does not import the data room.

@@ -13,10 +13,10 @@ from se_resnet import attention, pretrained, trackers
 from se_resnet.early_stopping import METRICS
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import parse_target
+from se_resnet.models.resnet import DTYPES
 from se_resnet.optim import SCHEDULES
-from se_resnet.resnet import DTYPES
 from se_resnet.rules import parse_rules
-from se_resnet.run_files import MAX_BATCH, MAX_RESAMPLES
+from se_resnet.runs.run_files import MAX_BATCH, MAX_RESAMPLES
 
 _COUNTS = (
     "epochs",

@@ -11,13 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from se_resnet.classifier import Classifier
-from se_resnet.errors import UserError
-from se_resnet.layers import BatchNorm
 from se_resnet.metrics.binary import binary_metrics
 from se_resnet.metrics.predictions import probability_of
+from se_resnet.models.classifier import Classifier
+from se_resnet.models.layers import BatchNorm
 from se_resnet.optim import Phase, merge
 from se_resnet.recipe import Recipe
 
@@ -65,43 +63,6 @@ class TrainState:
     def variables(self) -> dict[str, Any]:
         """``{'params', 'batch_stats'}`` to evaluate: the averages where there are any."""
         return self.average or {"params": self.params, "batch_stats": self.batch_stats}
-
-
-def data_mesh() -> Mesh:
-    """All devices in a row along the axis ``data``."""
-    # Automatic axes: XLA works out how what is computed from a sharded batch is laid out.
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-
-
-def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
-    """Divides the first axis of a training batch over the devices.
-
-    Raises:
-        UserError: the batch size is no multiple of the device count.
-    """
-    if batch_size < 1 or batch_size % mesh.size:
-        raise UserError(
-            f"batches of {batch_size} (config.batch_size / config.optim.accumulate) cannot be "
-            f"divided over {mesh.size} devices: use a positive multiple of {mesh.size}."
-        )
-    return divided(mesh)
-
-
-def divided(mesh: Mesh) -> NamedSharding:
-    """The first axis divided over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def on_devices(tree: Any, sharding: NamedSharding) -> Any:
-    """The shapes of ``tree`` as arrays laid out by ``sharding``; nothing is allocated."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
-    )
 
 
 def make_train_step(

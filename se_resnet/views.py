@@ -46,7 +46,7 @@ def mean_logits(
     """The logit of malignant of every image, averaged over its views.
 
     Args:
-        predict: see :meth:`se_resnet.classifier.Classifier.make_predict`.
+        predict: see :meth:`se_resnet.models.classifier.Classifier.make_predict`.
         variables: of the network.
         batches: each with ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``.
         tta: one of ``imaging.TTA``; the tiles of ``tiles`` and ``both`` are images of their own

@@ -14,12 +14,12 @@ from configs import smoke
 from data import audit, inputs, protocols
 from data.loading import Dataset
 from se_resnet import pretrained
-from se_resnet.checkpoint import Checkpoints
-from se_resnet.classifier import Classifier
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.preprocessing import IMAGENET
-from se_resnet.resnet import create_model
+from se_resnet.models.classifier import Classifier
+from se_resnet.models.preprocessing import IMAGENET
+from se_resnet.models.resnet import create_model
+from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runtime.files import write_json
 from tests.datasets import make_images, make_records
 

@@ -23,7 +23,7 @@ import pytest
 from se_resnet import explain, predict
 from se_resnet.errors import UserError
 from se_resnet.images.resize import resize
-from se_resnet.workdir import load_best
+from se_resnet.runs.workdir import load_best
 from tests.browser import CHROMIUM, Browser
 from tests.image_trees import random_image
 from tests.serving import send

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from se_resnet import attention
-from se_resnet.resnet import count_parameters
+from se_resnet.models.resnet import count_parameters
 from tests.test_attention import options_of
 
 SHAPE = (2, 7, 5, 32)

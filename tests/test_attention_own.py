@@ -14,8 +14,9 @@ import pytest
 
 import eval as evaluation
 import train
-from se_resnet import attention, workdir
+from se_resnet import attention
 from se_resnet.errors import UserError
+from se_resnet.runs import workdir
 from tests.conftest import tiny_config
 
 ROOT = Path(train.__file__).parent

@@ -10,7 +10,7 @@ import pytest
 from sklearn.datasets import load_sample_images
 
 from se_resnet import attention, pretrained
-from se_resnet.resnet import create_model
+from se_resnet.models.resnet import create_model
 
 pytestmark = pytest.mark.slow
 IDENTITY = sorted(set(attention.REGISTRY) - {"simam"})

@@ -9,7 +9,7 @@ import pytest
 
 from se_resnet.augment import Augmentation
 from se_resnet.errors import UserError
-from se_resnet.training import batch_sharding, data_mesh
+from se_resnet.runtime.mesh import batch_sharding, data_mesh
 
 OFF = Augmentation(flip=False, rotate=False)
 PARTS = {

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from se_resnet import training
-from se_resnet.checkpoint import Checkpoints
 from se_resnet.errors import UserError
 from se_resnet.optim import Phase, make_optimizer
 from se_resnet.recipe import Recipe
+from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runtime.mesh import data_mesh, on_devices, replicated
 from tests.test_training import OFF, make_batch, start, tiny_classifier
 
 
@@ -60,8 +61,8 @@ def test_the_best_weights_carry_their_classifier(tmp_path, trained):
     checkpoints.save_best(3, variables_of(trained), classifier.as_dict())
     restored = classifier.from_dict(checkpoints.best_facts())
     assert restored == classifier
-    mesh = training.data_mesh()
-    like = training.on_devices(restored.abstract_variables(), training.replicated(mesh))
+    mesh = data_mesh()
+    like = on_devices(restored.abstract_variables(), replicated(mesh))
     assert_equal(checkpoints.restore_best(like), variables_of(trained))
 
 

@@ -14,8 +14,8 @@ import pytest
 import train
 from configs import smoke
 from se_resnet import explain, settings
-from se_resnet.classifier import Classifier
 from se_resnet.errors import UserError
+from se_resnet.models.classifier import Classifier
 from tests.test_resnet import randomised
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 33, 47, 3), np.uint8)

@@ -18,10 +18,10 @@ import train
 from configs import smoke
 from data.filenames import parse
 from se_resnet import training
-from se_resnet.checkpoint import Checkpoints
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.runs.checkpoint import Checkpoints
 from tests.conftest import tiny_config
 from tests.datasets import make_records
 from tests.image_trees import make_tree

@@ -13,7 +13,7 @@ import train
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions, logit_of
-from se_resnet.workdir import load_best
+from se_resnet.runs.workdir import load_best
 from tests.conftest import tiny_config
 
 FOLDS = 2

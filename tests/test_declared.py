@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from se_resnet import declared_timm, declared_transformers, pretrained
 from se_resnet.errors import UserError
-from se_resnet.preprocessing import IMAGENET
+from se_resnet.models.preprocessing import IMAGENET
 from tests import checkpoints
 
 TIMM = {

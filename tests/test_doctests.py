@@ -19,7 +19,7 @@ def with_run(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "examples"),
     [
-        ("se_resnet.resnet", 7),
+        ("se_resnet.models.resnet", 7),
         ("se_resnet.predictor", 8),
         ("se_resnet.package", 7),
         ("data.split_images", 5),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import attention_modules, experiments, leakage
-from se_resnet import run_files
 from se_resnet.metrics import calibration
 from se_resnet.metrics.evaluation import evaluate
 from se_resnet.metrics.predictions import logit_of
+from se_resnet.runs import run_files
 from se_resnet.runtime.files import write_json
 
 from .test_metrics import simulate

@@ -13,9 +13,10 @@ import pytest
 from flax import linen as nn
 
 from se_resnet import attention, explain, pretrained
-from se_resnet.classifier import Classifier
 from se_resnet.errors import UserError
-from se_resnet.resnet import Stage, create_model
+from se_resnet.explain import perturbation
+from se_resnet.models.classifier import Classifier
+from se_resnet.models.resnet import Stage, create_model
 from tests.test_resnet import randomised
 
 CAMS = [explain.grad_cam, explain.grad_cam_plus_plus]
@@ -317,7 +318,7 @@ def test_occlusion_fills_with_the_mean_colour():
 def test_occlusion_holds_few_images_at_once(monkeypatch):
     whole = explain.occlusion(CLASSIFIER, VARIABLES, IMAGES, patch=8, stride=8)
     sizes = []
-    predict = explain._predict(CLASSIFIER)
+    predict = perturbation._predict(CLASSIFIER)
 
     def watched(variables, batches):
         def watch():

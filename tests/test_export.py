@@ -23,8 +23,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from se_resnet import attention, plain, predict, pretrained
-from se_resnet.classifier import Classifier
+from se_resnet import attention, predict, pretrained
 from se_resnet.errors import UserError
 from se_resnet.export import formats, parity
 from se_resnet.export.exporting import export_run
@@ -32,9 +31,11 @@ from se_resnet.export.network import OUTPUTS, in_float32, inference
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.predictions import probability_of
-from se_resnet.preprocessing import CAFFE, IMAGENET
-from se_resnet.resnet import create_model
-from se_resnet.workdir import Run
+from se_resnet.models import ops_plain
+from se_resnet.models.classifier import Classifier
+from se_resnet.models.preprocessing import CAFFE, IMAGENET
+from se_resnet.models.resnet import create_model
+from se_resnet.runs.workdir import Run
 
 KINDS = list(formats.FORMATS)
 SAMPLE = sorted((Path(__file__).parents[1] / "data" / "sample").rglob("*.png"))
@@ -124,7 +125,9 @@ def test_a_padding_that_is_wrong_is_found_and_nothing_is_left(run, tmp_path, mon
         return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((0, 2), (0, 2)))
 
     assert export("stablehlo", made, pixels, tmp_path)["max_difference"] < 1e-5
-    monkeypatch.setattr(plain, "max_pool", pad_at_the_end)  # the run itself uses se_resnet.fast
+    monkeypatch.setattr(
+        ops_plain, "max_pool", pad_at_the_end
+    )  # the run itself uses se_resnet.models.ops_fast
     with pytest.raises(UserError, match="probabilities that differ by"):
         export("stablehlo", made, pixels, tmp_path)
 
@@ -315,7 +318,7 @@ def test_a_pool_padded_wrongly_is_found_by_every_runtime(kind, tmp_path, monkeyp
     need(kind)
     made, pixels = make_run()
     monkeypatch.setattr(
-        plain, "max_pool", lambda x: nn.max_pool(x, (3, 3), (2, 2), ((0, 2), (0, 2)))
+        ops_plain, "max_pool", lambda x: nn.max_pool(x, (3, 3), (2, 2), ((0, 2), (0, 2)))
     )
     with pytest.raises(UserError, match="probabilities that differ by"):
         export(kind, made, pixels, tmp_path)

@@ -13,10 +13,11 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from se_resnet import attention, plain
+from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.export.tf_graph import to_tensorflow
-from se_resnet.layers import global_average_pool
+from se_resnet.models import ops_plain
+from se_resnet.models.layers import global_average_pool
 
 RNG = np.random.default_rng(0)
 KERNEL = {size: RNG.normal(size=(size, size, 3, 4)).astype(np.float32) for size in (1, 3, 7)}
@@ -43,13 +44,13 @@ def check(function, size=(8, 9)) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_max_pool_pads_both_sides_alike_with_what_never_wins(size):
-    check(plain.max_pool, size)
+    check(ops_plain.max_pool, size)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("kernel", "stride"), [(7, 2), (3, 2), (3, 1), (1, 2), (1, 1)])
 def test_convolutions_pad_both_sides_alike(size, kernel, stride):
-    check(lambda x: plain.convolve(x, jnp.asarray(KERNEL[kernel]), stride), size)
+    check(lambda x: ops_plain.convolve(x, jnp.asarray(KERNEL[kernel]), stride), size)
 
 
 @pytest.mark.parametrize("name", [attention.NONE, *attention.REGISTRY])

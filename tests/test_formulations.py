@@ -7,10 +7,10 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from se_resnet import fast, plain, winograd
-from se_resnet.folding import fold
-from se_resnet.layers import FORMULATIONS, BatchNorm, is_fast
-from se_resnet.resnet import create_model
+from se_resnet.models import ops_fast, ops_plain, winograd
+from se_resnet.models.folding import fold
+from se_resnet.models.layers import FORMULATIONS, BatchNorm, is_fast
+from se_resnet.models.resnet import create_model
 from tests.test_resnet import randomised
 
 # Wide enough for Winograd's algorithm in every block.
@@ -32,7 +32,7 @@ def assert_close(actual, expected, tolerance):
 @pytest.mark.parametrize("shape", [(2, 8, 8), (1, 9, 14), (3, 1, 5)])
 def test_winograd_is_a_convolution_and_so_are_its_gradients(shape):
     x, kernel, dy = draw(0, *shape, 16), draw(1, 3, 3, 16, 8), draw(2, *shape, 8)
-    expected, expected_vjp = jax.vjp(lambda x, w: plain.convolve(x, w, 1), x, kernel)
+    expected, expected_vjp = jax.vjp(lambda x, w: ops_plain.convolve(x, w, 1), x, kernel)
     actual, actual_vjp = jax.vjp(jax.jit(winograd.convolve), x, kernel)
     assert_close(actual, expected, 5e-6)
     for got, wanted in zip(actual_vjp(dy), expected_vjp(dy), strict=True):
@@ -47,7 +47,7 @@ def test_convolutions_agree(size, stride):
         value, vjp = jax.vjp(lambda x, w: module.convolve(x, w, stride), x, kernel)
         return value, *vjp(draw(2, *value.shape))
 
-    for got, wanted in zip(run(fast), run(plain), strict=True):
+    for got, wanted in zip(run(ops_fast), run(ops_plain), strict=True):
         assert_close(got, wanted, 5e-6)
 
 
@@ -55,7 +55,7 @@ def test_winograd_is_left_where_it_does_not_pay():
     kernel = np.zeros((3, 3, 64, 64), np.float32)
 
     def applies(shape, stride=1, dtype=jnp.float32):
-        return fast.winograd_applies(jax.ShapeDtypeStruct(shape, dtype), kernel, stride)
+        return ops_fast.winograd_applies(jax.ShapeDtypeStruct(shape, dtype), kernel, stride)
 
     assert applies((1, 7, 7, 64))
     assert applies((1, 56, 56, 64))
@@ -79,7 +79,7 @@ def test_max_pools_agree_exactly_where_values_tie(shape, dtype):
         # Whole numbers, whose sums do not depend on their order.
         return value, *vjp(1 + jnp.arange(value.size, dtype=dtype).reshape(value.shape))
 
-    (value, gradient), (expected, expected_gradient) = run(fast), run(plain)
+    (value, gradient), (expected, expected_gradient) = run(ops_fast), run(ops_plain)
     np.testing.assert_array_equal(value, expected)
     np.testing.assert_array_equal(gradient, expected_gradient)
 
@@ -88,7 +88,7 @@ def test_max_pool_shows_what_is_not_a_number():
     for place in range(9):
         x = np.zeros((1, 3, 3, 1), np.float32)
         x.reshape(-1)[place] = np.nan
-        np.testing.assert_array_equal(fast.max_pool(x), plain.max_pool(x))
+        np.testing.assert_array_equal(ops_fast.max_pool(x), ops_plain.max_pool(x))
 
 
 @pytest.mark.parametrize("train", [False, True])

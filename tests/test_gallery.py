@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from se_resnet import explain, gallery, gating, pretrained
-from se_resnet.classifier import Classifier
+from se_resnet import explain, gallery, pretrained
+from se_resnet.explain import attention_gates
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.resnet import create_model
+from se_resnet.models.classifier import Classifier
+from se_resnet.models.resnet import create_model
 from tests.test_resnet import randomised
 
 
@@ -106,7 +107,7 @@ def test_gates_of_a_part_of_the_images(limit):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, 16, 16, 3)).astype(np.uint8)
     rows, label = np.arange(40)[::-1], (np.arange(40) >= 20).astype(int)
-    found = gating.describe(classifier, variables, pixels, rows, label, limit=limit)
+    found = attention_gates.describe(classifier, variables, pixels, rows, label, limit=limit)
     names = [row["block"] for row in found["blocks"]]
     assert names == 2 * ["stage1/block1"] + 2 * ["stage2/block1"]
     assert sum(row["images"] for row in found["stages"]) == 2 * limit
@@ -122,7 +123,9 @@ def test_gates_of_a_part_of_the_images(limit):
 def test_a_network_without_gates_has_none_to_show():
     classifier, variables = network("none")
     pixels = np.zeros((3, 16, 16, 3), np.uint8)
-    found = gating.describe(classifier, variables, pixels, np.arange(3), np.array([0, 1, 1]))
+    found = attention_gates.describe(
+        classifier, variables, pixels, np.arange(3), np.array([0, 1, 1])
+    )
     assert found == {"blocks": [], "stages": []}
 
 

@@ -16,8 +16,8 @@ from absl import flags
 from data import pipeline, schedule
 from se_resnet.errors import UserError
 from se_resnet.runtime import launch
+from se_resnet.runtime.mesh import batch_sharding, data_mesh
 from se_resnet.runtime.processes import any_process, primary_first
-from se_resnet.training import batch_sharding, data_mesh
 
 ROOT = Path(__file__).parent.parent
 SLURM = {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"}

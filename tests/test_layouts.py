@@ -8,7 +8,7 @@ from flax.traverse_util import unflatten_dict
 
 from se_resnet import attention, layouts
 from se_resnet.errors import UserError
-from se_resnet.preprocessing import CAFFE, IMAGENET
+from se_resnet.models.preprocessing import CAFFE, IMAGENET
 from tests import checkpoints
 
 FACTS = {

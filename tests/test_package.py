@@ -18,7 +18,7 @@ from huggingface_hub import ModelCard
 import se_resnet
 from se_resnet import hub, package, pretrained, weight_files
 from se_resnet.errors import UserError
-from se_resnet.resnet import create_model
+from se_resnet.models.resnet import create_model
 from tests import hub_server
 from tests.image_trees import random_image
 from tests.test_resnet import randomised

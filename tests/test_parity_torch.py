@@ -11,7 +11,7 @@ import pytest
 from flax.traverse_util import unflatten_dict
 
 from se_resnet import layouts
-from se_resnet.resnet import create_model
+from se_resnet.models.resnet import create_model
 from se_resnet.timm_format import to_timm
 from tests import parity
 

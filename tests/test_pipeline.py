@@ -7,7 +7,7 @@ import pytest
 from data import pipeline, schedule
 from data.balance import make_plan
 from se_resnet.errors import UserError
-from se_resnet.training import batch_sharding, data_mesh
+from se_resnet.runtime.mesh import batch_sharding, data_mesh
 from tests.datasets import make_images, make_records
 
 

@@ -17,9 +17,9 @@ from sklearn.datasets import load_sample_images
 import train
 from se_resnet import convert, pretrained, weight_files
 from se_resnet.errors import UserError
+from se_resnet.models.resnet import count_parameters, create_model
 from se_resnet.pretrained import Preprocessing
-from se_resnet.resnet import count_parameters, create_model
-from se_resnet.workdir import load_best
+from se_resnet.runs.workdir import load_best
 from tests import checkpoints
 from tests.conftest import tiny_config
 

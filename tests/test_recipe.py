@@ -14,10 +14,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import smoke
-from se_resnet import pretrained, resnet, training
-from se_resnet.classifier import Classifier
+from se_resnet import pretrained, training
 from se_resnet.losses import Loss
 from se_resnet.mixing import Mixing
+from se_resnet.models import resnet
+from se_resnet.models.classifier import Classifier
 from se_resnet.optim import Phase
 from se_resnet.recipe import Recipe, make_augmentation, make_recipe
 from se_resnet.rules import multipliers, parse_rules

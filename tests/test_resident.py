@@ -17,7 +17,7 @@ from data.balance import make_plan
 from se_resnet.errors import UserError
 from se_resnet.metric_log import read_log
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.training import batch_sharding, data_mesh, replicated
+from se_resnet.runtime.mesh import batch_sharding, data_mesh, replicated
 from tests.conftest import tiny_config
 from tests.datasets import make_images, make_records
 

@@ -11,8 +11,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 
 from se_resnet.errors import UserError
-from se_resnet.layers import Conv
-from se_resnet.resnet import VARIANTS, count_parameters, create_model, flops
+from se_resnet.models.layers import Conv
+from se_resnet.models.resnet import VARIANTS, count_parameters, create_model, flops
 
 TINY = {"stage_sizes": (2, 1), "width": 8}
 IMAGES = jax.random.normal(jax.random.key(7), (3, 33, 47, 3))

@@ -19,14 +19,14 @@ from benchmarks import kill_test
 from data import schedule
 from data.balance import make_plan
 from se_resnet import losses, training
-from se_resnet.checkpoint import Checkpoints
 from se_resnet.divergence import make_check
 from se_resnet.errors import UserError
-from se_resnet.lock import locked
 from se_resnet.optim import Phase, make_optimizer
 from se_resnet.recipe import Recipe
+from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runs.integrity import facts_of
+from se_resnet.runs.lock import locked
 from se_resnet.runtime import signals
-from se_resnet.seal import facts_of
 from se_resnet.step_figures import StepFigures
 from tests.conftest import tiny_config
 from tests.datasets import make_images, make_records
@@ -121,7 +121,7 @@ def test_a_folder_in_use_is_refused_and_free_again_once_its_process_was_killed(t
     code = """
     import sys, time
     from pathlib import Path
-    from se_resnet.lock import locked
+    from se_resnet.runs.lock import locked
     with locked(Path(sys.argv[1])):
         print("locked", flush=True)
         time.sleep(60)

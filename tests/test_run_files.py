@@ -16,23 +16,20 @@ import se_resnet
 from data import protocols
 from se_resnet import (
     figures,
-    lock,
     metric_log,
     model_card,
     package_config,
     page_facts,
     pretrained,
-    run_files,
     samples,
-    seal,
     weight_files,
-    workdir,
 )
-from se_resnet.checkpoint import Checkpoints
 from se_resnet.errors import UserError
 from se_resnet.export import parity
 from se_resnet.history import read_history
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.runs import integrity, lock, run_files, workdir
+from se_resnet.runs.checkpoint import Checkpoints
 from tests.run_folders import make_run_folder
 
 
@@ -259,7 +256,7 @@ def test_any_value_of_any_field_is_used_or_refused_in_a_sentence(made, loaded, n
             value = changed(content, place, new)
             if sealed:
                 value = {"facts": value, "files": good["files"]}
-                value |= {"sha256": seal._digest(value)}
+                value |= {"sha256": integrity._digest(value)}
             path.write_text(json.dumps(value))
             for reader in READERS[name]:
                 if reader is load_best and not sealed:
@@ -285,10 +282,10 @@ def test_any_value_of_any_field_is_used_or_refused_in_a_sentence(made, loaded, n
 )
 def test_facts_of_another_network_than_the_stored_one_are_told(made, field, value, words):
     step = made / "checkpoints" / "best" / "2"
-    facts = seal.facts_of(step)
+    facts = integrity.facts_of(step)
     facts["model"][field] = value
     (step / "facts.json").unlink()
-    seal.seal(step, facts)
+    integrity.seal(step, facts)
     with pytest.raises(UserError, match=words):
         workdir.load_best(made)
 
@@ -296,10 +293,10 @@ def test_facts_of_another_network_than_the_stored_one_are_told(made, field, valu
 @pytest.mark.parametrize("content", [b"[" * 5000, b'{"a":' * 500 + b"1" + b"}" * 500, b"\xff"])
 def test_what_orbax_would_read_is_looked_at_before_even_if_it_is_sealed(made, content):
     step = made / "checkpoints" / "best" / "2"
-    facts = seal.facts_of(step)
+    facts = integrity.facts_of(step)
     (step / "tree" / "_METADATA").write_bytes(content)
     (step / "facts.json").unlink()
-    seal.seal(step, facts)
+    integrity.seal(step, facts)
     with pytest.raises(UserError, match="best/2 is damaged"):
         workdir.load_best(made)
 

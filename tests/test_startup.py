@@ -13,9 +13,9 @@ import jax
 import pytest
 
 from configs import breakhis
+from se_resnet.runs.workdir import flatten
 from se_resnet.runtime.cli import describe_fields
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
-from se_resnet.workdir import flatten
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets", "matplotlib"}

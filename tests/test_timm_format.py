@@ -14,8 +14,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 import se_resnet
 from se_resnet import layouts, pretrained
 from se_resnet.errors import UserError
-from se_resnet.preprocessing import CAFFE, IMAGENET
-from se_resnet.resnet import create_model
+from se_resnet.models.preprocessing import CAFFE, IMAGENET
+from se_resnet.models.resnet import create_model
 from se_resnet.timm_format import timm_config, to_timm
 from tests.test_resnet import randomised
 

@@ -10,12 +10,14 @@ import numpy as np
 import optax
 import pytest
 
-from se_resnet import pretrained, resnet, training
+from se_resnet import pretrained, training
 from se_resnet.augment import Augmentation
-from se_resnet.classifier import Classifier
 from se_resnet.errors import UserError
+from se_resnet.models import resnet
+from se_resnet.models.classifier import Classifier
 from se_resnet.optim import Phase, make_optimizer
 from se_resnet.recipe import Recipe
+from se_resnet.runtime.mesh import batch_sharding, data_mesh
 
 OFF = Augmentation(flip=False, rotate=False)
 WEIGHTS = pretrained.load("none")
@@ -187,9 +189,9 @@ def test_a_sharded_batch_gives_the_statistics_and_gradient_of_the_whole_batch():
         mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
         classifier = tiny_classifier()
         step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
-        state = jax.device_put(start(classifier), training.replicated(mesh))
+        state = jax.device_put(start(classifier), replicated(mesh))
         for number in range(3):
-            batch = jax.device_put(make_batch(seed=number), training.batch_sharding(mesh, 16))
+            batch = jax.device_put(make_batch(seed=number), batch_sharding(mesh, 16))
             assert len(batch["image"].sharding.device_set) == count
             state, metrics = step(state, batch)
         states.append(jax.tree.map(np.asarray, state.replace(opt_state=None)))
@@ -207,7 +209,7 @@ def test_a_sharded_batch_gives_the_statistics_and_gradient_of_the_whole_batch():
 
 def test_a_batch_that_cannot_be_divided_is_refused():
     with pytest.raises(UserError, match="cannot be divided over 1 devices"):
-        training.batch_sharding(training.data_mesh(), 0)
+        batch_sharding(data_mesh(), 0)
 
 
 def test_the_package_works_where_tensorflow_is_blocked():
@@ -225,7 +227,7 @@ def test_the_package_works_where_tensorflow_is_blocked():
     import jax, numpy as np
     from se_resnet import pretrained, resnet, training
     from se_resnet.augment import Augmentation
-    from se_resnet.classifier import Classifier
+    from se_resnet.models.classifier import Classifier
     from se_resnet.optim import Phase, make_optimizer
     from se_resnet.recipe import Recipe
     weights = pretrained.load("none")

@@ -11,11 +11,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from benchmarks.peers import LEARNING_RATE, Batch, Task, Work
 from se_resnet import pretrained
 from se_resnet.augment import Augmentation
-from se_resnet.classifier import Classifier
+from se_resnet.models.classifier import Classifier
+from se_resnet.models.resnet import create_model
 from se_resnet.optim import Phase, make_optimizer
 from se_resnet.recipe import Recipe
-from se_resnet.resnet import create_model
-from se_resnet.training import TrainState, data_mesh, make_train_step, replicated
+from se_resnet.runtime.mesh import data_mesh, replicated
+from se_resnet.training import TrainState, make_train_step
 
 
 def write_tensors(task: Task) -> None:

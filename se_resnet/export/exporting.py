@@ -11,12 +11,13 @@ from se_resnet.errors import UserError
 from se_resnet.export import parity
 from se_resnet.export.formats import FORMATS, Format
 from se_resnet.export.network import in_float32, inference
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict import NOTICE
-from se_resnet.run_files import read_config, read_weights
+from se_resnet.runs.run_files import read_config, read_weights
+from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_json, write_json
 from se_resnet.runtime.folders import whole_folder
 from se_resnet.runtime.schema import Maybe
-from se_resnet.workdir import Run, load_best
 
 METADATA = "metadata.json"
 _RESIZING = {
@@ -115,8 +116,8 @@ def _describe(
         "model": form.file,
         "runtime": form.runtime,
         "sha256": digests,
-        "classes": ["benign", "malignant"],
-        "positive_class": "malignant",
+        "classes": list(CLASS_NAMES),
+        "positive_class": CLASS_NAMES[1],
         "input": {
             "name": "images",
             "dtype": "uint8",

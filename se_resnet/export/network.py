@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from se_resnet.folding import fold
-from se_resnet.preprocessing import Preprocessing
-from se_resnet.workdir import Run
+from se_resnet.models.folding import fold
+from se_resnet.models.preprocessing import Preprocessing
+from se_resnet.runs.workdir import Run
 
 # The threshold of a run is one of the first; the second is for people to read.
 OUTPUTS = ("probability", "calibrated_probability")

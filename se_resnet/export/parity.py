@@ -17,9 +17,9 @@ from se_resnet.images.resize import resize
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict import find_images, read_image
-from se_resnet.run_files import SPLIT, TEST, read_split
+from se_resnet.runs.run_files import SPLIT, TEST, read_split
+from se_resnet.runs.workdir import Run
 from se_resnet.runtime.files import full_disk_codes
-from se_resnet.workdir import Run
 
 TOLERANCE = 1e-4  # of a probability
 BATCHES = (1, 3, 16)

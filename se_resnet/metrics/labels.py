@@ -1,9 +1,20 @@
-"""Classes and magnifications, the same words everywhere, and checks of them in tables."""
+"""Names of classes, tumour types and magnifications, and checks of them in tables."""
 
 from __future__ import annotations
 
 CLASS_NAMES = ("benign", "malignant")  # by label; malignant is the positive class
 MAGNIFICATIONS = (40, 100, 200, 400)  # of BreaKHis
+
+TUMOUR_TYPES = {
+    "A": "adenosis",
+    "F": "fibroadenoma",
+    "PT": "phyllodes tumour",
+    "TA": "tubular adenoma",
+    "DC": "ductal carcinoma",
+    "LC": "lobular carcinoma",
+    "MC": "mucinous carcinoma",
+    "PC": "papillary carcinoma",
+}
 
 
 def magnification_problem(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from se_resnet import workdir
+from se_resnet.runs import workdir
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import SECRET, Place
 

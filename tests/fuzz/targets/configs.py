@@ -12,7 +12,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import smoke
-from se_resnet import recipe, resnet, settings
+from se_resnet import recipe, settings
+from se_resnet.models import resnet
 from se_resnet.runtime import cli
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import Place

@@ -12,7 +12,8 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from se_resnet import predict, workdir
+from se_resnet import predict
+from se_resnet.runs import workdir
 from tests.fuzz.place import Place
 from tests.fuzz.targets.images import FORMATS, content
 from tests.fuzz.targets.trees import file_name

@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from se_resnet.layers import FOLDED, TRANSFORMED, normalisation
-from se_resnet.resnet import ResNet
+from se_resnet.models.layers import FOLDED, TRANSFORMED, normalisation
+from se_resnet.models.resnet import ResNet
 
 
 def fold(
@@ -20,7 +20,7 @@ def fold(
     With fixed statistics a normalisation is ``x * factor + offset`` for each channel, so its factor
     can multiply the convolution's kernel (Jacob et al. 2018, "Quantization and training of neural
     networks for efficient integer-arithmetic-only inference"). In the fast formulation kernels are
-    also transformed for :mod:`se_resnet.winograd`, which makes them four times as large.
+    also transformed for :mod:`se_resnet.models.winograd`, which makes them four times as large.
 
     Args:
         model: any :class:`ResNet`.

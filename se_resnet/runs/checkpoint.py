@@ -21,10 +21,10 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from se_resnet.errors import UserError
+from se_resnet.runs.integrity import facts_of, seal
 from se_resnet.runtime.files import full_disk_told, read_json, reason
 from se_resnet.runtime.processes import barrier, is_primary
 from se_resnet.runtime.schema import misfit
-from se_resnet.seal import facts_of, seal
 
 _KEPT = 2
 # What Orbax reads as JSON, without looking at size or depth.

@@ -1,12 +1,13 @@
 """Formulations of a ResNet's operations that XLA compiles to faster code for a CPU.
 
-Each computes what the function of the same name in :mod:`se_resnet.plain` computes, up to rounding:
+Each computes what the function of the same name in :mod:`se_resnet.models.ops_plain` computes, up
+to rounding:
 
 * A convolution of 1x1 is a dot over the channels, at a stride over the pixels it keeps: XLA takes
   two to three times as long for the weight gradient of the same thing written as a convolution. The
   gradients are written out too: derived by JAX, the weight gradient makes XLA compute the gradient
   of the output anew in transposed order, value by value, which took two fifths of a whole step.
-* A convolution of 3x3 at stride 1 uses Winograd's algorithm, see :mod:`se_resnet.winograd`.
+* A convolution of 3x3 at stride 1 uses Winograd's algorithm, see :mod:`se_resnet.models.winograd`.
 * The maximum over windows is made of elementwise maxima of slices: the gradient of a windowed
   reduction is a select-and-scatter, which runs on one core, element by element.
 * The end of a residual block, ``relu(shortcut + attend(norm(x)))``, is one multiplication and one
@@ -24,18 +25,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from se_resnet import plain, winograd
+from se_resnet.models import ops_plain, winograd
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """See :func:`se_resnet.plain.convolve`."""
+    """See :func:`se_resnet.models.ops_plain.convolve`."""
     if len(kernel) == 1:
         return _dot(x[:, ::stride, ::stride, :], kernel[0, 0])
     if winograd_applies(x, kernel, stride) and winograd.pays_with_transform(
         x.shape, kernel.shape[-1]
     ):
         return winograd.convolve(x, kernel)
-    return plain.convolve(x, kernel, stride)
+    return ops_plain.convolve(x, kernel, stride)
 
 
 @jax.custom_vjp
@@ -100,7 +101,7 @@ scale_add_relu.defvjp(_scale_add_relu_forward, _scale_add_relu_backward)
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """See :func:`se_resnet.plain.max_pool`."""
+    """See :func:`se_resnet.models.ops_plain.max_pool`."""
     # Along the width first: the first column of the first row with the maximum is then the first
     # maximum of the window.
     for axis in (2, 1):

@@ -7,17 +7,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from se_resnet import fast, plain, winograd
+from se_resnet.models import ops_fast, ops_plain, winograd
 
 FORMULATIONS = ("auto", "plain", "fast")
-# Collections of variables that se_resnet.folding makes, and that take others' places.
+# Collections of variables that se_resnet.models.folding makes, and that take others' places.
 TRANSFORMED = "transformed"  # kernels ready for Winograd's algorithm
 FOLDED = "folded"  # what is left to add where a normalisation's factor is in the kernel before
 MOMENTUM = 0.9  # share of the old running statistics that a step keeps; torch calls it 0.1
 
 
 def is_fast(formulation: str) -> bool:
-    """Whether to trace :mod:`se_resnet.fast`: with ``'auto'`` where the platform is a CPU."""
+    """Returns whether to trace :mod:`se_resnet.models.ops_fast`; ``'auto'`` does so on CPUs."""
     return formulation == "fast" or (formulation == "auto" and jax.default_backend() == "cpu")
 
 
@@ -48,14 +48,14 @@ class Conv(nn.Module):
             (self.size, self.size, x.shape[-1], self.features),
         ).astype(x.dtype)
         if not is_fast(self.formulation):
-            return plain.convolve(x, kernel, self.stride)
+            return ops_plain.convolve(x, kernel, self.stride)
         preparing = self.is_mutable_collection(TRANSFORMED) and not self.is_initializing()
         if self.has_variable(TRANSFORMED, "kernel") or (
-            preparing and fast.winograd_applies(x, kernel, self.stride)
+            preparing and ops_fast.winograd_applies(x, kernel, self.stride)
         ):
             transformed = self.variable(TRANSFORMED, "kernel", winograd.transform_kernel, kernel)
             return winograd.convolve_transformed(x, transformed.value)
-        return fast.convolve(x, kernel, self.stride)
+        return ops_fast.convolve(x, kernel, self.stride)
 
 
 class BatchNorm(nn.Module):
@@ -113,7 +113,7 @@ def normalisation(
 
 def max_pool(x: jax.Array, formulation: str) -> jax.Array:
     """The 3x3 maximum of ``[B, H, W, C]`` at stride 2: ``[B, ceil(H / 2), ceil(W / 2), C]``."""
-    return fast.max_pool(x) if is_fast(formulation) else plain.max_pool(x)
+    return ops_fast.max_pool(x) if is_fast(formulation) else ops_plain.max_pool(x)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet import attention, training
-from se_resnet.checkpoint import Checkpoints
-from se_resnet.classifier import FORM, Classifier
+from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import FORM as DECISION_FORM
 from se_resnet.metrics.decision import Decision
-from se_resnet.run_files import CONFIG, DATA, SPLIT, read
+from se_resnet.models.classifier import FORM, Classifier
+from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runs.run_files import CONFIG, DATA, SPLIT, read
 from se_resnet.runtime.files import reason
+from se_resnet.runtime.mesh import data_mesh, on_devices, replicated
 from se_resnet.runtime.schema import short
 
 BEST_FORM = FORM | {"decision": DECISION_FORM}  # what is saved beside the best weights
@@ -121,7 +122,7 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
             f"the facts of the best checkpoint in {workdir} are damaged ({reason(error)}): delete "
             f"{workdir / 'checkpoints'} and run train.py again."
         ) from error
-    like = training.on_devices(shapes, training.replicated(training.data_mesh()))
+    like = on_devices(shapes, replicated(data_mesh()))
     return Run(classifier, checkpoints.restore_best(like), decision)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from se_resnet import attention
 from se_resnet.errors import UserError
-from se_resnet.folding import fold
 from se_resnet.images.resize import RESIZE_RULES
-from se_resnet.preprocessing import FORM as PREPROCESSING_FORM
-from se_resnet.preprocessing import Preprocessing
-from se_resnet.resnet import ResNet, count_parameters, create_model, flops
+from se_resnet.models.folding import fold
+from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
+from se_resnet.models.preprocessing import Preprocessing
+from se_resnet.models.resnet import ResNet, count_parameters, create_model, flops
 from se_resnet.runtime.files import reason
 from se_resnet.runtime.processes import to_host
 from se_resnet.runtime.schema import Between, misfit
@@ -126,8 +126,8 @@ class Classifier:
         Returns:
             ``(variables, batches) -> float64 [M]``, the logit of malignant for every image whose
             ``mask`` is true; a batch holds ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``. A
-            call first folds the variables (:func:`se_resnet.folding.fold`), which takes the time of
-            one or two images: hand it many batches.
+            call first folds the variables (:func:`se_resnet.models.folding.fold`), which takes the
+            time of one or two images: hand it many batches.
         """
         ready = jax.jit(lambda variables: fold(self.model, variables, self.size))
 

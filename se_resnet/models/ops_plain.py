@@ -1,4 +1,7 @@
-"""A ResNet's operations as XLA knows them, for GPU and TPU; :mod:`se_resnet.fast` is for CPU."""
+"""A ResNet's operations as XLA has them, for GPU and TPU.
+
+:mod:`se_resnet.models.ops_fast` has the formulations for CPU.
+"""
 
 from __future__ import annotations
 

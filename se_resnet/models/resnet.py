@@ -17,10 +17,10 @@ from flax.core import FrozenDict
 from jax import lax
 
 from se_resnet import attention as attention_modules
-from se_resnet import fast
 from se_resnet.attention import ChannelGate
 from se_resnet.errors import UserError
-from se_resnet.layers import (
+from se_resnet.models import ops_fast
+from se_resnet.models.layers import (
     FORMULATIONS,
     BatchNorm,
     Conv,
@@ -110,7 +110,7 @@ class Bottleneck(nn.Module):
             if attend is not None:
                 gates = attention_modules.channel_gates(attend, factor * means + offset)
             factor, offset = lax.optimization_barrier((gates * factor, gates * offset))
-            return fast.scale_add_relu(residual, factor, offset, x)
+            return ops_fast.scale_add_relu(residual, factor, offset, x)
         residual = norm(residual, train)
         if attend is not None:
             residual = attention_modules.attend(attend, residual)
@@ -170,7 +170,8 @@ class ResNet(nn.Module):
         width: channels of the stem; stage ``i`` has ``4 * width * 2**(i - 1)`` output channels.
         num_outputs: number of logits.
         formulation: which operations compute the same function: ``'plain'``, as XLA knows them,
-            ``'fast'``, rewritten for a CPU (:mod:`se_resnet.fast`), or ``'auto'``, by platform.
+            ``'fast'``, rewritten for a CPU (:mod:`se_resnet.models.ops_fast`), or ``'auto'``, by
+            platform.
         dtype: of the features between the layers, ``'float32'`` or ``'bfloat16'``. Parameters,
             statistics and logits are float32 with either.
         dropout: share of the pooled features that a training step sets to zero (Srivastava et al.

@@ -1,0 +1,125 @@
+"""Gates of attention: their values for images, and their distribution over an evaluation."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.models.classifier import Classifier
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_BATCH = 16
+
+
+def gates(
+    classifier: Classifier, variables: Mapping[str, Any], images: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The factors by which attention multiplies the channels (Hu et al. 2018, section 7.2).
+
+    Args:
+        classifier: the network and its preprocessing.
+        variables: ``{'params', 'batch_stats'}`` of the network.
+        images: RGB ``uint8 [B, H, W, 3]``, of any size.
+
+    Returns:
+        float32 ``[B, C]`` for every module of attention that sows gates, in the network's order, by
+        the name of the block (``'stage1/block2'``), or of the stage where attention sits there. A
+        network without gates gives an empty dict, and so does attention that gates no whole
+        channels: ``coord``, ``gc`` and ``simam``.
+    """
+    sown = flatten_dict(_gates(classifier, variables, images))
+    found = {
+        "/".join(path[:-2]): np.asarray(values[0])
+        for path, values in sown.items()
+        if path[-1] == "gates"
+    }
+    # A jitted function sorts its result's keys as text, where block10 comes before block2.
+    return {
+        name: found[name]
+        for name in sorted(found, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+    }
+
+
+def gate_summary(
+    gates: Mapping[str, np.ndarray], label: np.ndarray, by: str = "stage"
+) -> list[dict[str, Any]]:
+    """How gate values are distributed in each stage or block, by class.
+
+    Args:
+        gates: what :func:`gates` returned.
+        label: int ``[B]``, 0 benign and 1 malignant.
+        by: ``'stage'`` pools the gates of a stage's blocks, ``'block'`` keeps them apart.
+
+    Returns:
+        A row for every stage or block and every class that has images: ``stage`` or ``block`` (its
+        name), ``class``, ``images``, ``mean``, and the quantiles ``q05``, ``q25``, ``q50``, ``q75``
+        and ``q95``.
+    """
+    parts: dict[str, list[np.ndarray]] = {}
+    for name, values in gates.items():
+        parts.setdefault(name.split("/")[0] if by == "stage" else name, []).append(values)
+    rows = []
+    for part, blocks in parts.items():
+        for value, name in enumerate(CLASS_NAMES):
+            chosen = np.asarray(label) == value
+            if not chosen.any():
+                continue
+            pooled = np.concatenate([values[chosen] for values in blocks], axis=1)
+            quantiles = np.quantile(pooled, QUANTILES)
+            rows.append(
+                {by: part, "class": name, "images": int(chosen.sum())}
+                | {"mean": float(pooled.mean(dtype=np.float64))}
+                | {f"q{100 * q:02.0f}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
+            )
+    return rows
+
+
+def describe(
+    classifier: Classifier,
+    variables: Mapping[str, Any],
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    label: np.ndarray,
+    *,
+    limit: int = 64,
+    seed: int = 0,
+) -> dict[str, list[dict[str, Any]]]:
+    """Summarises the gates of a random part of the images.
+
+    Args:
+        classifier: the network and its preprocessing.
+        variables: ``{'params', 'batch_stats'}`` of the network.
+        pixels: RGB ``uint8 [M, H, W, 3]``; only the images that are drawn are read.
+        rows: ``int [N]``, N >= 1, where the evaluated images lie in ``pixels``.
+        label: ``int [N]``, 0 benign and 1 malignant.
+        limit: at most so many images are drawn, all alike.
+        seed: of the draw.
+
+    Returns:
+        ``blocks`` and ``stages``, see :func:`se_resnet.explain.gate_summary`; empty lists where the
+        network has no gates.
+    """
+    count = min(limit, len(rows))
+    drawn = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))
+    # Whole batches only, so that one compilation serves them all.
+    filled = np.resize(rows[drawn], -(-count // _BATCH) * _BATCH)
+    parts = [
+        gates(classifier, variables, pixels[filled[start : start + _BATCH]])
+        for start in range(0, len(filled), _BATCH)
+    ]
+    whole = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+    return {f"{by}s": gate_summary(whole, label[drawn], by=by) for by in ("block", "stage")}
+
+
+@functools.partial(jax.jit, static_argnames="classifier")
+def _gates(classifier: Classifier, variables: Mapping[str, Any], images: jax.Array) -> Any:
+    inputs = classifier.preprocessing(images)
+    _, state = classifier.model.apply(variables, inputs, train=False, mutable=["intermediates"])
+    return state.get("intermediates", {})
