@@ -49,12 +49,11 @@ import numpy as np
 
 from data import loading, notebook, protocols, resident
 from data.records import Records
-from se_resnet import gallery, metrics, views
+from se_resnet import metrics, views
 from se_resnet.errors import UserError
 from se_resnet.explain import attention_gates
 from se_resnet.image_files import PREDICTION
 from se_resnet.images.resize import TILE_RULES
-from se_resnet.metric_log import read_log
 from se_resnet.metrics import calibration, selective
 from se_resnet.metrics.decision import Decision, decide
 from se_resnet.metrics.predictions import (
@@ -64,7 +63,8 @@ from se_resnet.metrics.predictions import (
     logit_of,
     probability_of,
 )
-from se_resnet.report import write_report
+from se_resnet.report import gallery
+from se_resnet.report.report import write_report
 from se_resnet.runs.run_files import (
     METRICS,
     METRICS_FORM,
@@ -81,6 +81,7 @@ from se_resnet.runtime.folders import whole_folder
 from se_resnet.runtime.mesh import data_mesh, divided, replicated
 from se_resnet.runtime.paths import local_path
 from se_resnet.settings import ALL_FOLDS, ON_DEVICE
+from se_resnet.tracking.metric_log import read_log
 
 _REPORT = "report.html"
 _FILES = (PREDICTIONS, METRICS, _REPORT)

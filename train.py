@@ -46,14 +46,12 @@ from tqdm import tqdm
 
 import eval as evaluation
 from data import audit, balance, inputs, loading, notebook, protocols, resident, schedule
-from se_resnet import divergence, optim, outcome, pretrained, settings, trackers, training
+from se_resnet import divergence, optim, settings, training
 from se_resnet.augment import Augmentation, drawn_once
 from se_resnet.early_stopping import EarlyStopping
-from se_resnet.metric_log import MetricLog
 from se_resnet.metrics.decision import decide
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
-from se_resnet.profiling import Profiler
 from se_resnet.recipe import make_augmentation, make_recipe
 from se_resnet.rules import describe_rules, make_rules
 from se_resnet.runs.checkpoint import Checkpoints
@@ -66,6 +64,10 @@ from se_resnet.runtime.files import write_json
 from se_resnet.runtime.mesh import batch_sharding, data_mesh, replicated
 from se_resnet.runtime.paths import local_path
 from se_resnet.step_figures import StepFigures
+from se_resnet.tracking import test_results, trackers
+from se_resnet.tracking.metric_log import MetricLog
+from se_resnet.tracking.profiling import Profiler
+from se_resnet.weights import pretrained
 
 # What may change between two starts of the same run: where things lie and how often it saves.
 _FREE_FIELDS = (
@@ -110,7 +112,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             return evaluation.evaluate_run(workdir)
         with _train(config, workdir) as log:
             results = evaluation.evaluate_run(workdir)
-            outcome.tell(log, results, workdir / "eval" / "test")
+            test_results.tell(log, results, workdir / "eval" / "test")
         return results
 
 

@@ -32,11 +32,12 @@ from configs import breakhis
 from data import inputs, loading, protocols
 from data.filenames import parse
 from data.records import Records
-from se_resnet import explain, figures, gallery, metrics, report
+from se_resnet import explain, metrics
 from se_resnet.explain import attention_gates
 from se_resnet.metrics import calibration, selective
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.report import gallery, plots, report
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runtime.cli import mistakes_told
 from se_resnet.runtime.files import write_json
@@ -56,7 +57,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "gates": [(explain, "gates")],
     "tables": [(Predictions, "write_csv"), (evaluation, "write_json")],
     "figures": [
-        (figures, name)
+        (plots, name)
         for name in (
             "roc",
             "precision_recall",

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from benchmarks.measuring import finish, parser
-from se_resnet import pretrained, training
+from se_resnet import training
 from se_resnet.augment import Augmentation
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
@@ -28,6 +28,7 @@ from se_resnet.recipe import Recipe
 from se_resnet.rules import multipliers, parse_rules
 from se_resnet.runtime.cli import mistakes_told
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
+from se_resnet.weights import pretrained
 
 CASES = {
     "nothing": "",

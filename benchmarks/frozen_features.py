@@ -20,13 +20,14 @@ from sklearn.preprocessing import StandardScaler
 
 from data import audit, loading, pipeline, protocols
 from data.records import Records
-from se_resnet import metrics, pretrained
+from se_resnet import metrics
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models import resnet
 from se_resnet.models.layers import global_average_pool
 from se_resnet.runtime.cli import mistakes_told
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.mesh import batch_sharding, data_mesh
+from se_resnet.weights import pretrained
 
 FOLDS = 5
 

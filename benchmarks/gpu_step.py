@@ -85,13 +85,14 @@ def ours(case: Case) -> dict[str, Any]:
 
     from data import resident
     from data.balance import Plan
-    from se_resnet import pretrained, training
+    from se_resnet import training
     from se_resnet.augment import Augmentation
     from se_resnet.models import resnet
     from se_resnet.models.classifier import Classifier
     from se_resnet.optim import Phase, make_optimizer
     from se_resnet.recipe import Recipe
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
+    from se_resnet.weights import pretrained
 
     keep_compiled_programs()
     weights = pretrained.load("none")

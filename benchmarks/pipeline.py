@@ -233,13 +233,14 @@ def waiting_beside_sleep(path: Path, batch_size: int, steps: int, seconds: float
 def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     import jax
 
-    from se_resnet import pretrained, training
+    from se_resnet import training
     from se_resnet.augment import Augmentation
     from se_resnet.models import resnet
     from se_resnet.models.classifier import Classifier
     from se_resnet.optim import Phase, make_optimizer
     from se_resnet.recipe import Recipe
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
+    from se_resnet.weights import pretrained
 
     keep_compiled_programs()
     weights = pretrained.load("none")

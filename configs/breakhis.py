@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     config.loss.focal_gamma = 0.0  # images classified well count less (Lin et al. 2017)
 
     config.model = ConfigDict()
-    # or 'none', a repository of se_resnet/hub.py, the path of a weights file or of a run
+    # or 'none', a repository of se_resnet/weights/hub.py, the path of a weights file or of a run
     config.model.pretrained = "imagenet"
     # 'none', 'se', 'ese', 'eca', 'cbam', 'coord', 'gc', 'simam', or your own, 'my_file:MyAttention'
     config.model.attention = "se"

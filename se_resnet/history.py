@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from se_resnet import hub, pretrained
 from se_resnet.runs.run_files import (
     CONFIG_FORM,
     DATA_CONFIG_FORM,
@@ -21,6 +20,7 @@ from se_resnet.runs.run_files import (
     read_metrics,
     read_weights,
 )
+from se_resnet.weights import hub, pretrained
 
 _PRIVATE = ("dir", "cache_dir", "placement")  # of config.data
 _METRICS = (
@@ -56,8 +56,9 @@ def read_history(workdir: Path) -> dict[str, Any]:
         ``data``: ``description`` (one line), ``sample`` (whether the images are those that ship
         with the project) and ``split`` (images, slides and accessions by role and class);
         ``config``: the run's configuration; ``weights``: what it started from, see
-        :meth:`se_resnet.pretrained.Pretrained.facts`, or None; ``metrics``: ``metrics.json`` of the
-        test images without the rows of patients and curves, or None before they were evaluated.
+        :meth:`se_resnet.weights.pretrained.Pretrained.facts`, or None; ``metrics``:
+        ``metrics.json`` of the test images without the rows of patients and curves, or None before
+        they were evaluated.
 
     Raises:
         UserError: a file is missing or broken.

@@ -7,8 +7,8 @@ from typing import Any
 
 import jinja2
 
-from se_resnet import hub
 from se_resnet.metrics.evaluation import headline
+from se_resnet.weights import hub
 
 # Where metrics.json holds a figure, and what the Hub calls it.
 _INDEXED = {

@@ -41,7 +41,7 @@ import jax
 import safetensors.numpy
 from flax.traverse_util import unflatten_dict
 
-from se_resnet import hub, layouts, package_config, pretrained, weight_files
+from se_resnet import package_config
 from se_resnet.errors import UserError
 from se_resnet.model_card import write_card
 from se_resnet.predictor import Predictor, load_run
@@ -50,11 +50,12 @@ from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.runtime.folders import current, whole_folder
 from se_resnet.runtime.mesh import data_mesh, replicated
 from se_resnet.runtime.paths import local_path
-from se_resnet.timm_format import timm_config, to_timm
+from se_resnet.weights import formats, hub, layout, pretrained
+from se_resnet.weights.timm_format import timm_config, to_timm
 
 NAMINGS = ("se_resnet", "timm")
 CARD = "README.md"
-_FILES = (weight_files.SAFETENSORS, CARD, package_config.FILE)
+_FILES = (formats.SAFETENSORS, CARD, package_config.FILE)
 _HUB_NAME = r"[\w.-]+/[\w.-]+"
 
 
@@ -72,7 +73,7 @@ def save_pretrained(
             :func:`from_pretrained` returned.
         directory: the package; a package that is there is replaced.
         naming: of the tensors: ``'se_resnet'``, for :func:`from_pretrained` and
-            ``config.model.pretrained``, or ``'timm'``, see :mod:`se_resnet.timm_format`.
+            ``config.model.pretrained``, or ``'timm'``, see :mod:`se_resnet.weights.timm_format`.
         licence: SPDX identifier of the weights' licence.
 
     Returns:
@@ -101,7 +102,7 @@ def save_pretrained(
     with whole_folder(
         directory, _FILES, "give another folder by --out", lambda: _replaced(directory)
     ) as new:
-        tensor_file = new / weight_files.SAFETENSORS
+        tensor_file = new / formats.SAFETENSORS
         if naming == "timm":
             with atomic_write(tensor_file, "wb") as file:
                 file.write(safetensors.numpy.save(tensors, {"format": "pt"}))
@@ -149,10 +150,10 @@ def from_pretrained(
                 f"there is no model package {str(source)!r}: give the folder that python -m "
                 "se_resnet.package wrote, or ORGANISATION/NAME on the Hugging Face Hub."
             )
-        files = (package_config.FILE, weight_files.SAFETENSORS)
+        files = (package_config.FILE, formats.SAFETENSORS)
         folder = hub.fetch_package(str(source), files, revision)
     path, config_path = (
-        current(folder / name) for name in (weight_files.SAFETENSORS, package_config.FILE)
+        current(folder / name) for name in (formats.SAFETENSORS, package_config.FILE)
     )
     facts = package_config.load(config_path)
     if "architecture" in facts:
@@ -161,9 +162,9 @@ def from_pretrained(
             "--naming=se_resnet."
         )
     try:
-        weights = weight_files.read(path)
-        variables = layouts.ours(weights.tensors, str(path))
-    except weight_files.RefusedWeightsError as error:
+        weights = formats.read(path)
+        variables = layout.ours(weights.tensors, str(path))
+    except formats.RefusedWeightsError as error:
         package_config.refuse(path, error.problem, error)
     if not variables:
         package_config.refuse(path, "its tensors have other names than this project's")
@@ -202,8 +203,8 @@ def _is_package(directory: Path) -> bool:
     if facts.get("format") == package_config.FORMAT or "architecture" in facts:
         return True
     try:
-        path = directory / weight_files.SAFETENSORS
-        return bool(layouts.ours(weight_files.read(path).tensors, str(path)))
+        path = directory / formats.SAFETENSORS
+        return bool(layout.ours(formats.read(path).tensors, str(path)))
     except UserError:
         return False
 

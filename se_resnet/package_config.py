@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from se_resnet import layouts
 from se_resnet.errors import UserError
 from se_resnet.history import FORM as HISTORY_FORM
 from se_resnet.metrics.decision import FORM as DECISION_FORM
@@ -21,6 +20,7 @@ from se_resnet.models.classifier import Classifier
 from se_resnet.predictor import Predictor
 from se_resnet.runtime.files import read_json, reason
 from se_resnet.runtime.schema import misfit
+from se_resnet.weights import layout
 
 FILE = "config.json"
 FORMAT, VERSION = "se_resnet", 1
@@ -100,7 +100,7 @@ def read(
             "the file of that name: if you trust it, say allow_own_attention=True",
         )
     # The tensors are bounded by the file: a network as claimed might be endless to trace.
-    found = layouts.architecture(variables)
+    found = layout.architecture(variables)
     claimed = (tuple(facts["model"]["stage_sizes"]), facts["model"]["width"])
     if found != claimed:
         refuse(path, f"it tells of stages and width {claimed}, its tensors of {found}")

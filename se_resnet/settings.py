@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from se_resnet import attention, pretrained, trackers
+from se_resnet import attention
 from se_resnet.early_stopping import METRICS
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import parse_target
@@ -17,6 +17,8 @@ from se_resnet.models.resnet import DTYPES
 from se_resnet.optim import SCHEDULES
 from se_resnet.rules import parse_rules
 from se_resnet.runs.run_files import MAX_BATCH, MAX_RESAMPLES
+from se_resnet.tracking import trackers
+from se_resnet.weights import pretrained
 
 _COUNTS = (
     "epochs",

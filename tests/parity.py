@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from se_resnet import pretrained
 from se_resnet.models.resnet import create_model
+from se_resnet.weights import pretrained
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4")
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet import explain, gallery
+from se_resnet import explain
 from se_resnet.metrics import calibration, selective
 from se_resnet.metrics.evaluation import evaluate
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.report import write_report
+from se_resnet.report import gallery
+from se_resnet.report.report import write_report
 
 THRESHOLD = 0.4
 

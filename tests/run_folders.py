@@ -13,7 +13,6 @@ import eval as evaluation
 from configs import smoke
 from data import audit, inputs, protocols
 from data.loading import Dataset
-from se_resnet import pretrained
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
@@ -21,6 +20,7 @@ from se_resnet.models.preprocessing import IMAGENET
 from se_resnet.models.resnet import create_model
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runtime.files import write_json
+from se_resnet.weights import pretrained
 from tests.datasets import make_images, make_records
 
 DECISION = Decision("accuracy", 0.4, 1.2, 0.1, "")

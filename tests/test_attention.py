@@ -14,12 +14,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from configs import breakhis
-from se_resnet import attention, explain, pretrained, settings
+from se_resnet import attention, explain, settings
 from se_resnet.attention import registry
 from se_resnet.errors import UserError
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.folding import fold
 from se_resnet.models.resnet import create_model
+from se_resnet.weights import pretrained
 from tests.test_resnet import randomised
 
 FEATURES = jax.random.normal(jax.random.key(1), (2, 7, 5, 32))

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
 
-from se_resnet import attention, pretrained
+from se_resnet import attention
 from se_resnet.models.resnet import create_model
+from se_resnet.weights import pretrained
 
 pytestmark = pytest.mark.slow
 IDENTITY = sorted(set(attention.REGISTRY) - {"simam"})

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from se_resnet import declared_timm, declared_transformers, pretrained
 from se_resnet.errors import UserError
 from se_resnet.models.preprocessing import IMAGENET
+from se_resnet.weights import declared_timm, declared_transformers, pretrained
 from tests import checkpoints
 
 TIMM = {

@@ -7,8 +7,8 @@ import json
 import h5py
 import pytest
 
-from se_resnet import pretrained
 from se_resnet.errors import UserError
+from se_resnet.weights import pretrained
 from tests import checkpoints
 
 

@@ -13,12 +13,12 @@ import jax
 import pytest
 from filelock import FileLock
 
-from se_resnet import hub
 from se_resnet.errors import UserError
 from se_resnet.runs.lock import locked
 from se_resnet.runtime import environment, file_locks
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
 from se_resnet.runtime.interpreter import with_utf8
+from se_resnet.weights import hub
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,11 +12,12 @@ import optax
 import pytest
 from flax import linen as nn
 
-from se_resnet import attention, explain, pretrained
+from se_resnet import attention, explain
 from se_resnet.errors import UserError
 from se_resnet.explain import perturbation
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.resnet import Stage, create_model
+from se_resnet.weights import pretrained
 from tests.test_resnet import randomised
 
 CAMS = [explain.grad_cam, explain.grad_cam_plus_plus]

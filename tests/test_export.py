@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from se_resnet import attention, predict, pretrained
+from se_resnet import attention, predict
 from se_resnet.errors import UserError
 from se_resnet.export import formats, parity
 from se_resnet.export.exporting import export_run
@@ -36,6 +36,7 @@ from se_resnet.models.classifier import Classifier
 from se_resnet.models.preprocessing import CAFFE, IMAGENET
 from se_resnet.models.resnet import create_model
 from se_resnet.runs.workdir import Run
+from se_resnet.weights import pretrained
 
 KINDS = list(formats.FORMATS)
 SAMPLE = sorted((Path(__file__).parents[1] / "data" / "sample").rglob("*.png"))

@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from se_resnet import explain, gallery, pretrained
+from se_resnet import explain
 from se_resnet.explain import attention_gates
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.resnet import create_model
+from se_resnet.report import gallery
+from se_resnet.weights import pretrained
 from tests.test_resnet import randomised
 
 

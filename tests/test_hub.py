@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from se_resnet import hub, pretrained
 from se_resnet.errors import UserError
+from se_resnet.weights import hub, pretrained
 from tests import checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -102,7 +102,7 @@ def test_offline_the_command_says_what_to_fetch(tmp_path):
     )
     message = result.stderr.splitlines()[-1]
     assert message.startswith(
-        "se_resnet.weight_files.RefusedWeightsError: config.model.pretrained = "
+        "se_resnet.weights.formats.RefusedWeightsError: config.model.pretrained = "
     )
     revision = hub.KNOWN[PINNED].revision
     assert f"https://huggingface.co/{PINNED}/resolve/{revision}/model.safetensors" in message

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from se_resnet import layouts, weight_files
+from se_resnet.weights import formats, layout
 from tests import checkpoints
 
 WEIGHTS = {"conv": ("kernel", "bias"), "bn": ("gamma", "beta", "moving_mean", "moving_variance")}
@@ -36,7 +36,7 @@ def save_as_keras_2(path, folder, head=()):
 )
 def test_weights_of_keras_2_are_read_by_the_order_of_the_layers(tmp_path, folder):
     ours = save_as_keras_2(tmp_path / "it.weights.h5", folder)
-    found = layouts.recognise(weight_files.read(tmp_path / "it.weights.h5").tensors, "file")
+    found = layout.recognise(formats.read(tmp_path / "it.weights.h5").tensors, "file")
     assert found.variables.keys() == ours.keys()
     for name, value in ours.items():
         np.testing.assert_array_equal(found.variables[name], value, err_msg=name)
@@ -45,6 +45,6 @@ def test_weights_of_keras_2_are_read_by_the_order_of_the_layers(tmp_path, folder
 def test_a_head_on_weights_of_keras_2_is_left_out(tmp_path):
     head = [("layers/dense/vars/0", (128, 1)), ("layers/dense/vars/1", (1,))]
     ours = save_as_keras_2(tmp_path / "it.weights.h5", "layers/functional/layers", head)
-    found = layouts.recognise(weight_files.read(tmp_path / "it.weights.h5").tensors, "file")
+    found = layout.recognise(formats.read(tmp_path / "it.weights.h5").tensors, "file")
     assert found.variables.keys() == ours.keys()
     assert "was left out" in found.notes[0]

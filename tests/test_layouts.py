@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from se_resnet import attention, layouts
+from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.models.preprocessing import CAFFE, IMAGENET
+from se_resnet.weights import layout as layouts
 from tests import checkpoints
 
 FACTS = {

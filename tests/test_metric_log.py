@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from se_resnet.errors import UserError
-from se_resnet.metric_log import MetricLog, read_log
+from se_resnet.tracking.metric_log import MetricLog, read_log
 from tests.event_files import read_sessions, scalars
 
 

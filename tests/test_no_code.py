@@ -17,8 +17,9 @@ import safetensors.numpy
 
 import se_resnet
 from data.cache import open_cache
-from se_resnet import attention, pretrained, weight_files
+from se_resnet import attention
 from se_resnet.errors import UserError
+from se_resnet.weights import formats, pretrained
 from tests import checkpoints
 from tests.datasets import make_images, make_records
 
@@ -164,7 +165,7 @@ def test_weights_of_objects_are_refused(make, tmp_path, no_trace):
     path = tmp_path / "model.h5"
     path.write_bytes(make())
     with pytest.raises(UserError, match="cannot be used"):
-        weight_files.read(path)
+        formats.read(path)
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from flax.traverse_util import flatten_dict
 from huggingface_hub import ModelCard
 
 import se_resnet
-from se_resnet import hub, package, pretrained, weight_files
+from se_resnet import package
 from se_resnet.errors import UserError
 from se_resnet.models.resnet import create_model
+from se_resnet.weights import formats, hub, pretrained
 from tests import hub_server
 from tests.image_trees import random_image
 from tests.test_resnet import randomised
@@ -345,7 +346,7 @@ def test_the_command_writes_a_package_and_tells_offline_what_to_do(run, tmp_path
     assert "is whole, but could not be pushed to a/b" in told.stderr.splitlines()[-1]
     assert "config.json, model.safetensors" in told.stdout
     assert ModelCard.load(tmp_path / "package" / "README.md").data.license == "mit"
-    assert weight_files.read(tmp_path / "package").tensors.keys() == {
+    assert formats.read(tmp_path / "package").tensors.keys() == {
         *flatten_dict(se_resnet.load_run(run).run.variables, sep="/")
     }
     assert package.NAMINGS == ("se_resnet", "timm")

@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
-from se_resnet import pretrained
+from se_resnet.weights import pretrained
 from tests import parity
 
 keras = pytest.importorskip("keras")

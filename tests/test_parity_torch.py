@@ -1,6 +1,6 @@
 """Our ResNet50 v1.5, with and without SE, computes what torch computes with the same tensors.
 
-Theirs loaded by us, and ours, converted by :mod:`se_resnet.timm_format`, loaded by them.
+Theirs loaded by us, and ours, converted by :mod:`se_resnet.weights.timm_format`, loaded by them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from se_resnet import layouts
 from se_resnet.models.resnet import create_model
-from se_resnet.timm_format import to_timm
+from se_resnet.weights import layout
+from se_resnet.weights.timm_format import to_timm
 from tests import parity
 
 pytestmark = pytest.mark.parity
@@ -167,7 +167,7 @@ def test_torch_computes_the_logits_of_our_converted_network(gate):
     with torch.no_grad():
         randomise(torch, other, other, as_torch)
         tensors = {name: value.numpy() for name, value in other.state_dict().items()}
-        variables = unflatten_dict(layouts.recognise(tensors, "torch").variables, sep="/")
+        variables = unflatten_dict(layout.recognise(tensors, "torch").variables, sep="/")
         model = create_model(
             attention_options={"gate": gate}, variant="v1.5", bn_epsilon=1e-5, num_outputs=CLASSES
         )

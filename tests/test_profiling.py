@@ -7,7 +7,7 @@ import pytest
 from configs import smoke
 from se_resnet import settings
 from se_resnet.errors import UserError
-from se_resnet.profiling import Profiler
+from se_resnet.tracking.profiling import Profiler
 
 
 def traced_steps(folder) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import smoke
-from se_resnet import pretrained, training
+from se_resnet import training
 from se_resnet.losses import Loss
 from se_resnet.mixing import Mixing
 from se_resnet.models import resnet
@@ -22,6 +22,7 @@ from se_resnet.models.classifier import Classifier
 from se_resnet.optim import Phase
 from se_resnet.recipe import Recipe, make_augmentation, make_recipe
 from se_resnet.rules import multipliers, parse_rules
+from se_resnet.weights import pretrained
 from tests.test_training import OFF, WEIGHTS, make_batch
 
 HEAD_ALONE = "(?!head).*=0 head=1"

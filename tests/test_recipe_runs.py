@@ -12,8 +12,8 @@ import pytest
 
 import train
 from se_resnet import training
-from se_resnet.metric_log import read_log
 from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.tracking.metric_log import read_log
 from tests.conftest import tiny_config
 from tests.interruption import interrupt, skip_evaluation
 

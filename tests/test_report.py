@@ -12,7 +12,7 @@ import pytest
 
 from se_resnet.metrics.evaluation import evaluate
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.report import write_report
+from se_resnet.report.report import write_report
 
 HOSTILE = "<script>alert('x')</script>&\"\udcff"
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -209,7 +209,7 @@ def test_same_evaluation_same_file_whatever_the_settings_of_matplotlib(write):
 
 
 def test_importing_the_report_does_not_import_matplotlib():
-    code = "import sys, se_resnet.report; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, se_resnet.report.report; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -15,9 +15,9 @@ import train
 from data import pipeline, resident, schedule
 from data.balance import make_plan
 from se_resnet.errors import UserError
-from se_resnet.metric_log import read_log
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime.mesh import batch_sharding, data_mesh, replicated
+from se_resnet.tracking.metric_log import read_log
 from tests.conftest import tiny_config
 from tests.datasets import make_images, make_records
 

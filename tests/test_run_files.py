@@ -14,22 +14,16 @@ import pytest
 import eval as evaluation
 import se_resnet
 from data import protocols
-from se_resnet import (
-    figures,
-    metric_log,
-    model_card,
-    package_config,
-    page_facts,
-    pretrained,
-    samples,
-    weight_files,
-)
+from se_resnet import model_card, package_config, page_facts, samples
 from se_resnet.errors import UserError
 from se_resnet.export import parity
 from se_resnet.history import read_history
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.report import plots
 from se_resnet.runs import integrity, lock, run_files, workdir
 from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.tracking import metric_log
+from se_resnet.weights import formats, pretrained
 from tests.run_folders import make_run_folder
 
 
@@ -122,7 +116,7 @@ READERS = {
             pretrained.load("none"), run / "weights.json", begun=True
         ),
     ),
-    "metrics.jsonl": (lambda run, _: figures.training(metric_log.read_log(run / "metrics.jsonl")),),
+    "metrics.jsonl": (lambda run, _: plots.training(metric_log.read_log(run / "metrics.jsonl")),),
     "trackers.json": (lambda run, _: metric_log._read_state(run / "trackers.json"),),
     "eval/test/metrics.json": (show_page, write_card),
     "eval/test/predictions.csv": (
@@ -364,11 +358,11 @@ def test_shapes_that_no_array_has_are_refused(tmp_path, shape):
     path = tmp_path / "model.safetensors"
     path.write_bytes(safetensors_of(shape, 4 if shape == [1] * 65 else 0))
     with pytest.raises(UserError, match=r"model\.safetensors.*cannot be used"):
-        weight_files.read(path)
+        formats.read(path)
 
 
 def test_tensorflow_js_cannot_name_one_file_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(weight_files, "MAX_BYTES", 1000)
+    monkeypatch.setattr(formats, "MAX_BYTES", 1000)
     np.zeros(100, np.float32).tofile(tmp_path / "shard")
     weights = [{"name": "x", "dtype": "float32", "shape": [100_000]}]
     manifest = [{"paths": ["shard"] * 1000, "weights": weights}]
@@ -376,4 +370,4 @@ def test_tensorflow_js_cannot_name_one_file_without_end(tmp_path, monkeypatch):
         json.dumps({"weightsManifest": [{**manifest[0], "paths": ["shard"] * 9}]})
     )
     with pytest.raises(UserError, match="larger than"):
-        weight_files.read(tmp_path)
+        formats.read(tmp_path)

@@ -12,11 +12,12 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import se_resnet
-from se_resnet import layouts, pretrained
 from se_resnet.errors import UserError
 from se_resnet.models.preprocessing import CAFFE, IMAGENET
 from se_resnet.models.resnet import create_model
-from se_resnet.timm_format import timm_config, to_timm
+from se_resnet.weights import layout as layouts
+from se_resnet.weights import pretrained
+from se_resnet.weights.timm_format import timm_config, to_timm
 from tests.test_resnet import randomised
 
 FITTING = {"variant": "v1.5", "bn_epsilon": 1e-5, "stage_sizes": (1, 1, 1, 1)}

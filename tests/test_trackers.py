@@ -14,9 +14,10 @@ import pytest
 
 import train
 from configs import smoke
-from se_resnet import settings, trackers
+from se_resnet import settings
 from se_resnet.errors import UserError
-from se_resnet.metric_log import MetricLog, read_log
+from se_resnet.tracking import trackers
+from se_resnet.tracking.metric_log import MetricLog, read_log
 from tests.conftest import tiny_config
 from tests.event_files import read_sessions, scalars
 from tests.interruption import interrupt
@@ -235,7 +236,7 @@ def open_log(workdir, name, environment):
     script = (
         "import pathlib, sys\n"
         "from se_resnet.runtime.cli import mistakes_told\n"
-        "from se_resnet.metric_log import MetricLog\n"
+        "from se_resnet.tracking.metric_log import MetricLog\n"
         "with mistakes_told():\n"
         "    MetricLog(pathlib.Path(sys.argv[1]), 0, 5, [sys.argv[2]])\n"
         "sys.exit(3)"

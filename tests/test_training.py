@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from se_resnet import pretrained, training
+from se_resnet import training
 from se_resnet.augment import Augmentation
 from se_resnet.errors import UserError
 from se_resnet.models import resnet
@@ -18,6 +18,7 @@ from se_resnet.models.classifier import Classifier
 from se_resnet.optim import Phase, make_optimizer
 from se_resnet.recipe import Recipe
 from se_resnet.runtime.mesh import batch_sharding, data_mesh
+from se_resnet.weights import pretrained
 
 OFF = Augmentation(flip=False, rotate=False)
 WEIGHTS = pretrained.load("none")

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from se_resnet import weight_files
 from se_resnet.errors import UserError
+from se_resnet.weights import formats
 
 ONES = np.ones((2, 3), np.float32)
 
 
 def refusal(path) -> str:
     with pytest.raises(UserError) as error:
-        weight_files.read(path)
+        formats.read(path)
     assert str(error.value).startswith("config.model.pretrained = ")
     return str(error.value)
 
@@ -43,7 +43,7 @@ def zipped(*names: str) -> bytes:
 def test_safetensors_are_known_by_their_content(tmp_path, dtype, name):
     value = np.array([[1.5, -2, 0.25]], dtype)
     content = safetensors.numpy.save({"a.weight": value}, {"format": "pt"})
-    file = weight_files.read(write(tmp_path / name, content))
+    file = formats.read(write(tmp_path / name, content))
     np.testing.assert_array_equal(file.tensors["a.weight"], value.astype(np.float32))
     assert file.metadata == {"format": "pt"}
     assert len(file.sha256) == 64
@@ -86,7 +86,7 @@ def test_what_is_no_weights_file_is_refused_by_its_content(tmp_path, content, wo
     assert words in refusal(write(tmp_path / "model.safetensors", content))
 
 
-@pytest.mark.parametrize("suffix", weight_files.PICKLE_SUFFIXES)
+@pytest.mark.parametrize("suffix", formats.PICKLE_SUFFIXES)
 def test_a_pickle_is_never_opened(tmp_path, suffix):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "run").encode() + b"'\ntR.")
@@ -103,11 +103,11 @@ def test_a_missing_file_and_a_folder_of_nothing_are_named(tmp_path):
 def test_a_folder_with_one_file_of_weights_is_read_and_one_with_several_names_them(tmp_path):
     write(tmp_path / "resnet50.safetensors", GOOD)
     write(tmp_path / "config.json", b"{}")
-    assert weight_files.read(tmp_path).path.name == "resnet50.safetensors"
+    assert formats.read(tmp_path).path.name == "resnet50.safetensors"
     write(tmp_path / "other.h5", GOOD)
     assert "other.h5, resnet50.safetensors: give the path of one" in refusal(tmp_path)
     write(tmp_path / "model.safetensors", GOOD)
-    assert weight_files.read(tmp_path).path.name == "model.safetensors"
+    assert formats.read(tmp_path).path.name == "model.safetensors"
 
 
 def test_weights_that_are_split_over_files_are_refused(tmp_path):
@@ -140,7 +140,7 @@ def test_keras_names_of_every_age(tmp_path, place, name):
         file[place] = ONES
         file["optimizer_weights/adam/conv1_kernel_momentum"] = ONES
 
-    file = weight_files.read(hdf5(tmp_path / "weights", fill))
+    file = formats.read(hdf5(tmp_path / "weights", fill))
     assert file.tensors.keys() == {name}
     np.testing.assert_array_equal(file.tensors[name], ONES)
 
@@ -153,7 +153,7 @@ def test_numbered_weights_of_keras_3(tmp_path):
             file[f"layers/{layer}/vars"].attrs["name"] = f"my_{layer}"
         file["optimizer/vars/0"] = ONES
 
-    tensors = weight_files.read(hdf5(tmp_path / "weights", fill)).tensors
+    tensors = formats.read(hdf5(tmp_path / "weights", fill)).tensors
     assert {name: int(value[0]) for name, value in tensors.items()} == {
         "my_conv2d/kernel": 0,
         "my_conv2d/bias": 1,
@@ -238,10 +238,10 @@ def tfjs(tmp_path):
 
 def test_tensorflow_js_folder_and_its_model_json_are_read(tfjs):
     for path in (tfjs(), tfjs() / "model.json"):
-        file = weight_files.read(path)
+        file = formats.read(path)
         np.testing.assert_array_equal(file.tensors["conv1/kernel"], ONES)
     (tfjs() / "shard2").write_bytes(bytes(14))
-    assert weight_files.read(tfjs()).sha256 != file.sha256
+    assert formats.read(tfjs()).sha256 != file.sha256
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ class Coordinate(nn.Module):
     ``3 C m + m + 2 C`` parameters. The batch normalisation that the authors put before ``hswish``,
     in their figure but not in their formulas, is left out: here a module acts alike in training and
     evaluation. Weights that were trained with it can be loaded: with fixed statistics it is part of
-    W1 and b1 (:mod:`se_resnet.gates`).
+    W1 and b1 (:mod:`se_resnet.weights.trained_attention`).
 
     Attributes:
         reduction: divides the channels of the shared layer.

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from se_resnet import pretrained, training
+from se_resnet import training
 from se_resnet.attention import NONE
 from se_resnet.augment import Augmentation
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
 from se_resnet.optim import Phase, make_optimizer
 from se_resnet.recipe import Recipe
+from se_resnet.weights import pretrained
 
 RESNET50 = (3, 4, 6, 3)
 TIMED = (1, 1, 1, 1)  # the whole network would take four times as long to compile

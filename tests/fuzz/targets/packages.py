@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import se_resnet
-from se_resnet import pretrained
+from se_resnet.weights import pretrained
 from tests.fuzz.mutations import alter
 from tests.fuzz.place import Place
 from tests.fuzz.targets.checkpoints import damage_file, replace

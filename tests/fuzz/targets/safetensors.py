@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 import safetensors.numpy
 
-from se_resnet import pretrained
+from se_resnet.weights import pretrained
 from tests import checkpoints
 from tests.fuzz.mutations import alter, damage
 from tests.fuzz.place import Place
@@ -26,7 +26,7 @@ def tensors(naming: str) -> dict[str, np.ndarray]:
 
 @functools.cache
 def ours() -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The same as :func:`se_resnet.pretrained.save` writes them."""
+    """The same as :func:`se_resnet.weights.pretrained.save` writes them."""
     theirs, variables = checkpoints.make("torch")
     del theirs
     facts = pretrained.load("none").facts() | {"name": "x"}

@@ -9,10 +9,12 @@ from random import Random
 
 import eval as evaluation
 from data import protocols
-from se_resnet import metric_log, pretrained, samples
+from se_resnet import samples
 from se_resnet.history import read_history
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runs import run_files, workdir
+from se_resnet.tracking import metric_log
+from se_resnet.weights import pretrained
 from tests.fuzz.mutations import alter
 from tests.fuzz.place import Place
 from tests.fuzz.targets.checkpoints import copy_run, damage_file

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from se_resnet.namings import KERAS_LEAVES, NAMINGS, Naming
-from se_resnet.weight_files import refused
+from se_resnet.weights.formats import refused
+from se_resnet.weights.naming import KERAS_LEAVES, NAMINGS, Naming
 
 # Modules that code puts behind a ResNet's pooling.
 _HEADS = (

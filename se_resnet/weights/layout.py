@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from se_resnet import gates, keras_numbering, relatives, wrappers
 from se_resnet.models.resnet import create_model
-from se_resnet.namings import NAMINGS, TORCH_LEAVES, Naming
-from se_resnet.weight_files import refused
+from se_resnet.weights import keras_numbering, relatives, trained_attention, wrappers
+from se_resnet.weights.formats import refused
+from se_resnet.weights.naming import NAMINGS, TORCH_LEAVES, Naming
 
 # A count of steps, which averages without a momentum would need.
 _IGNORED = "num_batches_tracked"
@@ -112,7 +112,7 @@ def recognise(tensors: Mapping[str, np.ndarray], source: str) -> Layout:
         if mean in variables and variables[mean].shape == bias.shape:
             variables[mean] = variables[mean] - bias
             biased = naming.leaves is TORCH_LEAVES
-    attention, options = gates.recognise(variables, naming.bn_epsilon)
+    attention, options = trained_attention.recognise(variables, naming.bn_epsilon)
     check(variables, source, attention=attention, attention_options=options)
     return Layout(naming, variables, attention, options, (*notes, *left_out), biased)
 

@@ -9,18 +9,18 @@ import numpy as np
 from flax.core import FrozenDict
 
 from se_resnet.attention import NONE
-from se_resnet.declaration import Declaration
-from se_resnet.layouts import Layout, architecture
 from se_resnet.models.preprocessing import CAFFE, Preprocessing
-from se_resnet.namings import TIMM, TORCH_LEAVES, Naming
-from se_resnet.weight_files import refused
+from se_resnet.weights.declaration import Declaration
+from se_resnet.weights.formats import refused
+from se_resnet.weights.layout import Layout, architecture
+from se_resnet.weights.naming import TIMM, TORCH_LEAVES, Naming
 
 _STRIDES = {"v1": "first 1x1", "v1.5": "3x3"}
 _SE_REDUCTION = 16  # timm's
 
 
 def facts(layout: Layout, said: Declaration, source: str) -> dict[str, Any]:
-    """Returns what :class:`se_resnet.pretrained.Pretrained` holds besides arrays and origin.
+    """Returns what :class:`se_resnet.weights.pretrained.Pretrained` holds besides arrays and origin.
 
     Args:
         layout: what the tensors show.

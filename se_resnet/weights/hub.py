@@ -6,10 +6,10 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from se_resnet.declared import CONFIG, PREPROCESSORS
 from se_resnet.errors import UserError
-from se_resnet.weight_files import SAFETENSORS as FILE
-from se_resnet.weight_files import refused
+from se_resnet.weights.declared import CONFIG, PREPROCESSORS
+from se_resnet.weights.formats import SAFETENSORS as FILE
+from se_resnet.weights.formats import refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +67,8 @@ def fetch(name: str) -> tuple[Path, str]:
     """Downloads a known repository's weights, once, into the cache of ``huggingface_hub``.
 
     The configurations of the same commit come to lie beside them. A cache from before, which lacks
-    them, still serves where there is no connection: :func:`se_resnet.pretrained.load` then says
-    what it assumes.
+    them, still serves where there is no connection: :func:`se_resnet.weights.pretrained.load` then
+    says what it assumes.
 
     Args:
         name: one of ``KNOWN``.

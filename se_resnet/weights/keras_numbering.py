@@ -21,7 +21,7 @@ def name_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     ``layers/conv2d_7/vars/0``, in the order of ``model.layers``.
 
     Args:
-        tensors: by ``path/weight``, as :func:`se_resnet.keras_hdf5.tensors` returns them.
+        tensors: by ``path/weight``, as :func:`se_resnet.weights.keras_hdf5.tensors` returns them.
 
     Returns:
         The tensors, renamed if the numbered convolutions are those of bottlenecks; other names, and

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from se_resnet import declared_timm
 from se_resnet.attention import NONE
-from se_resnet.declaration import Declaration, known, only, positive, sizes, standardisation
 from se_resnet.models.preprocessing import Preprocessing
+from se_resnet.weights import declared_timm
+from se_resnet.weights.declaration import Declaration, known, only, positive, sizes, standardisation
 
 _FIXED: dict[str, tuple[Any, ...]] = {
     "num_channels": (3,),

@@ -24,7 +24,7 @@ from se_resnet.runtime.files import (
 )
 from se_resnet.runtime.processes import is_primary
 from se_resnet.runtime.schema import Between, misfit
-from se_resnet.trackers import Start, Tracker, open_tracker
+from se_resnet.tracking.trackers import Start, Tracker, open_tracker
 
 _STEP = Between(0, 2**63 - 1)
 _LINE_FORM = {"step": _STEP, str: (float, None)}
@@ -113,7 +113,7 @@ class MetricLog:
         workdir: folder of the run.
         step: the step that the run goes on from; later lines, from work that is done again, go.
         epoch_steps: steps in one epoch.
-        trackers: names, see :func:`se_resnet.trackers.parse`.
+        trackers: names, see :func:`se_resnet.tracking.trackers.parse`.
         hyper_parameters: for the trackers, by name; what JSON can say.
 
     Raises:

@@ -91,7 +91,7 @@ def make(
     threshold: float = 0.5,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Selects, explains and encodes, ready for :func:`se_resnet.report.write_report`.
+    """Selects, explains and encodes, ready for :func:`se_resnet.report.report.write_report`.
 
     Args:
         classifier: the network and its preprocessing.

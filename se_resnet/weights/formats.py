@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
-from se_resnet import keras_hdf5
 from se_resnet.errors import UserError
 from se_resnet.runtime.files import parse_json, read_small_file, reason
 from se_resnet.runtime.folders import current
 from se_resnet.runtime.schema import Between, misfit
+from se_resnet.weights import keras_hdf5
 
 MODEL_JSON = "model.json"
 SAFETENSORS = "model.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from se_resnet.declaration import Declaration, only, positive
+from se_resnet.weights.declaration import Declaration, only, positive
 
 # Of kinds of layers without tensors, or whose tensors do not show it: the values they can have.
 _FIXED: dict[str, dict[str, tuple[Any, ...]]] = {

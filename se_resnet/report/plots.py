@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from se_resnet.drawing import BLUE, GREEN, GREY, INK, VERMILLION, svg
 from se_resnet.metrics.curves import pr_band, roc_band
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.report.style import BLUE, GREEN, GREY, INK, VERMILLION, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ _CLASSES: list[tuple[str, str, Any, str]] = [
 def roc(predictions: Predictions, metrics: dict[str, Any], render: Callable[..., Any] = svg) -> Any:
     """ROC curves of images and of patients, each with its band; None where there is none.
 
-    ``render`` is one of the functions of :mod:`se_resnet.drawing` and says what is returned.
+    ``render`` is one of the functions of :mod:`se_resnet.report.style` and says what is returned.
     """
 
     def draw(axes: Axes) -> None:

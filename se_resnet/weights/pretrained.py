@@ -2,9 +2,9 @@
 
 ``'imagenet'`` ships with the package: ResNet50 v1 as Keras and Caffe have it, made by
 :mod:`se_resnet.convert`, which names source and licence. ``'none'`` is random initialisation. The
-other sources are repositories of :data:`se_resnet.hub.KNOWN`, files in any naming of
-:data:`se_resnet.namings.NAMINGS`, runs of ``train.py``, files that :func:`save` wrote and model
-packages (:mod:`se_resnet.package`).
+other sources are repositories of :data:`se_resnet.weights.hub.KNOWN`, files in any naming of
+:data:`se_resnet.weights.naming.NAMINGS`, runs of ``train.py``, files that :func:`save` wrote and
+model packages (:mod:`se_resnet.package`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import safetensors.numpy
 from flax.core import FrozenDict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from se_resnet import assumptions, attention, declared, hub, layouts, shipped, weight_files
+from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.models.preprocessing import IMAGENET, Preprocessing
@@ -30,12 +30,14 @@ from se_resnet.models.resnet import ResNet
 from se_resnet.runs.run_files import WEIGHTS_FORM, read_optional
 from se_resnet.runtime.files import atomic_write, parse_json, write_json
 from se_resnet.runtime.schema import misfit
-from se_resnet.weight_files import refused
+from se_resnet.weights import assumptions, declared, formats, hub, shipped
+from se_resnet.weights import layout as layouts
+from se_resnet.weights.formats import refused
 
 if TYPE_CHECKING:
     from se_resnet.runs.workdir import Run  # imports this module
 
-WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
+WEIGHTS_DIRECTORY = Path(__file__).parent
 RECORDS = {"imagenet": "resnet50_v1_imagenet.json"}
 NONE = "none"
 _METADATA = "se_resnet"
@@ -155,9 +157,9 @@ def load(name: str, directory: Path = WEIGHTS_DIRECTORY) -> Pretrained:
     Args:
         name: ``'imagenet'``; ``'none'`` for random initialisation: variant v1, epsilon 1e-3, RGB
             standardised with ImageNet's means and standard deviations; one of
-            :data:`se_resnet.hub.KNOWN`, downloaded once; or a path: of a file as
-            :func:`se_resnet.weight_files.read` takes it, or of the folder of a run of ``train.py``
-            or its ``checkpoints/best``.
+            :data:`se_resnet.weights.hub.KNOWN`, downloaded once; or a path: of a file as
+            :func:`se_resnet.weights.formats.read` takes it, or of the folder of a run of
+            ``train.py`` or its ``checkpoints/best``.
         directory: where the shipped weights' files lie.
 
     Raises:
@@ -338,7 +340,7 @@ def _load_shipped(name: str, directory: Path) -> Pretrained:
 
 
 def _load_file(path: Path, name: str) -> Pretrained:
-    file = weight_files.read(path)
+    file = formats.read(path)
     if variables := layouts.ours(file.tensors, name):
         facts = _read_metadata(file.metadata, variables, name)
         _check_package(file.path, facts, name)
@@ -397,7 +399,7 @@ def _read_metadata(
         raise refused(
             name,
             "its tensors have our names, but it does not say what they were trained with: make it "
-            "with se_resnet.pretrained.save, or use 'imagenet' for the weights that ship",
+            "with se_resnet.weights.pretrained.save, or use 'imagenet' for the weights that ship",
         ) from error
 
 

@@ -2,8 +2,8 @@
 
 Keras and Caffe put a stage's stride into its first 1x1 convolution (variant v1), the others into
 its 3x3 convolution (v1.5). That, the epsilon and the preprocessing cannot be seen in the tensors.
-Where no file beside them says otherwise (:mod:`se_resnet.declared`), those of the code that each
-naming belongs to are assumed.
+Where no file beside them says otherwise (:mod:`se_resnet.weights.declared`), those of the code that
+each naming belongs to are assumed.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from se_resnet import figures, metrics
-from se_resnet.drawing import BLUE, INK, VERMILLION, png
-from se_resnet.metric_log import MetricLog
+from se_resnet import metrics
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
+from se_resnet.report import plots
+from se_resnet.report.style import BLUE, INK, VERMILLION, png
+from se_resnet.tracking.metric_log import MetricLog
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +32,7 @@ def scalars(results: dict[str, Any]) -> dict[str, float | None]:
 def pictures(predictions: Predictions, results: dict[str, Any]) -> dict[str, bytes]:
     """PNG files by name: ``test/roc``, where there is such a curve, and ``test/confusion``."""
     made = {
-        "test/roc": figures.roc(predictions, results, png),
+        "test/roc": plots.roc(predictions, results, png),
         "test/confusion": _confusion(results["at_chosen_threshold"]["image"]["confusion"]),
     }
     return {name: picture for name, picture in made.items() if picture is not None}

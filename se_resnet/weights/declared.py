@@ -12,10 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from se_resnet import declared_keras, declared_timm, declared_transformers
-from se_resnet.declaration import Declaration
 from se_resnet.runtime.files import parse_json, read_json
-from se_resnet.weight_files import KERAS_LAYERS, MODEL_JSON, PICKLE_SUFFIXES, SAFETENSORS, refused
+from se_resnet.weights import declared_keras, declared_timm, declared_transformers
+from se_resnet.weights.declaration import Declaration
+from se_resnet.weights.formats import (
+    KERAS_LAYERS,
+    MODEL_JSON,
+    PICKLE_SUFFIXES,
+    SAFETENSORS,
+    refused,
+)
 
 CONFIG = "config.json"
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")

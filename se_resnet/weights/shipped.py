@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from se_resnet import weight_files
 from se_resnet.errors import UserError
 from se_resnet.runtime.files import parse_json, read_small_file, reason
+from se_resnet.weights import formats
 
 
 def read(path: Path, part: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -35,7 +35,7 @@ def read(path: Path, part: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise broken(path) from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise broken(path.parent / name)
-    tensors, _ = weight_files.from_safetensors(content, path.parent / name)
+    tensors, _ = formats.from_safetensors(content, path.parent / name)
     floats = {key: value.astype(np.float32) for key, value in tensors.items()}
     return record, unflatten_dict(floats, sep="/")
 
@@ -50,7 +50,7 @@ def broken(path: Path) -> UserError:
 
 def _content(path: Path) -> bytes:
     try:
-        return read_small_file(path, weight_files.MAX_BYTES)
+        return read_small_file(path, formats.MAX_BYTES)
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read the weights' file {path} ({reason(error)}): install the project again"

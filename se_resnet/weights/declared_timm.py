@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from se_resnet.attention import NONE
-from se_resnet.declaration import Declaration, known, only, sizes, standardisation, text
 from se_resnet.models.preprocessing import IMAGENET, Preprocessing
+from se_resnet.weights.declaration import Declaration, known, only, sizes, standardisation, text
 
 _BLOCKS: dict[int, tuple[int, ...]] = {
     26: (2, 2, 2, 2),

@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 from se_resnet.errors import UserError
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.resnet import ResNet
-from se_resnet.namings import TIMM
+from se_resnet.weights.naming import TIMM
 
 _DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 _REDUCTION = 16

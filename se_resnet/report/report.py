@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from se_resnet import figures
 from se_resnet.metrics.labels import TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.report import plots
+from se_resnet.report.patient_strips import patient_groups
 from se_resnet.runtime.files import atomic_write
-from se_resnet.strips import patient_groups
+from se_resnet.runtime.templates import render
 
 # Counts as a share of something, shown in per cent; the other metrics are shown as they are.
 _PERCENT = {
@@ -81,19 +80,15 @@ def write_report(
         warnings: what a reader must know before believing a figure; shown first.
         notes: how the figures came about; shown below the headline.
         data_notes: what a reader may want to know of the images; shown with the split.
-        gallery: what :func:`se_resnet.gallery.make` returned; None leaves the section out.
-        gates: what :func:`se_resnet.explain.gates.describe` returned; None leaves the section out.
+        gallery: what :func:`se_resnet.report.gallery.make` returned; None leaves the section out.
+        gates: what :func:`se_resnet.explain.attention_gates.describe` returned; None leaves the
+            section out.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("se_resnet"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"shown": _shown, "interval": _interval}
     calibration, selective = metrics.get("calibration"), metrics.get("selective")
-    html = environment.get_template("report.html.j2").render(
+    html = render(
+        "se_resnet.report",
+        "report.html.j2",
+        {"shown": _shown, "interval": _interval},
         title=title,
         metrics=metrics,
         metric_labels=_METRICS,
@@ -110,13 +105,13 @@ def write_report(
         data_notes=data_notes,
         gallery=gallery,
         gates=gates,
-        roc=figures.roc(predictions, metrics),
-        precision_recall=figures.precision_recall(predictions, metrics),
-        distribution=figures.distribution(predictions, metrics["threshold"]),
-        training=figures.training(training_log),
-        reliability=figures.reliability(calibration["reliability"]) if calibration else None,
-        risk_coverage=figures.risk_coverage(selective["curve"]) if selective else None,
-        gate_figure=figures.gates(gates["blocks"]) if gates and gates["blocks"] else None,
+        roc=plots.roc(predictions, metrics),
+        precision_recall=plots.precision_recall(predictions, metrics),
+        distribution=plots.distribution(predictions, metrics["threshold"]),
+        training=plots.training(training_log),
+        reliability=plots.reliability(calibration["reliability"]) if calibration else None,
+        risk_coverage=plots.risk_coverage(selective["curve"]) if selective else None,
+        gate_figure=plots.gates(gates["blocks"]) if gates and gates["blocks"] else None,
     )
     with atomic_write(path, "wb") as file:
         # A file name that is not valid UTF-8 arrives as surrogates, which UTF-8 cannot encode.

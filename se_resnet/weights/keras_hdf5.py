@@ -26,7 +26,7 @@ def tensors(content: bytes) -> dict[str, np.ndarray]:
     Returns:
         Arrays by ``layer/weight``, the weight under the name that Keras has for it today. The layer
         is its path in the file where that only numbers it, as Keras 2 does:
-        ``layers/conv2d_7/kernel``, see :mod:`se_resnet.keras_numbering`.
+        ``layers/conv2d_7/kernel``, see :mod:`se_resnet.weights.keras_numbering`.
 
     Raises:
         RefusedError: the file is broken, or refers to other places by soft or external links,
