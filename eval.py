@@ -49,10 +49,9 @@ import numpy as np
 
 from data import loading, notebook, protocols, resident
 from data.records import Records
-from se_resnet import metrics, views
+from se_resnet import metrics
 from se_resnet.errors import UserError
 from se_resnet.explain import attention_gates
-from se_resnet.image_files import PREDICTION
 from se_resnet.images.resize import TILE_RULES
 from se_resnet.metrics import calibration, selective
 from se_resnet.metrics.decision import Decision, decide
@@ -63,6 +62,8 @@ from se_resnet.metrics.predictions import (
     logit_of,
     probability_of,
 )
+from se_resnet.predict.image_files import PREDICTION
+from se_resnet.predict.tta import mean_logits, resize_rules
 from se_resnet.report import gallery
 from se_resnet.report.report import write_report
 from se_resnet.runs.run_files import (
@@ -80,8 +81,8 @@ from se_resnet.runtime.files import writable_folder, write_json
 from se_resnet.runtime.folders import whole_folder
 from se_resnet.runtime.mesh import data_mesh, divided, replicated
 from se_resnet.runtime.paths import local_path
-from se_resnet.settings import ALL_FOLDS, ON_DEVICE
 from se_resnet.tracking.metric_log import read_log
+from se_resnet.training.config import ALL_FOLDS, ON_DEVICE
 
 _REPORT = "report.html"
 _FILES = (PREDICTIONS, METRICS, _REPORT)
@@ -108,7 +109,7 @@ def evaluate_run(
         data_dir: other images than the run's own: a BreaKHis tree or archive.
         out: where to write; None for ``W/eval/<split>``, or ``W/eval/<folder's name>-<split>`` for
             another ``data_dir``, with ``-<tta>`` appended where views are averaged.
-        tta: test-time augmentation, see :mod:`se_resnet.views`.
+        tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
         attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
 
     Returns:
@@ -159,13 +160,13 @@ def _evaluate_one(
     run = read_data(workdir)
     best = load_best(workdir, attention)
     logits = []
-    rules = views.resize_rules(tta, best.classifier.resize)
+    rules = resize_rules(tta, best.classifier.resize)
     for rule in rules:
         place = (workdir, config, data_dir, best.classifier.size, rule)
         dataset = processes.primary_first(functools.partial(_load_images, *place))
         chosen = _choose(dataset.records, workdir, split)
         batches = _batches(dataset.images, chosen.row, config)
-        logits.append(views.mean_logits(best.predict, best.variables, batches, tta))
+        logits.append(mean_logits(best.predict, best.variables, batches, tta))
         if rule == rules[len(rules) // 2]:  # the whole image, or its middle tile
             variables = processes.to_own_device(best.variables)
             shown = (best.classifier, variables, dataset.images, chosen.row)

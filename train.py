@@ -46,14 +46,9 @@ from tqdm import tqdm
 
 import eval as evaluation
 from data import audit, balance, inputs, loading, notebook, protocols, resident, schedule
-from se_resnet import divergence, optim, settings, training
-from se_resnet.augment import Augmentation, drawn_once
-from se_resnet.early_stopping import EarlyStopping
 from se_resnet.metrics.decision import decide
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
-from se_resnet.recipe import make_augmentation, make_recipe
-from se_resnet.rules import describe_rules, make_rules
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.lock import locked
 from se_resnet.runs.run_files import CONFIG, PROGRESS_FORM, WEIGHTS, read_data
@@ -63,10 +58,25 @@ from se_resnet.runtime import signals as preemption
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.mesh import batch_sharding, data_mesh, replicated
 from se_resnet.runtime.paths import local_path
-from se_resnet.step_figures import StepFigures
 from se_resnet.tracking import test_results, trackers
 from se_resnet.tracking.metric_log import MetricLog
 from se_resnet.tracking.profiling import Profiler
+from se_resnet.training import divergence, optim
+from se_resnet.training.augment import Augmentation, drawn_once
+from se_resnet.training.config import ALL_FOLDS, ON_DEVICE, check_config, without_places
+from se_resnet.training.early_stopping import EarlyStopping
+from se_resnet.training.lr_multipliers import describe_rules, make_rules
+from se_resnet.training.recipe import make_augmentation, make_recipe
+from se_resnet.training.step import (
+    Metrics,
+    TrainState,
+    all_finite,
+    describe_epoch,
+    make_train_step,
+    make_train_steps,
+    validation_figures,
+)
+from se_resnet.training.step_metrics import StepFigures
 from se_resnet.weights import pretrained
 
 # What may change between two starts of the same run: where things lie and how often it saves.
@@ -100,14 +110,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         Interrupted: SIGINT or SIGTERM came while steps were done, and the state was saved.
     """
     workdir = Path(local_path(workdir, "--workdir ="))
-    settings.check(config)
+    check_config(config)
     with locked(workdir):
         claim(workdir, json.loads(config.to_json()), free=_FREE_FIELDS)
         processes.require_shared(workdir)
-        shared = json.dumps(settings.without_places(config), sort_keys=True)
+        shared = json.dumps(without_places(config), sort_keys=True)
         numeric = json.dumps(numerics.settings())
         processes.require_same({"configurations": shared, "settings of JAX": numeric})
-        if config.split.fold == settings.ALL_FOLDS:
+        if config.split.fold == ALL_FOLDS:
             _cross_validate(config, workdir)
             return evaluation.evaluate_run(workdir)
         with _train(config, workdir) as log:
@@ -189,7 +199,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     phases = optim.make_phases(config.optim, rules, variables["params"], **duration)
     _say("trained", describe_rules(rules, variables["params"]))
     predict = classifier.make_predict()
-    state = training.TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
+    state = TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
     state = processes.put(state, replicated(mesh))
     del variables  # the first step takes their memory
 
@@ -212,14 +222,14 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
 
     # --------------------------------------------------------------- batches
     start = int(state.step)
-    advance: list[Callable[..., tuple[training.TrainState, training.Metrics]]]  # by phase
+    advance: list[Callable[..., tuple[TrainState, Metrics]]]  # by phase
     blocks: Iterator[Any]
     stop = start if stopping.stopped else total_steps
     order = {"seed": config.seed, "start": start, "stop": stop}
     layout = {"batch_size": config.batch_size, "sharding": sharding}
-    if config.data.placement == settings.ON_DEVICE:
+    if config.data.placement == ON_DEVICE:
         placed = resident.place(images, plan, replicated(mesh))
-        make_steps = functools.partial(training.make_train_steps, make_batch=resident.make_batch)
+        make_steps = functools.partial(make_train_steps, make_batch=resident.make_batch)
         advance = [
             functools.partial(make_steps(classifier, recipe, phase), placed) for phase in phases
         ]
@@ -228,7 +238,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     else:
         from data import pipeline  # TensorFlow, which the other placement does not need
 
-        advance = [training.make_train_step(classifier, recipe, phase) for phase in phases]
+        advance = [make_train_step(classifier, recipe, phase) for phase in phases]
         blocks = pipeline.train_batches(images, plan, **order, **layout)
         eval_batches = functools.partial(pipeline.eval_batches, images)
 
@@ -239,7 +249,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
 
     check = divergence.make_check(checkpoints, files_of_step)
     told_to = trackers.parse(config.trackers)
-    log = MetricLog(workdir, start, epoch_steps, told_to, flatten(settings.without_places(config)))
+    log = MetricLog(workdir, start, epoch_steps, told_to, flatten(without_places(config)))
     profiler = Profiler(config.profile_steps, workdir / "tensorboard", start, total_steps)
     figures = StepFigures(start, unlogged, check)
     last_save = time.monotonic()
@@ -267,7 +277,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
                 progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
             if not (pause or interrupted):
                 continue
-            check("the training state", step, bool(training.all_finite(state)))
+            check("the training state", step, bool(all_finite(state)))
             if pause:
                 rate = {"train/learning_rate": phase.learning_rate(step - 1)}
                 log.write(step, figures.take() | rate)
@@ -275,9 +285,9 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
                 batches = {"batch_size": config.eval_batch_size, "sharding": sharding}
                 logits = predict(state.variables, eval_batches(validation.row, **batches))
                 check("a validation logit", step, bool(np.isfinite(logits).all()))
-                scalars = training.validation_figures(validation.label, logits)
+                scalars = validation_figures(validation.label, logits)
                 log.write(step, scalars)
-                told = training.describe_epoch(step // epoch_steps, config.epochs, scalars)
+                told = describe_epoch(step // epoch_steps, config.epochs, scalars)
                 progress.write(f"{'epoch':<10}{told}")
                 score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
                 if not best_score or score > best_score:

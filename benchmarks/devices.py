@@ -30,13 +30,13 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
 
     from data import pipeline
     from data.balance import Plan
-    from se_resnet import training
-    from se_resnet.augment import Augmentation
     from se_resnet.models import resnet
     from se_resnet.models.classifier import Classifier
-    from se_resnet.optim import Phase, make_optimizer
-    from se_resnet.recipe import Recipe
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
+    from se_resnet.training.augment import Augmentation
+    from se_resnet.training.optim import Phase, make_optimizer
+    from se_resnet.training.recipe import Recipe
+    from se_resnet.training.step import TrainState, make_train_step
     from se_resnet.weights import pretrained
 
     keep_compiled_programs()
@@ -49,7 +49,7 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     variables = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
     phase = Phase(make_optimizer(LEARNING_RATE))
     augment = Augmentation(translate=0.05, zoom=0.1, stain=0.05, brightness=0.05, contrast=0.1)
-    step = training.make_train_step(classifier, Recipe(augment, 0), phase)
+    step = make_train_step(classifier, Recipe(augment, 0), phase)
 
     rng = np.random.default_rng(0)
     rows = 4 * BATCH
@@ -66,7 +66,7 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     )
     mesh = data_mesh()
     sharding = batch_sharding(mesh, BATCH)
-    state = jax.device_put(training.TrainState.create(variables, [phase]), replicated(mesh))
+    state = jax.device_put(TrainState.create(variables, [phase]), replicated(mesh))
     losses = []
     for batch in pipeline.train_batches(
         images, plan, batch_size=BATCH, seed=0, start=0, stop=steps, sharding=sharding

@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -54,7 +53,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "gallery": [(gallery, "make")],
     "Grad-CAM": [(explain, "grad_cam")],
     "summary of gates": [(attention_gates, "describe")],
-    "gates": [(explain, "gates")],
+    "gates": [(attention_gates, "gates")],
     "tables": [(Predictions, "write_csv"), (evaluation, "write_json")],
     "figures": [
         (plots, name)
@@ -157,16 +156,13 @@ def evaluate(
     with (
         mock.patch.object(evaluation, "_load_images", lambda *_: dataset),
         mock.patch.object(evaluation, "_batches", lambda *_: []),
-        mock.patch.object(evaluation, "views", SimpleNamespace(**_no_views(logits))),
+        mock.patch.object(evaluation, "resize_rules", lambda tta, rule: (rule,)),
+        mock.patch.object(evaluation, "mean_logits", lambda *_: logits),
         watch.watching(),
     ):
         start = time.monotonic()
         evaluation.evaluate_run(workdir, "all")
         return watch, time.monotonic() - start
-
-
-def _no_views(logits: np.ndarray) -> dict[str, Callable]:
-    return {"resize_rules": lambda tta, rule: (rule,), "mean_logits": lambda *_: logits}
 
 
 def table_of(first: tuple[Stopwatch, float], again: tuple[Stopwatch, float]) -> list[dict]:

@@ -19,15 +19,15 @@ import jax
 import numpy as np
 
 from benchmarks.measuring import finish, parser
-from se_resnet import training
-from se_resnet.augment import Augmentation
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
-from se_resnet.optim import Phase, make_optimizer
-from se_resnet.recipe import Recipe
-from se_resnet.rules import multipliers, parse_rules
 from se_resnet.runtime.cli import mistakes_told
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
+from se_resnet.training.augment import Augmentation
+from se_resnet.training.lr_multipliers import multipliers, parse_rules
+from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.recipe import Recipe
+from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.weights import pretrained
 
 CASES = {
@@ -48,7 +48,7 @@ def flops(classifier: Classifier, phase: Phase, state: Any, batch: dict) -> floa
         classifier.size,
         classifier.resize,
     )
-    lowered = training.make_train_step(plain, RECIPE, phase).lower(state, batch)
+    lowered = make_train_step(plain, RECIPE, phase).lower(state, batch)
     analysis = lowered.cost_analysis()
     assert analysis is not None
     return float(analysis["flops"])
@@ -72,7 +72,7 @@ def measure(side: int, batch_size: int, repeats: int) -> list[dict]:
         multiplier_of = multipliers(parse_rules(rules), variables["params"])
         frozen = frozenset(path for path, multiplier in multiplier_of.items() if multiplier == 0)
         phase = Phase(make_optimizer(1e-4), frozen)
-        state = training.TrainState.create(jax.tree.map(np.copy, variables), [phase])
+        state = TrainState.create(jax.tree.map(np.copy, variables), [phase])
         rows.append(
             {
                 "frozen": name,
@@ -80,7 +80,7 @@ def measure(side: int, batch_size: int, repeats: int) -> list[dict]:
                 "moments, MB": sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state)) / 1e6,
             }
         )
-        steps.append(training.make_train_step(classifier, RECIPE, phase))
+        steps.append(make_train_step(classifier, RECIPE, phase))
         states.append(jax.block_until_ready(steps[-1](state, batch)[0]))  # compiles
     seconds: list[list[float]] = [[] for _ in rows]
     for _ in range(repeats):

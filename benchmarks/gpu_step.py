@@ -85,13 +85,13 @@ def ours(case: Case) -> dict[str, Any]:
 
     from data import resident
     from data.balance import Plan
-    from se_resnet import training
-    from se_resnet.augment import Augmentation
     from se_resnet.models import resnet
     from se_resnet.models.classifier import Classifier
-    from se_resnet.optim import Phase, make_optimizer
-    from se_resnet.recipe import Recipe
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
+    from se_resnet.training.augment import Augmentation
+    from se_resnet.training.optim import Phase, make_optimizer
+    from se_resnet.training.recipe import Recipe
+    from se_resnet.training.step import TrainState, make_train_steps
     from se_resnet.weights import pretrained
 
     keep_compiled_programs()
@@ -107,13 +107,11 @@ def ours(case: Case) -> dict[str, Any]:
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), classifier.size)
     everywhere = replicated(data_mesh())
     phase = Phase(make_optimizer(1e-4))
-    state = jax.device_put(training.TrainState.create(variables, [phase]), everywhere)
+    state = jax.device_put(TrainState.create(variables, [phase]), everywhere)
     del variables
     placed = resident.place(case.pixels(), Plan(**case.columns()), everywhere)
     augment = Augmentation(**AUGMENT) if case.augment else Augmentation(flip=False, rotate=False)
-    steps: Any = training.make_train_steps(
-        classifier, Recipe(augment, seed=0), phase, resident.make_batch
-    )
+    steps: Any = make_train_steps(classifier, Recipe(augment, seed=0), phase, resident.make_batch)
     blocks = case.blocks()
     singles = [row[None] for row in blocks[0]]
     lowered = steps.lower(placed, state, jax.device_put(singles[0], everywhere))

@@ -13,11 +13,11 @@ import torch.nn.functional as F  # noqa: N812
 from benchmarks.gpu_step import AUGMENT, Case
 from benchmarks.peers import Task
 from benchmarks.peers.torch_resnet import ResNet
-from se_resnet.augment import _RGB_OF_HED
+from se_resnet.training.augment import _RGB_OF_HED
 
 
 def augmented(pixels: torch.Tensor) -> torch.Tensor:
-    """As ``se_resnet.augment``: ``float [B, 3, H, W]``, all that moves pixels in one resampling."""
+    """Augments ``float [B, 3, H, W]`` as ``se_resnet.training.augment``, in one resampling."""
     count, device = len(pixels), pixels.device
 
     def draw(limit: float, *shape: int) -> torch.Tensor:

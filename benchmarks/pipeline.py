@@ -82,7 +82,7 @@ def our_warm(path: Path, case: str, batch_size: int, batches: int) -> float:
     import jax
     import jax.numpy as jnp
 
-    from se_resnet.augment import Augmentation
+    from se_resnet.training.augment import Augmentation
 
     cache = open_cache(path)
     work = jax.jit(lambda key, image: image)
@@ -127,7 +127,7 @@ class Blending:
     """Rows of a plan from the mapped cache, one by one."""
 
     def __init__(self, path: Path, plan: balance.Plan, augmented: bool):
-        from se_resnet.augment import _RGB_OF_HED
+        from se_resnet.training.augment import _RGB_OF_HED
 
         self.images, self.plan = open_cache(path).images, plan
         self.augmented, self.rgb_of_hed = augmented, _RGB_OF_HED
@@ -149,7 +149,7 @@ class Blending:
 
 
 def _augmented(image, rgb_of_hed):
-    """``uint8 [H, W, 3]`` to ``float32 [3, H, W]``, as ``se_resnet.augment`` does it to a batch."""
+    """Augments ``uint8 [H, W, 3]``, as ``se_resnet.training.augment``; ``float32 [3, H, W]``."""
     import torch
     import torch.nn.functional as F  # noqa: N812
 
@@ -233,13 +233,13 @@ def waiting_beside_sleep(path: Path, batch_size: int, steps: int, seconds: float
 def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     import jax
 
-    from se_resnet import training
-    from se_resnet.augment import Augmentation
     from se_resnet.models import resnet
     from se_resnet.models.classifier import Classifier
-    from se_resnet.optim import Phase, make_optimizer
-    from se_resnet.recipe import Recipe
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
+    from se_resnet.training.augment import Augmentation
+    from se_resnet.training.optim import Phase, make_optimizer
+    from se_resnet.training.recipe import Recipe
+    from se_resnet.training.step import TrainState, make_train_step
     from se_resnet.weights import pretrained
 
     keep_compiled_programs()
@@ -248,10 +248,10 @@ def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     classifier = Classifier(model, weights.preprocessing, (224, 224), "squash")
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), (224, 224))
     phase = Phase(make_optimizer(1e-4))
-    state = training.TrainState.create(variables, [phase])
+    state = TrainState.create(variables, [phase])
     state = jax.device_put(state, replicated(data_mesh()))
     recipe = Recipe(Augmentation(**AUGMENT), seed=0)
-    train_step = training.make_train_step(classifier, recipe, phase)
+    train_step = make_train_step(classifier, recipe, phase)
 
     def step(batch: dict) -> None:
         nonlocal state

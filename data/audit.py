@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from data.near_duplicates import HASH_BITS, NEAR_DISTANCE, near_duplicates
-from data.protocols import EXCLUDED, ROLES, SEEN, SOURCE, TEST, TRAIN, VAL, is_seen
+from data.protocols import SEEN, SOURCE, is_seen
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.runs.run_files import EXCLUDED, ROLES, TEST, TRAIN, VAL
 
 UNASSIGNED = "unassigned"  # the data set holds the image, the split does not list it
 _SEEN_VS_TEST = (SEEN, (TEST,))

@@ -18,10 +18,12 @@ from google.protobuf.json_format import ParseError
 from tqdm import tqdm
 
 from data import sources
+from data.archive import OFFICIAL_ARCHIVE
+from data.candidates import Problem
 from data.disk import unfinished
 from data.filenames import CLASS_FOLDERS, SUBTYPES
 from data.official import official_names
-from data.sources import OFFICIAL_ARCHIVE, Problem, Source, SourceImage
+from data.sources import Source, SourceImage
 from data.summary import Summary, summarise
 from se_resnet.errors import UserError
 

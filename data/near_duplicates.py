@@ -7,8 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data.protocols import TEST, is_seen
+from data.protocols import is_seen
 from data.records import Records
+from se_resnet.runs.run_files import TEST
 
 HASH_BITS = 256
 NEAR_DISTANCE = 72

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from data import sources
+from data.candidates import Problem
 from data.filenames import ImageName
-from data.sources import ImageFacts, Problem, Source, SourceImage
+from data.sources import ImageFacts, Source, SourceImage
 from se_resnet.errors import UserError
 from se_resnet.runtime.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.runtime.files import user_cache_dir, write_json

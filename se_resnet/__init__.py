@@ -11,15 +11,17 @@ only at the first use of a name below::
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from se_resnet.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from se_resnet.errors import UserError
     from se_resnet.models.resnet import create_model
-    from se_resnet.package import from_pretrained, save_pretrained
-    from se_resnet.predictor import Predictor, load_run
+    from se_resnet.package.save_load import from_pretrained, save_pretrained
+    from se_resnet.predict.predictor import Predictor, load_run
+    from se_resnet.weights import pretrained
 
 # OpenCV reads it once, when it is imported, and aborts where it is no number. Its own limit lets a
 # file of a few kilobytes take 8 GB.
@@ -33,22 +35,18 @@ __all__ = [
     "create_model",
     "from_pretrained",
     "load_run",
+    "pretrained",
     "save_pretrained",
 ]
-_HOMES = {
-    "Predictor": "predictor",
-    "UserError": "errors",
-    "create_model": "resnet",
-    "from_pretrained": "package",
-    "load_run": "predictor",
-    "save_pretrained": "package",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Imports a name of ``__all__`` at its first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Predictor": "se_resnet.predict.predictor",
+        "UserError": "se_resnet.errors",
+        "create_model": "se_resnet.models.resnet",
+        "from_pretrained": "se_resnet.package.save_load",
+        "load_run": "se_resnet.predict.predictor",
+        "pretrained": "se_resnet.weights.pretrained",
+        "save_pretrained": "se_resnet.package.save_load",
+    },
+)

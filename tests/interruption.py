@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import train
-from se_resnet import training
+from se_resnet.training import step as training
 
 
 def before_step(monkeypatch, stop: int, act: Callable[[], None]) -> None:
@@ -24,7 +24,7 @@ def before_step(monkeypatch, stop: int, act: Callable[[], None]) -> None:
 
         return acting
 
-    monkeypatch.setattr(training, "make_train_step", make_acting_step)
+    monkeypatch.setattr(train, "make_train_step", make_acting_step)
 
 
 def interrupt(monkeypatch, stop: int, error: type[BaseException]) -> None:
@@ -39,4 +39,4 @@ def interrupt(monkeypatch, stop: int, error: type[BaseException]) -> None:
 def skip_evaluation(monkeypatch):
     """For tests that look at what a training leaves, and not at its evaluation."""
     monkeypatch.setattr(train.evaluation, "evaluate_run", lambda workdir: {})
-    monkeypatch.setattr(train.outcome, "tell", lambda log, results, folder: None)
+    monkeypatch.setattr(train.test_results, "tell", lambda log, results, folder: None)

@@ -14,7 +14,7 @@ from typing import Any
 @contextlib.contextmanager
 def serving(application: Any, **seconds: float) -> Iterator[int]:
     """The port of a server of the application; ``seconds`` replace the protocol's time limits."""
-    from se_resnet.connections import LimitedProtocol, server_of
+    from se_resnet.app.connections import LimitedProtocol, server_of
 
     server = server_of(application, type("Protocol", (LimitedProtocol,), seconds))
     with socket.socket() as listening:

@@ -20,9 +20,11 @@ import cv2
 import numpy as np
 import pytest
 
-from se_resnet import explain, predict
+from se_resnet import explain
 from se_resnet.errors import UserError
 from se_resnet.images.resize import resize
+from se_resnet.predict.folder import predict_folder
+from se_resnet.predict.inference import NOTICE
 from se_resnet.runs.workdir import load_best
 from tests.browser import CHROMIUM, Browser
 from tests.image_trees import random_image
@@ -104,7 +106,7 @@ def test_an_image_gets_the_answer_of_the_command(browser, address, run, image, t
     assert browser.messages + browser.evaluate(FAULTS) == []
     screenshot(browser, f"before-{width}")
     upload(browser, image, "called")
-    (one,) = predict.predict_folder(run, image, tmp_path / "out", overlays=False)
+    (one,) = predict_folder(run, image, tmp_path / "out", overlays=False)
     assert text(browser, "probability") == f"{one.probability:.3f}"
     assert text(browser, "calibrated") == f"{one.calibrated_probability:.3f}"
     assert text(browser, "call") == f"Called {one.call}"
@@ -248,7 +250,7 @@ def test_samples_are_test_images_that_a_key_chooses(browser, address, run):
 def test_the_page_says_what_must_be_known(browser, address, run):
     browser.open(address, 1280)
     said = browser.evaluate("document.body.innerText")
-    assert predict.NOTICE in said
+    assert NOTICE in said
     trained = [
         line.split(",")[3]
         for line in (run / "split.csv").read_text().splitlines()
@@ -343,9 +345,9 @@ def test_two_processes_started_at_once_do_not_share_a_port(run):
 
 @pytest.mark.parametrize("missing", ["h11", "uvicorn"])
 def test_a_missing_extra_is_told(monkeypatch, tmp_path, missing):
-    from se_resnet.app import serve
+    from se_resnet.app.serve import serve
 
-    monkeypatch.delitem(sys.modules, "se_resnet.connections", raising=False)
+    monkeypatch.delitem(sys.modules, "se_resnet.app.connections", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=f"needs {missing}, which is not installed"):
         serve(tmp_path, 0)

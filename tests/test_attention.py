@@ -14,12 +14,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from configs import breakhis
-from se_resnet import attention, explain, settings
+from se_resnet import attention, explain
 from se_resnet.attention import registry
 from se_resnet.errors import UserError
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.folding import fold
 from se_resnet.models.resnet import create_model
+from se_resnet.training.config import check_config
 from se_resnet.weights import pretrained
 from tests.test_resnet import randomised
 
@@ -219,11 +220,11 @@ def test_a_registered_module_can_be_made_by_name(monkeypatch):
 def test_a_configuration_is_refused_before_any_work():
     config = breakhis.get_config()
     config.model.attention_options = {"reduction": 8}
-    settings.check(config)
+    check_config(config)
     assert isinstance(config.model.attention_options, ConfigDict)
     config.model.attention = "simam"
     with pytest.raises(UserError, match="attention_options: attention module 'simam'"):
-        settings.check(config)
+        check_config(config)
 
 
 @pytest.mark.parametrize("formulation", ["plain", "fast"])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from se_resnet.attention import table
+from se_resnet.training import module_cost
 
 ROOT = Path(__file__).parent.parent
 SE_IN_TINY = (2 * 16 * 1 + 1 + 16) + (2 * 32 * 2 + 2 + 32)  # C = 16 and 32 with 1 and 2 hidden
@@ -15,7 +15,7 @@ SE_IN_TINY = (2 * 16 * 1 + 1 + 16) + (2 * 32 * 2 + 2 + 32)  # C = 16 and 32 with
 
 def test_costs_of_a_tiny_network():
     sizes = {"stage_sizes": (1, 1), "timed_stage_sizes": (1,)}
-    costs = table.measure(
+    costs = module_cost.measure(
         ["se", "none"], size=16, batch=2, rounds=3, width=4, counted_size=32, **sizes
     )
     none, se = costs

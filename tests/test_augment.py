@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from se_resnet.augment import Augmentation
 from se_resnet.errors import UserError
 from se_resnet.runtime.mesh import batch_sharding, data_mesh
+from se_resnet.training.augment import Augmentation
 
 OFF = Augmentation(flip=False, rotate=False)
 PARTS = {
@@ -98,7 +98,7 @@ def test_zoom_scales_about_the_centre():
 
 
 def test_stain_jitter_scales_each_stain_and_leaves_white_alone():
-    from se_resnet.augment import _RGB_OF_HED
+    from se_resnet.training.augment import _RGB_OF_HED
 
     white = np.full((8, 4, 4, 3), 255, np.float32)
     assert np.abs(apply(dataclasses.replace(OFF, stain=0.5), white) - 255).max() < 1e-3

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from se_resnet import training
 from se_resnet.errors import UserError
-from se_resnet.optim import Phase, make_optimizer
-from se_resnet.recipe import Recipe
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runtime.mesh import data_mesh, on_devices, replicated
+from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.recipe import Recipe
+from se_resnet.training.step import TrainState, make_train_step
 from tests.test_training import OFF, make_batch, start, tiny_classifier
 
 
@@ -26,14 +26,14 @@ def assert_equal(left, right) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained() -> training.TrainState:
+def trained() -> TrainState:
     classifier = tiny_classifier()
-    step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
     state, _ = step(start(classifier), make_batch())
     return state
 
 
-def variables_of(state: training.TrainState) -> dict:
+def variables_of(state: TrainState) -> dict:
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 

@@ -13,9 +13,10 @@ import pytest
 
 import train
 from configs import smoke
-from se_resnet import explain, settings
+from se_resnet import explain
 from se_resnet.errors import UserError
 from se_resnet.models.classifier import Classifier
+from se_resnet.training.config import check_config
 from tests.test_resnet import randomised
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 33, 47, 3), np.uint8)
@@ -78,7 +79,7 @@ def test_heat_maps_are_float32_with_either():
 
 def test_an_unknown_dtype_is_refused_before_any_work():
     config = smoke.get_config()
-    settings.check(config)
+    check_config(config)
     config.model.dtype = "float16"
     with pytest.raises(UserError, match="config.model.dtype = 'float16'.*float32, bfloat16"):
-        settings.check(config)
+        check_config(config)

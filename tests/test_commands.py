@@ -17,11 +17,11 @@ import eval as evaluation
 import train
 from configs import smoke
 from data.filenames import parse
-from se_resnet import training
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.training import step as training
 from tests.conftest import tiny_config
 from tests.datasets import make_records
 from tests.image_trees import make_tree
@@ -277,7 +277,7 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(
         auc, loss = next(given)
         return {"val/loss": loss, "val/accuracy": 0.5, "val/roc_auc": auc}
 
-    monkeypatch.setattr(training, "validation_figures", figures)
+    monkeypatch.setattr(train, "validation_figures", figures)
     train.train_and_evaluate(config, tmp_path / "run")
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     steps = {kind: checkpoints.steps(kind)[-1] for kind in ("best", "latest")}
@@ -292,7 +292,7 @@ def test_validation_figures_equal_scikit_learn():
     assert figures["val/loss"] == pytest.approx(log_loss(label, probability))
     assert figures["val/roc_auc"] == pytest.approx(roc_auc_score(label, probability))
     assert figures["val/accuracy"] == pytest.approx(((logits >= 0) == label).mean())
-    assert train.training.validation_figures(np.ones(3, int), logits[:3])["val/roc_auc"] is None
+    assert training.validation_figures(np.ones(3, int), logits[:3])["val/roc_auc"] is None
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from configs import breakhis
-from se_resnet import settings
 from se_resnet.errors import UserError
+from se_resnet.training.config import check_config
 
 FOLDER = Path(breakhis.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
@@ -23,7 +23,7 @@ def test_the_files_are_found():
 def test_a_config_is_accepted_and_tells_its_command(name):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config()
-    settings.check(config)
+    check_config(config)
     assert f"--config=configs/{name}.py" in module.__doc__
     # The fields are those of the headline, so that every flag works with every file.
     assert set(flat(config)) == set(flat(breakhis.get_config()))
@@ -79,7 +79,7 @@ def test_numbers_out_of_range_are_named(name, value):
     config = breakhis.get_config()
     config.update_from_flattened_dict({name: value})
     with pytest.raises(UserError, match=f"config.{name} = {value} is out of range"):
-        settings.check(config)
+        check_config(config)
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_choices_that_do_not_go_together_are_named(changes, words):
     config = breakhis.get_config()
     config.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=words):
-        settings.check(config)
+        check_config(config)

@@ -105,7 +105,7 @@ def test_an_answer_may_take_longer_than_a_client():
 
 
 def test_silent_connections_give_way(monkeypatch):
-    from se_resnet import connections
+    from se_resnet.app import connections
 
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", 10)
     with serving(application) as port:
@@ -132,7 +132,7 @@ def test_silent_connections_give_way(monkeypatch):
 
 
 def test_one_connection_too_many_is_told_so(monkeypatch):
-    from se_resnet import connections
+    from se_resnet.app import connections
 
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
     with serving(application) as port:

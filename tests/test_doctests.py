@@ -20,7 +20,7 @@ def with_run(run, tmp_path, monkeypatch):
     ("name", "examples"),
     [
         ("se_resnet.models.resnet", 7),
-        ("se_resnet.predictor", 8),
+        ("se_resnet.predict.predictor", 8),
         ("se_resnet.package", 7),
         ("data.split_images", 5),
     ],

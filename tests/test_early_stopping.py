@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from se_resnet.early_stopping import EarlyStopping
+from se_resnet.training.early_stopping import EarlyStopping
 
 
 @pytest.mark.parametrize(

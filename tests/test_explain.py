@@ -329,8 +329,8 @@ def test_occlusion_holds_few_images_at_once(monkeypatch):
 
         return predict(variables, watch())
 
-    monkeypatch.setattr(explain, "_BATCH", 5)
-    monkeypatch.setattr(explain, "_predict", lambda classifier: watched)
+    monkeypatch.setattr(perturbation, "_BATCH", 5)
+    monkeypatch.setattr(perturbation, "_predict", lambda classifier: watched)
     parts = explain.occlusion(CLASSIFIER, VARIABLES, IMAGES, patch=8, stride=8)
     assert set(sizes) == {(5, 45, 70, 3)}
     np.testing.assert_allclose(parts, whole, atol=1e-6)

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from se_resnet import attention, predict
+from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.export import formats, parity
 from se_resnet.export.exporting import export_run
@@ -35,6 +35,7 @@ from se_resnet.models import ops_plain
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.preprocessing import CAFFE, IMAGENET
 from se_resnet.models.resnet import create_model
+from se_resnet.predict.folder import predict_folder
 from se_resnet.runs.workdir import Run
 from se_resnet.weights import pretrained
 
@@ -104,7 +105,7 @@ def test_a_run_is_exported_with_what_its_user_has_to_know(run, place, tmp_path):
     assert 0 <= written["parity"]["max_difference"] <= 1e-4
     # As somebody would use it, the images being resized as the metadata says.
     path = next(place[0].rglob("*.png"))
-    (told,) = predict.predict_folder(run, path, tmp_path / "told", overlays=False)
+    (told,) = predict_folder(run, path, tmp_path / "told", overlays=False)
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     assert written["input"]["resize"]["rule"] == "squash"
     image = cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from se_resnet.losses import Loss
+from se_resnet.training.losses import Loss
 
 LOGITS = jnp.array([-3.0, -0.5, 0.0, 0.5, 3.0])
 P = 1 / (1 + np.exp(-np.asarray(LOGITS, np.float64)))

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from se_resnet.losses import Loss
-from se_resnet.mixing import Mixing
+from se_resnet.training.losses import Loss
+from se_resnet.training.mixup import Mixing
 
 COUNT = 64
 KEY = jax.random.key(0)

@@ -8,8 +8,8 @@ import pytest
 
 from configs import breakhis
 from se_resnet.errors import UserError
-from se_resnet.optim import make_optimizer, make_phases, make_schedule, merge, phase_at
-from se_resnet.rules import make_rules
+from se_resnet.training.lr_multipliers import make_rules
+from se_resnet.training.optim import make_optimizer, make_phases, make_schedule, merge, phase_at
 
 PARTS = ("stem", "stage1", "head")
 PARAMS = {

@@ -16,9 +16,9 @@ from flax.traverse_util import flatten_dict
 from huggingface_hub import ModelCard
 
 import se_resnet
-from se_resnet import package
 from se_resnet.errors import UserError
 from se_resnet.models.resnet import create_model
+from se_resnet.package import save_load
 from se_resnet.weights import formats, hub, pretrained
 from tests import hub_server
 from tests.image_trees import random_image
@@ -285,7 +285,7 @@ def test_a_package_that_is_not_written_to_the_end_leaves_the_one_before(
     def fail(*_arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(package, "write_json", fail)
+    monkeypatch.setattr(save_load, "write_json", fail)
     with pytest.raises(KeyboardInterrupt):
         se_resnet.save_pretrained(other, copy)
     names = {path.name for path in packaged.iterdir()}
@@ -349,4 +349,4 @@ def test_the_command_writes_a_package_and_tells_offline_what_to_do(run, tmp_path
     assert formats.read(tmp_path / "package").tensors.keys() == {
         *flatten_dict(se_resnet.load_run(run).run.variables, sep="/")
     }
-    assert package.NAMINGS == ("se_resnet", "timm")
+    assert save_load.NAMINGS == ("se_resnet", "timm")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from se_resnet.errors import UserError
-from se_resnet.patients import (
+from se_resnet.predict.patients import (
     BREAKHIS_PATIENT,
     check_pattern,
     other_magnifications,

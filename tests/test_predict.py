@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 
 import eval as evaluation
-from se_resnet import predict
 from se_resnet.errors import UserError
 from se_resnet.images import decode
+from se_resnet.images.decode import read_image
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.predict import folder as predict_folder_module
+from se_resnet.predict.folder import predict_folder
 from tests.image_trees import encode, random_image
 
 
 def run_predict(run, source, out, **options):
-    return predict.predict_folder(run, source, out, **{"overlays": False} | options)
+    return predict_folder(run, source, out, **{"overlays": False} | options)
 
 
 @pytest.mark.parametrize("tta", ["none", "dihedral", "tiles", "both"])
@@ -68,9 +70,9 @@ def test_depths_and_channels_become_the_same_8_bit_rgb(tmp_path):
     }
     for name, pixels in variants.items():
         cv2.imwrite(str(tmp_path / name), pixels)
-        assert (predict.read_image(tmp_path / name) == image[..., ::-1]).all(), name
+        assert (read_image(tmp_path / name) == image[..., ::-1]).all(), name
     cv2.imwrite(str(tmp_path / "grey.png"), image[..., 0])
-    assert (predict.read_image(tmp_path / "grey.png") == image[..., :1]).all()
+    assert (read_image(tmp_path / "grey.png") == image[..., :1]).all()
 
 
 def test_one_bad_file_does_not_stop_the_others_and_is_listed(run, tmp_path, capsys):
@@ -107,7 +109,7 @@ def test_what_was_not_looked_at_and_not_trained_on_is_told(run, tmp_path, capsys
     for path in (folder / "SOB_M_PC-14-9146-40-001.png", elsewhere / "SOB_M_PC-14-9146-40-002.png"):
         path.write_bytes(encode(random_image()))
     (folder / "notes.txt").touch()
-    monkeypatch.setattr(predict, "_trained_magnifications", lambda _: [200])
+    monkeypatch.setattr(predict_folder_module, "_trained_magnifications", lambda _: [200])
     assert len(run_predict(run, folder, tmp_path / "out")) == 2
     written = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert written["not_looked_at"] == {"other suffixes": {"count": 1, "examples": [".txt"]}}
@@ -173,7 +175,7 @@ def test_a_chunk_that_claims_two_gigabytes_gets_none(tmp_path):
     (tmp_path / "claim.png").write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match="is truncated"):
-        predict.read_image(tmp_path / "claim.png")
+        read_image(tmp_path / "claim.png")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # KiB
 
 
@@ -188,10 +190,10 @@ def test_an_image_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
         )
     )
     with pytest.raises(ValueError, match="OPENCV_IO_MAX_IMAGE_PIXELS"):
-        predict.read_image(tmp_path / "bomb.png")
+        read_image(tmp_path / "bomb.png")
     monkeypatch.setattr(decode, "MAX_FILE_BYTES", 100)
     with pytest.raises(ValueError, match="is larger than"):
-        predict.read_image(tmp_path / "bomb.png")
+        read_image(tmp_path / "bomb.png")
 
 
 def test_calls_follow_the_stored_threshold_and_doubt(run, place, tmp_path):
@@ -248,7 +250,7 @@ def test_a_prediction_that_is_interrupted_leaves_the_one_before(run, tmp_path, m
         raise KeyboardInterrupt
 
     (tmp_path / "in.png").write_bytes(encode(random_image(seed=1)))
-    monkeypatch.setattr(predict, "write_json", fail)
+    monkeypatch.setattr(predict_folder_module, "write_json", fail)
     with pytest.raises(KeyboardInterrupt):
         run_predict(run, tmp_path / "in.png", out, overlays=True)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

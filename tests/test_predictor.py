@@ -8,9 +8,11 @@ import pytest
 
 import se_resnet
 from data.loading import load
-from se_resnet import predict
 from se_resnet.errors import UserError
+from se_resnet.images.decode import read_image
 from se_resnet.metrics.calibration import scale
+from se_resnet.predict.folder import predict_folder
+from se_resnet.predict.inference import BATCH
 from tests.image_trees import random_image
 
 
@@ -20,12 +22,12 @@ def model(run):
 
 
 def test_images_in_memory_get_the_probabilities_of_the_command(model, run, place, tmp_path):
-    told = predict.predict_folder(run, place[0], tmp_path, overlays=False)
+    told = predict_folder(run, place[0], tmp_path, overlays=False)
     paths = [place[0] / one.file for one in told]
     wanted = [one.calibrated_probability for one in told]
-    assert len(paths) > predict.BATCH and np.ptp(wanted) > 0
+    assert len(paths) > BATCH and np.ptp(wanted) > 0
     np.testing.assert_array_equal(model.predict(paths), wanted)
-    arrays = [predict.read_image(path) for path in paths]
+    arrays = [read_image(path) for path in paths]
     np.testing.assert_array_equal(model.predict(np.stack(arrays)), wanted)
     calls = ["malignant" if p >= model.threshold else "benign" for p in wanted]
     assert calls == [one.call for one in told]
@@ -33,7 +35,7 @@ def test_images_in_memory_get_the_probabilities_of_the_command(model, run, place
 
 @pytest.mark.parametrize("tta", ["dihedral", "tiles"])
 def test_views_are_averaged_as_the_command_does(model, run, place, tmp_path, tta):
-    told = predict.predict_folder(run, place[0], tmp_path, overlays=False, tta=tta)
+    told = predict_folder(run, place[0], tmp_path, overlays=False, tta=tta)
     found = model.predict([place[0] / one.file for one in told], tta=tta)
     np.testing.assert_array_equal(found, [one.calibrated_probability for one in told])
 

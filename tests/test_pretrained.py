@@ -17,10 +17,10 @@ from sklearn.datasets import load_sample_images
 import train
 from se_resnet import convert
 from se_resnet.errors import UserError
+from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.models.resnet import count_parameters, create_model
 from se_resnet.runs.workdir import load_best
 from se_resnet.weights import formats, pretrained
-from se_resnet.weights.pretrained import Preprocessing
 from tests import checkpoints
 from tests.conftest import tiny_config
 

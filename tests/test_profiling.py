@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 
 from configs import smoke
-from se_resnet import settings
 from se_resnet.errors import UserError
 from se_resnet.tracking.profiling import Profiler
+from se_resnet.training.config import check_config
 
 
 def traced_steps(folder) -> list[int]:
@@ -64,4 +64,4 @@ def test_values_that_are_no_steps_are_told_before_the_run(steps):
     config = smoke.get_config()
     config.profile_steps = steps
     with pytest.raises(UserError, match="first and the last step"):
-        settings.check(config)
+        check_config(config)

@@ -14,14 +14,14 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import smoke
-from se_resnet import training
-from se_resnet.losses import Loss
-from se_resnet.mixing import Mixing
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
-from se_resnet.optim import Phase
-from se_resnet.recipe import Recipe, make_augmentation, make_recipe
-from se_resnet.rules import multipliers, parse_rules
+from se_resnet.training.losses import Loss
+from se_resnet.training.lr_multipliers import multipliers, parse_rules
+from se_resnet.training.mixup import Mixing
+from se_resnet.training.optim import Phase
+from se_resnet.training.recipe import Recipe, make_augmentation, make_recipe
+from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.weights import pretrained
 from tests.test_training import OFF, WEIGHTS, make_batch
 
@@ -56,10 +56,10 @@ def phase_of(rules: str = "", optimizer=None) -> Phase:
 def run(recipe: Recipe = RECIPE, rules: str = "", dropout: float = 0.0, steps: int = 1):
     """The state after some steps, on the host, and each step's loss."""
     classifier, phase = tiny_classifier(dropout=dropout), phase_of(rules)
-    state = training.TrainState.create(
+    state = TrainState.create(
         jax.tree.map(jnp.asarray, initial(tiny_classifier())), [phase], recipe.ema_decay > 0
     )
-    step = training.make_train_step(classifier, recipe, phase)
+    step = make_train_step(classifier, recipe, phase)
     losses, states = [], []
     for _ in range(steps):
         batch = make_batch()
@@ -90,7 +90,7 @@ def test_frozen_parts_keep_parameters_and_statistics_and_have_no_moments():
     )
     assert len(changed(begin["batch_stats"], everything.batch_stats)) == 10
     adam = phase_of(HEAD_ALONE, optax.adam(0.1))
-    state = training.TrainState.create(begin, [adam])
+    state = TrainState.create(begin, [adam])
     assert sum(leaf.size for leaf in jax.tree.leaves(state.opt_state)) == 1 + 2 * 17
 
 
@@ -132,9 +132,9 @@ def test_no_gradient_is_computed_below_the_lowest_trained_parameter():
     ):
         found = multipliers(parse_rules(rules), variables["params"])
         phase = Phase(optax.sgd(0.1), frozenset(path for path, m in found.items() if m == 0))
-        state = jax.eval_shape(lambda v, p=phase: training.TrainState.create(v, [p]), variables)
+        state = jax.eval_shape(lambda v, p=phase: TrainState.create(v, [p]), variables)
         batch = make_batch()
-        lowered = training.make_train_step(classifier, RECIPE, phase).lower(state, batch)
+        lowered = make_train_step(classifier, RECIPE, phase).lower(state, batch)
         spent.append(lowered.cost_analysis()["flops"])
     forward = 16 * resnet.flops(classifier.model, classifier.size)
     assert spent[0] > 2.2 * forward
@@ -209,11 +209,9 @@ def test_dropout_and_mixing_are_drawn_anew_by_seed_and_step():
         classifier, phase = tiny_classifier(dropout=dropout), phase_of(HEAD_ALONE, optax.sgd(1e-12))
         losses = []
         for seed in (0, 0, 1):
-            step = training.make_train_step(
-                classifier, dataclasses.replace(recipe, seed=seed), phase
-            )
+            step = make_train_step(classifier, dataclasses.replace(recipe, seed=seed), phase)
             variables = jax.tree.map(jnp.asarray, initial(tiny_classifier()))
-            state = training.TrainState.create(variables, [phase])
+            state = TrainState.create(variables, [phase])
             for _ in range(2):
                 state, metrics = step(state, make_batch())
                 losses.append(float(metrics["loss"]))

@@ -11,7 +11,6 @@ import orbax.checkpoint as ocp
 import pytest
 
 import train
-from se_resnet import training
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.tracking.metric_log import read_log
 from tests.conftest import tiny_config
@@ -129,7 +128,7 @@ def test_a_run_that_stopped_early_stays_stopped(place, tmp_path, monkeypatch, ca
     # The head's epoch is the best of all, and does not count.
     scores = iter([0.9, 0.7, 0.6, 0.8])
     monkeypatch.setattr(
-        training,
+        train,
         "validation_figures",
         lambda *_: {"val/loss": 1.0, "val/accuracy": 0.5, "val/roc_auc": next(scores)},
     )

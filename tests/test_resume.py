@@ -18,16 +18,17 @@ import train
 from benchmarks import kill_test
 from data import schedule
 from data.balance import make_plan
-from se_resnet import losses, training
-from se_resnet.divergence import make_check
 from se_resnet.errors import UserError
-from se_resnet.optim import Phase, make_optimizer
-from se_resnet.recipe import Recipe
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.integrity import facts_of
 from se_resnet.runs.lock import locked
 from se_resnet.runtime import signals
-from se_resnet.step_figures import StepFigures
+from se_resnet.training import losses
+from se_resnet.training.divergence import make_check
+from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.recipe import Recipe
+from se_resnet.training.step import make_train_step
+from se_resnet.training.step_metrics import StepFigures
 from tests.conftest import tiny_config
 from tests.datasets import make_images, make_records
 from tests.interruption import before_step, skip_evaluation
@@ -154,7 +155,7 @@ def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is(monkeypatch):
         lambda self, logits, labels: sound(self, logits, labels) + jnp.sqrt(0 * logits),
     )
     classifier = tiny_classifier(stage_sizes=(1,), attention="none", formulation="plain")
-    step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
     _, figures = step(start(classifier), make_batch())
     assert np.isfinite(figures["loss"]) and not figures["finite"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from se_resnet.errors import UserError
-from se_resnet.rules import (
+from se_resnet.training.lr_multipliers import (
     ALL_TRAINED,
     Rule,
     describe_rules,

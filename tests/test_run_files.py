@@ -14,11 +14,13 @@ import pytest
 import eval as evaluation
 import se_resnet
 from data import protocols
-from se_resnet import model_card, package_config, page_facts, samples
+from se_resnet.app import example_images, run_facts
 from se_resnet.errors import UserError
 from se_resnet.export import parity
-from se_resnet.history import read_history
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.package import config as package_config
+from se_resnet.package import model_card
+from se_resnet.predict.provenance import read_history
 from se_resnet.report import plots
 from se_resnet.runs import integrity, lock, run_files, workdir
 from se_resnet.runs.checkpoint import Checkpoints
@@ -74,8 +76,8 @@ def write_card(run: Path, loaded: se_resnet.Predictor) -> None:
 
 def show_page(run: Path, loaded: se_resnet.Predictor) -> None:
     config = run_files.read_config(run)
-    page_facts.describe(run, loaded.run, config)
-    samples.find_samples(run, config)
+    run_facts.describe(run, loaded.run, config)
+    example_images.find_samples(run, config)
 
 
 def choose_parity_images(run: Path, _: object) -> None:

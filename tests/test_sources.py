@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from data import sources
-from data.sources import ImageFacts, Problem, SourceImage
+from data.candidates import Problem
+from data.sources import ImageFacts, SourceImage
 from se_resnet.errors import UserError
 from tests.image_trees import encode, make_tree, random_image
 

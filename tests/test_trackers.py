@@ -14,10 +14,10 @@ import pytest
 
 import train
 from configs import smoke
-from se_resnet import settings
 from se_resnet.errors import UserError
 from se_resnet.tracking import trackers
 from se_resnet.tracking.metric_log import MetricLog, read_log
+from se_resnet.training.config import check_config
 from tests.conftest import tiny_config
 from tests.event_files import read_sessions, scalars
 from tests.interruption import interrupt
@@ -37,7 +37,7 @@ def test_mistakes_are_told_before_the_run(names, words):
     config = smoke.get_config()
     config.trackers = names
     with pytest.raises(UserError, match=words):
-        settings.check(config)
+        check_config(config)
 
 
 @pytest.mark.parametrize("name", OPTIONAL)

@@ -10,14 +10,14 @@ import numpy as np
 import optax
 import pytest
 
-from se_resnet import training
-from se_resnet.augment import Augmentation
 from se_resnet.errors import UserError
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
-from se_resnet.optim import Phase, make_optimizer
-from se_resnet.recipe import Recipe
 from se_resnet.runtime.mesh import batch_sharding, data_mesh
+from se_resnet.training.augment import Augmentation
+from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.recipe import Recipe
+from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.weights import pretrained
 
 OFF = Augmentation(flip=False, rotate=False)
@@ -29,11 +29,11 @@ def tiny_classifier(**changes) -> Classifier:
     return Classifier(resnet.create_model(**options), WEIGHTS.preprocessing, (16, 16), "squash")
 
 
-def start(classifier: Classifier, optimizer=None, seed: int = 0) -> training.TrainState:
+def start(classifier: Classifier, optimizer=None, seed: int = 0) -> TrainState:
     variables = pretrained.initial_variables(
         classifier.model, WEIGHTS, jax.random.key(seed), classifier.size
     )
-    return training.TrainState.create(variables, [Phase(optimizer or make_optimizer(1e-2))])
+    return TrainState.create(variables, [Phase(optimizer or make_optimizer(1e-2))])
 
 
 def make_batch(count: int = 16, seed: int = 0) -> dict[str, np.ndarray]:
@@ -49,7 +49,7 @@ def make_batch(count: int = 16, seed: int = 0) -> dict[str, np.ndarray]:
 
 def test_the_step_learns():
     classifier = tiny_classifier()
-    step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
     state = start(classifier)
     losses = []
     for _ in range(30):
@@ -82,7 +82,7 @@ def test_the_step_is_adam_on_binary_cross_entropy():
     loss, gradient = jax.jit(jax.value_and_grad(loss_fn))(state.params)
     # Adam's first step moves each parameter by rate * g / (|g| + eps).
     expected = jax.tree.map(lambda p, g: p - 1e-4 * g / (jnp.abs(g) + 1e-8), state.params, gradient)
-    step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-4)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-4)))
     after, metrics = step(start(classifier, make_optimizer(1e-4)), batch)
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     large = jax.tree.map(lambda g: np.abs(g) > 1e-6, gradient)
@@ -96,7 +96,7 @@ def test_the_step_is_adam_on_binary_cross_entropy():
 
 def test_importance_zero_silences_an_image():
     classifier = tiny_classifier()
-    step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(optax.sgd(0.1)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(optax.sgd(0.1)))
     loss_of = []
     for label in (0.0, 1.0):
         batch = make_batch()
@@ -111,7 +111,7 @@ def test_running_statistics_follow_the_batch():
     classifier = tiny_classifier()
     before = start(classifier)
     old = jax.tree.map(np.asarray, before.batch_stats)
-    step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
     after, _ = step(before, make_batch())
     inputs = classifier.preprocessing(make_batch()["image"])
     _, stages = classifier.model.apply(
@@ -138,10 +138,8 @@ def test_augmentation_depends_on_seed_and_step_alone():
     classifier = tiny_classifier()
     augment = Augmentation(stain=0.5, brightness=0.3)
 
-    def run(seed: int, steps: int) -> training.TrainState:
-        step = training.make_train_step(
-            classifier, Recipe(augment, seed), Phase(make_optimizer(1e-2))
-        )
+    def run(seed: int, steps: int) -> TrainState:
+        step = make_train_step(classifier, Recipe(augment, seed), Phase(make_optimizer(1e-2)))
         state = start(classifier)
         for number in range(steps):
             state, _ = step(state, make_batch(seed=number))
@@ -156,7 +154,7 @@ def test_each_step_augments_anew():
     """A learning rate of almost nothing: only the augmentation moves the loss."""
     classifier = tiny_classifier()
     augment = Augmentation(brightness=0.5)
-    step = training.make_train_step(classifier, Recipe(augment, 0), Phase(optax.sgd(1e-12)))
+    step = make_train_step(classifier, Recipe(augment, 0), Phase(optax.sgd(1e-12)))
     state = start(classifier, optax.sgd(1e-12))
     state = state.replace(
         params={**state.params, "head": {"kernel": jnp.ones((32, 1)), "bias": jnp.zeros(1)}}
@@ -170,7 +168,7 @@ def test_each_step_augments_anew():
 
 def test_the_state_is_donated():
     classifier = tiny_classifier()
-    step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
     state = start(classifier)
     step(state, make_batch())
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
@@ -182,8 +180,8 @@ def test_a_sharded_batch_gives_the_statistics_and_gradient_of_the_whole_batch():
     import jax, numpy as np
     from jax.sharding import Mesh
     from se_resnet import training
-    from se_resnet.optim import Phase, make_optimizer
-    from se_resnet.recipe import Recipe
+    from se_resnet.training.optim import Phase, make_optimizer
+    from se_resnet.training.recipe import Recipe
     from tests.test_training import OFF, make_batch, start, tiny_classifier
     states = []
     for count in (1, 4):
@@ -227,10 +225,10 @@ def test_the_package_works_where_tensorflow_is_blocked():
             importlib.import_module(f"se_resnet.{module.name}")
     import jax, numpy as np
     from se_resnet import pretrained, resnet, training
-    from se_resnet.augment import Augmentation
+    from se_resnet.training.augment import Augmentation
     from se_resnet.models.classifier import Classifier
-    from se_resnet.optim import Phase, make_optimizer
-    from se_resnet.recipe import Recipe
+    from se_resnet.training.optim import Phase, make_optimizer
+    from se_resnet.training.recipe import Recipe
     weights = pretrained.load("none")
     model = resnet.create_model(stage_sizes=(1, 1), width=4)
     classifier = Classifier(model, weights.preprocessing, (16, 16), "squash")

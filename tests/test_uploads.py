@@ -26,7 +26,7 @@ def application(analyse):
     from starlette.responses import Response
     from starlette.routing import Route
 
-    from se_resnet.uploads import upload_route
+    from se_resnet.app.uploads import upload_route
 
     def page(_):
         return Response(b"page")
@@ -70,7 +70,7 @@ def test_only_the_page_itself_and_programs_are_answered(headers, status):
 
 
 def test_one_upload_at_a_time_a_few_wait_and_the_others_come_again():
-    from se_resnet.uploads import MOST_UPLOADS
+    from se_resnet.app.uploads import MOST_UPLOADS
 
     proceed, working, most = threading.Event(), [], []
 
@@ -125,7 +125,7 @@ def test_who_has_left_is_not_worked_for(capfd):
 
 
 def test_too_large_a_body_is_refused_with_and_without_its_length(monkeypatch):
-    from se_resnet import uploads
+    from se_resnet.app import uploads
 
     monkeypatch.setattr(uploads, "LARGEST_UPLOAD", 1_000_000)
     with serving(application(lambda content: {"size": len(content)})) as port:

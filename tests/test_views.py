@@ -10,8 +10,8 @@ import eval as evaluation
 from se_resnet.errors import UserError
 from se_resnet.images.resize import TILE_RULES, TTA, resize
 from se_resnet.metrics.predictions import Predictions, logit_of
+from se_resnet.predict.tta import dihedral_views, mean_logits, resize_rules
 from se_resnet.runs.workdir import load_best
-from se_resnet.views import dihedral_views, mean_logits, resize_rules
 
 
 def test_the_eight_views_are_distinct_and_closed_under_turns():

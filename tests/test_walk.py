@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from se_resnet.errors import UserError
-from se_resnet.image_files import find_images
+from se_resnet.predict.image_files import find_images
 from se_resnet.runtime import walk as walking
 from se_resnet.runtime.walk import PassedOver, walk
 

@@ -9,13 +9,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks.peers import LEARNING_RATE, Batch, Task, Work
-from se_resnet.augment import Augmentation
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.resnet import create_model
-from se_resnet.optim import Phase, make_optimizer
-from se_resnet.recipe import Recipe
 from se_resnet.runtime.mesh import data_mesh, replicated
-from se_resnet.training import TrainState, make_train_step
+from se_resnet.training.augment import Augmentation
+from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.recipe import Recipe
+from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.weights import pretrained
 
 

@@ -37,16 +37,18 @@ def _count(text: str) -> int:
 
 def main(options: argparse.Namespace) -> None:
     """Measures and prints."""
-    from se_resnet.attention import REGISTRY, table  # takes seconds: after the options are known
+    from se_resnet.attention import REGISTRY
+    from se_resnet.training import module_cost  # takes seconds: after the options are known
 
     names = options.modules.split(",") if options.modules else list(REGISTRY)
     size, batch = options.size, options.batch
+    counted = f"{module_cost.COUNTED_SIZE}x{module_cost.COUNTED_SIZE}"
     print(
-        f"parameters, GFLOPs: added to a ResNet50 at {table.COUNTED_SIZE}x{table.COUNTED_SIZE}\n"
-        f"step: of training {batch} images of {size}x{size} with stages of {table.TIMED} blocks",
+        f"parameters, GFLOPs: added to a ResNet50 at {counted}\n"
+        f"step: of training {batch} images of {size}x{size}, stages of {module_cost.TIMED} blocks",
         flush=True,
     )
-    costs = table.measure(names, size=size, batch=batch, rounds=options.rounds)
+    costs = module_cost.measure(names, size=size, batch=batch, rounds=options.rounds)
     width = max(len("module"), *(len(cost.module) for cost in costs))
     print(f"{'module':<{width}}{'parameters':>12}{'GFLOPs':>9}{'step':>10}{'ratio':>7}")
     for cost in costs:

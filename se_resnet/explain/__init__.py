@@ -36,12 +36,12 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "gate_summary": "attention_gates",
-        "gates": "attention_gates",
-        "grad_cam": "class_activation",
-        "grad_cam_plus_plus": "class_activation",
-        "insertion_deletion": "perturbation",
-        "occlusion": "perturbation",
-        "overlay": "heat_map",
+        "gate_summary": "se_resnet.explain.attention_gates",
+        "gates": "se_resnet.explain.attention_gates",
+        "grad_cam": "se_resnet.explain.class_activation",
+        "grad_cam_plus_plus": "se_resnet.explain.class_activation",
+        "insertion_deletion": "se_resnet.explain.perturbation",
+        "occlusion": "se_resnet.explain.perturbation",
+        "overlay": "se_resnet.explain.heat_map",
     },
 )

@@ -12,7 +12,7 @@ from se_resnet.export import parity
 from se_resnet.export.formats import FORMATS, Format
 from se_resnet.export.network import in_float32, inference
 from se_resnet.metrics.labels import CLASS_NAMES
-from se_resnet.predict import NOTICE
+from se_resnet.predict.inference import NOTICE
 from se_resnet.runs.run_files import read_config, read_weights
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_json, write_json

@@ -13,10 +13,11 @@ import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.export.network import OUTPUTS
+from se_resnet.images.decode import read_image
 from se_resnet.images.resize import resize
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.predictions import probability_of
-from se_resnet.predict import find_images, read_image
+from se_resnet.predict.image_files import find_images
 from se_resnet.runs.run_files import SPLIT, TEST, read_split
 from se_resnet.runs.workdir import Run
 from se_resnet.runtime.files import full_disk_codes

@@ -10,7 +10,7 @@ from se_resnet.errors import UserError
 # The parts of an image along its longer side, in order.
 TILE_RULES = ("crop_start", "crop", "crop_end")
 RESIZE_RULES = ("squash", *TILE_RULES, "none")
-# What prediction averages over, see se_resnet.views.
+# What prediction averages over, see se_resnet.predict.tta.
 TTA = ("none", "dihedral", "tiles", "both")
 
 

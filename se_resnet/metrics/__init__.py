@@ -21,4 +21,4 @@ if TYPE_CHECKING:
     from se_resnet.metrics.evaluation import HEADLINE, evaluate, headline
 
 __all__ = ["HEADLINE", "evaluate", "headline"]
-__getattr__ = lazy_names(__name__, dict.fromkeys(__all__, "evaluation"))
+__getattr__ = lazy_names(__name__, dict.fromkeys(__all__, "se_resnet.metrics.evaluation"))

@@ -13,9 +13,9 @@ import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import label_problem, magnification_problem
-from se_resnet.runtime.csv_dialect import parse_number
+from se_resnet.runtime.csv_dialect import LineError, parse_number
 from se_resnet.runtime.files import atomic_write, reason
-from se_resnet.runtime.tables import LineError, read_table
+from se_resnet.runtime.tables import read_table
 
 PREDICTIONS = "predictions.csv"  # its name in the folder of an evaluation
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import label_problem, magnification_problem
+from se_resnet.runtime.csv_dialect import LineError
 from se_resnet.runtime.files import read_json, reason
 from se_resnet.runtime.schema import Between, Maybe
-from se_resnet.runtime.tables import LineError, read_table
+from se_resnet.runtime.tables import read_table
 
 CONFIG, DATA, SPLIT, WEIGHTS = "config.json", "data.json", "split.csv", "weights.json"
 METRICS = "metrics.json"

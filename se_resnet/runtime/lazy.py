@@ -13,15 +13,14 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its ``__name__``.
-        homes: for each public name the module below the package that defines it; a module that has
-            the name itself is the value.
+        homes: for each public name the module that defines it, or that is it.
     """
 
     def getattr_of_package(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(f"{package}.{homes[name]}")
-        value = module if homes[name].split(".")[-1] == name else getattr(module, name)
+        module = importlib.import_module(homes[name])
+        value = module if homes[name].endswith(f".{name}") else getattr(module, name)
         setattr(sys.modules[package], name, value)
         return value
 

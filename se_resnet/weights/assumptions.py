@@ -20,7 +20,7 @@ _SE_REDUCTION = 16  # timm's
 
 
 def facts(layout: Layout, said: Declaration, source: str) -> dict[str, Any]:
-    """Returns what :class:`se_resnet.weights.pretrained.Pretrained` holds besides arrays and origin.
+    """Returns the fields of a :class:`~se_resnet.weights.pretrained.Pretrained` except its arrays.
 
     Args:
         layout: what the tensors show.

@@ -12,9 +12,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import smoke
-from se_resnet import recipe, settings
 from se_resnet.models import resnet
 from se_resnet.runtime import cli
+from se_resnet.training import recipe
+from se_resnet.training.config import check_config
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import Place
 
@@ -51,7 +52,7 @@ def check(arguments: list[str]) -> None:
     with mock.patch.object(flags, "FLAGS", values), mock.patch.object(sys, "argv", arguments):
         cli._parse(arguments)
         config = cli.read_config(values["config"].value)
-    settings.check(config)
+    check_config(config)
     recipe.make_recipe(config, recipe.make_augmentation(config))
     resnet.create_model(
         attention=config.model.attention,

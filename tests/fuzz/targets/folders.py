@@ -12,7 +12,9 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from se_resnet import predict
+from se_resnet.predict import folder as predict_folder_module
+from se_resnet.predict.folder import predict_folder
+from se_resnet.predict.patients import BREAKHIS_PATIENT
 from se_resnet.runs import workdir
 from tests.fuzz.place import Place
 from tests.fuzz.targets.images import FORMATS, content
@@ -31,13 +33,13 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
         good = cv2.imencode(".png", pixels)[1].tobytes()
         path.write_bytes(good if rng.random() < 0.7 else content(rng, rng.choice(FORMATS)))
     source = rng.choice((*[place.input] * 8, Path("x" * 300), place.input / "missing.png"))
-    patterns = (*[predict.BREAKHIS_PATIENT] * 4, "(x)", "(", "", "(?:)(.*)")
+    patterns = (*[BREAKHIS_PATIENT] * 4, "(x)", "(", "", "(?:)(.*)")
     pattern = rng.choice(patterns)
     assert place.run is not None
 
     def action() -> None:
-        with mock.patch.object(predict, "load_best", lambda *_: _load(place.run)):
-            predict.predict_folder(
+        with mock.patch.object(predict_folder_module, "load_best", lambda *_: _load(place.run)):
+            predict_folder(
                 Path("unused"),
                 source,
                 place.work / "out",

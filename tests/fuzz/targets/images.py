@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from data import sources
-from se_resnet import predict
 from se_resnet.images.resize import TILE_RULES
+from se_resnet.predict.folder import _batches
+from se_resnet.predict.image_files import find_images
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import Place
 
@@ -29,9 +30,9 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
     rules = rng.choice((("squash",), ("crop",), ("none",), TILE_RULES))
 
     def action() -> None:
-        paths = predict.find_images(place.input)
+        paths = find_images(place.input)
         failures: list[dict[str, str]] = []
-        for _, tiles, _ in predict._batches((16, 16), rules, paths, place.input, failures):
+        for _, tiles, _ in _batches((16, 16), rules, paths, place.input, failures):
             assert tiles.shape[2:] == (16, 16, 3) and tiles.dtype == np.uint8
         for path in files:
             sources.inspect(path.read_bytes())

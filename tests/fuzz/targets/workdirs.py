@@ -9,9 +9,9 @@ from random import Random
 
 import eval as evaluation
 from data import protocols
-from se_resnet import samples
-from se_resnet.history import read_history
+from se_resnet.app import example_images
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.predict.provenance import read_history
 from se_resnet.runs import run_files, workdir
 from se_resnet.tracking import metric_log
 from se_resnet.weights import pretrained
@@ -51,7 +51,7 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
     def action() -> None:
         """Every reader of these files, but none that computes."""
         if path.name == "config.json":
-            samples.find_samples(run, run_files.read_config(run))
+            example_images.find_samples(run, run_files.read_config(run))
             workdir.claim(run, config, free=())
         elif path.name in ("data.json", "metrics.json"):
             read_history(run)

@@ -11,7 +11,7 @@ import numpy as np
 
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.predictions import logit_of, probability_of
-from se_resnet.predict import NOTICE
+from se_resnet.predict.inference import NOTICE
 from se_resnet.runs.run_files import SPLIT, TRAIN, read_metrics, read_split
 from se_resnet.runs.workdir import Run
 

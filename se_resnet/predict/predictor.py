@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from se_resnet.errors import UserError
-from se_resnet.history import read_history
+from se_resnet.images.decode import read_image
 from se_resnet.images.resize import TTA, resize
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.predictions import probability_of
-from se_resnet.predict import BATCH, logits_of, read_image
+from se_resnet.predict.inference import BATCH, logits_of
+from se_resnet.predict.provenance import read_history
+from se_resnet.predict.tta import resize_rules
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.paths import local_path
-from se_resnet.views import resize_rules
 
 Image = np.ndarray | str | Path
 Images = np.ndarray | str | Path | Iterable[Image]
@@ -31,7 +32,7 @@ class Predictor:
     Attributes:
         run: network, preprocessing, variables and decision, as :mod:`se_resnet.explain` takes them.
         name: of the run.
-        history: see :func:`se_resnet.history.read_history`.
+        history: see :func:`se_resnet.predict.provenance.read_history`.
     """
 
     run: Run
@@ -58,7 +59,7 @@ class Predictor:
         Args:
             images: RGB ``uint8 [N, H, W, 3]``, or images of any sizes: each ``uint8 [h, w, 3]``, or
                 the path of a PNG, JPEG, TIFF, BMP or WebP.
-            tta: test-time augmentation, see :mod:`se_resnet.views`.
+            tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
 
         Returns:
             ``float64 [N]`` in [0, 1].

@@ -6,10 +6,10 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from se_resnet.augment import Augmentation
-from se_resnet.losses import Loss
-from se_resnet.mixing import Mixing
-from se_resnet.settings import FIXED_STATISTICS
+from se_resnet.training.augment import Augmentation
+from se_resnet.training.config import FIXED_STATISTICS
+from se_resnet.training.losses import Loss
+from se_resnet.training.mixup import Mixing
 
 
 @dataclasses.dataclass(frozen=True)

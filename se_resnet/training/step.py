@@ -16,8 +16,8 @@ from se_resnet.metrics.binary import binary_metrics
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.layers import BatchNorm
-from se_resnet.optim import Phase, merge
-from se_resnet.recipe import Recipe
+from se_resnet.training.optim import Phase, merge
+from se_resnet.training.recipe import Recipe
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]

@@ -1,36 +1,6 @@
-"""Writes a run's best checkpoint as a model package: a folder to give away, or to push to the Hub.
-
-  python -m se_resnet.package --workdir=runs/breakhis --out=package
-  python -m se_resnet.package --workdir=runs/breakhis --out=package --push=ORGANISATION/NAME
-  python -m se_resnet.package --workdir=runs/breakhis --out=package --naming=timm
-
-Writes model.safetensors, config.json and README.md, a model card. With --naming=timm it is a
-package of timm instead, for networks that timm has: ResNet v1.5, with or without
-Squeeze-and-Excitation.
-"""
+"""Writes and reads model packages: a folder with weights, configuration and model card."""
 
 from __future__ import annotations
-
-from absl import flags
-
-from se_resnet.runtime.cli import PATH, parse_flags, run_command
-
-if __name__ == "__main__":  # before the imports that take seconds
-    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
-    _OUT = flags.DEFINE(PATH, "out", None, "Folder of the package.", required=True)
-    _NAMING = flags.DEFINE_enum(
-        "naming", "se_resnet", ("se_resnet", "timm"), "Whose names the tensors have."
-    )
-    _LICENCE = flags.DEFINE_string(
-        "licence", "Apache-2.0", "SPDX identifier of the weights' licence."
-    )
-    _PUSH = flags.DEFINE_string(
-        "push", None, "Repository on the Hugging Face Hub that the package is pushed to."
-    )
-    _ATTENTION = flags.DEFINE_string(
-        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
-    )
-    parse_flags()
 
 import dataclasses
 import hashlib
@@ -41,10 +11,10 @@ import jax
 import safetensors.numpy
 from flax.traverse_util import unflatten_dict
 
-from se_resnet import package_config
 from se_resnet.errors import UserError
-from se_resnet.model_card import write_card
-from se_resnet.predictor import Predictor, load_run
+from se_resnet.package import config as package_config
+from se_resnet.package.model_card import write_card
+from se_resnet.predict.predictor import Predictor, load_run
 from se_resnet.runs.workdir import Run
 from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.runtime.folders import current, whole_folder
@@ -55,7 +25,7 @@ from se_resnet.weights.timm_format import timm_config, to_timm
 
 NAMINGS = ("se_resnet", "timm")
 CARD = "README.md"
-_FILES = (formats.SAFETENSORS, CARD, package_config.FILE)
+FILES = (formats.SAFETENSORS, CARD, package_config.FILE)
 _HUB_NAME = r"[\w.-]+/[\w.-]+"
 
 
@@ -100,7 +70,7 @@ def save_pretrained(
     else:
         config, card = facts, write_card(facts, naming)
     with whole_folder(
-        directory, _FILES, "give another folder by --out", lambda: _replaced(directory)
+        directory, FILES, "give another folder by --out", lambda: _replaced(directory)
     ) as new:
         tensor_file = new / formats.SAFETENSORS
         if naming == "timm":
@@ -182,7 +152,7 @@ def _replaced(directory: Path) -> set[str]:
     versions before wrote the files one after another and may have been killed.
     """
     found = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
-    if others := found - {*_FILES}:
+    if others := found - {*FILES}:
         raise UserError(
             f"{directory} holds {min(others)}, which is no part of a model package: give an empty "
             "folder by --out."
@@ -207,16 +177,3 @@ def _is_package(directory: Path) -> bool:
         return bool(layout.ours(formats.read(path).tensors, str(path)))
     except UserError:
         return False
-
-
-def main() -> None:
-    """The command."""
-    run = load_run(_WORKDIR.value, _ATTENTION.value)
-    directory = save_pretrained(run, _OUT.value, naming=_NAMING.value, licence=_LICENCE.value)
-    print(f"written to {directory}: {', '.join(sorted(_FILES))}")
-    if _PUSH.value:
-        print(f"pushed to {hub.push(directory, _PUSH.value)}")
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from se_resnet.predict import SUFFIXES
+from se_resnet.images.decode import SUFFIXES
 from se_resnet.runs.run_files import SPLIT, TEST, read_split
 from se_resnet.runtime.tables import read_table
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from se_resnet import training
 from se_resnet.attention import NONE
-from se_resnet.augment import Augmentation
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
-from se_resnet.optim import Phase, make_optimizer
-from se_resnet.recipe import Recipe
+from se_resnet.training.augment import Augmentation
+from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.recipe import Recipe
+from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.weights import pretrained
 
 RESNET50 = (3, 4, 6, 3)
@@ -110,8 +110,8 @@ def _make_step(
     classifier = Classifier(model, weights.preprocessing, (size, size), "squash")
     phase, recipe = Phase(make_optimizer(1e-4)), Recipe(Augmentation(False, False), seed=0)
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), (size, size))
-    state = training.TrainState.create(variables, [phase])
-    train = training.make_train_step(classifier, recipe, phase)
+    state = TrainState.create(variables, [phase])
+    train = make_train_step(classifier, recipe, phase)
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     label = np.arange(batch, dtype=np.float32) % 2
     data = jax.device_put({"image": images, "label": label, "importance": np.ones_like(label)})

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -18,15 +17,18 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from se_resnet import explain
+from se_resnet.app.example_images import find_samples
+from se_resnet.app.run_facts import describe
+from se_resnet.app.uploads import LARGEST_UPLOAD, upload_route
 from se_resnet.errors import UserError
+from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import resize
-from se_resnet.page_facts import describe
-from se_resnet.predict import BREAKHIS_PATIENT, decode_image, predict
+from se_resnet.predict.inference import predict
+from se_resnet.predict.patients import BREAKHIS_PATIENT
 from se_resnet.runs.run_files import read_config
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_small_file
-from se_resnet.samples import find_samples
-from se_resnet.uploads import LARGEST_UPLOAD, upload_route
+from se_resnet.runtime.templates import render
 
 _LONGEST = 768  # pixels of the picture that is sent back
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -105,14 +107,10 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
     run = load_best(workdir, attention)
     config = read_config(workdir)
     samples = find_samples(workdir, config)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("app.html.j2").render(
+    html = render(
+        "se_resnet.app",
+        "app.html.j2",
+        {},
         **describe(workdir, run, config),
         samples=samples,
         largest_upload=LARGEST_UPLOAD,

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from se_resnet.errors import UserError
-from se_resnet.rules import Rule, multipliers
+from se_resnet.training.lr_multipliers import Rule, multipliers
 
 SCHEDULES = ("constant", "cosine", "linear")
 HEAD = "head"

@@ -10,14 +10,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from se_resnet import attention
-from se_resnet.early_stopping import METRICS
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import parse_target
 from se_resnet.models.resnet import DTYPES
-from se_resnet.optim import SCHEDULES
-from se_resnet.rules import parse_rules
 from se_resnet.runs.run_files import MAX_BATCH, MAX_RESAMPLES
 from se_resnet.tracking import trackers
+from se_resnet.training.early_stopping import METRICS
+from se_resnet.training.lr_multipliers import parse_rules
+from se_resnet.training.optim import SCHEDULES
 from se_resnet.weights import pretrained
 
 _COUNTS = (
@@ -68,7 +68,7 @@ def without_places(config: ConfigDict) -> dict[str, Any]:
     return content
 
 
-def check(config: ConfigDict) -> None:
+def check_config(config: ConfigDict) -> None:
     """Refuses, before any work, values that would fail after it.
 
     Raises:

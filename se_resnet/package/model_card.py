@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
-
 from se_resnet.metrics.evaluation import headline
+from se_resnet.runtime.templates import render
 from se_resnet.weights import hub
 
 # Where metrics.json holds a figure, and what the Hub calls it.
@@ -25,7 +24,7 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
     """The model card of a package.
 
     Args:
-        facts: of :func:`se_resnet.package_config.describe`.
+        facts: of :func:`se_resnet.package.config.describe`.
         naming: of the tensors, ``'se_resnet'`` or ``'timm'``.
         architecture: what timm calls the network.
 
@@ -34,15 +33,11 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
     """
     metrics = facts["history"]["metrics"]
     figures = headline(metrics) if metrics else {}
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("se_resnet"),
+    text = render(
+        "se_resnet.package",
+        "model_card.md.j2",
+        {"figure": _figure, "cell": _cell},
         autoescape=False,  # it is Markdown
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"figure": _figure, "cell": _cell}
-    text = environment.get_template("model_card.md.j2").render(
         **facts,
         naming=naming,
         architecture=architecture,

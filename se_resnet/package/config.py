@@ -11,13 +11,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from se_resnet.errors import UserError
-from se_resnet.history import FORM as HISTORY_FORM
 from se_resnet.metrics.decision import FORM as DECISION_FORM
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.models.classifier import FORM as CLASSIFIER_FORM
 from se_resnet.models.classifier import Classifier
-from se_resnet.predictor import Predictor
+from se_resnet.predict.predictor import Predictor
+from se_resnet.predict.provenance import FORM as HISTORY_FORM
 from se_resnet.runtime.files import read_json, reason
 from se_resnet.runtime.schema import misfit
 from se_resnet.weights import layout
@@ -47,7 +47,7 @@ class PackageConfig:
         licence: SPDX identifier.
         classifier: network, preprocessing, size and resize rule.
         decision: threshold and temperature.
-        history: see :func:`se_resnet.history.read_history`.
+        history: see :func:`se_resnet.predict.provenance.read_history`.
     """
 
     name: str

@@ -1,43 +1,12 @@
-"""Predicts benign or malignant for new images with a run's best checkpoint.
-
-  python -m se_resnet.predict --workdir=runs/breakhis --input=image.png --out=predictions
-  python -m se_resnet.predict --workdir=runs/breakhis --input=folder --out=predictions
-
-Takes PNG, JPEG, TIFF, BMP and WebP of any size, and folders with all below them. Writes
-predictions.csv, predictions.json, patients.csv where file names tell the patient, and overlays/.
-"""
+"""Predicts the images of a folder and writes tables, patients and overlays."""
 
 from __future__ import annotations
-
-from absl import flags
-
-from se_resnet.images.resize import TTA
-from se_resnet.runtime.cli import PATH, parse_flags, run_command
-
-if __name__ == "__main__":  # before the imports that take seconds
-    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
-    _INPUT = flags.DEFINE(PATH, "input", None, "An image, or a folder of images.", required=True)
-    _OUT = flags.DEFINE(PATH, "out", None, "Folder for the results.", required=True)
-    _OVERLAYS = flags.DEFINE_bool("overlays", True, "Draw where the network looked (Grad-CAM).")
-    _TTA = flags.DEFINE_enum(
-        "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
-    )
-    _PATTERN = flags.DEFINE_string(
-        "patient_pattern",
-        None,
-        "Regular expression whose first group, in a file's name or else in its path below --input, "
-        "is the patient; default: as BreaKHis names files.",
-    )
-    _ATTENTION = flags.DEFINE_string(
-        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
-    )
-    parse_flags()
 
 import csv
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,32 +15,27 @@ import numpy as np
 
 from se_resnet import explain
 from se_resnet.errors import UserError
-from se_resnet.image_files import OVERLAYS, PREDICTION, find_images
 from se_resnet.images.decode import SUFFIXES as SUFFIXES
 from se_resnet.images.decode import decode_image as decode_image  # for importers of this module
 from se_resnet.images.decode import read_image
 from se_resnet.images.pixels import digest
 from se_resnet.images.resize import resize
-from se_resnet.metrics.calibration import scale
-from se_resnet.metrics.decision import Decision
-from se_resnet.metrics.predictions import probability_of
-from se_resnet.patients import (
+from se_resnet.predict.image_files import OVERLAYS, PREDICTION, find_images
+from se_resnet.predict.inference import BATCH, NOTICE, Prediction, predict
+from se_resnet.predict.patients import (
     BREAKHIS_PATIENT,
     check_pattern,
     other_magnifications,
-    patient_of,
     summarise_patients,
 )
+from se_resnet.predict.tta import resize_rules
 from se_resnet.runs.run_files import CONFIG, read
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
 from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.runtime.folders import whole_folder
 from se_resnet.runtime.walk import PassedOver
-from se_resnet.views import mean_logits, resize_rules
 
-NOTICE = "Research software: no medical device, not for diagnosis."
-BATCH = 16
 _LONGEST_NAME = 255  # bytes, of file systems
 # The tables, and how their headers begin.
 _HEADERS = {
@@ -80,70 +44,6 @@ _HEADERS = {
 }
 _HEADER_BYTES = 4096
 _FILES = (*_HEADERS, PREDICTION)
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What is said of one image.
-
-    Attributes:
-        file: path below the input.
-        patient: as the file name tells it, or an empty string.
-        probability: of malignant, in [0, 1].
-        calibrated_probability: after temperature scaling.
-        call: ``malignant`` from the run's threshold, else ``benign``.
-        uncertain: whether it lies nearer to the threshold than the clearest 80 % of the validation
-            images.
-    """
-
-    file: str
-    patient: str
-    probability: float
-    calibrated_probability: float
-    call: str
-    uncertain: bool
-
-
-def predict(
-    run: Run, tiles: np.ndarray, files: Iterable[str], patient_pattern: str, tta: str = "none"
-) -> list[Prediction]:
-    """Predicts images of the network's size.
-
-    Args:
-        run: the checkpoint.
-        tiles: ``uint8 [T, B, H, W, 3]`` RGB, as :func:`se_resnet.images.resize.resize` makes them
-            by each of the T rules of :func:`se_resnet.views.resize_rules`; B is at most 16.
-        files: B names.
-        patient_pattern: regular expression that tells the patient, see
-            :func:`se_resnet.patients.patient_of`.
-        tta: test-time augmentation, see :mod:`se_resnet.views`.
-    """
-    return [
-        _describe(file, float(p), run.decision, patient_pattern)
-        for file, p in zip(files, probability_of(logits_of(run, tiles, tta)), strict=True)
-    ]
-
-
-def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:
-    """The logit of malignant of each image, ``float64 [B]``; arguments as of :func:`predict`."""
-    mask = np.arange(BATCH) < tiles.shape[1]
-    filled = np.zeros((len(tiles), BATCH, *tiles.shape[2:]), np.uint8)
-    filled[:, mask] = tiles
-    batches = [{"image": tile, "mask": mask} for tile in filled]
-    return np.mean(
-        [mean_logits(run.predict, run.variables, [batch], tta) for batch in batches], axis=0
-    )
-
-
-def _describe(file: str, probability: float, decision: Decision, pattern: str) -> Prediction:
-    return Prediction(
-        file=file,
-        patient=patient_of(file, pattern),
-        probability=probability,
-        calibrated_probability=float(scale(np.array(probability), decision.temperature)),
-        call="malignant" if probability >= decision.threshold else "benign",
-        uncertain=bool(decision.distance(np.array([probability]))[0] < decision.margin),
-    )
 
 
 def predict_folder(
@@ -164,8 +64,8 @@ def predict_folder(
         out: folder for the results; those of an earlier prediction are replaced, all at once.
         overlays: whether to draw where the network looked.
         patient_pattern: regular expression that tells the patient, see
-            :func:`se_resnet.patients.patient_of`.
-        tta: test-time augmentation, see :mod:`se_resnet.views`.
+            :func:`se_resnet.predict.patients.patient_of`.
+        tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
         attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
 
     Raises:
@@ -364,20 +264,3 @@ def _tell(
     for note in notes:
         print(note)
     print(f"written to {out}\n{NOTICE}")
-
-
-def main() -> None:
-    """The command."""
-    predict_folder(
-        Path(_WORKDIR.value),
-        Path(_INPUT.value),
-        Path(_OUT.value),
-        overlays=_OVERLAYS.value,
-        patient_pattern=BREAKHIS_PATIENT if _PATTERN.value is None else _PATTERN.value,
-        tta=_TTA.value,
-        attention=_ATTENTION.value,
-    )
-
-
-if __name__ == "__main__":
-    run_command(main)

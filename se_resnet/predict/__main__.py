@@ -1,0 +1,56 @@
+"""Predicts benign or malignant for new images with a run's best checkpoint.
+
+  python -m se_resnet.predict --workdir=runs/breakhis --input=image.png --out=predictions
+  python -m se_resnet.predict --workdir=runs/breakhis --input=folder --out=predictions
+
+Takes PNG, JPEG, TIFF, BMP and WebP of any size, and folders with all below them. Writes
+predictions.csv, predictions.json, patients.csv where file names tell the patient, and overlays/.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from se_resnet.images.resize import TTA
+from se_resnet.runtime.cli import PATH, parse_flags, run_command
+
+if __name__ == "__main__":  # before the imports that take seconds
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
+    _INPUT = flags.DEFINE(PATH, "input", None, "An image, or a folder of images.", required=True)
+    _OUT = flags.DEFINE(PATH, "out", None, "Folder for the results.", required=True)
+    _OVERLAYS = flags.DEFINE_bool("overlays", True, "Draw where the network looked (Grad-CAM).")
+    _TTA = flags.DEFINE_enum(
+        "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
+    )
+    _PATTERN = flags.DEFINE_string(
+        "patient_pattern",
+        None,
+        "Regular expression whose first group, in a file's name or else in its path below --input, "
+        "is the patient; default: as BreaKHis names files.",
+    )
+    _ATTENTION = flags.DEFINE_string(
+        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
+    )
+    parse_flags()
+
+from pathlib import Path
+
+from se_resnet.predict.folder import predict_folder
+from se_resnet.predict.patients import BREAKHIS_PATIENT
+
+
+def main() -> None:
+    """The command."""
+    predict_folder(
+        Path(_WORKDIR.value),
+        Path(_INPUT.value),
+        Path(_OUT.value),
+        overlays=_OVERLAYS.value,
+        patient_pattern=BREAKHIS_PATIENT if _PATTERN.value is None else _PATTERN.value,
+        tta=_TTA.value,
+        attention=_ATTENTION.value,
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

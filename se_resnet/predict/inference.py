@@ -1,0 +1,82 @@
+"""Predicts images of the network's size, with calibration, call and doubt."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from se_resnet.metrics.calibration import scale
+from se_resnet.metrics.decision import Decision
+from se_resnet.metrics.predictions import probability_of
+from se_resnet.predict.patients import patient_of
+from se_resnet.predict.tta import mean_logits
+from se_resnet.runs.workdir import Run
+
+NOTICE = "Research software: no medical device, not for diagnosis."
+BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What is said of one image.
+
+    Attributes:
+        file: path below the input.
+        patient: as the file name tells it, or an empty string.
+        probability: of malignant, in [0, 1].
+        calibrated_probability: after temperature scaling.
+        call: ``malignant`` from the run's threshold, else ``benign``.
+        uncertain: whether it lies nearer to the threshold than the clearest 80 % of the validation
+            images.
+    """
+
+    file: str
+    patient: str
+    probability: float
+    calibrated_probability: float
+    call: str
+    uncertain: bool
+
+
+def predict(
+    run: Run, tiles: np.ndarray, files: Iterable[str], patient_pattern: str, tta: str = "none"
+) -> list[Prediction]:
+    """Predicts images of the network's size.
+
+    Args:
+        run: the checkpoint.
+        tiles: ``uint8 [T, B, H, W, 3]`` RGB, as :func:`se_resnet.images.resize.resize` makes them
+            by each of the T rules of :func:`se_resnet.predict.tta.resize_rules`; B is at most 16.
+        files: B names.
+        patient_pattern: regular expression that tells the patient, see
+            :func:`se_resnet.predict.patients.patient_of`.
+        tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
+    """
+    return [
+        _describe(file, float(p), run.decision, patient_pattern)
+        for file, p in zip(files, probability_of(logits_of(run, tiles, tta)), strict=True)
+    ]
+
+
+def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:
+    """The logit of malignant of each image, ``float64 [B]``; arguments as of :func:`predict`."""
+    mask = np.arange(BATCH) < tiles.shape[1]
+    filled = np.zeros((len(tiles), BATCH, *tiles.shape[2:]), np.uint8)
+    filled[:, mask] = tiles
+    batches = [{"image": tile, "mask": mask} for tile in filled]
+    return np.mean(
+        [mean_logits(run.predict, run.variables, [batch], tta) for batch in batches], axis=0
+    )
+
+
+def _describe(file: str, probability: float, decision: Decision, pattern: str) -> Prediction:
+    return Prediction(
+        file=file,
+        patient=patient_of(file, pattern),
+        probability=probability,
+        calibrated_probability=float(scale(np.array(probability), decision.temperature)),
+        call="malignant" if probability >= decision.threshold else "benign",
+        uncertain=bool(decision.distance(np.array([probability]))[0] < decision.margin),
+    )

@@ -1,0 +1,11 @@
+"""One training step and everything that shapes it.
+
+``step``: the jitted step, a pure function of state and batch; read this first. ``recipe``: what a
+step does as configured: ``losses``, ``augment``, ``mixup``. ``optim`` (optimizers, schedules,
+phases) and ``lr_multipliers`` (per parameter, by regular expression). ``config``: validates a
+configuration. ``divergence``, ``early_stopping`` and ``step_metrics`` watch the steps.
+``module_cost``: parameters and time of each attention module.
+
+A new loss goes to ``losses``, a new configuration field is checked in ``config``. Imports
+:mod:`se_resnet.models` and what it imports.
+"""
