@@ -47,7 +47,11 @@ from typing import Any
 
 import numpy as np
 
-from data import loading, notebook, protocols, resident
+from data.dataset import Dataset, load_configured
+from data.feed import device
+from data.protocols import source_notebook
+from data.protocols.roles import SEEN, SOURCE, number_of_folds
+from data.protocols.split_file import read_roles
 from data.records import Records
 from se_resnet import metrics
 from se_resnet.errors import UserError
@@ -210,24 +214,24 @@ def _batches(images: np.ndarray, rows: np.ndarray, config: dict) -> Iterator[dic
     if config["data"].get("placement") == ON_DEVICE:
         placed = processes.put(images[rows], replicated(mesh))
         order = np.arange(len(rows))
-        return resident.eval_batches(placed, order, batch_size=size, sharding=sharding)
-    from data import pipeline  # TensorFlow, which the other placement does not need
+        return device.eval_batches(placed, order, batch_size=size, sharding=sharding)
+    from data.feed import host  # TensorFlow, which the other placement does not need
 
-    return pipeline.eval_batches(images, rows, batch_size=size, sharding=sharding)
+    return host.eval_batches(images, rows, batch_size=size, sharding=sharding)
 
 
 def _load_images(
     workdir: Path, config: dict, data_dir: str | None, size: tuple[int, int], rule: str
-) -> loading.Dataset:
-    if config["split"]["protocol"] == protocols.SOURCE and not data_dir:
+) -> Dataset:
+    if config["split"]["protocol"] == SOURCE and not data_dir:
         if rule != config["data"]["resize"]:
             raise UserError(
                 "protocol 'source' keeps augmented images, of which no tiles can be cut: choose "
                 "--tta=none or dihedral."
             )
-        return notebook.reopen(workdir / protocols.SOURCE)
+        return source_notebook.reopen(workdir / SOURCE)
     changed = {"dir": data_dir or config["data"]["dir"], "size": size, "resize": rule}
-    return loading.load_configured({**config["data"], **changed})
+    return load_configured({**config["data"], **changed})
 
 
 def _evaluate_folds(
@@ -235,7 +239,7 @@ def _evaluate_folds(
 ) -> Callable[[], dict[str, Any]]:
     """Evaluates the folds; what is returned pools what each predicts for its test images."""
     protocol, folds = config["split"]["protocol"], config["split"]["folds"]
-    folders = fold_folders(workdir, protocols.number_of_folds(protocol, folds))
+    folders = fold_folders(workdir, number_of_folds(protocol, folds))
     if missing := [folder for folder in folders if not is_evaluated(folder)]:
         raise UserError(
             f"{missing[0]} is not finished: run train.py on --workdir={workdir} again, which goes "
@@ -359,7 +363,7 @@ def _choose(records: Records, workdir: Path, split: str) -> Records:
     """The images of a split of the run, each content once where all are asked for."""
     if split == "all":
         return records.take(records.first_copies())
-    chosen = records.take(protocols.read_roles(workdir / SPLIT, records) == split)
+    chosen = records.take(read_roles(workdir / SPLIT, records) == split)
     if not len(chosen):
         raise UserError(
             f"none of these images is in the run's split {split!r}: use --split=all to evaluate "
@@ -406,7 +410,7 @@ def _seen(chosen: Records, workdir: Path, digests: set[str]) -> dict[str, int]:
 def _seen_accessions(workdir: Path) -> set[str]:
     """The patients that a run has learned from or chosen its checkpoint on."""
     lines = read_split(workdir / SPLIT)
-    return {line["accession"] for line in lines if line["role"] in protocols.SEEN}
+    return {line["accession"] for line in lines if line["role"] in SEEN}
 
 
 def _warnings(audit: dict[str, Any], split: str) -> list[str]:

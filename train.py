@@ -45,13 +45,17 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import eval as evaluation
-from data import audit, balance, inputs, loading, notebook, protocols, resident, schedule
+from data import balance, run_data
+from data.dataset import Dataset, load_configured
+from data.feed import batch_order, device
+from data.protocols import audit, source_notebook
+from data.protocols.roles import SOURCE, assign_roles, number_of_folds
 from se_resnet.metrics.decision import decide
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.lock import locked
-from se_resnet.runs.run_files import CONFIG, PROGRESS_FORM, WEIGHTS, read_data
+from se_resnet.runs.run_files import CONFIG, PROGRESS_FORM, TRAIN, VAL, WEIGHTS, read_data
 from se_resnet.runs.workdir import BEST_FORM, claim, flatten, fold_folders, has_begun
 from se_resnet.runtime import numerics, processes
 from se_resnet.runtime import signals as preemption
@@ -130,7 +134,7 @@ def _cross_validate(config: ConfigDict, workdir: Path) -> None:
     """Trains and evaluates the folds that are not finished."""
     if processes.is_primary():
         write_json(workdir / CONFIG, json.loads(config.to_json()))
-    folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
+    folds = number_of_folds(config.split.protocol, config.split.folds)
     for fold, folder in enumerate(fold_folders(workdir, folds)):
         if evaluation.is_evaluated(folder):
             _say("fold", f"{fold}: finished before")
@@ -152,7 +156,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     dataset = processes.primary_first(lambda: _load_images(config, workdir))
     images, records = dataset.images, dataset.records
     _say("data", dataset.description)
-    roles = protocols.assign_roles(
+    roles = assign_roles(
         records,
         config.split.protocol,
         folds=config.split.folds,
@@ -163,17 +167,17 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     audit.verify(records, roles, config.split.protocol)
     if has_begun(workdir):
         begun = read_data(workdir)
-        inputs.check_kept(workdir, begun["fingerprint"], dataset, roles)
-    folds = protocols.number_of_folds(config.split.protocol, config.split.folds)
-    told = inputs.describe_split(config.split.protocol, config.split.fold, folds, records, roles)
+        run_data.check_kept(workdir, begun["fingerprint"], dataset, roles)
+    folds = number_of_folds(config.split.protocol, config.split.folds)
+    told = run_data.describe_split(config.split.protocol, config.split.fold, folds, records, roles)
     _say("split", told)
-    validation = records.take(roles == protocols.VAL)
-    if config.split.protocol == protocols.SOURCE:  # balanced and augmented before the split
+    validation = records.take(roles == VAL)
+    if config.split.protocol == SOURCE:  # balanced and augmented before the split
         method, augment = "none", Augmentation(flip=False, rotate=False)
     else:
         method, augment = config.balance.method, make_augmentation(config)
     plan = balance.make_plan(
-        records.take(roles == protocols.TRAIN),
+        records.take(roles == TRAIN),
         images,
         method=method,
         features=config.balance.features,
@@ -191,7 +195,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     _say("model", classifier.describe(config.model.pretrained, variables["params"], mesh.size))
 
     # ----------------------------------------------------------------- steps
-    epoch_steps = schedule.steps_per_epoch(plan, config.batch_size)
+    epoch_steps = batch_order.steps_per_epoch(plan, config.batch_size)
     total_steps = config.epochs * epoch_steps
     recipe = make_recipe(config, augment)
     rules = make_rules(config.optim, (*classifier.model.stage_names, optim.HEAD))
@@ -205,7 +209,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
 
     # ------------------------------------------------------------ checkpoint
     if processes.is_primary():
-        inputs.keep(workdir, dataset, roles)
+        run_data.keep(workdir, dataset, roles)
         write_json(workdir / CONFIG, json.loads(config.to_json()))
     best_score: list[float] = []
     stopping, unlogged = EarlyStopping(**config.early_stopping), []
@@ -228,24 +232,24 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     order = {"seed": config.seed, "start": start, "stop": stop}
     layout = {"batch_size": config.batch_size, "sharding": sharding}
     if config.data.placement == ON_DEVICE:
-        placed = resident.place(images, plan, replicated(mesh))
-        make_steps = functools.partial(make_train_steps, make_batch=resident.make_batch)
+        placed = device.place(images, plan, replicated(mesh))
+        make_steps = functools.partial(make_train_steps, make_batch=device.make_batch)
         advance = [
             functools.partial(make_steps(classifier, recipe, phase), placed) for phase in phases
         ]
-        blocks = resident.row_blocks(plan, **order, **layout, pause=config.log_every_steps)
-        eval_batches = functools.partial(resident.eval_batches, placed.images)
+        blocks = device.row_blocks(plan, **order, **layout, pause=config.log_every_steps)
+        eval_batches = functools.partial(device.eval_batches, placed.images)
     else:
-        from data import pipeline  # TensorFlow, which the other placement does not need
+        from data.feed import host  # TensorFlow, which the other placement does not need
 
         advance = [make_train_step(classifier, recipe, phase) for phase in phases]
-        blocks = pipeline.train_batches(images, plan, **order, **layout)
-        eval_batches = functools.partial(pipeline.eval_batches, images)
+        blocks = host.train_batches(images, plan, **order, **layout)
+        eval_batches = functools.partial(host.eval_batches, images)
 
     # ------------------------------------------------------------------ loop
     def files_of_step(step: int) -> list[str]:
         seed = config.seed
-        return schedule.files_of_step(plan, records, config.batch_size, seed, step - 1)
+        return batch_order.files_of_step(plan, records, config.batch_size, seed, step - 1)
 
     check = divergence.make_check(checkpoints, files_of_step)
     told_to = trackers.parse(config.trackers)
@@ -322,12 +326,12 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     return log
 
 
-def _load_images(config: ConfigDict, workdir: Path) -> loading.Dataset:
-    dataset = loading.load_configured(config.data)
-    if config.split.protocol != protocols.SOURCE:
+def _load_images(config: ConfigDict, workdir: Path) -> Dataset:
+    dataset = load_configured(config.data)
+    if config.split.protocol != SOURCE:
         return dataset
     augment = drawn_once(make_augmentation(config), config.seed)
-    return notebook.derive(dataset, workdir / protocols.SOURCE, augment, config.seed)
+    return source_notebook.derive(dataset, workdir / SOURCE, augment, config.seed)
 
 
 def build_model(config: ConfigDict, workdir: Path) -> tuple[Classifier, dict[str, Any]]:

@@ -28,8 +28,8 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Losses ``[steps]`` and all parameters in a row, after training on all devices there are."""
     import jax
 
-    from data import pipeline
     from data.balance import Plan
+    from data.feed import host
     from se_resnet.models import resnet
     from se_resnet.models.classifier import Classifier
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
@@ -68,7 +68,7 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     sharding = batch_sharding(mesh, BATCH)
     state = jax.device_put(TrainState.create(variables, [phase]), replicated(mesh))
     losses = []
-    for batch in pipeline.train_batches(
+    for batch in host.train_batches(
         images, plan, batch_size=BATCH, seed=0, start=0, stop=steps, sharding=sharding
     ):
         state, figures = step(state, batch)

@@ -28,8 +28,10 @@ import train
 from benchmarks.generate import names
 from benchmarks.measuring import finish, parser
 from configs import breakhis
-from data import inputs, loading, protocols
-from data.filenames import parse
+from data import run_data
+from data.breakhis.filenames import parse
+from data.dataset import Dataset
+from data.protocols.roles import assign_roles
 from data.records import Records
 from se_resnet import explain, metrics
 from se_resnet.explain import attention_gates
@@ -112,7 +114,7 @@ class Stopwatch:
             yield
 
 
-def generated(count: int, size: tuple[int, int]) -> tuple[loading.Dataset, np.ndarray]:
+def generated(count: int, size: tuple[int, int]) -> tuple[Dataset, np.ndarray]:
     """Images under BreaKHis' names, and a logit of malignant for each, ``float64 [count]``."""
     rng = np.random.default_rng(0)
     parsed = [parse(name) for name in names(count)]
@@ -126,14 +128,14 @@ def generated(count: int, size: tuple[int, int]) -> tuple[loading.Dataset, np.nd
     shift = rng.normal(size=patient.max() + 1)[patient]
     logits = 3 * records.label - 1.5 + shift + rng.normal(size=count)
     images = rng.integers(0, 256, (POOL, *size, 3), np.uint8)
-    return loading.Dataset(images, records, "generated", "generated images", []), logits
+    return Dataset(images, records, "generated", "generated images", []), logits
 
 
-def prepare(workdir: Path, config: Any, dataset: loading.Dataset, logits: np.ndarray) -> None:
+def prepare(workdir: Path, config: Any, dataset: Dataset, logits: np.ndarray) -> None:
     """The folder of a run that has ended: configuration, split, log and checkpoint."""
     records = dataset.records
-    roles = protocols.assign_roles(records, "strict", folds=5, fold=0, val_folds=5, seed=0)
-    inputs.keep(workdir, dataset, roles)
+    roles = assign_roles(records, "strict", folds=5, fold=0, val_folds=5, seed=0)
+    run_data.keep(workdir, dataset, roles)
     write_json(workdir / "config.json", json.loads(config.to_json()))
     classifier, variables = train.build_model(config, workdir)
     decision = decide(records.label, logits, config.decision.target)
@@ -148,9 +150,7 @@ def prepare(workdir: Path, config: Any, dataset: loading.Dataset, logits: np.nda
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def evaluate(
-    workdir: Path, dataset: loading.Dataset, logits: np.ndarray
-) -> tuple[Stopwatch, float]:
+def evaluate(workdir: Path, dataset: Dataset, logits: np.ndarray) -> tuple[Stopwatch, float]:
     """One evaluation of all images: its stopwatch and its seconds in all."""
     watch = Stopwatch()
     with (

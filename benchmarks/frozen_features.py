@@ -18,12 +18,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data import audit, loading, pipeline, protocols
+from data.dataset import load_dataset
+from data.feed import host
+from data.protocols import audit
+from data.protocols.roles import assign_roles
 from data.records import Records
 from se_resnet import metrics
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models import resnet
 from se_resnet.models.layers import global_average_pool
+from se_resnet.runs.run_files import TEST, TRAIN, VAL
 from se_resnet.runtime.cli import mistakes_told
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.mesh import batch_sharding, data_mesh
@@ -46,7 +50,7 @@ def frozen_features(images: np.ndarray, records: Records, batch_size: int = 32) 
         _, stages = model.apply(variables, inputs, train=False, return_stages=True)
         return global_average_pool(stages["stage4"])
 
-    batches = pipeline.eval_batches(
+    batches = host.eval_batches(
         images,
         records.row,
         batch_size=batch_size,
@@ -58,8 +62,8 @@ def frozen_features(images: np.ndarray, records: Records, batch_size: int = 32) 
 
 
 def evaluate_fold(records: Records, features: np.ndarray, roles: np.ndarray) -> Predictions:
-    test = roles == protocols.TEST
-    fit = (roles == protocols.TRAIN) | (roles == protocols.VAL)
+    test = roles == TEST
+    fit = (roles == TRAIN) | (roles == VAL)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     classifier.fit(features[fit], records.label[fit])
     tested = records.take(test)
@@ -94,7 +98,7 @@ def main() -> None:
     parser.add_argument("--out", help="JSON file to write")
     options = parser.parse_args()
 
-    dataset = loading.load(
+    dataset = load_dataset(
         options.data_dir,
         magnifications=tuple(options.magnifications),
         cache_dir=options.cache_dir,
@@ -111,9 +115,7 @@ def main() -> None:
     for protocol in options.protocols:
         parts = []
         for fold in range(FOLDS):
-            roles = protocols.assign_roles(
-                records, protocol, folds=FOLDS, fold=fold, val_folds=5, seed=0
-            )
+            roles = assign_roles(records, protocol, folds=FOLDS, fold=fold, val_folds=5, seed=0)
             audit.verify(records, roles, protocol)
             parts.append(evaluate_fold(records, features, roles))
         rows = list(enumerate(parts))

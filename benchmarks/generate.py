@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.filenames import parse
-from data.official import official_names
+from data.breakhis.filenames import parse
+from data.breakhis.official import official_names
 
 
 def names(count: int) -> list[str]:

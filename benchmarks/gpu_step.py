@@ -83,8 +83,8 @@ def ours(case: Case) -> dict[str, Any]:
     """Times and counts of a step, for :mod:`benchmarks.gpu` to make rows of."""
     import jax
 
-    from data import resident
     from data.balance import Plan
+    from data.feed import device as resident
     from se_resnet.models import resnet
     from se_resnet.models.classifier import Classifier
     from se_resnet.runtime.compilation_cache import keep_compiled_programs

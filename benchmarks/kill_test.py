@@ -31,8 +31,8 @@ from tqdm import tqdm
 
 from benchmarks.generate import names, picture
 from benchmarks.measuring import ROOT, finish, parser
+from data.breakhis.filenames import parse
 from data.cache import write_cache
-from data.filenames import parse
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.integrity import facts_of
 from se_resnet.runtime.signals import EXIT_CODES

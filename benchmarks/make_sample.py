@@ -16,9 +16,9 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from data import sources
-from data.filenames import CLASS_FOLDERS, ImageName, parse
-from data.official import official_names, slide_table
+from data.breakhis import decode
+from data.breakhis.filenames import CLASS_FOLDERS, ImageName, parse
+from data.breakhis.official import official_names, slide_table
 
 # The same image, filed as ductal and as lobular carcinoma: a real case for the duplicate check.
 TWIN_NAMES = ("SOB_M_DC-14-13412-100-003.png", "SOB_M_LC-14-13412-100-003.png")
@@ -52,8 +52,8 @@ def main() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         data = (arguments.subset / row["path"]).read_bytes()
         target.write_bytes(data)
-        facts = sources.inspect(data)
-        assert isinstance(facts, sources.ImageFacts), (file_name, facts)
+        facts = decode.inspect(data)
+        assert isinstance(facts, decode.ImageFacts), (file_name, facts)
         lines.append(
             {
                 "path": row["path"],

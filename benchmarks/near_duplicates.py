@@ -3,10 +3,10 @@
     python -m benchmarks.near_duplicates --data_dir=/path/to/BreaKHis_v1
 
 Hashes every image and altered copies of it, at the 224x224 that training uses, and compares two
-ways to make 256 bits: ``dct``, what ``data/near_duplicates.py`` does, and ``difference``, whether
-each cell of a 16x16 grid is darker than its right neighbour. A good hash leaves a wide gap between
-the farthest copy and the nearest pair of different accessions. The nearest pairs of different
-images are listed, for the eye to judge: some fields of view were photographed twice.
+ways to make 256 bits: ``dct``, what ``data/protocols/near_duplicates.py`` does, and ``difference``,
+whether each cell of a 16x16 grid is darker than its right neighbour. A good hash leaves a wide gap
+between the farthest copy and the nearest pair of different accessions. The nearest pairs of
+different images are listed, for the eye to judge: some fields of view were photographed twice.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import argparse
 import cv2
 import numpy as np
 
-from data import loading
-from data.near_duplicates import HASH_BITS, NEAR_DISTANCE, distances, perceptual_hash
+from data.dataset import load_dataset
+from data.protocols.near_duplicates import HASH_BITS, NEAR_DISTANCE, distances, perceptual_hash
 from data.records import Records
 from se_resnet.runtime.cli import mistakes_told
 
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--cache_dir", default="")
     options = parser.parse_args()
 
-    dataset = loading.load(options.data_dir, cache_dir=options.cache_dir)
+    dataset = load_dataset(options.data_dir, cache_dir=options.cache_dir)
     records = dataset.records
     print(dataset.description)
     for hash_name, make_hash in HASHES.items():

@@ -49,10 +49,10 @@ def plan_of(cache: Cache, case: str) -> balance.Plan:
 
 
 def our_batches(cache: Cache, plan: balance.Plan, batch_size: int, stop: int) -> Iterator[dict]:
-    from data import pipeline
+    from data.feed import host
     from se_resnet.runtime.mesh import batch_sharding, data_mesh
 
-    return pipeline.train_batches(
+    return host.train_batches(
         cache.images,
         plan,
         batch_size=batch_size,
@@ -65,9 +65,9 @@ def our_batches(cache: Cache, plan: balance.Plan, batch_size: int, stop: int) ->
 
 def our_cold(tree: str, folder: Path, batch_size: int) -> float:
     """Images per second of the first epoch, validation and cache included."""
-    from data import breakhis  # noqa: F401  imports TensorFlow
-    from data.loading import load
-    from data.schedule import steps_per_epoch
+    from data.breakhis import builder  # noqa: F401  imports TensorFlow
+    from data.feed.batch_order import steps_per_epoch
+    from data.load_images import load
 
     start = time.monotonic()
     dataset = load(tree, cache_dir=tempfile.mkdtemp(dir=folder))
@@ -319,7 +319,7 @@ def measure(tree: str, folder: Path, options: argparse.Namespace) -> tuple[list,
 
 
 def cache_path(tree: str, folder: Path) -> Path:
-    from data.loading import load
+    from data.load_images import load
 
     return Path(load(tree, cache_dir=str(folder)).images.filename).parent
 

@@ -22,21 +22,23 @@ import numpy as np
 
 from benchmarks.generate import names, write_tree
 from benchmarks.measuring import finish, in_own_process, parser, table
-from data import balance, protocols
+from data import balance
 from data.cache import open_cache
+from data.protocols.roles import assign_roles
+from se_resnet.runs.run_files import TRAIN
 from se_resnet.runtime.cli import mistakes_told
 
 BATCH = 32
 
 
 def prepare(folder: Path, side: int) -> None:
-    from data import breakhis
+    from data.breakhis import builder
 
-    breakhis.prepare(folder / "tree", folder / "cache")
+    builder.prepare(folder / "tree", folder / "cache")
 
 
 def cache(folder: Path, side: int) -> None:
-    from data.loading import load
+    from data.load_images import load
 
     load(str(folder / "tree"), size=(side, side), cache_dir=str(folder / "cache"))
 
@@ -44,25 +46,25 @@ def cache(folder: Path, side: int) -> None:
 def plan(folder: Path, side: int) -> None:
     (path,) = (folder / "cache" / "pixels").iterdir()
     opened = open_cache(path)
-    roles = protocols.assign_roles(opened.records, "strict", folds=5, fold=0, val_folds=5, seed=0)
-    training = opened.records.take(roles == protocols.TRAIN)
+    roles = assign_roles(opened.records, "strict", folds=5, fold=0, val_folds=5, seed=0)
+    training = opened.records.take(roles == TRAIN)
     made = balance.make_plan(training, opened.images, method="smote")
     np.savez(folder / "plan.npz", **{k: v for k, v in vars(made).items() if k != "notes"})
 
 
 def _batches(folder: Path) -> Iterator[dict]:
-    from data import pipeline, schedule
+    from data.feed import batch_order, host
     from se_resnet.runtime.mesh import batch_sharding, data_mesh
 
     (path,) = (folder / "cache" / "pixels").iterdir()
     made = balance.Plan(**np.load(folder / "plan.npz"))
-    return pipeline.train_batches(
+    return host.train_batches(
         open_cache(path).images,
         made,
         batch_size=BATCH,
         seed=0,
         start=0,
-        stop=schedule.steps_per_epoch(made, BATCH),
+        stop=batch_order.steps_per_epoch(made, BATCH),
         sharding=batch_sharding(data_mesh(), BATCH),
     )
 

@@ -23,8 +23,9 @@ from scipy.optimize import nnls
 
 from benchmarks import generate
 from benchmarks.measuring import Measurement, finish, in_own_process, parser, table
-from data import balance, loading
-from data.filenames import parse
+from data import balance
+from data.breakhis.filenames import parse
+from data.dataset import load_dataset
 from data.records import Records
 from se_resnet.runtime.cli import mistakes_told
 
@@ -149,7 +150,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.data_dir:
-            dataset = loading.load(options.data_dir, size=(options.side, options.side))
+            dataset = load_dataset(options.data_dir, size=(options.side, options.side))
             everything = dataset.records
             (folder / "images.npy").symlink_to(dataset.images.filename)
         else:

@@ -1,33 +1,31 @@
-"""Everything that knows files and BreaKHis: names, validation, preparation, splits, balancing.
+"""Images, their descriptions, splits, class balance and batches; no network.
 
-It imports no model. Only :mod:`data.breakhis` and :mod:`data.pipeline` import TensorFlow.
-``data.load`` is :func:`data.split_images.load`, imported at its first use.
+``dataset``: from a path to decoded, described images. ``records``: the table that describes them.
+``cache``: every image decoded once into one memory-mapped array. ``balance``: class balance as a
+plan. ``disk``: free space. ``run_data``: the images and roles of a run, kept in its folder.
+``load_images``: images with their roles in one call, :func:`data.load`. ``spread``: the command that
+prepares on Apache Beam. Packages: ``breakhis`` (names, files, preparation), ``protocols`` (splits
+and their audit), ``feed`` (batches).
+
+Imports ``se_resnet`` up to ``se_resnet.runs``. Only :mod:`data.breakhis.builder`,
+:mod:`data.feed.host` and :mod:`data.protocols.source_notebook` import TensorFlow.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from data.split_images import SplitImages, load
-
-__all__ = ["SplitImages", "load"]
+from typing import TYPE_CHECKING
 
 import se_resnet  # noqa: F401  it limits what OpenCV decodes, before OpenCV is imported
+from se_resnet.runtime.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from data.load_images import SplitImages, load
 
 # TensorFlow reads these when it is first imported. It only reads records and feeds batches here, so
 # its start-up messages would tell the user nothing; the one about oneDNN ignores the log level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a name of ``__all__`` at its first use."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from data import split_images
-
-    value = getattr(split_images, name)
-    globals()[name] = value
-    return value
+__all__ = ["SplitImages", "load"]
+__getattr__ = lazy_names(__name__, dict.fromkeys(__all__, "data.load_images"))

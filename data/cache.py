@@ -41,7 +41,7 @@ _BLOCK = 2**24  # bytes under one checksum; caches depend on it
 
 
 class Images(Protocol):
-    """What a cache is built from: ``data.breakhis.Prepared`` has this shape."""
+    """What a cache is built from: ``data.breakhis.builder.Prepared`` has this shape."""
 
     @property
     def num_images(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.filenames import parse
+from data.breakhis.filenames import parse
 
 
 def random_image(size: tuple[int, int] = (70, 46), seed: int = 0) -> np.ndarray:

@@ -11,14 +11,16 @@ import numpy as np
 
 import eval as evaluation
 from configs import smoke
-from data import audit, inputs, protocols
-from data.loading import Dataset
+from data import run_data
+from data.dataset import Dataset
+from data.protocols import audit
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.preprocessing import IMAGENET
 from se_resnet.models.resnet import create_model
 from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runs.run_files import ROLES, TEST
 from se_resnet.runtime.files import write_json
 from se_resnet.weights import pretrained
 from tests.datasets import make_images, make_records
@@ -29,10 +31,10 @@ DECISION = Decision("accuracy", 0.4, 1.2, 0.1, "")
 def make_run_folder(folder: Path) -> Path:
     """Writes what a run of ``configs/smoke.py`` on generated images leaves in ``folder``."""
     records = make_records(6, 8, images=2, magnifications=(40, 200))
-    roles = np.array([protocols.ROLES[sum(map(ord, name)) % 3] for name in records.accession])
+    roles = np.array([ROLES[sum(map(ord, name)) % 3] for name in records.accession])
     config = smoke.get_config()
     write_json(folder / "config.json", json.loads(config.to_json()))
-    inputs.keep(folder, Dataset(make_images(records), records, "f" * 64, "generated", []), roles)
+    run_data.keep(folder, Dataset(make_images(records), records, "f" * 64, "generated", []), roles)
     write_json(folder / "weights.json", pretrained.load("none").facts())
     lines = [{"step": step, "epoch": step / 2, "train/loss": 0.5} for step in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -50,7 +52,7 @@ def make_run_folder(folder: Path) -> Path:
     progress = {"best_score": [0.5, -0.5], "early_stopping": {"best": None, "waited": 0}}
     checkpoints.save_latest(2, variables, progress | {"unlogged": [[0.5, 1.0]]})
     names = ("file", "slide", "accession", "magnification", "subtype", "label")
-    tested = records.take(roles == protocols.TEST)
+    tested = records.take(roles == TEST)
     probability = np.linspace(0, 1, len(tested))
     predictions = Predictions(
         **{name: getattr(tested, name) for name in names}, probability=probability

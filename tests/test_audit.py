@@ -11,9 +11,16 @@ import cv2
 import numpy as np
 import pytest
 
-from data import audit, audit_command, notebook, protocols
-from data.loading import Dataset
-from data.near_duplicates import NEAR_DISTANCE, distances, near_duplicates, perceptual_hash
+from data.dataset import Dataset
+from data.protocols import __main__, audit, source_notebook
+from data.protocols.near_duplicates import (
+    NEAR_DISTANCE,
+    distances,
+    near_duplicates,
+    perceptual_hash,
+)
+from data.protocols.roles import assign_roles
+from data.protocols.split_file import read_roles
 from data.records import Records
 from tests.datasets import make_records
 from tests.image_trees import encode, make_tree
@@ -38,7 +45,7 @@ def shifted(image: np.ndarray) -> np.ndarray:
 def clean() -> tuple[Records, np.ndarray, np.ndarray]:
     """128 images of 32 patients, a strict split of them, and their pictures."""
     records = make_records(images=2)
-    roles = protocols.assign_roles(records, "strict", folds=5, fold=0, val_folds=5, seed=0)
+    roles = assign_roles(records, "strict", folds=5, fold=0, val_folds=5, seed=0)
     return records, roles, pictures(len(records))
 
 
@@ -61,7 +68,7 @@ def test_a_clean_split_is_called_clean(clean):
     assert all(row["shared"] == 0 for rows in result["overlap"].values() for row in rows)
     assert result["near_duplicates"]["pairs"] == []
     assert json.loads(json.dumps(result)) == result
-    assert "verdict: clean" in audit_command.describe(result)
+    assert "verdict: clean" in __main__.describe(result)
 
 
 def test_an_image_of_equal_content_is_found_in_another_role(clean):
@@ -222,7 +229,7 @@ def test_nothing_is_called_clean_where_nothing_can_be_judged(clean, roles, words
     records, _, images = clean
     result = audit.audit(records, roles, images)
     assert result["verdict"].startswith("nothing to judge") and words in result["verdict"]
-    audit_command.describe(result)
+    __main__.describe(result)
 
 
 def test_no_records_are_no_error():
@@ -255,7 +262,7 @@ def own_split(path: Path, rows: list[tuple[str, str]], header: str = "file,role"
 
 
 def command(tree: Path, cache_dir: Path, out: Path, *more: str) -> dict:
-    audit_command.main([f"--data_dir={tree}", f"--cache_dir={cache_dir}", f"--out={out}", *more])
+    __main__.main([f"--data_dir={tree}", f"--cache_dir={cache_dir}", f"--out={out}", *more])
     return json.loads((out / "audit.json").read_text())
 
 
@@ -265,8 +272,8 @@ def test_the_command_audits_a_protocol(tree, cache_dir, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "split: strict, fold 1 of 5" in told and "verdict: clean" in told
     records = make_records(10, 10, images=2)
-    expected = protocols.assign_roles(records, "strict", folds=5, fold=1, val_folds=5, seed=0)
-    assert (protocols.read_roles(tmp_path / "out" / "split.csv", records) == expected).all()
+    expected = assign_roles(records, "strict", folds=5, fold=1, val_folds=5, seed=0)
+    assert (read_roles(tmp_path / "out" / "split.csv", records) == expected).all()
 
 
 def test_the_command_restricts_magnifications(tree, cache_dir, tmp_path):
@@ -288,7 +295,7 @@ def test_an_audit_replaces_another_and_keeps_the_split_that_it_audits(
         raise OSError("no more")
 
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    monkeypatch.setattr(protocols, "write_split", fail)
+    monkeypatch.setattr(__main__, "write_split", fail)
     with pytest.raises(OSError):
         command(tree, cache_dir, tmp_path, "--fold=2")
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
@@ -308,7 +315,7 @@ def test_the_command_audits_what_the_notebook_did(tree, cache_dir, tmp_path):
 def test_the_command_audits_the_images_that_a_run_has_made(tmp_path, cache_dir):
     records = make_records(6, 14, images=5)
     images = Dataset(pictures(len(records)), records, "generated", "what was found", [])
-    made = notebook.derive(images, tmp_path / "source", lambda block: block, seed=0)
+    made = source_notebook.derive(images, tmp_path / "source", lambda block: block, seed=0)
     files = made.records.file.tolist()
     roles = ["test" if file.startswith("synthetic-") else "train" for file in files]
     path = own_split(tmp_path / "mine.csv", list(zip(files, roles, strict=True)))
@@ -399,7 +406,10 @@ def test_mistaken_options_end_in_one_sentence(tree, cache_dir, tmp_path, capsys,
 def test_the_module_audits_the_shipped_sample(tmp_path):
     options = ["--data_dir=sample", f"--cache_dir={tmp_path}", f"--out={tmp_path / 'out'}"]
     done = subprocess.run(
-        [sys.executable, "-m", "data.protocols", *options], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "data.protocols", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert "verdict: clean for unseen patients" in done.stdout and done.stderr == ""

@@ -7,8 +7,8 @@ from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
 from data.balance import _ImageNeighbours, make_plan
+from data.feed.batch_order import blend
 from data.records import Records
-from data.schedule import blend
 from se_resnet.errors import UserError
 from tests.datasets import make_images, make_records
 

@@ -26,9 +26,9 @@ from benchmarks import (
 )
 from benchmarks.peers import Task
 from data.balance import Plan
-from data.filenames import parse
-from data.official import official_names
-from data.schedule import blend
+from data.breakhis.filenames import parse
+from data.breakhis.official import official_names
+from data.feed.batch_order import blend
 
 
 def _take(megabytes: int) -> int:

@@ -18,11 +18,13 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import shuffle
 
-from data import breakhis, loading, sources
-from data.breakhis import Breakhis, prepare
-from data.filenames import SUBTYPE_FOLDERS, parse
-from data.official import official_names
-from data.summary import Summary, summarise
+from data.breakhis import builder as breakhis
+from data.breakhis import decode
+from data.breakhis.builder import Breakhis, prepare
+from data.breakhis.filenames import SUBTYPE_FOLDERS, parse
+from data.breakhis.official import official_names
+from data.breakhis.summary import Summary, summarise
+from data.dataset import load_dataset
 from se_resnet.errors import UserError
 from tests.image_trees import encode, make_tree, random_image
 
@@ -63,7 +65,7 @@ def test_examples_keep_bytes_and_metadata(tree, tmp_path, capfd):
     for example in examples:
         name = parse(example["file"])
         assert example["image"] == (tree / name.folder / str(name)).read_bytes()
-        assert example["digest"] == sources.inspect(example["image"]).digest
+        assert example["digest"] == decode.inspect(example["image"]).digest
         assert (example["slide"], example["accession"]) == (name.slide, name.accession)
         assert (example["subtype"], example["label"]) == (name.subtype, name.label)
         assert example["magnification"] == name.magnification
@@ -142,7 +144,7 @@ def test_content_not_storage_decides_the_fingerprint(tree, tmp_path):
 
 def test_the_second_call_reads_no_image(tree, tmp_path, monkeypatch):
     first = prepare(tree, tmp_path / "cache")
-    monkeypatch.setattr(sources, "scan", None)
+    monkeypatch.setattr(decode, "scan", None)
     assert prepare(tree, tmp_path / "cache") == first
     assert len(list(first.examples())) == 5
 
@@ -195,13 +197,13 @@ def test_an_unknown_policy_is_refused(tree, tmp_path):
 
 
 def test_an_interrupted_preparation_is_not_taken_for_a_finished_one(tree, tmp_path, monkeypatch):
-    scan = sources.scan
+    scan = decode.scan
 
     def interrupted(source):
         yield next(iter(scan(source)))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sources, "scan", interrupted)
+    monkeypatch.setattr(decode, "scan", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(tree, tmp_path / "cache")
     monkeypatch.undo()
@@ -228,7 +230,7 @@ def test_what_a_killed_preparation_leaves_is_ignored_and_cleared(tree, tmp_path)
 
 
 def test_a_living_preparation_is_not_taken_for_a_killed_one(tree, tmp_path, monkeypatch):
-    scan = sources.scan
+    scan = decode.scan
 
     def slow(source):
         monkeypatch.undo()
@@ -237,14 +239,14 @@ def test_a_living_preparation_is_not_taken_for_a_killed_one(tree, tmp_path, monk
         prepare(tree, tmp_path / "cache", on_bad_image="skip")
         yield from scan(source)
 
-    monkeypatch.setattr(sources, "scan", slow)
+    monkeypatch.setattr(decode, "scan", slow)
     assert len(list(prepare(tree, tmp_path / "cache").examples())) == 5
 
 
 def test_two_preparations_at_once_agree(tree, tmp_path):
     with ThreadPoolExecutor(1) as pool:
         command = (
-            "import sys; from data.breakhis import prepare; "
+            "import sys; from data.breakhis.builder import prepare; "
             "print(prepare(sys.argv[1], sys.argv[2]).fingerprint)"
         )
         other = pool.submit(
@@ -253,14 +255,14 @@ def test_two_preparations_at_once_agree(tree, tmp_path):
             capture_output=True,
             text=True,
         )
-        scan = sources.scan
+        scan = decode.scan
 
         def slow(source):  # renames only after the other process has finished
             yield from scan(source)
             other.result()
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sources, "scan", slow)
+            patch.setattr(decode, "scan", slow)
             prepared = prepare(tree, tmp_path / "cache")
         result = other.result()
     assert (result.returncode, result.stderr) == (0, "")
@@ -382,7 +384,7 @@ def test_preparations_made_before_walks_were_described_open(tree, tmp_path):
 
 def test_images_of_other_magnifications_are_counted(tree, tmp_path):
     (tree / "notes.txt").touch()
-    dataset = loading.load(str(tree), cache_dir=str(tmp_path / "cache"), magnifications=(40,))
+    dataset = load_dataset(str(tree), cache_dir=str(tmp_path / "cache"), magnifications=(40,))
     assert dataset.notes == (
         "not looked at: other suffixes 1 (.txt 1)",
         "left out: 2 images of other magnifications than 40X (100X 1, 400X 1)",

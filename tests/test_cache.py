@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data import cache, loading
+from data import cache
+from data.dataset import load_dataset
 from se_resnet.errors import UserError
 from se_resnet.images.resize import resize
 from se_resnet.runtime.files import write_json
@@ -250,4 +251,4 @@ def test_a_cache_of_images_with_other_names_is_named(tmp_path):
         tmp_path / "records.csv"
     )
     with pytest.raises(UserError, match="is not a whole image cache"):
-        loading.load(str(tmp_path), size=(4, 4), cache_dir=str(tmp_path / "cache"))
+        load_dataset(str(tmp_path), size=(4, 4), cache_dir=str(tmp_path / "cache"))

@@ -16,7 +16,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 import eval as evaluation
 import train
 from configs import smoke
-from data.filenames import parse
+from data.breakhis.filenames import parse
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions

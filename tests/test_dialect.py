@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data import protocols
 from se_resnet.errors import UserError
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.runs.run_files import read_split
 
 HEADER = "file,slide,accession,magnification,subtype,label,probability"
 ROWS = (HEADER, "a.png,s,14-1,40,DC,1,0.25", "b.png,s,14-1,40,DC,0,1e-05")
@@ -42,7 +42,7 @@ def test_predictions_saved_by_a_spreadsheet_are_read(tmp_path, how):
 def test_a_split_saved_by_a_spreadsheet_is_read(tmp_path, separator, encoding):
     text = "file,role,,\r\na.png,test,,\r\n,,,\r\n".replace(",", separator)
     (tmp_path / "split.csv").write_bytes(text.encode(encoding))
-    assert protocols.read_split(tmp_path / "split.csv", ("file", "role")) == [
+    assert read_split(tmp_path / "split.csv", ("file", "role")) == [
         {"file": "a.png", "role": "test"}
     ]
 

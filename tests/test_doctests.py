@@ -22,7 +22,7 @@ def with_run(run, tmp_path, monkeypatch):
         ("se_resnet.models.resnet", 7),
         ("se_resnet.predict.predictor", 8),
         ("se_resnet.package", 7),
-        ("data.split_images", 5),
+        ("data.load_images", 5),
     ],
 )
 def test_examples_run(with_run, name, examples):

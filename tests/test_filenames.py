@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from data.filenames import ImageName, parse
-from data.official import official_names, slide_table
+from data.breakhis.filenames import ImageName, parse
+from data.breakhis.official import official_names, slide_table
 
 # SHA-256 of the sorted names in the authors' fold files, joined by newlines.
 OFFICIAL_SHA256 = "50b985e55b2354fe4310d6ab547ad50190a2922a2e00458d4e7bb7f6510539fe"
@@ -92,6 +92,6 @@ def test_other_names_are_refused_with_a_reason(name, reason):
 def test_names_and_sources_do_not_need_tensorflow():
     code = (
         "import sys; sys.modules['tensorflow'] = sys.modules['tensorflow_datasets'] = None; "
-        "import data.filenames, data.official, data.sources, data.summary"
+        "from data.breakhis import decode, filenames, image_files, official, summary"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

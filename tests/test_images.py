@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from data import sources
+from data.breakhis import decode, image_files
 from se_resnet.images import exif as exif_data
 from se_resnet.images import pixels
 from se_resnet.images.decode import decode_image, read_image
@@ -659,15 +659,15 @@ def test_content_not_suffix_tells_the_format(tmp_path):
 
 
 def test_training_takes_the_same_pixels_or_none():
-    plain = sources.inspect(saved(PICTURE, "PNG"))
-    assert plain == sources.inspect(saved(PICTURE, "PNG", compress_level=1))
-    digest = sources.hashlib.sha256(b"46x70x3 " + PICTURE.tobytes()).hexdigest()
+    plain = decode.inspect(saved(PICTURE, "PNG"))
+    assert plain == decode.inspect(saved(PICTURE, "PNG", compress_level=1))
+    digest = image_files.hashlib.sha256(b"46x70x3 " + PICTURE.tobytes()).hexdigest()
     assert plain.digest == digest
     sideways = saved(PICTURE, "PNG", exif=b"Exif\0\0" + exif(6))
-    assert "turned by its EXIF data" in sources.inspect(sideways)
-    assert sources.inspect(saved(PICTURE, "PNG", exif=b"Exif\0\0" + exif(1))) == plain
+    assert "turned by its EXIF data" in decode.inspect(sideways)
+    assert decode.inspect(saved(PICTURE, "PNG", exif=b"Exif\0\0" + exif(1))) == plain
     key = png_chunk(b"tRNS", struct.pack(">HHH", *PICTURE[0, 0]))
-    assert "alpha" in sources.inspect(png(PICTURE, 8, 2, key))
+    assert "alpha" in decode.inspect(png(PICTURE, 8, 2, key))
 
 
 def bombs():

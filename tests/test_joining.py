@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from data import pipeline, schedule
+from data.feed import batch_order, host
 from se_resnet.errors import UserError
 from se_resnet.runtime import launch
 from se_resnet.runtime.mesh import batch_sharding, data_mesh
@@ -134,9 +134,9 @@ def test_a_process_alone_agrees_with_itself():
 
 
 def test_batches_of_evaluations_are_filled_up_to_the_devices():
-    assert [schedule.padded(size, 8) for size in (1, 8, 9, 30)] == [8, 8, 16, 32]
+    assert [batch_order.padded(size, 8) for size in (1, 8, 9, 30)] == [8, 8, 16, 32]
 
 
 def test_one_process_reads_all_rows_of_a_batch():
-    own = pipeline.own_positions(8, batch_sharding(data_mesh(), 8))
+    own = host.own_positions(8, batch_sharding(data_mesh(), 8))
     np.testing.assert_array_equal(own, np.arange(8))

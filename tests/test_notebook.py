@@ -7,12 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from data import audit, notebook, protocols
-from data.filenames import parse
-from data.loading import Dataset
-from data.official import official_names
+from data.breakhis.filenames import parse
+from data.breakhis.official import official_names
+from data.dataset import Dataset
+from data.protocols import audit, source_notebook
+from data.protocols.roles import assign_roles
 from data.records import Records
 from se_resnet.errors import UserError
+from se_resnet.runs.run_files import ROLES
 from tests.datasets import make_images, make_records
 
 FOLDERS = {
@@ -50,7 +52,7 @@ def in_array_order(records: Records) -> Records:
 
 @pytest.fixture(scope="module")
 def derived(tmp_path_factory) -> Dataset:
-    return notebook.derive(
+    return source_notebook.derive(
         make_dataset(), tmp_path_factory.mktemp("made") / "source", drawing(), seed=3
     )
 
@@ -62,12 +64,12 @@ def test_the_notebook_took_these_of_the_official_images():
         {**{name: getattr(parsed, name) for name in columns}, "file": file, "digest": "", "row": 0}
         for file, parsed in zip(official_names(), names, strict=True)
     )
-    first = notebook._first_images(full)
+    first = source_notebook._first_images(full)
     assert len(first) == 3000
     assert np.bincount(first.label).tolist() == [2480, 520]
     assert len(set(first.slide[first.label == 1].tolist())) == 6
     assert (first.label[:2480] == 0).all()
-    ordered = full.take(notebook.folder_order(full))
+    ordered = full.take(source_notebook.folder_order(full))
     paths = [
         f"{FOLDERS[subtype]}/{slide.replace('-', '_', 1)}/{magnification}X/{file}"
         for subtype, slide, magnification, file in zip(
@@ -90,7 +92,7 @@ def test_counts_and_order(derived):
     assert records.file[76] == "synthetic-00001.png" and records.file[-1] == "synthetic-00044.png"
     assert records.magnification[:10].tolist() == [400] * 5 + [40] * 5, "400X sorts before 40X"
     original = make_dataset().records
-    chosen = original.take(notebook.folder_order(original)[:76])
+    chosen = original.take(source_notebook.folder_order(original)[:76])
     for name, column in chosen.columns().items():
         if name != "row":
             assert (getattr(records, name)[:76] == column).all(), name
@@ -100,7 +102,7 @@ def test_counts_and_order(derived):
 
 def test_real_images_are_augmented_once_in_folder_order(derived):
     dataset, draw = make_dataset(), drawing()
-    rows = dataset.records.row[notebook.folder_order(dataset.records)[:76]]
+    rows = dataset.records.row[source_notebook.folder_order(dataset.records)[:76]]
     for start in (0, 64):
         drawn = draw(dataset.images[rows[start : start + 64]])
         expected = np.clip(np.rint(drawn), 0, 255)
@@ -132,26 +134,26 @@ def test_synthetic_images_blend_two_malignant_ones(derived):
 
 def test_the_split_is_a_fifth(derived):
     options = {"folds": 5, "fold": 0, "val_folds": 5, "seed": 0}
-    roles = protocols.assign_roles(derived.records, "source", **options)
+    roles = assign_roles(derived.records, "source", **options)
     audit.verify(derived.records, roles, "source")
-    assert [int((roles == role).sum()) for role in protocols.ROLES] == [76, 20, 24]
+    assert [int((roles == role).sum()) for role in ROLES] == [76, 20, 24]
     assert audit.count_leaks(derived.records, roles)["straddling_accessions"] > 0
     assert derived.records.is_synthetic[roles == "test"].any()
 
 
 def test_the_same_inputs_give_the_same_bytes(derived, tmp_path):
-    again = notebook.derive(make_dataset(), tmp_path / "again", drawing(), seed=3)
+    again = source_notebook.derive(make_dataset(), tmp_path / "again", drawing(), seed=3)
     assert (again.images == derived.images).all() and again.fingerprint == derived.fingerprint
     assert (again.records.digest == derived.records.digest).all()
-    other = notebook.derive(make_dataset(), tmp_path / "other", drawing(), seed=4)
+    other = source_notebook.derive(make_dataset(), tmp_path / "other", drawing(), seed=4)
     assert (other.images[:76] == derived.images[:76]).all()
     assert (other.images[76:] != derived.images[76:]).any()
 
 
 def test_a_whole_folder_is_opened_again(tmp_path):
-    first = notebook.derive(make_dataset(), tmp_path / "source", drawing(), seed=3)
-    second = notebook.derive(make_dataset(), tmp_path / "source", never, seed=3)
-    third = notebook.reopen(tmp_path / "source")
+    first = source_notebook.derive(make_dataset(), tmp_path / "source", drawing(), seed=3)
+    second = source_notebook.derive(make_dataset(), tmp_path / "source", never, seed=3)
+    third = source_notebook.reopen(tmp_path / "source")
     for opened in (second, third):
         assert (opened.images == first.images).all() and opened.fingerprint == first.fingerprint
         assert (opened.records.file == first.records.file).all()
@@ -162,7 +164,7 @@ def test_a_whole_folder_is_opened_again(tmp_path):
 @pytest.mark.parametrize("change", ["fingerprint", "records", "seed"])
 def test_a_folder_of_other_images_is_refused(tmp_path, change):
     dataset, seed = make_dataset(), 3
-    notebook.derive(dataset, tmp_path / "source", drawing(), seed)
+    source_notebook.derive(dataset, tmp_path / "source", drawing(), seed)
     if change == "fingerprint":
         dataset = dataclasses.replace(dataset, fingerprint="changed")
     elif change == "records":
@@ -171,7 +173,7 @@ def test_a_folder_of_other_images_is_refused(tmp_path, change):
     else:
         seed = 4
     with pytest.raises(UserError, match="other images or with another seed: delete the folder"):
-        notebook.derive(dataset, tmp_path / "source", never, seed)
+        source_notebook.derive(dataset, tmp_path / "source", never, seed)
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path):
@@ -184,25 +186,28 @@ def test_an_interrupted_build_leaves_nothing(tmp_path):
         return draw(images)
 
     with pytest.raises(KeyboardInterrupt):
-        notebook.derive(make_dataset(), tmp_path / "source", interrupted, seed=3)
+        source_notebook.derive(make_dataset(), tmp_path / "source", interrupted, seed=3)
     assert calls == [64, 12] and list(tmp_path.iterdir()) == []
-    assert len(notebook.derive(make_dataset(), tmp_path / "source", drawing(), 3).records) == 120
+    assert (
+        len(source_notebook.derive(make_dataset(), tmp_path / "source", drawing(), 3).records)
+        == 120
+    )
 
 
 @pytest.mark.parametrize("damage", ["images.npy", "records.csv", "cache.json"])
 def test_a_damaged_folder_is_named(tmp_path, damage):
-    notebook.derive(make_dataset(), tmp_path / "source", drawing(), seed=3)
+    source_notebook.derive(make_dataset(), tmp_path / "source", drawing(), seed=3)
     content = (tmp_path / "source" / damage).read_bytes()
     (tmp_path / "source" / damage).write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="delete the folder and run again"):
-        notebook.derive(make_dataset(), tmp_path / "source", never, seed=3)
+        source_notebook.derive(make_dataset(), tmp_path / "source", never, seed=3)
 
 
 def test_few_malignant_images_are_said(tmp_path):
     dataset = make_dataset(benign=7, malignant=14, images=1, magnifications=(40, 100))
-    made = notebook.derive(dataset, tmp_path / "few", drawing(), seed=3)
+    made = source_notebook.derive(dataset, tmp_path / "few", drawing(), seed=3)
     assert "only 2 malignant images, so k_neighbors is 1" in made.description
-    assert notebook.reopen(tmp_path / "few").description == made.description
+    assert source_notebook.reopen(tmp_path / "few").description == made.description
 
 
 @pytest.mark.parametrize(
@@ -211,5 +216,5 @@ def test_few_malignant_images_are_said(tmp_path):
 )
 def test_a_missing_class_is_named(tmp_path, changes, missing):
     with pytest.raises(UserError, match=f"none of them is {missing}: bring more of BreaKHis"):
-        notebook.derive(make_dataset(**changes), tmp_path / "source", never, seed=3)
+        source_notebook.derive(make_dataset(**changes), tmp_path / "source", never, seed=3)
     assert list(tmp_path.iterdir()) == []

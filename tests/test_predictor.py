@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import se_resnet
-from data.loading import load
+from data.load_images import load
 from se_resnet.errors import UserError
 from se_resnet.images.decode import read_image
 from se_resnet.metrics.calibration import scale

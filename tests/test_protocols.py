@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from data import audit, protocols
-from data.filenames import parse
-from data.notebook import folder_order
-from data.official import official_names, slide_table
+from data.breakhis.filenames import parse
+from data.breakhis.official import official_names, slide_table
+from data.protocols import audit
+from data.protocols.roles import assign_roles
+from data.protocols.source_notebook import folder_order
+from data.protocols.split_file import read_roles, write_split
 from data.records import Records
 from se_resnet.errors import UserError
+from se_resnet.runs.run_files import ROLES
 from tests.datasets import make_records
 
 
@@ -39,7 +42,7 @@ def full() -> Records:
 
 def assign(records: Records, protocol: str, **changes) -> np.ndarray:
     options = {"folds": 5, "fold": 0, "val_folds": 5, "seed": 0} | changes
-    return protocols.assign_roles(records, protocol, **options)
+    return assign_roles(records, protocol, **options)
 
 
 def patients(records: Records, roles: np.ndarray, role: str, label: int | None = None) -> set[str]:
@@ -53,7 +56,7 @@ def patients(records: Records, roles: np.ndarray, role: str, label: int | None =
 def test_strict_shares_no_patient_and_tests_both_classes(full, fold):
     roles = assign(full, "strict", fold=fold)
     audit.verify(full, roles, "strict")
-    parts = [patients(full, roles, role) for role in protocols.ROLES]
+    parts = [patients(full, roles, role) for role in ROLES]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 70
     assert len(patients(full, roles, "test", 0)) >= 3
     assert len(patients(full, roles, "test", 1)) >= 10
@@ -112,7 +115,7 @@ def test_source_has_the_test_set_of_the_notebook(full):
     roles = assign(records, "source")
     audit.verify(records, roles, "source")
     test = roles == "test"
-    assert {role: int((roles == role).sum()) for role in protocols.ROLES} == {
+    assert {role: int((roles == role).sum()) for role in ROLES} == {
         "train": 3174,
         "val": 794,
         "test": 992,
@@ -189,7 +192,7 @@ def test_verify_refuses_an_empty_role_and_a_one_class_training_set():
 def test_mistakes_are_named(changes, words):
     options = {"protocol": "strict", "folds": 5, "fold": 0, "val_folds": 5, "seed": 0}
     with pytest.raises(UserError, match=words):
-        protocols.assign_roles(make_records(), **(options | changes))
+        assign_roles(make_records(), **(options | changes))
 
 
 def test_one_patient_cannot_be_divided():
@@ -200,8 +203,8 @@ def test_one_patient_cannot_be_divided():
 def test_split_file_round_trip(tmp_path):
     records = make_records()
     roles = assign(records, "strict")
-    protocols.write_split(tmp_path / "split.csv", records, roles)
-    assert (protocols.read_roles(tmp_path / "split.csv", records) == roles).all()
+    write_split(tmp_path / "split.csv", records, roles)
+    assert (read_roles(tmp_path / "split.csv", records) == roles).all()
     header = (tmp_path / "split.csv").read_text().splitlines()[0]
     assert header == "file,slide,accession,magnification,subtype,label,role"
 
@@ -212,7 +215,7 @@ def test_split_file_round_trip(tmp_path):
 def test_a_broken_split_file_is_refused(tmp_path, text):
     (tmp_path / "split.csv").write_text(text)
     with pytest.raises(UserError, match=r"split\.csv"):
-        protocols.read_roles(tmp_path / "split.csv", make_records())
+        read_roles(tmp_path / "split.csv", make_records())
 
 
 def test_summary_counts_add_up():

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import train
-from data import pipeline, resident, schedule
 from data.balance import make_plan
+from data.feed import batch_order, device, host
 from se_resnet.errors import UserError
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime.mesh import batch_sharding, data_mesh, replicated
@@ -36,10 +36,10 @@ def test_a_batch_is_the_one_of_the_host(method):
     records = make_records(4, 9)
     images = make_images(records)
     plan = make_plan(records, images, method=method)
-    placed = resident.place(images, plan, replicated(data_mesh()))
+    placed = device.place(images, plan, replicated(data_mesh()))
     rows = np.arange(len(plan))
-    batch = jax.jit(resident.make_batch)(placed, rows)
-    expected = schedule.blend(images, plan, rows)
+    batch = jax.jit(device.make_batch)(placed, rows)
+    expected = batch_order.blend(images, plan, rows)
     difference = np.abs(np.asarray(batch["image"]) - expected)
     assert difference.max() <= 1 and (difference == 0).mean() > 0.999
     real = plan.weight == 0
@@ -51,14 +51,14 @@ def test_a_batch_is_the_one_of_the_host(method):
 @pytest.mark.parametrize(("start", "stop"), [(0, 30), (7, 30), (5, 5)])
 def test_blocks_hold_the_rows_of_the_steps_and_pause_where_told(setting, start, stop):
     _, plan, sharding = setting
-    epoch_steps = schedule.steps_per_epoch(plan, 8)
-    blocks = resident.row_blocks(
+    epoch_steps = batch_order.steps_per_epoch(plan, 8)
+    blocks = device.row_blocks(
         plan, batch_size=8, seed=3, start=start, stop=stop, pause=4, sharding=sharding
     )
     step, lengths = start, []
     for block in blocks:
         for rows in np.asarray(block):
-            np.testing.assert_array_equal(rows, schedule.rows_of_step(plan, 8, 3, step))
+            np.testing.assert_array_equal(rows, batch_order.rows_of_step(plan, 8, 3, step))
             step += 1
         lengths.append(len(block))
         inside = range(step - len(block) + 1, step)
@@ -72,9 +72,9 @@ def test_blocks_hold_the_rows_of_the_steps_and_pause_where_told(setting, start, 
 def test_evaluation_batches_are_those_of_the_host(setting, count):
     images, plan, sharding = setting
     rows = np.random.default_rng(0).permutation(len(images))[:count]
-    placed = resident.place(images, plan, replicated(data_mesh()))
-    ours = list(resident.eval_batches(placed.images, rows, batch_size=8, sharding=sharding))
-    hosts = list(pipeline.eval_batches(images, rows, batch_size=8, sharding=sharding))
+    placed = device.place(images, plan, replicated(data_mesh()))
+    ours = list(device.eval_batches(placed.images, rows, batch_size=8, sharding=sharding))
+    hosts = list(host.eval_batches(images, rows, batch_size=8, sharding=sharding))
     for a, b in zip(ours, hosts, strict=True):
         np.testing.assert_array_equal(a["mask"], b["mask"])
         np.testing.assert_array_equal(a["image"], b["image"])

@@ -16,8 +16,8 @@ import pytest
 
 import train
 from benchmarks import kill_test
-from data import schedule
 from data.balance import make_plan
+from data.feed import batch_order
 from se_resnet.errors import UserError
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.integrity import facts_of
@@ -174,9 +174,9 @@ def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is(monkeypatch):
 def test_the_files_of_a_step_include_both_parents_of_a_synthetic_image():
     records = make_records(4, 9)
     plan = make_plan(records, make_images(records), method="smote")
-    rows = schedule.rows_of_step(plan, 8, 0, 2)
+    rows = batch_order.rows_of_step(plan, 8, 0, 2)
     synthetic = rows[plan.base[rows] != plan.neighbour[rows]][0]
-    files = schedule.files_of_step(plan, records, 8, 0, 2)
+    files = batch_order.files_of_step(plan, records, 8, 0, 2)
     name = dict(zip(records.row.tolist(), records.file.tolist(), strict=True))
     assert {name[plan.base[synthetic]], name[plan.neighbour[synthetic]]} <= set(files)
     expected = {name[row] for row in [*plan.base[rows], *plan.neighbour[rows]]}

@@ -13,7 +13,6 @@ import pytest
 
 import eval as evaluation
 import se_resnet
-from data import protocols
 from se_resnet.app import example_images, run_facts
 from se_resnet.errors import UserError
 from se_resnet.export import parity
@@ -24,6 +23,7 @@ from se_resnet.predict.provenance import read_history
 from se_resnet.report import plots
 from se_resnet.runs import integrity, lock, run_files, workdir
 from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runs.run_files import read_split
 from se_resnet.tracking import metric_log
 from se_resnet.weights import formats, pretrained
 from tests.run_folders import make_run_folder
@@ -329,7 +329,7 @@ def test_a_mistake_in_a_split_is_named_with_its_line(tmp_path, text, words):
 @pytest.mark.parametrize("change", [lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n\r\n")])
 def test_a_split_that_a_spreadsheet_has_saved_is_read(tmp_path, change):
     (tmp_path / "split.csv").write_text(change(HEADER + ROW), newline="", encoding="utf-8")
-    (row,) = protocols.read_split(tmp_path / "split.csv")
+    (row,) = read_split(tmp_path / "split.csv")
     assert (row["file"], row["role"]) == ("a.png", "test")
 
 

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from data import sources
-from data.candidates import Problem
-from data.sources import ImageFacts, SourceImage
+from data.breakhis import decode, image_files
+from data.breakhis.candidates import Problem
+from data.breakhis.decode import ImageFacts, SourceImage
 from se_resnet.errors import UserError
 from tests.image_trees import encode, make_tree, random_image
 
@@ -34,7 +34,7 @@ NESTINGS = (
 
 def scan(path) -> tuple[dict[str, SourceImage], dict[str, str]]:
     """Usable images by file name, and reasons by path."""
-    items = list(sources.scan(sources.find(path), workers=2))
+    items = list(decode.scan(image_files.find(path), workers=2))
     images = {str(item.name): item for item in items if isinstance(item, SourceImage)}
     return images, {item.path: item.reason for item in items if isinstance(item, Problem)}
 
@@ -48,7 +48,7 @@ def pack(tree, archive, mode="w:gz"):
 @pytest.mark.parametrize("nesting", NESTINGS)
 def test_a_tree_is_found_at_any_depth(tmp_path, nesting):
     base = make_tree(tmp_path, NAMES, nesting=nesting)
-    assert sources.find(tmp_path).path == base
+    assert image_files.find(tmp_path).path == base
     images, problems = scan(tmp_path)
     assert sorted(images) == sorted(NAMES)
     assert not problems
@@ -72,7 +72,7 @@ def test_a_folder_may_hold_the_archive(tmp_path):
     (tmp_path / "downloads").mkdir()
     pack(tmp_path / "tree", tmp_path / "downloads" / "BreaKHis_v1.tar.gz")
     (tmp_path / "downloads" / "another.tar").write_bytes(b"")
-    source = sources.find(tmp_path / "downloads")
+    source = image_files.find(tmp_path / "downloads")
     assert source.is_archive
     assert source.path.name == "BreaKHis_v1.tar.gz"
 
@@ -101,16 +101,16 @@ def test_pixels_not_bytes_decide_the_digest():
     fast = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
     small = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
     assert fast != small
-    assert sources.inspect(fast) == sources.inspect(small)
+    assert decode.inspect(fast) == decode.inspect(small)
     other = image.copy()
     other[0, 0, 0] ^= 1
-    assert sources.inspect(encode(other)) != sources.inspect(fast)
-    turned = sources.inspect(encode(image.reshape(70, 46, 3)))
-    assert turned.digest != sources.inspect(fast).digest
+    assert decode.inspect(encode(other)) != decode.inspect(fast)
+    turned = decode.inspect(encode(image.reshape(70, 46, 3)))
+    assert turned.digest != decode.inspect(fast).digest
 
 
 def test_facts_of_a_good_image():
-    facts = sources.inspect(encode(random_image((70, 46))))
+    facts = decode.inspect(encode(random_image((70, 46))))
     assert isinstance(facts, ImageFacts)
     assert (facts.height, facts.width) == (46, 70)
 
@@ -155,7 +155,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_unusable_images_get_a_reason(case, capfd):
     data, reason = BAD[case]
-    problem = sources.inspect(data)
+    problem = decode.inspect(data)
     assert isinstance(problem, str)
     assert reason in problem
     if case != "no pixels":  # whole container, hostile content: OpenCV comments on that one
@@ -192,7 +192,7 @@ def test_a_name_filed_in_the_other_class_is_a_problem(tmp_path):
 
 
 def test_too_large_files_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 1000)
     make_tree(tmp_path, NAMES[:1])
     (reason,) = scan(tmp_path)[1].values()
     assert "no BreaKHis image" in reason
@@ -210,7 +210,7 @@ def test_loops_of_links_end(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(UserError, match=r"does not exist|cannot be read"):
-        sources.find(tmp_path / "a")
+        image_files.find(tmp_path / "a")
 
 
 def test_a_hostile_archive_touches_no_file(tmp_path):
@@ -278,7 +278,7 @@ def test_an_archive_that_ends_between_two_images_is_refused(tmp_path):
 def test_a_wrong_path_is_one_sentence(tmp_path, make, message):
     make(tmp_path / "x")
     with pytest.raises(UserError, match=message) as caught:
-        sources.find(tmp_path / "x")
+        image_files.find(tmp_path / "x")
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "x") in str(caught.value)
 
@@ -286,7 +286,7 @@ def test_a_wrong_path_is_one_sentence(tmp_path, make, message):
 @pytest.mark.parametrize("path", ["", "\0", "~nobody-of-that-name/x"])
 def test_a_path_that_is_none_is_a_users_mistake(path):
     with pytest.raises(UserError):
-        sources.find(path)
+        image_files.find(path)
 
 
 def test_gzip_of_something_else_is_refused(tmp_path):
@@ -335,7 +335,7 @@ def bomb(kind: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
 def test_an_archive_that_expands_without_end_is_refused_early(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 1 << 20)
     (tmp_path / "a.tar.gz").write_bytes(bomb(kind, 1 << 32))
     began = time.process_time()
     with pytest.raises(UserError, match="damaged or incomplete"):
@@ -374,7 +374,7 @@ def test_two_trees_with_the_same_images_are_ambiguous(tmp_path, seed, content):
     make_tree(tmp_path / "one", NAMES)
     make_tree(tmp_path / "two", NAMES, seed=seed)
     with pytest.raises(UserError, match="2 BreaKHis trees") as caught:
-        sources.find(tmp_path)
+        image_files.find(tmp_path)
     assert f"4 images have their names in several, for example {NAMES[0]}, with {content}" in str(
         caught.value
     )
@@ -385,7 +385,7 @@ def test_a_tree_of_another_data_set_beside_is_ambiguous(tmp_path):
     (tmp_path / "other" / "benign").mkdir(parents=True)
     (tmp_path / "other" / "benign" / "ultrasound (1).png").write_bytes(GOOD)
     with pytest.raises(UserError, match="2 BreaKHis trees.*other has no image that is named"):
-        sources.find(tmp_path)
+        image_files.find(tmp_path)
 
 
 def place_images(root, paths):
@@ -446,16 +446,16 @@ def test_other_layouts_are_read_from_folders_and_archives(tmp_path, layout):
 
 def test_trees_that_are_read_together_are_told(tmp_path):
     place_images(tmp_path, LAYOUTS["train and test"])
-    source = sources.find(tmp_path)
+    source = image_files.find(tmp_path)
     assert source.path == tmp_path / "BreaKHis 400X"
-    assert sources.describe_walk(source) == [
+    assert image_files.describe_walk(source) == [
         "2 trees are read together; how they divide the images is not used: test, train"
     ]
 
 
 def test_a_tree_below_another_is_accounted_for(tmp_path):
     place_images(tmp_path, [f"benign/{NAMES[0]}", f"backup/benign/{NAMES[0]}"])
-    source = sources.find(tmp_path)
+    source = image_files.find(tmp_path)
     assert source.files == (f"benign/{NAMES[0]}",)
     assert source.passed_over.describe() == (
         f"images outside the class folders 1 (backup/benign/{NAMES[0]})"
@@ -493,8 +493,8 @@ def test_what_was_not_looked_at_is_told_of_folders_and_archives(tmp_path):
         (tmp_path / "in" / name).write_text("anything")
     told = []
     for path in (tmp_path / "in", pack(tmp_path / "in", tmp_path / "a.tar")):
-        source = sources.find(path)
-        list(sources.scan(source))
+        source = image_files.find(path)
+        list(decode.scan(source))
         told.append(source.passed_over.as_dict())
     for reasons in told:
         assert {reason: found["count"] for reason, found in reasons.items()} == {
@@ -502,7 +502,7 @@ def test_what_was_not_looked_at_is_told_of_folders_and_archives(tmp_path):
             "images outside the class folders": 1,
             "other suffixes": 4,
         }
-    assert sources.describe_walk(source)[0].startswith("not looked at: ")
+    assert image_files.describe_walk(source)[0].startswith("not looked at: ")
 
 
 def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
@@ -516,9 +516,9 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    source = sources.find(tmp_path)
+    source = image_files.find(tmp_path)
     assert len(source.files) == 4
-    assert "benign/private: Permission denied" in sources.describe_walk(source)[0]
+    assert "benign/private: Permission denied" in image_files.describe_walk(source)[0]
 
 
 @pytest.mark.parametrize(
@@ -528,9 +528,9 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
 def test_another_archive_must_be_extracted(tmp_path, start, kind):
     (tmp_path / "archive.zip").write_bytes(start + bytes(600))
     with pytest.raises(UserError, match=f"{kind}.*extract it and give the folder"):
-        sources.find(tmp_path / "archive.zip")
+        image_files.find(tmp_path / "archive.zip")
     with pytest.raises(UserError, match=r"no folder benign/.*extract archive\.zip"):
-        sources.find(tmp_path)
+        image_files.find(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -539,41 +539,41 @@ def test_an_unreadable_folder_is_a_users_mistake(tmp_path):
     (tmp_path / "tree").chmod(0)
     try:
         with pytest.raises(UserError, match="cannot be read"):
-            sources.find(tmp_path / "tree")
+            image_files.find(tmp_path / "tree")
     finally:
         (tmp_path / "tree").chmod(0o755)
 
 
 def test_fingerprint_follows_the_files(tmp_path):
     base = make_tree(tmp_path / "one", NAMES)
-    source = sources.find(base)
-    before = sources.fingerprint(source)
-    assert sources.fingerprint(source) == before
+    source = image_files.find(base)
+    before = image_files.fingerprint(source)
+    assert image_files.fingerprint(source) == before
     (base / "benign" / "notes.txt").write_text("no image")
-    assert sources.fingerprint(source) == before
+    assert image_files.fingerprint(source) == before
     shutil.copytree(base, tmp_path / "two")  # keeps the times
-    assert sources.fingerprint(sources.find(tmp_path / "two")) == before
+    assert image_files.fingerprint(image_files.find(tmp_path / "two")) == before
     path = next((tmp_path / "two").rglob("*.png"))
     os.utime(path, ns=(1, 1))
-    assert sources.fingerprint(sources.find(tmp_path / "two")) != before
+    assert image_files.fingerprint(image_files.find(tmp_path / "two")) != before
     next((tmp_path / "two").rglob("*.png")).unlink()
-    assert sources.fingerprint(sources.find(tmp_path / "two")) != before
+    assert image_files.fingerprint(image_files.find(tmp_path / "two")) != before
 
 
 def test_few_images_are_held_in_memory(tmp_path, monkeypatch):
     names = [f"SOB_B_A-14-22549AB-40-{i:03d}.png" for i in range(1, 30)]
     make_tree(tmp_path, names, size=(16, 16))
     read = []
-    original = sources.read_files
+    original = image_files.read_files
 
     def counting(source):
         for item in original(source):
             read.append(item[0])
             yield item
 
-    monkeypatch.setattr(sources, "read_files", counting)
+    monkeypatch.setattr(decode, "read_files", counting)
     consumed = 0
-    for _ in sources.scan(sources.find(tmp_path), workers=2):
+    for _ in decode.scan(image_files.find(tmp_path), workers=2):
         consumed += 1
         assert len(read) - consumed < 8
     assert consumed == 29

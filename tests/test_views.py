@@ -79,7 +79,7 @@ def test_evaluation_averages_over_views(run, tta):
 
 
 def test_dihedral_evaluation_equals_eight_predictions_by_hand(run, place):
-    from data.loading import load
+    from data.load_images import load
 
     evaluation.evaluate_run(run, tta="dihedral")
     averaged = Predictions.read_csv(run / "eval" / "test-dihedral" / "predictions.csv")

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data import protocols
-from data.filenames import SUBTYPES, parse
+from data.breakhis.filenames import SUBTYPES, parse
+from data.protocols.split_file import read_roles, write_split
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.runs.run_files import read_split
 from se_resnet.runtime.schema import misfit
 from tests.fuzz.targets import configs
 
@@ -105,8 +106,8 @@ def test_a_split_is_read_as_it_was_written(tmp_path, roles):
         for i in range(len(roles))
     ]
     records = Records.from_rows(rows)
-    protocols.write_split(tmp_path / "split.csv", records, np.array(roles))
-    assert protocols.read_roles(tmp_path / "split.csv", records).tolist() == roles
+    write_split(tmp_path / "split.csv", records, np.array(roles))
+    assert read_roles(tmp_path / "split.csv", records).tolist() == roles
 
 
 @often
@@ -118,7 +119,7 @@ def test_any_table_is_a_split_or_a_mistake(tmp_path, rows, with_header):
     path = tmp_path / "split.csv"
     path.write_bytes(text.getvalue().encode("utf-8", "surrogatepass"))
     try:
-        protocols.read_split(path)
+        read_split(path)
     except UserError as error:
         assert str(path) in str(error)
 

@@ -9,7 +9,7 @@ from random import Random
 
 import numpy as np
 
-from data import loading
+from data.dataset import load_dataset
 from tests.datasets import make_images, make_records
 from tests.fuzz.mutations import HOSTILE_VALUES, alter, damage
 from tests.fuzz.place import Place
@@ -44,7 +44,7 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
         path.write_bytes(damage(rng, path.read_bytes()))
 
     def action() -> None:
-        dataset = loading.load(str(folder), size=(8, 8), cache_dir=str(place.work / "cache"))
+        dataset = load_dataset(str(folder), size=(8, 8), cache_dir=str(place.work / "cache"))
         np.mean(dataset.images[dataset.records.row])
 
     return action

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from data import (
-    breakhis,  # noqa: F401  here, because it takes seconds
-    loading,
-)
+from data.dataset import load_dataset
 from tests import image_trees
 from tests.fuzz.place import Place
 from tests.fuzz.targets import archives, trees
@@ -28,4 +25,4 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
         "on_bad_image": rng.choice((*["skip"] * 8, "error", "odd")),
         "cache_dir": str(place.work / "cache"),
     }
-    return lambda: loading.load(str(place.input), **options)
+    return lambda: load_dataset(str(place.input), **options)

@@ -10,7 +10,7 @@ from random import Random
 import cv2
 import numpy as np
 
-from data import sources
+from data.breakhis import decode
 from se_resnet.images.resize import TILE_RULES
 from se_resnet.predict.folder import _batches
 from se_resnet.predict.image_files import find_images
@@ -35,7 +35,7 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
         for _, tiles, _ in _batches((16, 16), rules, paths, place.input, failures):
             assert tiles.shape[2:] == (16, 16, 3) and tiles.dtype == np.uint8
         for path in files:
-            sources.inspect(path.read_bytes())
+            decode.inspect(path.read_bytes())
 
     return action
 

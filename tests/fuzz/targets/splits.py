@@ -7,8 +7,10 @@ from random import Random
 
 import numpy as np
 
-from data import audit_command, protocols
+from data.protocols.roles import PROTOCOLS, assign_roles
+from data.protocols.split_file import own_roles, read_roles, write_split
 from data.records import Records
+from se_resnet.runs.run_files import EXCLUDED, ROLES, read_split
 from tests.datasets import make_records
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import Place
@@ -18,18 +20,18 @@ RECORDS = make_records(3, 4, images=2, magnifications=(40,))
 
 def case(rng: Random, place: Place) -> Callable[[], object]:
     path = place.input / "split.csv"
-    roles = np.array(rng.choices((*protocols.ROLES, protocols.EXCLUDED), k=len(RECORDS)))
-    protocols.write_split(path, RECORDS, roles)
+    roles = np.array(rng.choices((*ROLES, EXCLUDED), k=len(RECORDS)))
+    write_split(path, RECORDS, roles)
     path.write_bytes(damage_table(rng, path.read_bytes()))
 
     def action() -> None:
-        protocols.read_roles(path, RECORDS)
-        lines = protocols.read_split(path, ("file", "role"))
-        audit_command.own_roles(lines, RECORDS, str(path))
+        read_roles(path, RECORDS)
+        lines = read_split(path, ("file", "role"))
+        own_roles(lines, RECORDS, str(path))
 
     def assign() -> None:
         """The fold tables: folds of any number, of any part of the images."""
-        protocols.assign_roles(_part(rng), rng.choice(protocols.PROTOCOLS), **_folds(rng))
+        assign_roles(_part(rng), rng.choice(PROTOCOLS), **_folds(rng))
 
     return rng.choice((action, action, action, assign))
 

@@ -11,8 +11,8 @@ from random import Random
 import cv2
 import numpy as np
 
-from data import sources
-from data.filenames import SUBTYPES
+from data.breakhis import decode, image_files
+from data.breakhis.filenames import SUBTYPES
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import SECRET, Place
 from tests.fuzz.targets.images import content
@@ -42,10 +42,10 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
 
 def read_all(path: Path) -> None:
     """What the preparation does with a source, images let go one by one."""
-    source = sources.find(path)
-    sources.fingerprint(source)
-    sources.size_bytes(source)
-    for item in sources.scan(source, workers=2):
+    source = image_files.find(path)
+    image_files.fingerprint(source)
+    image_files.size_bytes(source)
+    for item in decode.scan(source, workers=2):
         str(item)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 import eval as evaluation
-from data import protocols
+from data.protocols.split_file import read_roles
 from se_resnet.app import example_images
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.predict.provenance import read_history
@@ -62,7 +62,7 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
         elif path.name == "weights.json":
             pretrained.keep_facts(pretrained.load("none"), path, begun=True)
         elif path.name == "split.csv":
-            protocols.read_roles(path, RECORDS)
+            read_roles(path, RECORDS)
             evaluation._seen_accessions(run)
         else:
             metric_log.read_log(path)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data import audit, protocols
-from data.loading import Dataset
+from data.dataset import Dataset
+from data.protocols import audit
+from data.protocols.roles import is_seen
+from data.protocols.split_file import read_roles, write_split
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.runs.run_files import DATA, SPLIT
@@ -17,7 +19,7 @@ from se_resnet.runtime.files import atomic_write, write_json
 
 def keep(workdir: Path, dataset: Dataset, roles: np.ndarray) -> None:
     """Writes ``split.csv``, ``data.json`` and, where files were skipped, ``skipped_files.csv``."""
-    protocols.write_split(workdir / SPLIT, dataset.records, roles)
+    write_split(workdir / SPLIT, dataset.records, roles)
     if dataset.skipped:
         with atomic_write(workdir / "skipped_files.csv") as file:
             writer = csv.writer(file)
@@ -30,7 +32,7 @@ def keep(workdir: Path, dataset: Dataset, roles: np.ndarray) -> None:
             "description": dataset.description,
             "audit": audit.count_leaks(dataset.records, roles),
             "split": audit.summarise(dataset.records, roles),
-            "seen_digests": sorted(set(dataset.records.digest[protocols.is_seen(roles)].tolist())),
+            "seen_digests": sorted(set(dataset.records.digest[is_seen(roles)].tolist())),
         },
     )
 
@@ -53,7 +55,7 @@ def check_kept(workdir: Path, fingerprint: str, dataset: Dataset, roles: np.ndar
             "or choose another --workdir."
         )
     split = workdir / SPLIT
-    if (protocols.read_roles(split, dataset.records) != roles).any():
+    if (read_roles(split, dataset.records) != roles).any():
         raise UserError(
             f"the images would be divided otherwise than {split} says: restore that file and the "
             "library versions of the run's start, or choose another --workdir."

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from data.breakhis.summary import summarise
 from data.cache import Cache, damaged, open_cache, open_or_build
 from data.records import Records
-from data.summary import summarise
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runtime.files import user_cache_dir
@@ -42,7 +42,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
 
-def load(
+def load_dataset(
     source: str,
     *,
     size: tuple[int, int] = (224, 224),
@@ -75,11 +75,11 @@ def load(
     source = local_path(source, "config.data.dir =")
     if _is_cache(Path(source)):
         return _open_finished(Path(source), size, resize, magnifications)
-    from data import breakhis  # imports TensorFlow, which takes seconds
+    from data.breakhis import builder  # imports TensorFlow, which takes seconds
 
     try:
         root = user_cache_dir(cache_dir)
-        prepared = breakhis.prepare(SAMPLE if source == "sample" else source, root, on_bad_image)
+        prepared = builder.prepare(SAMPLE if source == "sample" else source, root, on_bad_image)
         cache = open_or_build(prepared, root, size, resize)
     except OSError as error:
         raise UserError(
@@ -92,8 +92,8 @@ def load(
 
 
 def load_configured(settings: Mapping[str, Any]) -> Dataset:
-    """:func:`load` with the values of ``config.data``."""
-    return load(
+    """:func:`load_dataset` with the values of ``config.data``."""
+    return load_dataset(
         settings["dir"],
         size=settings["size"],
         resize=settings["resize"],

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data import audit, loading, protocols
+from data.dataset import load_dataset
+from data.protocols import audit
+from data.protocols.roles import assign_roles
 from data.records import Records
 
 
@@ -40,13 +42,13 @@ def load(
     Args:
         source: a BreaKHis tree at any nesting, the authors' archive, or ``'sample'`` for the images
             that ship with the project.
-        protocol: ``'strict'``, ``'official'`` or ``'random'``, see :mod:`data.protocols`.
+        protocol: ``'strict'``, ``'official'`` or ``'random'``, see :mod:`data.protocols.roles`.
         folds: number of folds.
         fold: which of them is tested, from 0.
         val_folds: one of so many parts of the rest validates.
         seed: of the division.
         options: ``size``, ``resize``, ``magnifications``, ``on_bad_image`` and ``cache_dir``, see
-            :func:`data.loading.load`.
+            :func:`data.dataset.load`.
 
     Returns:
         Images, records and roles. The images are mapped from the cache of decoded images, or read
@@ -64,11 +66,9 @@ def load(
     >>> tested & set(records.accession[roles == "train"].tolist())
     set()
     """
-    dataset = loading.load(source, **options)
+    dataset = load_dataset(source, **options)
     records = dataset.records
-    roles = protocols.assign_roles(
-        records, protocol, folds=folds, fold=fold, val_folds=val_folds, seed=seed
-    )
+    roles = assign_roles(records, protocol, folds=folds, fold=fold, val_folds=val_folds, seed=seed)
     audit.verify(records, roles, protocol)
     images = dataset.images
     if not np.array_equal(records.row, np.arange(len(images))):

@@ -8,7 +8,8 @@
 * ``random``: k folds stratified by class over images. Leaks patients by design: the control that
   shows what leakage is worth.
 * ``source``: the procedure of the notebook that claimed 98.29 % accuracy: a random fifth of the
-  images that :func:`data.notebook.derive` has augmented and evened out by SMOTE already. Promises
+  images that :func:`data.protocols.source_notebook.derive` has augmented and evened out by SMOTE
+  already. Promises
   nothing: patients, blends of training images and second copies may all be tested on.
 
 Every protocol carves its validation set out of its training part, by accession where the protocol
@@ -18,20 +19,16 @@ as ductal and as lobular carcinoma, and its second copy is left out.
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from data.official import slide_table
+from data.breakhis.official import slide_table
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runs.run_files import EXCLUDED, TEST, TRAIN, VAL
 from se_resnet.runs.run_files import ROLES as ROLES
 from se_resnet.runs.run_files import read_split as read_split
-from se_resnet.runtime.files import atomic_write
 
 SOURCE = "source"
 PROTOCOLS = ("strict", "official", "random", SOURCE)
@@ -45,8 +42,8 @@ def assign_roles(
     """Gives every image its role.
 
     Args:
-        records: N images; for ``source`` those that :func:`data.notebook.derive` made, with
-            ``row`` in the order that it gave them.
+        records: N images; for ``source`` those that :func:`data.protocols.source_notebook.derive`
+            made, with ``row`` in the order that it gave them.
         protocol: ``strict``, ``official``, ``random`` or ``source``.
         folds: number of folds of ``strict`` and ``random``; ``official`` has five, ``source`` one.
         fold: which fold is the test set, from 0; ``official`` fold 0 is the authors' fold 1.
@@ -161,25 +158,3 @@ def _source_test_images(images: Records) -> np.ndarray:
 def is_seen(roles: np.ndarray) -> np.ndarray:
     """``bool [N]``: the run has learned from these images or chosen its checkpoint on them."""
     return np.isin(roles, SEEN)
-
-
-def write_split(path: Path, records: Records, roles: np.ndarray) -> None:
-    """Writes ``split.csv``: file, slide, accession, magnification, subtype, label, role."""
-    names = ("file", "slide", "accession", "magnification", "subtype", "label")
-    columns = [getattr(records, name).tolist() for name in names]
-    with atomic_write(path) as file:
-        writer = csv.writer(file)
-        writer.writerow([*names, "role"])
-        writer.writerows(zip(*columns, roles.tolist(), strict=True))
-
-
-def read_roles(path: Path, records: Records) -> np.ndarray:
-    """The roles that ``split.csv`` gives these images: ``str [N]``, ``excluded`` if not listed."""
-    role_of = {line["file"]: line["role"] for line in read_split(path)}
-    return np.array([role_of.get(name, EXCLUDED) for name in records.file.tolist()], dtype="<U8")
-
-
-if __name__ == "__main__":
-    from data.audit_command import main
-
-    main()

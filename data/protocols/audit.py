@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from data.near_duplicates import HASH_BITS, NEAR_DISTANCE, near_duplicates
-from data.protocols import SEEN, SOURCE, is_seen
+from data.protocols.near_duplicates import HASH_BITS, NEAR_DISTANCE, near_duplicates
+from data.protocols.roles import SEEN, SOURCE, is_seen
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
@@ -106,10 +106,10 @@ def audit(
         A JSON-serialisable dictionary: ``verdict``, ``leaks`` and ``notes`` in sentences;
         ``counts``, see :func:`count_leaks`; ``overlap`` of image content, slides and accessions
         for each pair of roles, with names and images concerned; ``near_duplicates``, pairs as in
-        :func:`data.near_duplicates.near_duplicates`; ``synthetic`` images by role; ``balance``:
-        images, slides and accessions by role, class and magnification; ``filed_twice``: accessions
-        with more than one subtype, and how many of their images are identical by content;
-        ``unassigned`` files.
+        :func:`data.protocols.near_duplicates.near_duplicates`; ``synthetic`` images by role;
+        ``balance``: images, slides and accessions by role, class and magnification;
+        ``filed_twice``: accessions with more than one subtype, and how many of their images are
+        identical by content; ``unassigned`` files.
     """
     absent = Counter(absent_synthetic or {})
     counts = count_leaks(records, roles)

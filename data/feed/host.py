@@ -1,7 +1,7 @@
 """tf.data over plan rows: gathered, blended, prefetched, laid out over the devices.
 
 Pixels are read when a batch needs them, each by the process whose devices get it; see
-:mod:`data.schedule` for which rows make which batch.
+:mod:`data.feed.batch_order` for which rows make which batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.balance import Plan
-from data.schedule import blend, padded, rows_of_step, steps_per_epoch
+from data.feed.batch_order import blend, padded, rows_of_step, steps_per_epoch
 
 Batch = dict[str, jax.Array]
 

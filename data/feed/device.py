@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data.balance import Plan
-from data.schedule import padded, rows_of_step, steps_per_epoch
+from data.feed.batch_order import padded, rows_of_step, steps_per_epoch
 from se_resnet.errors import UserError
 
 Batch = dict[str, jax.Array]
@@ -75,8 +75,8 @@ def make_batch(resident: Resident, rows: jax.Array) -> Batch:
 
     Returns:
         ``image float32 [B, H, W, 3]`` of whole grey values, ``label float32 [B]`` and
-        ``importance float32 [B]``: as :func:`data.schedule.blend` on the host has it, but for
-        sums that end in a half and may be rounded to the other side.
+        ``importance float32 [B]``: as :func:`data.feed.batch_order.blend` on the host has it, but
+        for sums that end in a half and may be rounded to the other side.
     """
     weight = resident.weight[rows][:, None, None, None]
     base, neighbour = (
@@ -131,7 +131,7 @@ def row_blocks(
 def eval_batches(
     images: jax.Array, rows: np.ndarray, *, batch_size: int, sharding: NamedSharding
 ) -> Iterator[Batch]:
-    """As :func:`data.pipeline.eval_batches`, from pixels on the device.
+    """As :func:`data.feed.host.eval_batches`, from pixels on the device.
 
     Args:
         images: ``uint8 [N, H, W, 3]``, whole on every device.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from data.filenames import CLASS_FOLDERS, ImageName, parse
+from data.breakhis.filenames import CLASS_FOLDERS, ImageName, parse
 from se_resnet.images.decode import SUFFIXES
 from se_resnet.runtime.walk import PassedOver, printable
 

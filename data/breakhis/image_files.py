@@ -1,4 +1,4 @@
-"""Finds the BreaKHis images a user points at, reads them and says which are unusable.
+"""Finds the BreaKHis images at a path and reads their bytes.
 
 A source is a folder that holds ``benign/`` or ``malignant/`` at any depth, or images whose names
 tell the class, or an archive of these such as ``BreaKHis_v1.tar.gz``. An archive is streamed:
@@ -12,26 +12,20 @@ import filecmp
 import hashlib
 import os
 import stat
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data import archive, candidates
-from data.archive import OFFICIAL_ARCHIVE as OFFICIAL_ARCHIVE
-from data.candidates import Problem as Problem
-from data.candidates import check_name
-from data.filenames import ImageName
+from data.breakhis import archive, candidates
+from data.breakhis.archive import OFFICIAL_ARCHIVE as OFFICIAL_ARCHIVE
+from data.breakhis.candidates import Problem as Problem
+from data.breakhis.candidates import check_name
+from data.breakhis.filenames import ImageName
 from se_resnet.errors import UserError
-from se_resnet.images import png
-from se_resnet.images.decode import decode_image
-from se_resnet.images.pixels import digest
 from se_resnet.runtime.files import reason
 from se_resnet.runtime.walk import PassedOver, printable, walk
 
 MAX_FILE_BYTES = 64 << 20  # an official image has about half a megabyte
-MIN_SIDE, MAX_SIDE = 16, 8192
 
 
 @dataclass(frozen=True)
@@ -52,30 +46,6 @@ class Source:
     files: tuple[str, ...] = field(default=(), repr=False)
     trees: tuple[str, ...] = ()
     passed_over: PassedOver = field(default_factory=PassedOver, repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class ImageFacts:
-    """What a decoded image is.
-
-    Attributes:
-        height, width: pixels.
-        digest: SHA-256 of shape and RGB pixels: equal means the same image, however compressed.
-    """
-
-    height: int
-    width: int
-    digest: str
-
-
-@dataclass(frozen=True)
-class SourceImage:
-    """A usable image: its path in the source, parsed name, encoded bytes and facts."""
-
-    path: str
-    name: ImageName
-    data: bytes
-    facts: ImageFacts
 
 
 def find(path: str | Path) -> Source:
@@ -177,65 +147,13 @@ def read_files(source: Source) -> Iterator[tuple[str, bytes | Problem]]:
         yield from archive.read_archive(source.path, MAX_FILE_BYTES, source.passed_over)
         return
     for relative in source.files:
-        yield relative, _read_file(source.path, relative)
+        yield relative, read_file(source.path, relative)
 
 
 def check_names(source: Source) -> list[tuple[str, ImageName | Problem]]:
     """The path of every candidate image of a tree with its name, or what is wrong with that."""
     first_path: dict[str, str] = {}
     return [(path, check_name(path, first_path, source.path.name)) for path in source.files]
-
-
-def read_image(root: Path, relative: str, name: ImageName) -> SourceImage | Problem:
-    """Reads, decodes and validates one image of a tree."""
-    content = _read_file(root, relative)
-    return content if isinstance(content, Problem) else _examine(relative, name, content)
-
-
-def scan(source: Source, workers: int | None = None) -> Iterator[SourceImage | Problem]:
-    """Reads, decodes and validates every candidate image, several at a time.
-
-    At most four images per worker are held in memory. The order is that of :func:`read_files`.
-
-    Args:
-        source: what :func:`find` found.
-        workers: decoding threads, by default one per CPU.
-    """
-    workers = workers or os.cpu_count() or 1
-    first_path: dict[str, str] = {}
-    above = "" if source.is_archive else source.path.name
-    pending: deque[Future[SourceImage | Problem]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for path, content in read_files(source):
-            name = check_name(path, first_path, above)
-            if isinstance(content, Problem):
-                future = _done(content)
-            elif isinstance(name, Problem):
-                future = _done(name)
-            else:
-                future = pool.submit(_examine, path, name, content)
-            pending.append(future)
-            if len(pending) >= 4 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def inspect(data: bytes) -> ImageFacts | str:
-    """Decodes an encoded image and returns its facts, or the reason why it is unusable.
-
-    Usable is a whole PNG file of 8-bit RGB with sides of 16 to 8,192 pixels, every pixel of which
-    is seen as it is stored: BreaKHis has no other.
-    """
-    problem = png.problem(data) or _header_problem(png.read_header(data))
-    if problem:
-        return problem
-    try:
-        image = decode_image(data)
-    except ValueError:
-        return "broken: it cannot be decoded"
-    height, width = image.shape[:2]
-    return ImageFacts(height, width, digest(image))
 
 
 def _find_in_folder(folder: Path) -> Source:
@@ -329,7 +247,8 @@ def _pass_over(paths: Iterable[str], flat: bool, passed_over: PassedOver) -> Non
         candidates.pass_over(path, flat, passed_over)
 
 
-def _read_file(root: Path, relative: str) -> bytes | Problem:
+def read_file(root: Path, relative: str) -> bytes | Problem:
+    """Returns the bytes of one image of a tree, or what kept it from being read."""
     path = root / relative
     try:
         status = path.stat()
@@ -342,34 +261,3 @@ def _read_file(root: Path, relative: str) -> bytes | Problem:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise  # too many open files: not this file's fault, so it must not be skipped
         return Problem(relative, f"cannot be read: {reason(error)}")
-
-
-def _examine(path: str, name: ImageName, data: bytes) -> SourceImage | Problem:
-    facts = inspect(data)
-    return Problem(path, facts) if isinstance(facts, str) else SourceImage(path, name, data, facts)
-
-
-def _done(problem: Problem) -> Future[SourceImage | Problem]:
-    future: Future[SourceImage | Problem] = Future()
-    future.set_result(problem)
-    return future
-
-
-def _header_problem(header: png.Header) -> str | None:
-    """Returns why a whole PNG file is no BreaKHis image, by its header, or None."""
-    sides = (header.width, header.height)
-    if not all(MIN_SIDE <= side <= MAX_SIDE for side in sides):
-        return (
-            f"{header.width}x{header.height} pixels: sides of {MIN_SIDE} to {MAX_SIDE} are expected"
-        )
-    if header.depth == 16:
-        return "16-bit: 8-bit RGB is needed"
-    if header.colour == png.GREY:
-        return "grayscale: RGB is needed"
-    if header.colour in (png.GREY_ALPHA, png.RGBA) or header.transparency:
-        return "RGBA (it has an alpha channel): RGB is needed"
-    if header.orientation != 1:
-        return "turned by its EXIF data: save it as it is seen, without them"
-    if header.frames > 1:
-        return f"an animation of {header.frames} frames: one image is needed"
-    return None

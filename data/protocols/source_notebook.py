@@ -5,7 +5,7 @@ malignant ones of six slides), drew augmentation once, evened out the classes by
 pixels, and only then divided the 4,960 images at random. So a test image can be a blend of two
 training images, or one of the two that a training image was blended from: 376 of its 486
 malignant test images are synthetic. ``derive`` makes the images; protocol ``source`` of
-``data.protocols`` divides them.
+``data.protocols.roles`` divides them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from data.balance import Plan, make_plan
 from data.cache import open_cache, write_cache
-from data.loading import Dataset
+from data.dataset import Dataset
+from data.feed.batch_order import blend
 from data.records import SYNTHETIC_PREFIX, Records
-from data.schedule import blend
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runtime.files import writable_folder

@@ -8,20 +8,21 @@ import dataclasses
 import re
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data import loading, protocols
-from data.audit import UNASSIGNED, audit
-from data.near_duplicates import HASH_BITS, NEAR_DISTANCE
-from data.records import SYNTHETIC_PREFIX, Records
+from data.dataset import Dataset, load_dataset
+from data.protocols.audit import audit
+from data.protocols.near_duplicates import HASH_BITS, NEAR_DISTANCE
+from data.protocols.roles import PROTOCOLS, SOURCE, assign_roles, number_of_folds
+from data.protocols.split_file import own_roles, write_split
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import MAGNIFICATIONS
+from se_resnet.runs.run_files import read_split
 from se_resnet.runtime.cli import ArgumentParser, mistakes_told, path_option
 from se_resnet.runtime.files import atomic_write, write_json
 from se_resnet.runtime.folders import whole_folder
@@ -73,12 +74,12 @@ def _write_audit(options: argparse.Namespace, out: Path) -> None:
     split: dict[str, Any]
     # What can be refused without the images is refused before minutes go into reading them.
     if options.split:
-        lines = protocols.read_split(Path(options.split), ("file", "role"))
+        lines = read_split(Path(options.split), ("file", "role"))
         split, told = {"file": options.split}, options.split
     else:
         settings = {name: getattr(options, name) for name in ("folds", "fold", "val_folds", "seed")}
         split = {"protocol": options.protocol, **settings}
-        folds = protocols.number_of_folds(options.protocol, options.folds)
+        folds = number_of_folds(options.protocol, options.folds)
         told = f"{options.protocol}, fold {options.fold} of {folds}"
     with _open_images(options, out) as dataset:
         records = dataset.records.at_magnifications(options.magnifications)
@@ -89,7 +90,7 @@ def _write_audit(options: argparse.Namespace, out: Path) -> None:
             roles, absent = own_roles(lines, dataset.records, options.split)
             roles = roles[np.isin(dataset.records.file, records.file)]
         else:
-            roles = protocols.assign_roles(records, options.protocol, **settings)
+            roles = assign_roles(records, options.protocol, **settings)
         result = audit(records, roles, dataset.images, absent)
     print(describe(result))
     write_json(
@@ -106,28 +107,30 @@ def _write_audit(options: argparse.Namespace, out: Path) -> None:
         writer.writeheader()
         writer.writerows(result["near_duplicates"]["pairs"])
     if not options.split:
-        protocols.write_split(out / "split.csv", records, roles)
+        write_split(out / "split.csv", records, roles)
 
 
 @contextmanager
-def _open_images(options: argparse.Namespace, out: Path) -> Iterator[loading.Dataset]:
+def _open_images(options: argparse.Namespace, out: Path) -> Iterator[Dataset]:
     """The images to audit; those that protocol ``source`` makes are removed afterwards."""
-    from data import notebook  # imports TensorFlow, which takes seconds
+    from data.protocols import source_notebook  # imports TensorFlow, which takes seconds
 
     if (Path(options.data_dir) / "cache.json").is_file():
-        yield notebook.reopen(Path(options.data_dir))
+        yield source_notebook.reopen(Path(options.data_dir))
         return
-    dataset = loading.load(
+    dataset = load_dataset(
         options.data_dir, on_bad_image=options.on_bad_image, cache_dir=options.cache_dir
     )
-    if options.protocol != protocols.SOURCE or options.split:
+    if options.protocol != SOURCE or options.split:
         yield dataset
         return
     chosen = dataset.records.at_magnifications(options.magnifications)
     description = "\n".join([dataset.description, *dataset.records.describe_left_out(chosen)])
     dataset = dataclasses.replace(dataset, records=chosen, description=description)
     with tempfile.TemporaryDirectory(prefix=".source-", dir=out) as folder:
-        derived = notebook.derive(dataset, Path(folder) / "images", _as_they_are, options.seed)
+        derived = source_notebook.derive(
+            dataset, Path(folder) / "images", _as_they_are, options.seed
+        )
         yield dataclasses.replace(
             derived, description=derived.description.replace("augmented once", "not augmented here")
         )
@@ -135,41 +138,6 @@ def _open_images(options: argparse.Namespace, out: Path) -> Iterator[loading.Dat
 
 def _as_they_are(images: np.ndarray) -> np.ndarray:
     return images
-
-
-def own_roles(
-    lines: Iterable[Mapping[str, str]], records: Records, path: str
-) -> tuple[np.ndarray, Mapping[str, int]]:
-    """The roles that the lines of anybody's ``split.csv`` give these images.
-
-    Args:
-        lines: with ``file``, a name with or without folders, and ``role``.
-        records: all images of the data set.
-        path: of the file, for messages.
-
-    Returns:
-        ``str [N]``, ``unassigned`` where no line lists an image; and how many synthetic images,
-        told by their names, are listed in each role without the data set holding them.
-
-    Raises:
-        UserError: an image is listed twice or not in the data set.
-    """
-    role_of: dict[str, str] = {}
-    for line in lines:
-        name = (line["file"] or "").replace("\\", "/").rsplit("/", 1)[-1]
-        name = re.sub(r"\.png$", ".png", name, flags=re.IGNORECASE)  # as records have it
-        if name in role_of:
-            raise UserError(f"{path} lists {name} twice: keep one line for each image.")
-        role_of[name] = line["role"]
-    absent = sorted(role_of.keys() - set(records.file.tolist()))
-    unknown = [name for name in absent if not name.startswith(SYNTHETIC_PREFIX)]
-    if unknown:
-        raise UserError(
-            f"{path} lists images that the data set does not hold, {len(unknown):,} in all, for "
-            f"example {unknown[0]!r}: give the --data_dir that holds them or remove their lines."
-        )
-    roles = [role_of.get(name, UNASSIGNED) for name in records.file.tolist()]
-    return np.array(roles, dtype="<U10"), Counter(role_of[name] for name in absent)
 
 
 def describe(result: Mapping[str, Any]) -> str:
@@ -254,7 +222,7 @@ def _parser() -> ArgumentParser:
     path: dict[str, Any] = {"type": path_option}
     add("--data_dir", required=True, help="BreaKHis tree or archive, or 'sample'", **path)
     add("--split", metavar="FILE", help="audit this split.csv instead of a protocol", **path)
-    add("--protocol", default="strict", help=f"{', '.join(protocols.PROTOCOLS)} (default: strict)")
+    add("--protocol", default="strict", help=f"{', '.join(PROTOCOLS)} (default: strict)")
     add("--folds", type=int, default=5, help="folds of strict and random (default: 5)")
     add("--fold", type=int, default=0, help="the fold to test on, from 0 (default: 0)")
     add("--val_folds", type=int, default=5, help="validate on one of so many parts (default: 5)")
@@ -270,3 +238,7 @@ def _parser() -> ArgumentParser:
     add("--cache_dir", default="", help=cache_help, **path)
     add("--out", default="audit", help="folder to write into (default: audit)", **path)
     return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -17,14 +17,15 @@ from absl import logging as absl_logging
 from google.protobuf.json_format import ParseError
 from tqdm import tqdm
 
-from data import sources
-from data.archive import OFFICIAL_ARCHIVE
-from data.candidates import Problem
+from data.breakhis import decode, image_files
+from data.breakhis.archive import OFFICIAL_ARCHIVE
+from data.breakhis.candidates import Problem
+from data.breakhis.decode import SourceImage
+from data.breakhis.filenames import CLASS_FOLDERS, SUBTYPES
+from data.breakhis.image_files import Source
+from data.breakhis.official import official_names
+from data.breakhis.summary import Summary, summarise
 from data.disk import unfinished
-from data.filenames import CLASS_FOLDERS, SUBTYPES
-from data.official import official_names
-from data.sources import Source, SourceImage
-from data.summary import Summary, summarise
 from se_resnet.errors import UserError
 
 BAD_IMAGE_POLICIES = ("error", "skip")
@@ -65,7 +66,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
             source: where the images are; None looks in ``dl_manager.manual_dir``.
             on_bad_image: ``error`` refuses a source with unusable files and names them all;
                 ``skip`` leaves them out and keeps the list in the summary.
-            beam_options: works on Apache Beam, with these options; see :mod:`data.spread`.
+            beam_options: works on Apache Beam, with these options; see :mod:`data.breakhis.beam`.
             **kwargs: ``data_dir`` and ``version`` of ``tfds.core.DatasetBuilder``.
 
         Raises:
@@ -118,22 +119,22 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        source = self._source or sources.find(Path(dl_manager.manual_dir))
+        source = self._source or image_files.find(Path(dl_manager.manual_dir))
         if self._beam_options is None:
             return {SPLIT: self._generate_examples(source)}
-        from data import spread  # needs Apache Beam
+        from data.breakhis import beam  # needs Apache Beam
 
-        checked, problems = spread.check(source, self._beam_options, Path(self.data_dir))
+        checked, problems = beam.check(source, self._beam_options, Path(self.data_dir))
         digests = {str(image.name): image.digest for image in checked}
         self._settle(source, digests, problems)
-        return {SPLIT: spread.read(source, checked, example_of)}
+        return {SPLIT: beam.read(source, checked, example_of)}
 
     def _generate_examples(self, source: Source) -> Iterator[tuple[int, dict]]:
         digests: dict[str, str] = {}
         problems: list[Problem] = []
         scanned = tqdm(
-            sources.scan(source),
-            total=sources.count_files(source),
+            decode.scan(source),
+            total=image_files.count_files(source),
             desc="preparing",
             unit="image",
             disable=None,  # quiet when not a terminal
@@ -159,7 +160,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
         # Stored by TFDS together with the images, under the same rename.
         self.info.metadata["summary"] = summarise(digests, problems).to_json()
         if source.is_archive:  # a folder is walked at every start, an archive only now
-            self.info.metadata["walk"] = sources.describe_walk(source)
+            self.info.metadata["walk"] = image_files.describe_walk(source)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,15 +226,15 @@ def prepare(
             ``malignant/``, an archive, or a folder that holds the archive.
         cache_dir: where prepared images are kept; about the size of the source.
         on_bad_image: ``error`` or ``skip``, see :class:`Breakhis`.
-        beam_options: works on Apache Beam, with these options; see :mod:`data.spread`.
+        beam_options: works on Apache Beam, with these options; see :mod:`data.breakhis.beam`.
 
     Raises:
         UserError: the source holds no usable images; files are unusable under ``error`` (the
             message lists each with its reason); or ``cache_dir`` is full or not writable.
     """
-    found = sources.find(source)
+    found = image_files.find(source)
     # The policy changes what is prepared, so it is part of the key.
-    key = f"{sources.fingerprint(found)[:32]}-{on_bad_image}"
+    key = f"{image_files.fingerprint(found)[:32]}-{on_bad_image}"
     data_dir = Path(cache_dir).absolute() / "prepared" / key
     with _quiet():
         try:
@@ -253,7 +254,7 @@ def prepare(
         summary=summary,
         fingerprint=summary.fingerprint,
         path=data_dir,
-        walk=tuple(walk if found.is_archive else sources.describe_walk(found)),
+        walk=tuple(walk if found.is_archive else image_files.describe_walk(found)),
     )
 
 
@@ -275,9 +276,9 @@ def _damaged(path: Path) -> UserError:
 def _download_config(beam_options: list[str] | None) -> tfds.download.DownloadConfig | None:
     if beam_options is None:
         return None
-    from data import spread
+    from data.breakhis import beam
 
-    return tfds.download.DownloadConfig(beam_options=spread.pipeline_options(beam_options))
+    return tfds.download.DownloadConfig(beam_options=beam.pipeline_options(beam_options))
 
 
 def example_of(image: SourceImage) -> tuple[int, dict[str, Any]]:
@@ -325,7 +326,7 @@ def _prepare(
 ) -> None:
     remedy = "set config.data.cache_dir to another folder"
     # TFDS sorts what exceeds 1 GB on disk, but removes each part before writing the next.
-    needed = sources.size_bytes(source)
+    needed = image_files.size_bytes(source)
     with contextlib.ExitStack() as stack:
         try:
             temporary = stack.enter_context(

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data.protocols import is_seen
+from data.protocols.roles import is_seen
 from data.records import Records
 from se_resnet.runs.run_files import TEST
 

@@ -1,0 +1,126 @@
+"""Decodes and validates BreaKHis images, and says which are unusable."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.breakhis.candidates import Problem, check_name
+from data.breakhis.filenames import ImageName
+from data.breakhis.image_files import Source, read_file, read_files
+from se_resnet.images import png
+from se_resnet.images.decode import decode_image
+from se_resnet.images.pixels import digest
+
+MIN_SIDE, MAX_SIDE = 16, 8192
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What a decoded image is.
+
+    Attributes:
+        height, width: pixels.
+        digest: SHA-256 of shape and RGB pixels: equal means the same image, however compressed.
+    """
+
+    height: int
+    width: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """A usable image: its path in the source, parsed name, encoded bytes and facts."""
+
+    path: str
+    name: ImageName
+    data: bytes
+    facts: ImageFacts
+
+
+def read_image(root: Path, relative: str, name: ImageName) -> SourceImage | Problem:
+    """Reads, decodes and validates one image of a tree."""
+    content = read_file(root, relative)
+    return content if isinstance(content, Problem) else _examine(relative, name, content)
+
+
+def scan(source: Source, workers: int | None = None) -> Iterator[SourceImage | Problem]:
+    """Reads, decodes and validates every candidate image, several at a time.
+
+    At most four images per worker are held in memory. The order is that of :func:`read_files`.
+
+    Args:
+        source: what :func:`data.breakhis.image_files.find` found.
+        workers: decoding threads, by default one per CPU.
+    """
+    workers = workers or os.cpu_count() or 1
+    first_path: dict[str, str] = {}
+    above = "" if source.is_archive else source.path.name
+    pending: deque[Future[SourceImage | Problem]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for path, content in read_files(source):
+            name = check_name(path, first_path, above)
+            if isinstance(content, Problem):
+                future = _done(content)
+            elif isinstance(name, Problem):
+                future = _done(name)
+            else:
+                future = pool.submit(_examine, path, name, content)
+            pending.append(future)
+            if len(pending) >= 4 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def inspect(data: bytes) -> ImageFacts | str:
+    """Decodes an encoded image and returns its facts, or the reason why it is unusable.
+
+    Usable is a whole PNG file of 8-bit RGB with sides of 16 to 8,192 pixels, every pixel of which
+    is seen as it is stored: BreaKHis has no other.
+    """
+    problem = png.problem(data) or _header_problem(png.read_header(data))
+    if problem:
+        return problem
+    try:
+        image = decode_image(data)
+    except ValueError:
+        return "broken: it cannot be decoded"
+    height, width = image.shape[:2]
+    return ImageFacts(height, width, digest(image))
+
+
+def _examine(path: str, name: ImageName, data: bytes) -> SourceImage | Problem:
+    facts = inspect(data)
+    return Problem(path, facts) if isinstance(facts, str) else SourceImage(path, name, data, facts)
+
+
+def _done(problem: Problem) -> Future[SourceImage | Problem]:
+    future: Future[SourceImage | Problem] = Future()
+    future.set_result(problem)
+    return future
+
+
+def _header_problem(header: png.Header) -> str | None:
+    """Returns why a whole PNG file is no BreaKHis image, by its header, or None."""
+    sides = (header.width, header.height)
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in sides):
+        return (
+            f"{header.width}x{header.height} pixels: sides of {MIN_SIDE} to {MAX_SIDE} are expected"
+        )
+    if header.depth == 16:
+        return "16-bit: 8-bit RGB is needed"
+    if header.colour == png.GREY:
+        return "grayscale: RGB is needed"
+    if header.colour in (png.GREY_ALPHA, png.RGBA) or header.transparency:
+        return "RGBA (it has an alpha channel): RGB is needed"
+    if header.orientation != 1:
+        return "turned by its EXIF data: save it as it is seen, without them"
+    if header.frames > 1:
+        return f"an animation of {header.frames} frames: one image is needed"
+    return None

@@ -1,0 +1,7 @@
+"""Batches for the devices.
+
+``batch_order``: which rows of the plan form which batch. ``host``: tf.data over memory-mapped
+pixels. ``device``: images and plan in device memory, batches made inside the training step.
+
+Imports :mod:`data.balance` and ``se_resnet``; only ``host`` imports TensorFlow.
+"""
