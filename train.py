@@ -78,9 +78,9 @@ from se_resnet.training.step import (
     describe_epoch,
     make_train_step,
     make_train_steps,
-    validation_figures,
+    validation_metrics,
 )
-from se_resnet.training.step_metrics import StepFigures
+from se_resnet.training.step_metrics import StepMetrics
 from se_resnet.weights import pretrained
 
 # What may change between two starts of the same run: where things lie and how often it saves.
@@ -255,7 +255,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
     told_to = trackers.parse(config.trackers)
     log = MetricLog(workdir, start, epoch_steps, told_to, flatten(without_places(config)))
     profiler = Profiler(config.profile_steps, workdir / "tensorboard", start, total_steps)
-    figures = StepFigures(start, unlogged, check)
+    figures = StepMetrics(start, unlogged, check)
     last_save = time.monotonic()
     progress = tqdm(
         total=total_steps * config.batch_size,
@@ -289,7 +289,7 @@ def _train(config: ConfigDict, workdir: Path) -> MetricLog:
                 batches = {"batch_size": config.eval_batch_size, "sharding": sharding}
                 logits = predict(state.variables, eval_batches(validation.row, **batches))
                 check("a validation logit", step, bool(np.isfinite(logits).all()))
-                scalars = validation_figures(validation.label, logits)
+                scalars = validation_metrics(validation.label, logits)
                 log.write(step, scalars)
                 told = describe_epoch(step // epoch_steps, config.epochs, scalars)
                 progress.write(f"{'epoch':<10}{told}")

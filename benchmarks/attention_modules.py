@@ -27,7 +27,7 @@ from benchmarks.measuring import table
 from se_resnet.metrics.comparison import compare
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import atomic_write, write_json
 
 BASELINE = "none"
@@ -106,7 +106,7 @@ def main() -> None:
         for seed in options.seeds
         for module in options.modules
     }
-    with mistakes_told():
+    with exit_on_user_error():
         run_all(configs, options.workdir)
         rows = rows_of(options)
         text = table([in_words(row) for row in rows])

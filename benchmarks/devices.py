@@ -17,7 +17,7 @@ import os
 import numpy as np
 
 from benchmarks.measuring import finish, in_own_process, parser
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.mesh import batch_sharding, data_mesh, replicated
 
 BATCH = 16
@@ -118,5 +118,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

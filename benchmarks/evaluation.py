@@ -40,7 +40,7 @@ from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import gallery, plots, report
 from se_resnet.runs.checkpoint import Checkpoints
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import write_json
 
 # By part of the table: where the functions are looked up when they are called.
@@ -217,5 +217,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

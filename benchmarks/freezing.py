@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.measuring import finish, parser
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
 from se_resnet.training.augment import Augmentation
 from se_resnet.training.lr_multipliers import multipliers, parse_rules
@@ -106,5 +106,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

@@ -28,7 +28,7 @@ from se_resnet.metrics.predictions import Predictions
 from se_resnet.models import resnet
 from se_resnet.models.layers import global_average_pool
 from se_resnet.runs.run_files import TEST, TRAIN, VAL
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.mesh import batch_sharding, data_mesh
 from se_resnet.weights import pretrained
@@ -142,5 +142,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

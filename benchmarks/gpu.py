@@ -37,7 +37,7 @@ from typing import Any
 
 from benchmarks.gpu_step import Case, ours
 from benchmarks.measuring import finish, in_own_process, parser, table
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 
 # Data sheets, by jax.Device.device_kind: TB/s of memory, and dense TFLOP/s in bfloat16 and TF32.
 CARDS = {
@@ -156,5 +156,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

@@ -12,7 +12,7 @@ before the clock starts, as does the first batch of every turn, for all. Of the 
 from __future__ import annotations
 
 from benchmarks import contest
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 
 PEERS = ["ours, plain", "torch", "torch.compile", "torch.compile, frozen", "keras"]
 
@@ -22,5 +22,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

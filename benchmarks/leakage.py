@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from benchmarks.experiments import FIGURES, results_of, run_all, tested, with_interval
 from benchmarks.measuring import table
 from configs import breakhis
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import atomic_write, write_json
 
 PROTOCOLS = ("strict", "official", "random", "source")
@@ -115,7 +115,7 @@ def main() -> None:
         for protocol in options.protocols.split(",")
         for attention in ATTENTIONS
     }
-    with mistakes_told():
+    with exit_on_user_error():
         run_all(configs, options.workdir)
         rows = collect(options.workdir)
         text = table([in_words(row) for row in rows])

@@ -19,7 +19,7 @@ import numpy as np
 from data.dataset import load_dataset
 from data.protocols.near_duplicates import HASH_BITS, NEAR_DISTANCE, distances, perceptual_hash
 from data.records import Records
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 
 _BLOCK = 64
 _LISTED = 5
@@ -124,5 +124,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

@@ -37,7 +37,7 @@ from benchmarks.gpu_step import AUGMENT
 from benchmarks.measuring import finish, in_own_process, parser, table
 from data import balance
 from data.cache import Cache, open_cache
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.mesh import data_mesh, replicated
 
 METHODS = {"plain": "none", "SMOTE": "smote", "SMOTE, augmented": "smote"}
@@ -325,5 +325,5 @@ def cache_path(tree: str, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

@@ -26,7 +26,7 @@ from data import balance
 from data.cache import open_cache
 from data.protocols.roles import assign_roles
 from se_resnet.runs.run_files import TRAIN
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 
 BATCH = 32
 
@@ -135,5 +135,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

@@ -27,7 +27,7 @@ from data import balance
 from data.breakhis.filenames import parse
 from data.dataset import load_dataset
 from data.records import Records
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 
 SEED = 0
 FULL = 7909
@@ -162,5 +162,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.measuring import ROOT, finish, parser
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 
 # Command line, and the module that it runs.
 COMMANDS = {
@@ -122,5 +122,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

@@ -14,7 +14,7 @@ C++ compiler. ``--memory default`` takes the huge pages away with which our comm
 from __future__ import annotations
 
 from benchmarks import contest
-from se_resnet.runtime.cli import mistakes_told
+from se_resnet.runtime.cli import exit_on_user_error
 
 PEERS = ["ours, plain", "torch", "torch.compile", "keras"]
 
@@ -24,5 +24,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

@@ -12,7 +12,7 @@ can only be read from its beginning: extract it first.
 
 from __future__ import annotations
 
-from se_resnet.runtime.cli import ArgumentParser, mistakes_told, path_option
+from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.files import user_cache_dir
 
 
@@ -31,5 +31,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with exit_on_user_error():
         main()

@@ -277,7 +277,7 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(
         auc, loss = next(given)
         return {"val/loss": loss, "val/accuracy": 0.5, "val/roc_auc": auc}
 
-    monkeypatch.setattr(train, "validation_figures", figures)
+    monkeypatch.setattr(train, "validation_metrics", figures)
     train.train_and_evaluate(config, tmp_path / "run")
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     steps = {kind: checkpoints.steps(kind)[-1] for kind in ("best", "latest")}
@@ -287,12 +287,12 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(
 def test_validation_figures_equal_scikit_learn():
     rng = np.random.default_rng(0)
     label, logits = rng.integers(0, 2, 50), rng.normal(size=50)
-    figures = training.validation_figures(label, logits)
+    figures = training.validation_metrics(label, logits)
     probability = 1 / (1 + np.exp(-logits))
     assert figures["val/loss"] == pytest.approx(log_loss(label, probability))
     assert figures["val/roc_auc"] == pytest.approx(roc_auc_score(label, probability))
     assert figures["val/accuracy"] == pytest.approx(((logits >= 0) == label).mean())
-    assert training.validation_figures(np.ones(3, int), logits[:3])["val/roc_auc"] is None
+    assert training.validation_metrics(np.ones(3, int), logits[:3])["val/roc_auc"] is None
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ def test_variables_that_say_where_to_compute_and_what_to_log_are_kept(monkeypatc
 
 def test_sizes_that_are_no_numbers_are_kept_from_opencv():
     code = (
-        "from se_resnet.runtime.cli import mistakes_told\n"
-        "with mistakes_told(): import cv2\n"
+        "from se_resnet.runtime.cli import exit_on_user_error\n"
+        "with exit_on_user_error(): import cv2\n"
         "import os; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])\n"
     )
     sizes = {"OPENCV_IO_MAX_IMAGE_PIXELS": "many", "OPENCV_IO_MAX_IMAGE_WIDTH": "wide"}
@@ -127,8 +127,8 @@ def test_what_the_system_does_not_give_is_told(error, told):
 
 def test_a_shortage_while_modules_are_imported_is_one_sentence():
     code = (
-        "from se_resnet.runtime.cli import mistakes_told\n"
-        "with mistakes_told(): pass\n"
+        "from se_resnet.runtime.cli import exit_on_user_error\n"
+        "with exit_on_user_error(): pass\n"
         "raise MemoryError('so much')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -192,8 +192,8 @@ def test_names_of_files_are_utf8_and_the_terminal_keeps_its_encoding():
 def test_a_download_that_the_environment_prevents_is_told(tmp_path, name, value):
     code = (
         "from se_resnet import hub\n"
-        "from se_resnet.runtime.cli import mistakes_told\n"
-        f"with mistakes_told(): hub.fetch({next(iter(hub.KNOWN))!r})\n"
+        "from se_resnet.runtime.cli import exit_on_user_error\n"
+        f"with exit_on_user_error(): hub.fetch({next(iter(hub.KNOWN))!r})\n"
     )
     own = {**os.environ, name: value, "HF_HOME": str(tmp_path)}
     done = subprocess.run(

@@ -190,6 +190,6 @@ def test_a_weights_file_chooses_no_module(planted, tmp_path):
 
 def test_a_module_that_the_user_named_is_taken(planted):
     with pytest.raises(UserError, match="--attention=planted_module:Mine"):
-        attention.refuse_unnamed(planted, "it")
+        attention.require_trusted(planted, "it")
     attention.find(planted)
-    attention.refuse_unnamed(planted, "it")
+    attention.require_trusted(planted, "it")

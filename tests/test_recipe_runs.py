@@ -129,7 +129,7 @@ def test_a_run_that_stopped_early_stays_stopped(place, tmp_path, monkeypatch, ca
     scores = iter([0.9, 0.7, 0.6, 0.8])
     monkeypatch.setattr(
         train,
-        "validation_figures",
+        "validation_metrics",
         lambda *_: {"val/loss": 1.0, "val/accuracy": 0.5, "val/roc_auc": next(scores)},
     )
     train.train_and_evaluate(config, tmp_path / "run")

@@ -28,7 +28,7 @@ from se_resnet.training.divergence import make_check
 from se_resnet.training.optim import Phase, make_optimizer
 from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import make_train_step
-from se_resnet.training.step_metrics import StepFigures
+from se_resnet.training.step_metrics import StepMetrics
 from tests.conftest import tiny_config
 from tests.datasets import make_images, make_records
 from tests.interruption import before_step, skip_evaluation
@@ -164,7 +164,7 @@ def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is(monkeypatch):
         return [f"{letter}.png" for letter in "abcdefg"]
 
     check = make_check(Checkpoints(Path("run/checkpoints")), files_of_step)
-    read = StepFigures(7, [], check)
+    read = StepMetrics(7, [], check)
     read.add(figures)
     told = "a gradient of step 8 .* of a.png, b.png, c.png, d.png, e.png and 2 more; no checkpoint"
     with pytest.raises(UserError, match=told):
@@ -192,14 +192,14 @@ def test_figures_since_the_last_line_survive_exactly():
         {"loss": loss, "accuracy": accuracy, "finite": np.bool_(True)}
         for loss, accuracy in rng.random((7, 2), np.float32)
     ]
-    whole, first = StepFigures(0, [], check), StepFigures(0, [], check)
+    whole, first = StepMetrics(0, [], check), StepMetrics(0, [], check)
     for figures in steps:
         whole.add(figures)
     for figures in steps[:3]:
         first.add(figures)
     assert list(first.read(leave=1)) == [float(one["loss"]) for one in steps[:2]]
     list(first.read(leave=0))
-    second = StepFigures(3, first.rows(), check)
+    second = StepMetrics(3, first.rows(), check)
     for figures in steps[3:]:
         second.add(figures)
     for one in (whole, second):

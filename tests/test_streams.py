@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CODE = """
 import os, sys
-from se_resnet.runtime.cli import mistakes_told
-with mistakes_told():
+from se_resnet.runtime.cli import exit_on_user_error
+with exit_on_user_error():
     for _ in range(3):
         print("x" * 100_000, flush=True)
         print("y" * 100_000, file=sys.stderr)

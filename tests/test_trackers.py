@@ -235,9 +235,9 @@ def open_log(workdir, name, environment):
     """A process that opens a log and ends without closing it."""
     script = (
         "import pathlib, sys\n"
-        "from se_resnet.runtime.cli import mistakes_told\n"
+        "from se_resnet.runtime.cli import exit_on_user_error\n"
         "from se_resnet.tracking.metric_log import MetricLog\n"
-        "with mistakes_told():\n"
+        "with exit_on_user_error():\n"
         "    MetricLog(pathlib.Path(sys.argv[1]), 0, 5, [sys.argv[2]])\n"
         "sys.exit(3)"
     )

@@ -4,5 +4,5 @@
 ``audit``: what training and test share. ``near_duplicates``: the same picture under two names.
 ``source_notebook``: the procedure behind a claimed accuracy of 98.29 %, reproduced.
 
-A new protocol goes to ``roles``. Imports :mod:`data.records`, :mod:`data.breakhis` and ``se_resnet``.
+A new protocol goes to ``roles``. Imports :mod:`data.dataset` and what it imports.
 """

@@ -23,7 +23,7 @@ from data.protocols.split_file import own_roles, write_split
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runs.run_files import read_split
-from se_resnet.runtime.cli import ArgumentParser, mistakes_told, path_option
+from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.files import atomic_write, write_json
 from se_resnet.runtime.folders import whole_folder
 
@@ -47,7 +47,7 @@ _PAIR_COLUMNS = ("test_file", "file", "role", "distance", "same_accession")
 
 def main(argv: list[str] | None = None) -> None:
     """The command; ``argv`` without the program's name, None for the process's own."""
-    with mistakes_told():
+    with exit_on_user_error():
         options = _parser().parse_args(argv)
         try:
             _run(options)

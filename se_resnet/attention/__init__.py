@@ -1,14 +1,14 @@
 """Attention modules by name: each takes features ``[B, H, W, C]`` and returns the same shape.
 
-=========  ============================  ==============================================
-``se``     squeeze-and-excitation        :class:`se_resnet.attention.channel.SqueezeExcite`
-``ese``    effective squeeze-excitation  :class:`se_resnet.attention.channel.EffectiveSqueezeExcite`
-``eca``    efficient channel attention   :class:`se_resnet.attention.channel.EfficientChannel`
-``cbam``   channel, then pixels          :class:`se_resnet.attention.spatial.ConvolutionalBlock`
-``coord``  rows and columns              :class:`se_resnet.attention.spatial.Coordinate`
-``gc``     global context                :class:`se_resnet.attention.context.GlobalContext`
-``simam``  every value by itself         :class:`se_resnet.attention.simam.SimAM`
-=========  ============================  ==============================================
+=========  ============================  ======================================
+``se``     squeeze-and-excitation        :class:`.channel.SqueezeExcite`
+``ese``    effective squeeze-excitation  :class:`.channel.EffectiveSqueezeExcite`
+``eca``    efficient channel attention   :class:`.channel.EfficientChannelAttention`
+``cbam``   channel, then pixels          :class:`.spatial.CBAM`
+``coord``  rows and columns              :class:`.spatial.CoordinateAttention`
+``gc``     global context                :class:`.context.GlobalContext`
+``simam``  every value by itself         :class:`.simam.SimAM`
+=========  ============================  ======================================
 
 A module of your own is named by file and class, ``config.model.attention = 'my_file:Mine'``, or
 becomes ``'mine'`` wherever its file is imported, by one decorator::
@@ -22,7 +22,12 @@ If it multiplies channels by gates ``[B, C]``, ``self.sow("intermediates", "gate
 them to :func:`se_resnet.explain.gates`; it costs nothing elsewhere. If they depend on the channels'
 means alone, a subclass of :class:`ChannelGate` runs faster on a CPU.
 
-``python -m se_resnet.attention`` tells what each module costs.
+Files: ``channel``, ``spatial``, ``context`` and ``simam`` hold the modules; ``registry`` finds and
+creates them; ``user_module`` imports yours; ``gate_options`` has the functions that gates share. A
+new module is a class in one of the first four, with paper, formula and parameters. Imports
+:mod:`se_resnet.errors` and :mod:`se_resnet.runtime`.
+
+``python -m se_resnet.attention`` prints what each module costs.
 """
 
 from __future__ import annotations
@@ -39,8 +44,8 @@ if TYPE_CHECKING:
         channel_gates,
         create,
         find,
-        refuse_unnamed,
         register,
+        require_trusted,
     )
 
 __all__ = [
@@ -51,8 +56,8 @@ __all__ = [
     "channel_gates",
     "create",
     "find",
-    "refuse_unnamed",
     "register",
+    "require_trusted",
 ]
 
 

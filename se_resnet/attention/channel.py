@@ -86,7 +86,7 @@ class EffectiveSqueezeExcite(ChannelGate):
 
 
 @register("eca")
-class EfficientChannel(ChannelGate):
+class EfficientChannelAttention(ChannelGate):
     """Efficient channel attention (Wang et al. 2020, "ECA-Net").
 
     A channel's gate follows from the means of its ``k`` neighbours in the order of channels, with
@@ -112,7 +112,7 @@ class EfficientChannel(ChannelGate):
         check_positive(self, "gamma")
         if not isinstance(self.b, int | float) or not math.isfinite(self.b):
             raise UserError(
-                f"config.model.attention_options.b = {self.b!r} does not suit EfficientChannel: "
+                f"config.model.attention_options.b = {self.b!r} does not suit attention 'eca': "
                 "give a finite number."
             )
         check_gate(self)

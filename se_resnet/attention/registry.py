@@ -72,7 +72,7 @@ def _complete(module: type[nn.Module], name: str) -> type[nn.Module]:
     return module
 
 
-def refuse_unnamed(name: str, source: str) -> None:
+def require_trusted(name: str, source: str) -> None:
     """Refuses a user's own module that only a file names, so that no file chooses what is imported.
 
     A module that this process has imported already, because a configuration or a flag named it, is

@@ -13,7 +13,7 @@ _LEAST_WIDTH = 8  # of coordinate attention's hidden layer, by its authors
 
 
 @register("cbam")
-class ConvolutionalBlock(nn.Module):
+class CBAM(nn.Module):
     """CBAM (Woo et al. 2018, "CBAM: convolutional block attention module").
 
     First gates of channels, from their means and maxima through one shared perceptron, then gates
@@ -63,7 +63,7 @@ class ConvolutionalBlock(nn.Module):
 
 
 @register("coord")
-class Coordinate(nn.Module):
+class CoordinateAttention(nn.Module):
     """Coordinate attention (Hou et al. 2021, "Coordinate attention for efficient mobile networks").
 
     Means along each row and each column pass one shared layer; each value is then multiplied by a

@@ -14,13 +14,13 @@ from pathlib import Path
 from se_resnet.errors import UserError
 from se_resnet.metrics.comparison import compare, table
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
-from se_resnet.runtime.cli import ArgumentParser, mistakes_told, path_option
+from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.files import write_json
 
 
 def main(argv: list[str] | None = None) -> None:
     """The command; ``argv`` without the program's name, None for the process's own."""
-    with mistakes_told():
+    with exit_on_user_error():
         options = _parser().parse_args(argv)
         run_a, run_b = (
             Predictions.read_csv(_predictions_of(run, options.split))

@@ -22,7 +22,7 @@ _CHUNK = 1_000_000
 def resample(
     accession: np.ndarray, resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws accessions for the estimate and for every resample.
+    """ResampledMetric accessions for the estimate and for every resample.
 
     Args:
         accession: ``str [N]``, the accession of each image.
@@ -56,7 +56,7 @@ def bootstrap_weights(accessions: int, resamples: int, seed: int) -> np.ndarray:
     return draw.astype(np.float64)
 
 
-def figure(
+def estimate(
     values: np.ndarray, unit: str, supply: dict[str, np.ndarray], accessions: int
 ) -> dict[str, Any]:
     """A value with its interval, ready for JSON: the 95 % percentile interval.
@@ -93,7 +93,7 @@ def interval(draws: np.ndarray) -> np.ndarray:
 
 
 def too_few(unit: str, supply: dict[str, np.ndarray], accessions: int) -> str:
-    """Why there can be no interval, or an empty string; the arguments are those of :func:`figure`.
+    """Returns why there is no interval, or an empty string; arguments as of :func:`estimate`.
 
     Drawing one accession again and again says nothing about the next.
     """

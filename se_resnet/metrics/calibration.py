@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from se_resnet.metrics.bootstrap import figure, interval, resample
+from se_resnet.metrics.bootstrap import estimate, interval, resample
 from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
 
 # Range of temperatures; where the likelihood has no finite maximum the nearer end is taken.
@@ -164,7 +164,7 @@ def describe(
             "brier": weights @ np.bincount(group, (probability - label) ** 2) / count,
             "nll": weights @ np.bincount(group, loss) / count,
         }
-        return {name: figure(value, "image", {}, len(names)) for name, value in values.items()}
+        return {name: estimate(value, "image", {}, len(names)) for name, value in values.items()}
 
     return {
         "temperature": float(temperature),

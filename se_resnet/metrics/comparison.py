@@ -8,9 +8,9 @@ import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.binary import METRIC_NAMES
-from se_resnet.metrics.bootstrap import figure, resample
+from se_resnet.metrics.bootstrap import estimate, resample
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.metrics.resampled import Draws, all_draws, map_draws
+from se_resnet.metrics.resampled import ResampledMetric, all_metrics, map_metrics
 
 
 def compare(a: Predictions, b: Predictions, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -42,9 +42,9 @@ def compare(a: Predictions, b: Predictions, resamples: int = 2000, seed: int = 0
     """
     part_a, part_b = _common(a, b)
     names, group, weights = resample(part_a.accession, resamples, seed)
-    draws_a, draws_b = (all_draws(part, 0.5, group, weights) for part in (part_a, part_b))
+    draws_a, draws_b = (all_metrics(part, 0.5, group, weights) for part in (part_a, part_b))
     return {
-        **map_draws(_difference, draws_a, draws_b),
+        **map_metrics(_difference, draws_a, draws_b),
         "images": len(part_a),
         "accessions": len(names),
         "only_a": len(a) - len(part_a),
@@ -78,12 +78,12 @@ def table(found: dict[str, Any]) -> str:
     )
 
 
-def _difference(a: Draws, b: Draws) -> dict[str, Any]:
-    figures = [a.figure(), b.figure()]
+def _difference(a: ResampledMetric, b: ResampledMetric) -> dict[str, Any]:
+    figures = [a.estimate(), b.estimate()]
     value_a, value_b = (one["value"] for one in figures)
     difference: dict[str, Any] = {"value": None, "low": None, "high": None}
     if value_a is not None and value_b is not None:
-        difference = figure(b.values - a.values, a.unit, {}, a.accessions)
+        difference = estimate(b.values - a.values, a.unit, {}, a.accessions)
     probability = None
     for run, one in zip("AB", figures, strict=True):
         if "reason" in one:

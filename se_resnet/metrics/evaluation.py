@@ -17,9 +17,15 @@ import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.binary import confusion
-from se_resnet.metrics.bootstrap import figure, resample
+from se_resnet.metrics.bootstrap import estimate, resample
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.metrics.resampled import Draws, Patients, all_draws, map_draws, mean_draws
+from se_resnet.metrics.resampled import (
+    Patients,
+    ResampledMetric,
+    all_metrics,
+    map_metrics,
+    mean_metrics,
+)
 
 # The figures to look at first, and where the results of `evaluate` hold them.
 HEADLINE: dict[str, tuple[str, ...]] = {
@@ -114,7 +120,9 @@ def _image_and_patient(
     predictions: Predictions, threshold: float, resamples: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     names, group, weights = resample(predictions.accession, resamples, seed)
-    figures = map_draws(Draws.figure, all_draws(predictions, threshold, group, weights))
+    figures = map_metrics(
+        ResampledMetric.figure, all_metrics(predictions, threshold, group, weights)
+    )
     image, patient = figures["image"], figures["patient"]
     patients = Patients.of(predictions, threshold, group)
     label, predicted = predictions.label == 1, predictions.probability >= threshold
@@ -145,8 +153,8 @@ def _by_subtype(
         names, group, weights = resample(part.accession, resamples, seed)
         correct = (part.probability >= threshold) == (part.label == 1)
         images, right = np.bincount(group), np.bincount(group, correct)
-        share = figure((weights @ right) / (weights @ images), "image", {}, len(names))
-        rate = mean_draws(right / images, np.ones(len(names), bool), "", weights).figure()
+        share = estimate((weights @ right) / (weights @ images), "image", {}, len(names))
+        rate = mean_metrics(right / images, np.ones(len(names), bool), "", weights).estimate()
         found[subtype] = {
             "images": len(part),
             "accessions": len(names),

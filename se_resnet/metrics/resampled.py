@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 
 from se_resnet.metrics.binary import NEEDS, OUTCOMES, binary_metrics, tally_outcomes
-from se_resnet.metrics.bootstrap import figure
+from se_resnet.metrics.bootstrap import estimate
 from se_resnet.metrics.predictions import Predictions
 
 _VOTE_NAMES = ("accuracy", "precision", "recall", "specificity", "f1", "mcc")
 
 
 @dataclasses.dataclass(frozen=True)
-class Draws:
-    """A metric's estimate and resamples, with what :func:`figure` needs to judge them."""
+class ResampledMetric:
+    """A metric's estimate and resamples, with what :func:`estimate` needs to judge them."""
 
     values: np.ndarray
     unit: str
     supply: dict[str, np.ndarray]
     accessions: int
 
-    def figure(self) -> dict[str, Any]:
+    def estimate(self) -> dict[str, Any]:
         """The value with its interval, or the reason why there is none."""
-        return figure(self.values, self.unit, self.supply, self.accessions)
+        return estimate(self.values, self.unit, self.supply, self.accessions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Patients:
         )
 
 
-def all_draws(
+def all_metrics(
     predictions: Predictions, threshold: float, group: np.ndarray, weights: np.ndarray
 ) -> dict[str, dict[str, Any]]:
     """Every metric at ``image`` and ``patient`` level; the first row of ``weights`` estimates."""
@@ -79,28 +79,32 @@ def all_draws(
     )
     score = patients.correct / patients.images
     patient = {
-        "recognition_rate": mean_draws(score, np.ones_like(malignant), "", weights),
-        "recognition_rate_benign": mean_draws(score, ~malignant, "benign", weights),
-        "recognition_rate_malignant": mean_draws(score, malignant, "malignant", weights),
+        "recognition_rate": mean_metrics(score, np.ones_like(malignant), "", weights),
+        "recognition_rate_benign": mean_metrics(score, ~malignant, "benign", weights),
+        "recognition_rate_malignant": mean_metrics(score, malignant, "malignant", weights),
         "mean_probability": by_mean,
         "majority_vote": {name: by_vote[name] for name in _VOTE_NAMES},
     }
     return {"image": image, "patient": patient}
 
 
-def map_draws(function: Callable[..., Any], *trees: dict[str, Any]) -> dict[str, Any]:
+def map_metrics(function: Callable[..., Any], *trees: dict[str, Any]) -> dict[str, Any]:
     """Applies ``function`` to the draws in the same place of each tree."""
     return {
-        key: function(*parts) if isinstance(parts[0], Draws) else map_draws(function, *parts)
+        key: function(*parts)
+        if isinstance(parts[0], ResampledMetric)
+        else map_metrics(function, *parts)
         for key, *parts in ((key, *(tree[key] for tree in trees)) for key in trees[0])
     }
 
 
-def mean_draws(score: np.ndarray, chosen: np.ndarray, need: str, weights: np.ndarray) -> Draws:
+def mean_metrics(
+    score: np.ndarray, chosen: np.ndarray, need: str, weights: np.ndarray
+) -> ResampledMetric:
     """The mean of ``score [G]`` over the ``chosen [G]`` accessions."""
     with np.errstate(invalid="ignore"):
         values = (weights @ (score * chosen)) / (weights @ chosen)
-    return Draws(values, "patient", {need: chosen} if need else {}, len(score))
+    return ResampledMetric(values, "patient", {need: chosen} if need else {}, len(score))
 
 
 def _metric_draws(
@@ -114,7 +118,7 @@ def _metric_draws(
     values = binary_metrics(label, probability, predicted, group, weights)
     tally = tally_outcomes(label, predicted, group, weights.shape[1])
     return {
-        name: Draws(
+        name: ResampledMetric(
             values[name],
             unit,
             {need: np.asarray(tally[:, OUTCOMES[need]].sum(axis=1) > 0) for need in needs},

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.metrics.bootstrap import cumulated, figure, interval, resample, too_few
+from se_resnet.metrics.bootstrap import cumulated, estimate, interval, resample, too_few
 from se_resnet.metrics.predictions import Predictions
 
 
@@ -60,7 +60,7 @@ def risk_coverage(
         low, high = interval(np.array(risks[1:])).tolist()
         curve |= {"low": low, "high": high}
     return {
-        "aurc": figure(np.array(aurc), "image", {}, len(names)),
-        "accuracy_at_80": figure(np.array(accuracy), "image", {}, len(names)),
+        "aurc": estimate(np.array(aurc), "image", {}, len(names)),
+        "accuracy_at_80": estimate(np.array(accuracy), "image", {}, len(names)),
         "curve": curve,
     }

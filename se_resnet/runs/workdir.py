@@ -113,7 +113,7 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
         )
     checkpoints = Checkpoints(workdir / "checkpoints")
     facts = checkpoints.best_facts(BEST_FORM)
-    attention.refuse_unnamed(facts["model"]["attention"], f"--workdir={workdir}")
+    attention.require_trusted(facts["model"]["attention"], f"--workdir={workdir}")
     try:
         classifier, decision = Classifier.from_dict(facts), Decision(**facts["decision"])
         shapes = classifier.abstract_variables()

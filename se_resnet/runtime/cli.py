@@ -49,12 +49,12 @@ def parse_flags(epilogue: Callable[[], str] | None = None) -> None:
     for name in ("help", "helpshort", "helpfull", "helpxml"):
         flag: Any = flags.FLAGS[name]
         flag.parse = functools.partial(_show_help, flag.parse, epilogue)
-    with mistakes_told():
+    with exit_on_user_error():
         _expand_config(sys.argv)
         _parse(sys.argv)
     launch.set_timeout()
     restart()
-    with mistakes_told():
+    with exit_on_user_error():
         environment.import_jax()
 
 
@@ -70,7 +70,7 @@ def run_command(main: Callable[[], None]) -> None:
     keep_compiled_programs()
     with processes.leaving_together():
         try:
-            with signals.raised(), mistakes_told():
+            with signals.raised(), exit_on_user_error():
                 launch.join()
                 environment.require_devices()
                 main()
@@ -81,7 +81,7 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 @contextmanager
-def mistakes_told() -> Iterator[None]:
+def exit_on_user_error() -> Iterator[None]:
     """Ends the process with exit code 2 and one sentence when the block raises a UserError.
 
     So it does when memory, threads or files ran out, also while modules are imported later.

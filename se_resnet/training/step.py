@@ -197,7 +197,7 @@ def _accumulated(gradient_fn: Callable, parts: int) -> Callable:
     return accumulated
 
 
-def validation_figures(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
+def validation_metrics(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
     """``val/loss``, ``val/accuracy`` and ``val/roc_auc`` of one epoch.
 
     Args:
@@ -222,7 +222,7 @@ def validation_figures(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
 
 
 def describe_epoch(epoch: int, epochs: int, scalars: Mapping[str, float | None]) -> str:
-    """The figures of :func:`validation_figures` as a line for the log."""
+    """The figures of :func:`validation_metrics` as a line for the log."""
     auc = scalars["val/roc_auc"]
     return (
         f"{epoch} of {epochs}: validation loss {scalars['val/loss']:.3f}, AUC "

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 
-class StepFigures:
+class StepMetrics:
     """Takes figures from the devices when they are asked for, and averages them.
 
     Args:

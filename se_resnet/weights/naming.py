@@ -101,7 +101,7 @@ TIMM = Naming(
         **{f"bn{i}": f"norm{i}" for i in (1, 2, 3)},
         "se.fc1": "attention/reduce",
         "se.fc2": "attention/expand",
-        # Coordinate attention, with the parts' names of its authors and of timm.
+        # CoordinateAttention attention, with the parts' names of its authors and of timm.
         **{
             f"{module}.{theirs}": f"attention/{ours}"
             for module in ("coordatt", "ca", "se")

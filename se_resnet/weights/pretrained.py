@@ -385,7 +385,7 @@ def _read_metadata(
         written = parse_json(metadata[_METADATA])
         if problem := misfit(written, _WRITTEN):
             raise ValueError(problem)
-        attention.refuse_unnamed(written["attention"], name)
+        attention.require_trusted(written["attention"], name)
         facts = {
             **{field: written[field] for field in _FACTS},
             "preprocessing": Preprocessing.from_dict(written["preprocessing"]),
