@@ -121,7 +121,7 @@ def _image_and_patient(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     names, group, weights = resample(predictions.accession, resamples, seed)
     figures = map_metrics(
-        ResampledMetric.figure, all_metrics(predictions, threshold, group, weights)
+        ResampledMetric.estimate, all_metrics(predictions, threshold, group, weights)
     )
     image, patient = figures["image"], figures["patient"]
     patients = Patients.of(predictions, threshold, group)

@@ -1,0 +1,77 @@
+"""What version 0.1 wrote is still read: a run, a package, a cache, predictions.
+
+``fixtures/version_0_1.tar.xz`` was written by commit ac2bfc3, with a tiny network and 28 generated
+images, by these commands::
+
+    python train.py --config=tiny.py --workdir=run
+    python -m se_resnet.package --workdir=run --out=package
+    python -m se_resnet.predict --workdir=run --input=tree --out=predictions --nooverlays
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import eval as evaluation
+import se_resnet
+import train
+
+ARCHIVE = Path(__file__).parent / "fixtures" / "version_0_1.tar.xz"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("version")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def there(written, monkeypatch):
+    monkeypatch.chdir(written)
+    return written
+
+
+def test_the_run_is_evaluated_to_the_same_metrics(there):
+    before = json.loads((there / "run" / "eval" / "test" / "metrics.json").read_text())
+    cached = {path: path.stat().st_mtime_ns for path in (there / "cache").rglob("*")}
+    assert cached
+    assert json.loads(json.dumps(evaluation.evaluate_run("run"))) == before
+    after = {path: path.stat().st_mtime_ns for path in (there / "cache").rglob("*")}
+    assert after == cached, "the cache of the version before was not used"
+
+
+def test_the_run_is_resumed_at_its_end(there, capsys):
+    config = ConfigDict(json.loads((there / "run" / "config.json").read_text()), convert_dict=True)
+    config.data.size, config.data.magnifications = (16, 16), (40, 100, 200, 400)
+    config.profile_steps, config.model.stage_sizes = (), (1, 1)
+    train.train_and_evaluate(config, "run")
+    assert "from step 2 of 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["run", "package"])
+def test_run_and_package_predict_the_same_probabilities(there, what):
+    load = se_resnet.load_run if what == "run" else se_resnet.from_pretrained
+    with (there / "predictions" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = load(what).predict([there / "tree" / row["file"] for row in rows])
+    np.testing.assert_allclose(
+        found, [float(row["calibrated_probability"]) for row in rows], rtol=1e-6
+    )
+
+
+def test_a_prediction_replaces_an_earlier_one(there):
+    from se_resnet.predict.folder import predict_folder
+
+    predictions = predict_folder(
+        there / "run", there / "tree", there / "predictions", overlays=False
+    )
+    assert len(predictions) == 28
