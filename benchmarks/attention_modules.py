@@ -27,6 +27,7 @@ from benchmarks.measuring import table
 from se_resnet.metrics.comparison import compare
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import atomic_write, write_json
 
@@ -51,10 +52,7 @@ def configure(options: argparse.Namespace, module: str, seed: int) -> ConfigDict
 
 def predictions_of(workdir: Path, module: str, seeds: list[int]) -> Predictions:
     """Test predictions of all folds, with the logits averaged over the seeds."""
-    runs = [
-        Predictions.read_csv(workdir / f"{module}-{seed}" / "eval" / "test" / "predictions.csv")
-        for seed in seeds
-    ]
+    runs = [RunFolder(workdir / f"{module}-{seed}").evaluation().predictions() for seed in seeds]
     logit = np.mean([logit_of(run.probability) for run in runs], axis=0)
     return dataclasses.replace(runs[0], probability=probability_of(logit))
 

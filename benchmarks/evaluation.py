@@ -4,7 +4,7 @@
 
 Runs ``eval.evaluate_run`` as the command does, on all names of BreaKHis (7,909 images, 82 slides,
 70 accessions) with logits drawn at random instead of predicted and random pixels instead of decoded
-ones; checkpoint, figures, gallery, attention_gates, files and report are the real thing. The first
+ones; checkpoint, figures, gallery, gates, files and report are the real thing. The first
 call compiles what it runs, with no compiled program kept on disk; a call after it, as for the next
 fold, does not. Each part's seconds are without those of the parts inside it.
 """
@@ -33,20 +33,22 @@ from data.breakhis.filenames import parse
 from data.dataset import Dataset
 from data.protocols.roles import assign_roles
 from data.records import Records
-from se_resnet import explain, metrics
+from se_resnet import explain
 from se_resnet.explain import attention_gates
-from se_resnet.metrics import calibration, selective
+from se_resnet.metrics import calibration, full, selective
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.report import gallery, plots, report
-from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.report import gallery, plots, publish, report
+from se_resnet.runs.evaluations import REPORT
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import write_json
+from se_resnet.training.config import plain
 
 # By part of the table: where the functions are looked up when they are called.
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "checkpoint": [(evaluation, "load_best")],
-    "metrics with intervals": [(metrics, "evaluate")],
+    "metrics with intervals": [(full, "evaluate")],
     "calibration with intervals": [
         (calibration, "describe"),
         (calibration, "reliability_curve"),
@@ -56,7 +58,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "Grad-CAM": [(explain, "grad_cam")],
     "summary of gates": [(attention_gates, "describe")],
     "gates": [(attention_gates, "gates")],
-    "tables": [(Predictions, "write_csv"), (evaluation, "write_json")],
+    "tables": [(Predictions, "write_csv"), (publish, "write_json")],
     "figures": [
         (plots, name)
         for name in (
@@ -70,7 +72,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
         )
     ],
     "strips of patients": [(report, "patient_groups")],
-    "report.html": [(evaluation, "write_report")],
+    "report.html": [(publish, "write_report")],
 }
 NETWORK = {"Grad-CAM": 1, "gates": 0}  # backward passes beside each forward pass
 POOL = 64  # different pictures
@@ -135,27 +137,28 @@ def prepare(workdir: Path, config: Any, dataset: Dataset, logits: np.ndarray) ->
     """The folder of a run that has ended: configuration, split, log and checkpoint."""
     records = dataset.records
     roles = assign_roles(records, "strict", folds=5, fold=0, val_folds=5, seed=0)
-    run_data.keep(workdir, dataset, roles)
-    write_json(workdir / "config.json", json.loads(config.to_json()))
-    classifier, variables = train.build_model(config, workdir)
+    run = RunFolder(workdir)
+    run_data.save(run, dataset, roles)
+    write_json(run.config_path, plain(config))
+    classifier, variables = train.build_model(config, run)
     decision = decide(records.label, logits, config.decision.target)
     facts = {**classifier.as_dict(), "decision": dataclasses.asdict(decision)}
-    Checkpoints(workdir / "checkpoints").save_best(0, variables, facts)
+    run.checkpoints.save_best(0, variables, facts)
     steps = range(10, 2001, 10)
     lines: list[dict] = [
         {"step": step, "train/loss": 9 / (step + 10), "train/accuracy": 0.9} for step in steps
     ]
     for line in lines[19::20]:
         line |= {"val/loss": 0.3, "val/accuracy": 0.9, "val/roc_auc": 0.95}
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run.log_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def evaluate(workdir: Path, dataset: Dataset, logits: np.ndarray) -> tuple[Stopwatch, float]:
     """One evaluation of all images: its stopwatch and its seconds in all."""
     watch = Stopwatch()
     with (
-        mock.patch.object(evaluation, "_load_images", lambda *_: dataset),
-        mock.patch.object(evaluation, "_batches", lambda *_: []),
+        mock.patch.object(evaluation.run_data, "load_again", lambda *_: dataset),
+        mock.patch.object(evaluation, "eval_batches", lambda *_: []),
         mock.patch.object(evaluation, "resize_rules", lambda tta, rule: (rule,)),
         mock.patch.object(evaluation, "mean_logits", lambda *_: logits),
         watch.watching(),
@@ -206,7 +209,7 @@ def main() -> None:
         workdir.mkdir()
         prepare(workdir, config, dataset, logits)
         first, again = (evaluate(workdir, dataset, logits) for _ in range(2))
-        size = (workdir / "eval" / "all" / "report.html").stat().st_size
+        size = (RunFolder(workdir).evaluation("all").path / REPORT).stat().st_size
     records = dataset.records
     notes = [
         f"{len(records)} images of {len(set(records.slide.tolist()))} slides and "

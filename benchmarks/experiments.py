@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 import train
 from se_resnet import metrics
-from se_resnet.runs.run_files import read_metrics
+from se_resnet.runs.run_folder import RunFolder
 
 # What a table calls the figures of `metrics.headline`.
 FIGURES = {
@@ -25,7 +25,7 @@ FIGURES = {
 def run_all(configs: Mapping[str, ConfigDict], workdir: Path) -> None:
     """Trains and evaluates each configuration in ``workdir/NAME``, but none that is finished."""
     for name, config in configs.items():
-        if not (workdir / name / "eval" / "test" / "report.html").exists():
+        if not RunFolder(workdir / name).evaluation().is_finished:
             print(f"\n=== {name}", flush=True)
             train.train_and_evaluate(config, workdir / name)
 
@@ -37,7 +37,7 @@ def results_of(run: Path) -> dict[str, Any] | None:
         Each figure as ``{'value', 'low', 'high'}``, and the entries ``counts`` and ``audit`` of
         ``metrics.json``; None where the run is not evaluated.
     """
-    results = read_metrics(run / "eval" / "test")
+    results = RunFolder(run).evaluation().metrics_if_any()
     if results is None:
         return None
     headline = metrics.headline(results)

@@ -33,8 +33,8 @@ from benchmarks.generate import names, picture
 from benchmarks.measuring import ROOT, finish, parser
 from data.breakhis.filenames import parse
 from data.cache import write_cache
-from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.integrity import facts_of
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.signals import EXIT_CODES
 
 SIZE = 16
@@ -105,7 +105,7 @@ def unfinished(workdir: Path) -> set[tuple[Path, int]]:
     With the time of their last change: a new one may have the name and inode of one left behind.
     """
     found = set()
-    for path in (workdir / "checkpoints").glob("*/.[0-9]*"):
+    for path in RunFolder(workdir).checkpoints.folder.glob("*/.[0-9]*"):
         with contextlib.suppress(FileNotFoundError):  # finished meanwhile
             found.add((path, path.stat().st_mtime_ns))
     return found
@@ -160,8 +160,8 @@ def differences(workdir: Path, whole: Path) -> list[str]:
     for kind in ("latest", "best"):
         sides = []
         for side in (workdir, whole):
-            folder = side / "checkpoints"
-            step = (folder / kind / str(Checkpoints(folder).steps(kind)[-1])).absolute()
+            checkpoints = RunFolder(side).checkpoints
+            step = (checkpoints.folder / kind / str(checkpoints.steps(kind)[-1])).absolute()
             tree = ocp.StandardCheckpointer().restore(step / "tree")
             leaves = ocp.tree.to_flat_dict(tree)
             values = {path: np.asarray(leaf).tobytes() for path, leaf in leaves.items()}

@@ -23,13 +23,14 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.measuring import ROOT, finish, parser
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.cli import exit_on_user_error
 
 # Command line, and the module that it runs.
 COMMANDS = {
     "train.py": "train",
     "eval.py": "eval",
-    "-m se_resnet.predict": "se_resnet.predict",
+    "-m se_resnet.predict": "se_resnet.predict.__main__",
     "-m se_resnet.metrics compare": "se_resnet.metrics.__main__",
     "-m se_resnet.convert": "se_resnet.convert",
 }
@@ -73,7 +74,7 @@ def start_training(workdir: Path, cache: Path, config: str) -> dict:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    log = workdir / "metrics.jsonl"
+    log = RunFolder(workdir).log_path
     while not (log.exists() and log.read_text().endswith("\n")):
         if process.poll() is not None or time.monotonic() - start > TIMEOUT:
             process.kill()

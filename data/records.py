@@ -12,6 +12,7 @@ import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import MAGNIFICATIONS
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime.files import atomic_write
 from se_resnet.runtime.tables import read_table
 
@@ -96,6 +97,12 @@ class Records:
             return cls.from_rows(row for _, row in read_table(path, list(_TYPES)))
         except OverflowError as error:
             raise ValueError(f"{path.name} is no table of images: {error!r}") from error
+
+    def predictions(self, probability: np.ndarray) -> Predictions:
+        """Returns the images with their predicted probabilities, ``float64 [N]``."""
+        names = ("file", "slide", "accession", "magnification", "subtype", "label")
+        columns = {name: getattr(self, name) for name in names}
+        return Predictions(**columns, probability=probability)
 
     def at_magnifications(self, magnifications: tuple[int, ...]) -> Records:
         """The images of the named magnifications.

@@ -1,80 +1,204 @@
-"""What a run is made of, kept in its folder: which images, in which roles."""
+"""The images and roles of a run: prepared before the first step, kept in the folder of the run."""
 
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+import dataclasses
+from collections.abc import Callable
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from data.dataset import Dataset
-from data.protocols import audit
-from data.protocols.roles import is_seen
+from data.balance import Plan, make_plan
+from data.dataset import Dataset, load_configured
+from data.protocols import audit, source_notebook
+from data.protocols.roles import SEEN, SOURCE, assign_roles, is_seen, number_of_folds
 from data.protocols.split_file import read_roles, write_split
 from data.records import Records
 from se_resnet.errors import UserError
-from se_resnet.runs.run_files import DATA, SPLIT
+from se_resnet.runs.run_files import TRAIN, VAL
+from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runtime import processes
 from se_resnet.runtime.files import atomic_write, write_json
+from se_resnet.runtime.log import log
 
 
-def keep(workdir: Path, dataset: Dataset, roles: np.ndarray) -> None:
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """The images of a run, divided and balanced.
+
+    Attributes:
+        dataset: pixels and records.
+        roles: ``str [N]``, of every image.
+        plan: the balanced training rows of an epoch.
+        validation: records of the validation images.
+        is_augmented: True where the images themselves are augmented, by protocol ``source``.
+    """
+
+    dataset: Dataset
+    roles: np.ndarray
+    plan: Plan
+    validation: Records
+    is_augmented: bool
+
+
+def prepare(
+    config: ConfigDict, run: RunFolder, augment: Callable[[np.ndarray], np.ndarray]
+) -> RunData:
+    """Loads the images, assigns and verifies their roles, and balances the training set.
+
+    Args:
+        config: of the run.
+        run: its folder. A run that has begun must find the same images in the same roles.
+        augment: changes ``uint8 [N, H, W, 3]`` once, for protocol ``source``.
+
+    Raises:
+        UserError: images are missing or broken, or they or their roles differ from those that the
+            run began with.
+    """
+    protocol = config.split.protocol
+    dataset = processes.primary_first(lambda: _load(config, run, augment))
+    records = dataset.records
+    log("data", dataset.description)
+    roles = assign_roles(
+        records,
+        protocol,
+        folds=config.split.folds,
+        fold=int(config.split.fold),
+        val_folds=config.split.val_folds,
+        seed=config.split.seed,
+    )
+    audit.verify(records, roles, protocol)
+    if run.has_begun:
+        _require_unchanged(run, dataset, roles)
+    folds = number_of_folds(protocol, config.split.folds)
+    log(
+        "split", _describe_split(f"{protocol}, fold {config.split.fold} of {folds}", records, roles)
+    )
+    is_augmented = protocol == SOURCE  # and balanced, before it is divided
+    method = "none" if is_augmented else config.balance.method
+    plan = make_plan(
+        records.take(roles == TRAIN),
+        dataset.images,
+        method=method,
+        features=config.balance.features,
+        within_magnification=config.balance.within_magnification,
+        k_neighbors=config.balance.k_neighbors,
+        seed=config.seed,
+    )
+    log("balance", f"{method}: {plan.describe()}")
+    processes.require_same({"images": dataset.fingerprint, "plans": plan.columns()})
+    return RunData(dataset, roles, plan, records.take(roles == VAL), is_augmented)
+
+
+def save(run: RunFolder, dataset: Dataset, roles: np.ndarray) -> None:
     """Writes ``split.csv``, ``data.json`` and, where files were skipped, ``skipped_files.csv``."""
-    write_split(workdir / SPLIT, dataset.records, roles)
+    records = dataset.records
+    write_split(run.split_path, records, roles)
     if dataset.skipped:
-        with atomic_write(workdir / "skipped_files.csv") as file:
+        with atomic_write(run.skipped_path) as file:
             writer = csv.writer(file)
             writer.writerow(["path", "reason"])
             writer.writerows(dataset.skipped)
     write_json(
-        workdir / DATA,
+        run.data_path,
         {
             "fingerprint": dataset.fingerprint,
             "description": dataset.description,
-            "audit": audit.count_leaks(dataset.records, roles),
-            "split": audit.summarise(dataset.records, roles),
-            "seen_digests": sorted(set(dataset.records.digest[is_seen(roles)].tolist())),
+            "audit": audit.count_leaks(records, roles),
+            "split": audit.summarise(records, roles),
+            "seen_digests": sorted(set(records.digest[is_seen(roles)].tolist())),
         },
     )
 
 
-def check_kept(workdir: Path, fingerprint: str, dataset: Dataset, roles: np.ndarray) -> None:
-    """A run that goes on must find the images that it began with, in the same roles.
+def load_again(
+    config: dict, run: RunFolder, data_dir: str | None, size: tuple[int, int], resize: str
+) -> Dataset:
+    """Loads the images of a run, or others, as its network takes them.
 
     Args:
-        workdir: the run's folder.
-        fingerprint: of the images it began with, as in its ``data.json``.
-        dataset: the images found now.
-        roles: theirs now.
+        config: of the run, as ``config.json`` has it.
+        run: its folder.
+        data_dir: other images than those of the run, or None.
+        size: height and width.
+        resize: the resize rule.
 
     Raises:
-        UserError: images or roles differ.
+        UserError: the images cannot be loaded, or those of protocol ``source`` by this rule.
     """
-    if fingerprint != dataset.fingerprint:
+    if config["split"]["protocol"] == SOURCE and not data_dir:
+        if resize != config["data"]["resize"]:
+            raise UserError(
+                "protocol 'source' keeps augmented images, from which no tiles can be cut: choose "
+                "--tta=none or dihedral."
+            )
+        return source_notebook.reopen(run.source_path)
+    changed = {"dir": data_dir or config["data"]["dir"], "size": size, "resize": resize}
+    return load_configured({**config["data"], **changed})
+
+
+def choose(records: Records, run: RunFolder, split: str) -> Records:
+    """Returns the images of a split of the run; of ``all`` images each content once.
+
+    Raises:
+        UserError: no image is in the split.
+    """
+    if split == "all":
+        return records.take(records.first_copies())
+    chosen = records.take(read_roles(run.split_path, records) == split)
+    if not len(chosen):
         raise UserError(
-            f"the images are no longer those that the run in {workdir} began with: restore them, "
+            f"none of these images is in the run's split {split!r}: use --split=all to evaluate "
+            "images that the run did not know."
+        )
+    return chosen
+
+
+def seen_accessions(run: RunFolder) -> set[str]:
+    """Returns the patients that a run was trained on or validated on."""
+    return {row["accession"] for row in run.split() if row["role"] in SEEN}
+
+
+def count_seen(records: Records, run: RunFolder) -> dict[str, int]:
+    """Counts the images, by content, and patients that the run was trained on or validated on."""
+    digests = set(run.data_facts()["seen_digests"])
+    accessions = seen_accessions(run)
+    return {
+        "evaluated_images_seen": sum(digest in digests for digest in records.digest.tolist()),
+        "evaluated_images_of_seen_accessions": sum(
+            accession in accessions for accession in records.accession.tolist()
+        ),
+        "evaluated_accessions_seen": len(accessions & set(records.accession.tolist())),
+    }
+
+
+def _load(
+    config: ConfigDict, run: RunFolder, augment: Callable[[np.ndarray], np.ndarray]
+) -> Dataset:
+    dataset = load_configured(config.data)
+    if config.split.protocol != SOURCE:
+        return dataset
+    return source_notebook.derive(dataset, run.source_path, augment, config.seed)
+
+
+def _require_unchanged(run: RunFolder, dataset: Dataset, roles: np.ndarray) -> None:
+    """Refuses images or roles other than those that the run began with."""
+    if run.data_facts()["fingerprint"] != dataset.fingerprint:
+        raise UserError(
+            f"the images are no longer those that the run in {run.path} began with: restore them, "
             "or choose another --workdir."
         )
-    split = workdir / SPLIT
-    if (read_roles(split, dataset.records) != roles).any():
+    if (read_roles(run.split_path, dataset.records) != roles).any():
         raise UserError(
-            f"the images would be divided otherwise than {split} says: restore that file and the "
-            "library versions of the run's start, or choose another --workdir."
+            f"the images would be divided otherwise than {run.split_path} says: restore that file "
+            "and the library versions of the run's start, or choose another --workdir."
         )
 
 
-def describe_split(
-    protocol: str, fold: str, folds: int, records: Records, roles: np.ndarray
-) -> str:
-    """Lines for the log: the protocol, images by role and class, and a leak's warning.
-
-    Args:
-        protocol: a protocol's name.
-        fold: which fold is tested.
-        folds: how many the protocol has.
-        records: the images.
-        roles: theirs.
-    """
-    lines = [f"{protocol}, fold {fold} of {folds}"]
+def _describe_split(title: str, records: Records, roles: np.ndarray) -> str:
+    """Returns lines for the log: images by role and class, and a warning of a leak."""
+    lines = [title]
     for row in audit.summarise(records, roles):
         lines.append(
             f"{row['role']:<6}{row['class']:<10}{row['images']:>5} images of "

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import train
-from se_resnet.training import step as training
+from se_resnet.training import loop
 
 
 def before_step(monkeypatch, stop: int, act: Callable[[], None]) -> None:
     """Lets ``act`` be called before the ``stop``-th step of the next training."""
-    make_step, count = training.make_train_step, 0
+    make_step, count = loop.make_train_step, 0
 
     def make_acting_step(*args):
         step = make_step(*args)
@@ -24,7 +24,7 @@ def before_step(monkeypatch, stop: int, act: Callable[[], None]) -> None:
 
         return acting
 
-    monkeypatch.setattr(train, "make_train_step", make_acting_step)
+    monkeypatch.setattr(loop, "make_train_step", make_acting_step)
 
 
 def interrupt(monkeypatch, stop: int, error: type[BaseException]) -> None:
@@ -39,4 +39,4 @@ def interrupt(monkeypatch, stop: int, error: type[BaseException]) -> None:
 def skip_evaluation(monkeypatch):
     """For tests that look at what a training leaves, and not at its evaluation."""
     monkeypatch.setattr(train.evaluation, "evaluate_run", lambda workdir: {})
-    monkeypatch.setattr(train.test_results, "tell", lambda log, results, folder: None)
+    monkeypatch.setattr(train.test_results, "send", lambda log, results, folder: None)

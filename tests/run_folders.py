@@ -9,18 +9,19 @@ from pathlib import Path
 import jax
 import numpy as np
 
-import eval as evaluation
 from configs import smoke
 from data import run_data
 from data.dataset import Dataset
 from data.protocols import audit
 from se_resnet.metrics.decision import Decision
+from se_resnet.metrics.full import all_metrics
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.preprocessing import IMAGENET
 from se_resnet.models.resnet import create_model
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.run_files import ROLES, TEST
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import write_json
 from se_resnet.weights import pretrained
 from tests.datasets import make_images, make_records
@@ -34,7 +35,8 @@ def make_run_folder(folder: Path) -> Path:
     roles = np.array([ROLES[sum(map(ord, name)) % 3] for name in records.accession])
     config = smoke.get_config()
     write_json(folder / "config.json", json.loads(config.to_json()))
-    run_data.keep(folder, Dataset(make_images(records), records, "f" * 64, "generated", []), roles)
+    dataset = Dataset(make_images(records), records, "f" * 64, "generated", [])
+    run_data.save(RunFolder(folder), dataset, roles)
     write_json(folder / "weights.json", pretrained.load("none").facts())
     lines = [{"step": step, "epoch": step / 2, "train/loss": 0.5} for step in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -58,11 +60,11 @@ def make_run_folder(folder: Path) -> Path:
         **{name: getattr(tested, name) for name in names}, probability=probability
     )
     predictions.write_csv(folder / "eval" / "test" / "predictions.csv")
-    results = evaluation._figures(predictions, DECISION, resamples=20)
+    results = all_metrics(predictions, DECISION, resamples=20)
     results["audit"] = {
         "protocol": "strict",
         **audit.count_leaks(records, roles),
-        **evaluation._seen(tested, folder, set()),
+        **run_data.count_seen(tested, RunFolder(folder)),
     }
     write_json(folder / "eval" / "test" / "metrics.json", results)
     return folder

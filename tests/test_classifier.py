@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from configs import smoke
 from se_resnet import explain
 from se_resnet.errors import UserError
 from se_resnet.models.classifier import Classifier
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.training.config import check_config
 from tests.test_resnet import randomised
 
@@ -29,7 +29,7 @@ def configured(dtype: str, formulation: str = "auto") -> Classifier:
     )
     config.data.size = IMAGES.shape[1:3]
     with tempfile.TemporaryDirectory() as workdir:
-        return train.build_model(config, Path(workdir))[0]
+        return train.build_model(config, RunFolder(workdir))[0]
 
 
 def logits_of(classifier: Classifier) -> np.ndarray:

@@ -21,7 +21,8 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runs.checkpoint import Checkpoints
-from se_resnet.training import step as training
+from se_resnet.training import loop
+from se_resnet.training.validation import validation_metrics
 from tests.conftest import tiny_config
 from tests.datasets import make_records
 from tests.image_trees import make_tree
@@ -277,7 +278,7 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(
         auc, loss = next(given)
         return {"val/loss": loss, "val/accuracy": 0.5, "val/roc_auc": auc}
 
-    monkeypatch.setattr(train, "validation_metrics", figures)
+    monkeypatch.setattr(loop, "validation_metrics", figures)
     train.train_and_evaluate(config, tmp_path / "run")
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     steps = {kind: checkpoints.steps(kind)[-1] for kind in ("best", "latest")}
@@ -287,12 +288,12 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(
 def test_validation_figures_equal_scikit_learn():
     rng = np.random.default_rng(0)
     label, logits = rng.integers(0, 2, 50), rng.normal(size=50)
-    figures = training.validation_metrics(label, logits)
+    figures = validation_metrics(label, logits)
     probability = 1 / (1 + np.exp(-logits))
     assert figures["val/loss"] == pytest.approx(log_loss(label, probability))
     assert figures["val/roc_auc"] == pytest.approx(roc_auc_score(label, probability))
     assert figures["val/accuracy"] == pytest.approx(((logits >= 0) == label).mean())
-    assert training.validation_metrics(np.ones(3, int), logits[:3])["val/roc_auc"] is None
+    assert validation_metrics(np.ones(3, int), logits[:3])["val/roc_auc"] is None
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from se_resnet.errors import UserError
 from se_resnet.runs.lock import locked
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime import environment, file_locks
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
 from se_resnet.runtime.interpreter import with_utf8
@@ -146,7 +147,7 @@ def test_without_locks_a_run_warns_and_programs_are_not_kept(tmp_path, monkeypat
         raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with locked(tmp_path):
+    with locked(RunFolder(tmp_path)):
         assert "has no locks" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     monkeypatch.setenv("SE_RESNET_CACHE", str(tmp_path))
@@ -166,7 +167,7 @@ def test_a_lock_that_another_user_owns_is_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
     told = r"lock cannot be locked \(Permission denied\): let"
-    with pytest.raises(UserError, match=told), locked(tmp_path):
+    with pytest.raises(UserError, match=told), locked(RunFolder(tmp_path)):
         pass
 
 

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from se_resnet.metrics.predictions import PREDICTIONS
+from se_resnet.runs import evaluations
+from se_resnet.runs.run_folder import RunFolder
+
 ROOT = Path(__file__).parents[1]
 # Each package of se_resnet imports only from those before it.
 ORDER = (
@@ -145,6 +149,28 @@ def test_the_order_of_the_rooms_holds():
 
 def test_there_is_no_import_circle():
     assert circles(ROOT) == []
+
+
+# Files with these names that do not belong to a run: an audit's split, a prediction's table.
+OTHER_FILES = {
+    ("data/protocols/__main__.py", "split.csv"),
+    ("se_resnet/predict/folder.py", PREDICTIONS),
+}
+
+
+def test_only_the_run_folder_joins_the_paths_of_a_run(tmp_path):
+    assigned = vars(RunFolder(tmp_path)).values()
+    names = {path.name for path in assigned if isinstance(path, Path)} - {tmp_path.name}
+    names |= {"checkpoints", "eval", *evaluations.FILES}
+    found = set()
+    for path in modules(ROOT).values():
+        place = path.relative_to(ROOT).as_posix()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+                name = getattr(node.right, "value", None)
+                if name in names and not place.startswith("se_resnet/runs/"):
+                    found.add((place, name))
+    assert len(names) > 15 and found == OTHER_FILES
 
 
 def test_every_room_says_what_lives_there():

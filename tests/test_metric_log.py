@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from se_resnet.errors import UserError
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.tracking.metric_log import MetricLog, read_log
 from tests.event_files import read_sessions, scalars
 
 
 def test_lines_after_the_resumed_step_go(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    log = MetricLog(tmp_path, 0, 5)
+    log = MetricLog(RunFolder(tmp_path), 0, 5)
     for step in range(1, 6):
         log.write(step, {"train/loss": 1.0})
     log.close()
-    log = MetricLog(tmp_path, 3, 5)
+    log = MetricLog(RunFolder(tmp_path), 3, 5)
     log.write(4, {"train/loss": 2.0})
     log.close()
     assert [(line["step"], line["train/loss"]) for line in read_log(path)] == [
@@ -30,11 +31,11 @@ def test_lines_after_the_resumed_step_go(tmp_path):
 
 
 def test_tensorboard_shows_the_figures_and_drops_what_is_done_again(tmp_path):
-    log = MetricLog(tmp_path, 0, 5, ["tensorboard"], {"seed": 1})
+    log = MetricLog(RunFolder(tmp_path), 0, 5, ["tensorboard"], {"seed": 1})
     for step in range(1, 6):
         log.write(step, {"train/loss": step / 2, "val/roc_auc": None})
     log.close()
-    log = MetricLog(tmp_path, 3, 5, ["tensorboard"], {"seed": 1})
+    log = MetricLog(RunFolder(tmp_path), 3, 5, ["tensorboard"], {"seed": 1})
     log.write(4, {"train/loss": 7.0})
     log.close()
     first, second = read_sessions(tmp_path / "tensorboard")
@@ -54,14 +55,14 @@ def test_tensorboard_shows_the_figures_and_drops_what_is_done_again(tmp_path):
 def test_a_file_in_the_place_of_the_events_is_named(tmp_path):
     (tmp_path / "tensorboard").touch()
     with pytest.raises(UserError, match=r"tensorboard cannot be written .*: move what is there"):
-        MetricLog(tmp_path, 0, 5, ["tensorboard"], {})
+        MetricLog(RunFolder(tmp_path), 0, 5, ["tensorboard"], {})
 
 
 def test_a_tracker_that_comes_later_is_told_what_was_before(tmp_path):
-    with MetricLog(tmp_path, 0, 5) as log:
+    with MetricLog(RunFolder(tmp_path), 0, 5) as log:
         log.write(1, {"train/loss": 0.5})
         log.write(2, {"train/loss": 0.25, "val/roc_auc": None})
-    with MetricLog(tmp_path, 1, 5, ["tensorboard"], {}) as log:
+    with MetricLog(RunFolder(tmp_path), 1, 5, ["tensorboard"], {}) as log:
         log.write(2, {"train/loss": 0.25})
     ((starts, values),) = read_sessions(tmp_path / "tensorboard")
     assert starts == [1]
@@ -77,7 +78,7 @@ def test_the_evaluation_is_told_once_and_not_in_the_lines_of_the_training(tmp_pa
         return {"test/roc": cv2.imencode(".png", np.zeros((4, 6, 3), np.uint8))[1].tobytes()}
 
     for step in (0, 3, 3):
-        with MetricLog(tmp_path, step, 5, ["tensorboard"], {}) as log:
+        with MetricLog(RunFolder(tmp_path), step, 5, ["tensorboard"], {}) as log:
             if step == 0:
                 log.write(3, {"train/loss": 0.5})
                 continue  # killed before the evaluation
@@ -112,11 +113,11 @@ def test_only_a_last_line_may_be_cut_short(tmp_path):
     assert read_log(path) == [{"step": 1}, {"step": 2}]
     path.write_bytes(b'{"step": 1}\n\xff\xfe\n{"step": 3}\n')
     with pytest.raises(UserError, match="line 2 of .* is damaged"):
-        MetricLog(tmp_path, 5, 1)
+        MetricLog(RunFolder(tmp_path), 5, 1)
     assert path.read_bytes().count(b"\n") == 3, "nothing is lost"
 
 
 def test_a_damaged_state_is_named_with_its_remedy(tmp_path):
     (tmp_path / "trackers.json").write_text("{")
     with pytest.raises(UserError, match="delete it"):
-        MetricLog(tmp_path, 0, 5)
+        MetricLog(RunFolder(tmp_path), 0, 5)

@@ -23,17 +23,17 @@ def x64():
 
 
 def test_a_run_resumes_with_the_settings_that_it_began_with(tmp_path):
-    numerics.keep(tmp_path, begun=False)
-    numerics.keep(tmp_path, begun=True)
-    assert json.loads((tmp_path / numerics.FILE).read_text()) == numerics.settings()
+    numerics.keep(tmp_path / "numerics.json", begun=False)
+    numerics.keep(tmp_path / "numerics.json", begun=True)
+    assert json.loads((tmp_path / "numerics.json").read_text()) == numerics.settings()
 
 
 def test_double_precision_cannot_be_mixed_in(tmp_path, request):
-    numerics.keep(tmp_path, begun=False)
+    numerics.keep(tmp_path / "numerics.json", begun=False)
     request.getfixturevalue("x64")
     with pytest.raises(UserError, match="began with jax_enable_x64 = False, but now it is True"):
-        numerics.keep(tmp_path, begun=True)
-    numerics.keep(tmp_path, begun=False)  # nothing was computed: it begins anew
+        numerics.keep(tmp_path / "numerics.json", begun=True)
+    numerics.keep(tmp_path / "numerics.json", begun=False)  # nothing was computed: it begins anew
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_double_precision_cannot_be_mixed_in(tmp_path, request):
     ],
 )
 def test_variables_that_change_numbers_cannot_be_mixed_in(tmp_path, monkeypatch, name, value, told):
-    numerics.keep(tmp_path, begun=False)
+    numerics.keep(tmp_path / "numerics.json", begun=False)
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=told):
-        numerics.keep(tmp_path, begun=True)
+        numerics.keep(tmp_path / "numerics.json", begun=True)
 
 
 @pytest.mark.parametrize(
@@ -59,18 +59,18 @@ def test_variables_that_change_numbers_cannot_be_mixed_in(tmp_path, monkeypatch,
     ],
 )
 def test_flags_that_change_no_number_may_change(tmp_path, monkeypatch, flags):
-    numerics.keep(tmp_path, begun=False)
+    numerics.keep(tmp_path / "numerics.json", begun=False)
     monkeypatch.setenv("XLA_FLAGS", flags)
-    numerics.keep(tmp_path, begun=True)
+    numerics.keep(tmp_path / "numerics.json", begun=True)
 
 
 def test_an_older_run_gets_its_record_when_it_resumes(tmp_path):
-    numerics.keep(tmp_path, begun=True)
-    assert (tmp_path / numerics.FILE).exists()
+    numerics.keep(tmp_path / "numerics.json", begun=True)
+    assert (tmp_path / "numerics.json").exists()
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_a_damaged_record_is_named(tmp_path, content):
-    (tmp_path / numerics.FILE).write_text(content)
+    (tmp_path / "numerics.json").write_text(content)
     with pytest.raises(UserError, match=r"numerics\.json cannot be read"):
-        numerics.keep(tmp_path, begun=True)
+        numerics.keep(tmp_path / "numerics.json", begun=True)

@@ -21,6 +21,8 @@ from se_resnet.images.decode import read_image
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.predict import folder as predict_folder_module
 from se_resnet.predict.folder import predict_folder
+from se_resnet.report import publish
+from se_resnet.runs import evaluations
 from tests.image_trees import encode, random_image
 
 
@@ -309,10 +311,10 @@ def test_an_evaluation_that_is_interrupted_leaves_the_one_before(run, place, tmp
     def fail(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "write_report", fail)
+    monkeypatch.setattr(publish, "write_report", fail)
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate_run(run, "val", out=out)
-    assert {path.name for path in out.iterdir()} == {*evaluation._FILES}
+    assert {path.name for path in out.iterdir()} == {*evaluations.FILES}
     for path in out.iterdir():
         assert path.read_bytes() == (run / "eval" / "test" / path.name).read_bytes()
 

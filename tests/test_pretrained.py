@@ -19,6 +19,7 @@ from se_resnet import convert
 from se_resnet.errors import UserError
 from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.models.resnet import count_parameters, create_model
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import load_best
 from se_resnet.weights import formats, pretrained
 from tests import checkpoints
@@ -374,7 +375,7 @@ def test_training_uses_trained_gates_or_says_that_it_does_not(
         stage_sizes=checkpoints.STAGE_SIZES,
         width=checkpoints.WIDTH,
     )
-    classifier, variables = train.build_model(config, tmp_path)
+    classifier, variables = train.build_model(config, RunFolder(tmp_path))
     printed = capsys.readouterr().out
     assert ("WARNING: they were trained with attention se" in printed) == warns
     assert "sha256" in printed

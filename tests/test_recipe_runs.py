@@ -13,6 +13,7 @@ import pytest
 import train
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.tracking.metric_log import read_log
+from se_resnet.training import loop
 from tests.conftest import tiny_config
 from tests.interruption import interrupt, skip_evaluation
 
@@ -128,7 +129,7 @@ def test_a_run_that_stopped_early_stays_stopped(place, tmp_path, monkeypatch, ca
     # The head's epoch is the best of all, and does not count.
     scores = iter([0.9, 0.7, 0.6, 0.8])
     monkeypatch.setattr(
-        train,
+        loop,
         "validation_metrics",
         lambda *_: {"val/loss": 1.0, "val/accuracy": 0.5, "val/roc_auc": next(scores)},
     )

@@ -22,6 +22,7 @@ from se_resnet.errors import UserError
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.integrity import facts_of
 from se_resnet.runs.lock import locked
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime import signals
 from se_resnet.training import losses
 from se_resnet.training.divergence import make_check
@@ -123,7 +124,8 @@ def test_a_folder_in_use_is_refused_and_free_again_once_its_process_was_killed(t
     import sys, time
     from pathlib import Path
     from se_resnet.runs.lock import locked
-    with locked(Path(sys.argv[1])):
+    from se_resnet.runs.run_folder import RunFolder
+    with locked(RunFolder(sys.argv[1])):
         print("locked", flush=True)
         time.sleep(60)
     """
@@ -135,13 +137,13 @@ def test_a_folder_in_use_is_refused_and_free_again_once_its_process_was_killed(t
     try:
         assert owner.stdout.readline() == b"locked\n"
         told = rf"{tmp_path} is in use by process {owner.pid} on \S+, started 2\d\d\d-.*: wait"
-        with pytest.raises(UserError, match=told), locked(tmp_path):
+        with pytest.raises(UserError, match=told), locked(RunFolder(tmp_path)):
             pass
     finally:
         owner.kill()
         owner.wait()
     assert (tmp_path / "lock.json").exists(), "of the killed process"
-    with locked(tmp_path), pytest.raises(UserError, match=f"process {os.getpid()} "):
+    with locked(RunFolder(tmp_path)), pytest.raises(UserError, match=f"process {os.getpid()} "):
         train.train_and_evaluate(tiny_config(tmp_path, tmp_path), tmp_path)
     assert not (tmp_path / "lock.json").exists()
 

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-import eval as evaluation
 import se_resnet
+from data import run_data
 from se_resnet.app import example_images, run_facts
 from se_resnet.errors import UserError
 from se_resnet.export import parity
@@ -24,6 +24,7 @@ from se_resnet.report import plots
 from se_resnet.runs import integrity, lock, run_files, workdir
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.run_files import read_split
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.tracking import metric_log
 from se_resnet.weights import formats, pretrained
 from tests.run_folders import make_run_folder
@@ -75,23 +76,23 @@ def write_card(run: Path, loaded: se_resnet.Predictor) -> None:
 
 
 def show_page(run: Path, loaded: se_resnet.Predictor) -> None:
-    config = run_files.read_config(run)
+    config = RunFolder(run).config()
     run_facts.describe(run, loaded.run, config)
     example_images.find_samples(run, config)
 
 
 def choose_parity_images(run: Path, _: object) -> None:
-    parity.choose_images(run, run_files.read_config(run)["data"]["dir"], None)
+    parity.choose_images(run, RunFolder(run).config()["data"]["dir"], None)
 
 
 def resume(run: Path, _: object) -> None:
-    workdir.claim(run, {"seed": 0}, free=())
+    workdir.claim(RunFolder(run), {"seed": 0}, free=())
 
 
 def evaluate(run: Path, _: object) -> None:
-    evaluation.read_config(run)
-    evaluation.read_data(run)
-    evaluation._seen_accessions(run)
+    RunFolder(run).config()
+    RunFolder(run).data_facts()
+    run_data.seen_accessions(RunFolder(run))
 
 
 def load_best(run: Path, _: object) -> None:

@@ -15,6 +15,7 @@ import pytest
 import train
 from configs import smoke
 from se_resnet.errors import UserError
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.tracking import trackers
 from se_resnet.tracking.metric_log import MetricLog, read_log
 from se_resnet.training.config import check_config
@@ -150,10 +151,10 @@ def test_work_that_is_done_again_is_told_once(offline, tmp_path, name):
             log.write(step, {"train/loss": step / 2})
         log.write(steps[-1], {"val/roc_auc": None, "val/loss": 1.0})
 
-    with MetricLog(tmp_path, 0, 5, [name], {"seed": 1}) as log:
+    with MetricLog(RunFolder(tmp_path), 0, 5, [name], {"seed": 1}) as log:
         train_to(log, range(1, 6))
-    MetricLog(tmp_path, 2, 5, [name], {"seed": 2}).close()  # killed at once
-    with MetricLog(tmp_path, 2, 5, [name], {"seed": 2}) as log:
+    MetricLog(RunFolder(tmp_path), 2, 5, [name], {"seed": 2}).close()  # killed at once
+    with MetricLog(RunFolder(tmp_path), 2, 5, [name], {"seed": 2}) as log:
         train_to(log, range(3, 8))
     assert sorted(READ[name](tmp_path)) == [
         *(("train/loss", step, step / 2) for step in range(1, 8)),
@@ -236,9 +237,10 @@ def open_log(workdir, name, environment):
     script = (
         "import pathlib, sys\n"
         "from se_resnet.runtime.cli import exit_on_user_error\n"
+        "from se_resnet.runs.run_folder import RunFolder\n"
         "from se_resnet.tracking.metric_log import MetricLog\n"
         "with exit_on_user_error():\n"
-        "    MetricLog(pathlib.Path(sys.argv[1]), 0, 5, [sys.argv[2]])\n"
+        "    MetricLog(RunFolder(sys.argv[1]), 0, 5, [sys.argv[2]])\n"
         "sys.exit(3)"
     )
     command = [sys.executable, "-c", script, str(workdir), name]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.images.decode import SUFFIXES
-from se_resnet.runs.run_files import SPLIT, TEST, read_split
+from se_resnet.runs.run_files import TEST
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.tables import read_table
 
 # Beside this package; named by its path because this package does not import the data room.
@@ -47,7 +48,7 @@ def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> li
         Test images of the run; where its folder of images is no longer there, or an archive, those
         that ship, each with the role that an image of its name has in the run. May be empty.
     """
-    split = read_split(workdir / SPLIT, ("file", "magnification", "label", "role"))
+    split = RunFolder(workdir).split(("file", "magnification", "label", "role"))
     rows = {row["file"]: row for row in split}
     folder = Path(config["data"]["dir"])
     if os.path.isdir(folder):  # False as well for what can be no path

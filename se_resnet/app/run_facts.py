@@ -12,7 +12,8 @@ import numpy as np
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.predictions import logit_of, probability_of
 from se_resnet.predict.inference import NOTICE
-from se_resnet.runs.run_files import SPLIT, TRAIN, read_metrics, read_split
+from se_resnet.runs.run_files import TRAIN
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run
 
 
@@ -30,9 +31,9 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
     decision = run.decision
     around = logit_of(np.clip(np.array([decision.threshold]), 1e-12, 1 - 1e-12))[0]
     low, high = probability_of(around + np.array([-1, 1]) * decision.margin)
-    split = read_split(workdir / SPLIT, ("file", "magnification", "role"))
+    split = RunFolder(workdir).split(("file", "magnification", "role"))
     trained = [row for row in split if row["role"] == TRAIN]
-    tested = read_metrics(workdir / "eval" / "test")
+    tested = RunFolder(workdir).evaluation().metrics_if_any()
     return {
         "name": workdir.resolve().name,
         "notice": NOTICE,

@@ -25,7 +25,7 @@ from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import resize
 from se_resnet.predict.inference import predict
 from se_resnet.predict.patients import BREAKHIS_PATIENT
-from se_resnet.runs.run_files import read_config
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_small_file
 from se_resnet.runtime.templates import render
@@ -105,7 +105,7 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
         UserError: the folder holds no run with a readable checkpoint.
     """
     run = load_best(workdir, attention)
-    config = read_config(workdir)
+    config = RunFolder(workdir).config()
     samples = find_samples(workdir, config)
     html = render(
         "se_resnet.app",

@@ -13,7 +13,7 @@ from se_resnet.export.formats import FORMATS, Format
 from se_resnet.export.network import in_float32, inference
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.inference import NOTICE
-from se_resnet.runs.run_files import read_config, read_weights
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_json, write_json
 from se_resnet.runtime.folders import whole_folder
@@ -52,7 +52,7 @@ def export_run(workdir: Path, kind: str, out: Path, images: Path | None = None) 
     form = FORMATS[kind]
     form.demand_packages()
     run = in_float32(load_best(workdir))
-    config = read_config(workdir)
+    config = RunFolder(workdir).config()
     paths, what = parity.choose_images(workdir, config["data"]["dir"], images)
     pixels = parity.read_pixels(paths, run.classifier.size, run.classifier.resize)
     with whole_folder(
@@ -166,7 +166,7 @@ def _describe(
 
 def _origin(workdir: Path) -> dict[str, str]:
     """Where the weights came from that the run began with; runs of old do not tell."""
-    known = read_weights(workdir) or {}
+    known = RunFolder(workdir).weights_facts() or {}
     return {name: known.get(name, "") for name in ("name", "source", "licence", "sha256")}
 
 

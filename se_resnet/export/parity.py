@@ -18,7 +18,8 @@ from se_resnet.images.resize import resize
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict.image_files import find_images
-from se_resnet.runs.run_files import SPLIT, TEST, read_split
+from se_resnet.runs.run_files import TEST
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run
 from se_resnet.runtime.files import full_disk_codes
 
@@ -47,7 +48,7 @@ def choose_images(workdir: Path, data_dir: str, given: Path | None) -> tuple[lis
     if given:
         return _spread(find_images(given, "--images")), "given images"
     folder = _SAMPLE if data_dir == "sample" else Path(data_dir)
-    split = read_split(workdir / SPLIT, ("file", "role"))
+    split = RunFolder(workdir).split(("file", "role"))
     tested = {row["file"] for row in split if row["role"] == TEST}
     if data_dir and os.path.isdir(folder):  # False as well for what can be no path
         own = [path for path in sorted(folder.rglob("*")) if path.name in tested]

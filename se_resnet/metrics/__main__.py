@@ -14,6 +14,7 @@ from pathlib import Path
 from se_resnet.errors import UserError
 from se_resnet.metrics.comparison import compare, table
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.files import write_json
 
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _predictions_of(run: str, split: str) -> Path:
     path = Path(run)
-    return path / "eval" / split / PREDICTIONS if path.is_dir() else path
+    return RunFolder(path).evaluation(split).path / PREDICTIONS if path.is_dir() else path
 
 
 def _parser() -> ArgumentParser:

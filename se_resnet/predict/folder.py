@@ -29,7 +29,7 @@ from se_resnet.predict.patients import (
     summarise_patients,
 )
 from se_resnet.predict.tta import resize_rules
-from se_resnet.runs.run_files import CONFIG, read
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
 from se_resnet.runtime.files import atomic_write, read_json, write_json
@@ -124,7 +124,7 @@ def predict_folder(
 
 def _trained_magnifications(workdir: Path) -> list[int]:
     try:
-        config = read(workdir / CONFIG, {"data": {"magnifications": [int]}})
+        config = RunFolder(workdir).config({"data": {"magnifications": [int]}})
     except UserError:
         return []  # not needed to predict
     return config["data"]["magnifications"]

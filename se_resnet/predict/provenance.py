@@ -15,11 +15,8 @@ from se_resnet.runs.run_files import (
     METRICS_FORM,
     SPLIT_SUMMARY_FORM,
     WEIGHTS_FORM,
-    read_config,
-    read_data,
-    read_metrics,
-    read_weights,
 )
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.weights import hub, pretrained
 
 _PRIVATE = ("dir", "cache_dir", "placement")  # of config.data
@@ -63,9 +60,9 @@ def read_history(workdir: Path) -> dict[str, Any]:
     Raises:
         UserError: a file is missing or broken.
     """
-    config, data = read_config(workdir), read_data(workdir)
-    weights = read_weights(workdir)
-    metrics = read_metrics(workdir / "eval" / "test")
+    run = RunFolder(workdir)
+    config, data, weights = run.config(), run.data_facts(), run.weights_facts()
+    metrics = run.evaluation().metrics_if_any()
     if weights:
         weights["name"] = _public(weights["name"])
     return {

@@ -13,14 +13,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from se_resnet.errors import UserError
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.file_locks import why_missing
 from se_resnet.runtime.files import read_json, reason, writable_folder, write_json
 from se_resnet.runtime.processes import is_primary
 
 
 @contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Makes the folder and holds it for the block.
+def locked(run: RunFolder) -> Iterator[None]:
+    """Makes the folder of a run and holds it for the block.
 
     The lock is the operating system's, on the file ``lock``, so it is gone with its process however
     that ended. ``lock.json`` beside it says who holds it. Of several processes of one run the first
@@ -32,6 +33,7 @@ def locked(workdir: Path) -> Iterator[None]:
     if not is_primary():
         yield
         return
+    workdir = run.path
     writable_folder(workdir, "choose another --workdir")
     if missing := why_missing(workdir):
         print(
@@ -41,7 +43,7 @@ def locked(workdir: Path) -> Iterator[None]:
         )
         yield
         return
-    lock, owner = FileLock(workdir / "lock", blocking=False), workdir / "lock.json"
+    lock, owner = FileLock(run.lock_path, blocking=False), run.owner_path
     try:
         lock.acquire()
     except Timeout as error:
@@ -51,7 +53,7 @@ def locked(workdir: Path) -> Iterator[None]:
         ) from error
     except OSError as error:  # as where another user of the same group began the run
         raise UserError(
-            f"{workdir / 'lock'} cannot be locked ({reason(error)}): let this user write it, or "
+            f"{run.lock_path} cannot be locked ({reason(error)}): let this user write it, or "
             "choose another --workdir."
         ) from error
     try:

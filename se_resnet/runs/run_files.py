@@ -1,4 +1,4 @@
-"""The small files in the folder of a run: their names, their forms, and how they are read.
+"""Names, forms and readers of the small files of a run; :mod:`se_resnet.runs.run_folder` uses them.
 
 Every reader accepts a regular file of bounded size in UTF-8 whose content has the form given here,
 and refuses anything else in one sentence that names the file. Fields that no reader needs are kept
@@ -23,6 +23,7 @@ METRICS = "metrics.json"
 
 TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
 ROLES = (TRAIN, VAL, TEST)
+SPLIT_COLUMNS = ("file", "accession", "role")
 
 # More than these would ask for more memory than there is.
 MAX_BATCH, MAX_RESAMPLES = 2**16, 10**6
@@ -139,46 +140,7 @@ def read_optional(path: Path, form: Mapping[Any, Any] | None = None) -> dict[str
         raise
 
 
-def read_config(workdir: Path) -> dict[str, Any]:
-    """Returns a run's ``config.json``.
-
-    Raises:
-        UserError: it is missing or broken, or a value is of another kind or out of range.
-    """
-    return read(workdir / CONFIG, CONFIG_FORM)
-
-
-def read_data(workdir: Path) -> dict[str, Any]:
-    """Returns a run's ``data.json``.
-
-    Raises:
-        UserError: it is missing or broken.
-    """
-    return read(workdir / DATA, DATA_FORM)
-
-
-def read_weights(workdir: Path) -> dict[str, Any] | None:
-    """Returns a run's ``weights.json``; None for a run of old, which has none.
-
-    Raises:
-        UserError: it is broken.
-    """
-    found = read_optional(workdir / WEIGHTS, WEIGHTS_FORM)
-    return found and {"licence": "", "source": "", "sha256": "", **found}
-
-
-def read_metrics(folder: Path) -> dict[str, Any] | None:
-    """Returns the ``metrics.json`` of an evaluation; None where there is none.
-
-    Raises:
-        UserError: it is broken.
-    """
-    return read_optional(folder / METRICS, METRICS_FORM)
-
-
-def read_split(
-    path: Path, columns: Sequence[str] = ("file", "accession", "role")
-) -> list[dict[str, str]]:
+def read_split(path: Path, columns: Sequence[str] = SPLIT_COLUMNS) -> list[dict[str, str]]:
     """Returns the rows of a ``split.csv``, which has at least these columns.
 
     Args:

@@ -1,4 +1,4 @@
-"""The folder of a run: whether it may be used for a configuration, and what it learned."""
+"""Claims the folder of a run for a configuration, and loads the best network of a run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.decision import FORM as DECISION_FORM
 from se_resnet.metrics.decision import Decision
 from se_resnet.models.classifier import FORM, Classifier
-from se_resnet.runs.checkpoint import Checkpoints
-from se_resnet.runs.run_files import CONFIG, DATA, SPLIT, read
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import reason
 from se_resnet.runtime.mesh import data_mesh, on_devices, replicated
 from se_resnet.runtime.schema import short
@@ -24,11 +23,11 @@ from se_resnet.runtime.schema import short
 BEST_FORM = FORM | {"decision": DECISION_FORM}  # what is saved beside the best weights
 
 
-def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> None:
+def claim(run: RunFolder, config: Mapping[str, Any], free: Collection[str]) -> None:
     """Checks that the run in the folder, if there is one, has this configuration.
 
     Args:
-        workdir: folder of the run.
+        run: the folder.
         config: the configuration as JSON has it.
         free: fields, as ``part.field``, that may differ from those of the run's ``config.json``.
 
@@ -36,40 +35,25 @@ def claim(workdir: Path, config: Mapping[str, Any], free: Collection[str]) -> No
         UserError: the folder holds a run of another configuration; the first field that differs is
             named with both values.
     """
-    begun = has_begun(workdir)
-    if not begun and not fold_runs(workdir):
-        return  # what a start that failed early has left is written anew
-    for name in (CONFIG, DATA, SPLIT) if begun else (CONFIG,):
-        if not (workdir / name).exists():
+    begun = run.has_begun
+    if not begun and not run.begun_folds():
+        return  # files of a start that failed early are written anew
+    required = [run.config_path, run.data_path, run.split_path] if begun else [run.config_path]
+    for path in required:
+        if not path.exists():
             raise UserError(
-                f"--workdir={workdir} holds checkpoints but no {name}: restore the file, or choose "
-                "another --workdir."
+                f"--workdir={run.path} holds checkpoints but no {path.name}: restore the file, or "
+                "choose another --workdir."
             )
-    found = flatten(read(workdir / CONFIG))
+    found = flatten(run.config({}))
     given = flatten(config)
     for name in sorted({*found, *given} - {*free}):
         if found.get(name) != given.get(name):
             raise UserError(
-                f"--workdir={workdir} holds a run with config.{name[:60]} = "
+                f"--workdir={run.path} holds a run with config.{name[:60]} = "
                 f"{short(found.get(name))}, but this command has {short(given.get(name))}: choose "
                 "another --workdir, or set it alike."
             )
-
-
-def has_begun(workdir: Path) -> bool:
-    """Whether the run in this folder has saved a state to go on from."""
-    return bool(Checkpoints(workdir / "checkpoints").steps("latest"))
-
-
-def fold_folders(workdir: Path, count: int) -> list[Path]:
-    """Where a cross-validation in this folder keeps the runs of its folds."""
-    return [workdir / f"fold{fold}" for fold in range(count)]
-
-
-def fold_runs(workdir: Path) -> list[Path]:
-    """The runs that a cross-validation in this folder has begun, in order of their folds."""
-    folds = [path for path in workdir.glob("fold[0-9]*") if path.name[4:].isdecimal()]
-    return sorted(filter(has_begun, folds), key=lambda path: int(path.name[4:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,14 +89,14 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
             is neither one of ours nor trusted.
     """
     attention.find(trusted)
-    read(workdir / CONFIG)
-    if folds := fold_runs(workdir):
+    run = RunFolder(workdir)
+    run.config({})
+    if folds := run.begun_folds():
         raise UserError(
             f"--workdir={workdir} holds a cross-validation: name the run of one fold, for example "
-            f"--workdir={folds[0]}."
+            f"--workdir={folds[0].path}."
         )
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    facts = checkpoints.best_facts(BEST_FORM)
+    facts = run.checkpoints.best_facts(BEST_FORM)
     attention.require_trusted(facts["model"]["attention"], f"--workdir={workdir}")
     try:
         classifier, decision = Classifier.from_dict(facts), Decision(**facts["decision"])
@@ -120,14 +104,14 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
     except (TypeError, ValueError) as error:
         raise UserError(
             f"the facts of the best checkpoint in {workdir} are damaged ({reason(error)}): delete "
-            f"{workdir / 'checkpoints'} and run train.py again."
+            f"{run.checkpoints.folder} and run train.py again."
         ) from error
     like = on_devices(shapes, replicated(data_mesh()))
-    return Run(classifier, checkpoints.restore_best(like), decision)
+    return Run(classifier, run.checkpoints.restore_best(like), decision)
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
-    """A nested configuration with names as ``part.field``."""
+    """Returns a nested configuration with names such as ``part.field``."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):

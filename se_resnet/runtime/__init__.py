@@ -5,7 +5,7 @@ Start: ``cli`` (flags, help, exit codes), ``interpreter`` (huge pages, UTF-8), `
 pipes), ``compilation_cache``, ``lazy`` (imports at first use). Several devices and processes:
 ``mesh``, ``launch`` (flags), ``processes`` (agreement). Files: ``files`` (one file), ``folders``
 (several at once), ``paths`` (``~`` and ``$VAR``), ``walk``, ``schema`` (the form of a JSON value),
-``tables`` and ``csv_dialect``, ``file_locks``, ``templates``. End: ``signals``.
+``tables`` and ``csv_dialect``, ``file_locks``, ``templates``. Screen: ``log``. End: ``signals``.
 
 Imports only :mod:`se_resnet.errors`. Code that would suit any other program belongs here; code that
 knows networks or images does not.

@@ -12,8 +12,6 @@ import jax
 from se_resnet.errors import UserError
 from se_resnet.runtime.files import read_json, write_json
 
-FILE = "numerics.json"
-
 _OPTIONS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
@@ -40,17 +38,17 @@ def settings() -> dict[str, Any]:
     return {**found, "XLA_FLAGS": sorted(flag for flag in flags if not _HARMLESS.fullmatch(flag))}
 
 
-def keep(workdir: Path, begun: bool) -> None:
-    """Records the settings in ``numerics.json``, or checks that a run resumes with its own.
+def keep(path: Path, begun: bool) -> None:
+    """Records the settings in a file, or checks that the run resumes with its own.
 
     Args:
-        workdir: folder of the run.
+        path: of the file.
         begun: whether the run has saved a state. A run from before the file existed gets it now.
 
     Raises:
         UserError: a setting differs from the recorded one, or the file cannot be read.
     """
-    path, now = workdir / FILE, settings()
+    now = settings()
     if not (begun and path.exists()):
         write_json(path, now)
         return
@@ -60,10 +58,11 @@ def keep(workdir: Path, begun: bool) -> None:
         raise UserError(
             f"{path} cannot be read ({error}): restore it, or choose another --workdir."
         ) from error
+    run = path.parent
     for name in sorted({*recorded, *now}):
         if recorded.get(name) != now.get(name):
             raise UserError(
-                f"the run in {workdir} began with {name} = {recorded.get(name)!r}, but now it is "
+                f"the run in {run} began with {name} = {recorded.get(name)!r}, but now it is "
                 f"{now.get(name)!r}, which changes the numbers: set it alike, or choose another "
                 "--workdir."
             )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.errors import UserError
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import (
     atomic_write,
     full_disk_told,
@@ -110,8 +111,9 @@ class MetricLog:
     that is asked for later is first told what the file holds. Of several processes the first tells.
 
     Args:
-        workdir: folder of the run.
-        step: the step that the run goes on from; later lines, from work that is done again, go.
+        run: the folder.
+        step: the step that the run resumes from; later lines, of work that is repeated, are
+        removed.
         epoch_steps: steps in one epoch.
         trackers: names, see :func:`se_resnet.tracking.trackers.parse`.
         hyper_parameters: for the trackers, by name; what JSON can say.
@@ -122,7 +124,7 @@ class MetricLog:
 
     def __init__(
         self,
-        workdir: Path,
+        run: RunFolder,
         step: int,
         epoch_steps: int,
         trackers: Iterable[str] = (),
@@ -132,11 +134,11 @@ class MetricLog:
         self._trackers: dict[str, Tracker] = {}
         if not self._tells:
             return
-        path = workdir / "metrics.jsonl"
+        path = run.log_path
         lines = read_log(path)
         kept = [entry for entry in lines if entry["step"] <= step]
         self._step = step
-        self._state_path = workdir / "trackers.json"
+        self._state_path = run.trackers_path
         self._state = _read_state(self._state_path)
         for name in trackers:
             known = self._state.get(name)
@@ -146,9 +148,9 @@ class MetricLog:
                     for figure in entry:
                         last = known["told"].get(figure, 0)
                         known["told"][figure] = max(last, entry["step"])
-                start = Start(workdir, step, known["run_id"], known["told"])
+                start = Start(run, step, known["run_id"], known["told"])
             else:
-                start = Start(workdir)
+                start = Start(run)
             tracker = open_tracker(name, start)
             self._trackers[name] = tracker
             if not known:

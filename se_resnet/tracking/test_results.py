@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from se_resnet import metrics
-from se_resnet.metrics.predictions import PREDICTIONS, Predictions
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import plots
 from se_resnet.report.style import BLUE, INK, VERMILLION, png
+from se_resnet.runs.evaluations import EvaluationFolder
 from se_resnet.tracking.metric_log import MetricLog
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def tell(log: MetricLog, results: dict[str, Any], folder: Path) -> None:
-    """Tells the trackers of a run what its evaluation, kept in ``folder``, found."""
+def send(log: MetricLog, results: dict[str, Any], folder: EvaluationFolder) -> None:
+    """Sends the results of an evaluation to the trackers of its run.
 
-    def draw() -> dict[str, bytes]:
-        return pictures(Predictions.read_csv(folder / PREDICTIONS), results)
-
-    log.conclude(scalars(results), draw)
+    Args:
+        log: of the run.
+        results: ``metrics.json`` of the evaluation.
+        folder: of the evaluation.
+    """
+    log.conclude(scalars(results), lambda: pictures(folder.predictions(), results))
 
 
 def scalars(results: dict[str, Any]) -> dict[str, float | None]:

@@ -15,13 +15,13 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from se_resnet.errors import UserError
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import full_disk_told, writable_folder
 
 _PROJECT = "se-resnet"
@@ -56,14 +56,14 @@ class Start:
     """From where a tracker goes on.
 
     Attributes:
-        workdir: folder of the run.
+        run: the folder of the run.
         step: steps that are done; 0 where the tracker does not know the run yet.
         run_id: of the run that it goes on with, or empty.
         told: the last step at which it was told each figure. Training goes on exactly, so what is
             computed again is the same, and a tracker that cannot forget leaves it out.
     """
 
-    workdir: Path
+    run: RunFolder
     step: int = 0
     run_id: str = ""
     told: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -87,7 +87,7 @@ class _TensorBoard:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self._event = Event
-        self._folder = start.workdir / "tensorboard"
+        self._folder = start.run.tensorboard_path
         writable_folder(self._folder, "move what is there")
         # Not SummaryWriter: it writes in a thread, and if that fails, as on a full disk, the run
         # waits for it forever.
@@ -143,9 +143,9 @@ class _WeightsAndBiases:
         self._image = wandb.Image
         try:
             self._run = wandb.init(
-                dir=str(start.workdir),
+                dir=str(start.run.path),
                 project=os.environ.get("WANDB_PROJECT", _PROJECT),
-                name=os.environ.get("WANDB_NAME", start.workdir.resolve().name),
+                name=os.environ.get("WANDB_NAME", start.run.path.resolve().name),
                 id=self.run_id,
                 resume="allow",
                 settings=wandb.Settings(console="off"),
@@ -185,7 +185,7 @@ class _MLflow:
         from mlflow.exceptions import MlflowException
 
         self._start = start
-        folder = (start.workdir / "mlflow").absolute()
+        folder = start.run.mlflow_path.absolute()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'runs.db'}"
         artifacts = None
         if "MLFLOW_TRACKING_URI" not in os.environ:
@@ -204,7 +204,7 @@ class _MLflow:
                     if known
                     else self._client.create_experiment(name, artifact_location=artifacts)
                 )
-                run_name = start.workdir.resolve().name
+                run_name = start.run.path.resolve().name
                 self.run_id = self._client.create_run(experiment, run_name=run_name).info.run_id
         except MlflowException as error:
             raise UserError(

@@ -61,9 +61,14 @@ _CHOICES = {
 }
 
 
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """Returns a configuration as ``config.json`` holds it: lists for tuples, no references."""
+    return json.loads(config.to_json())
+
+
 def without_places(config: ConfigDict) -> dict[str, Any]:
-    """What JSON says of the configuration, less where files lie on a machine."""
-    content = json.loads(config.to_json())
+    """Returns a configuration as ``config.json`` holds it, without folders of the machine."""
+    content = plain(config)
     del content["data"]["dir"], content["data"]["cache_dir"]
     return content
 

@@ -8,12 +8,9 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 
-from se_resnet.metrics.binary import binary_metrics
-from se_resnet.metrics.predictions import probability_of
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.layers import BatchNorm
 from se_resnet.training.optim import Phase, merge
@@ -195,40 +192,6 @@ def _accumulated(gradient_fn: Callable, parts: int) -> Callable:
         return jax.tree.map(lambda leaf: leaf / parts, total), (mean_metrics, batch_stats)
 
     return accumulated
-
-
-def validation_metrics(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
-    """``val/loss``, ``val/accuracy`` and ``val/roc_auc`` of one epoch.
-
-    Args:
-        label: ``int [n]``, 0 or 1.
-        logits: ``float64 [n]``, of malignant.
-
-    Returns:
-        The mean binary cross-entropy, the accuracy at the threshold 0.5 and the AUC, which is None
-        where one class is missing.
-    """
-    one_group = np.zeros(len(label), int)
-    probability = probability_of(logits)
-    figures = binary_metrics(
-        label == 1, probability, probability >= 0.5, one_group, np.ones((1, 1))
-    )
-    auc = float(figures["roc_auc"][0])
-    return {
-        "val/loss": float(np.logaddexp(0, -logits * (2 * label - 1)).mean()),
-        "val/accuracy": float(figures["accuracy"][0]),
-        "val/roc_auc": None if np.isnan(auc) else auc,
-    }
-
-
-def describe_epoch(epoch: int, epochs: int, scalars: Mapping[str, float | None]) -> str:
-    """The figures of :func:`validation_metrics` as a line for the log."""
-    auc = scalars["val/roc_auc"]
-    return (
-        f"{epoch} of {epochs}: validation loss {scalars['val/loss']:.3f}, AUC "
-        f"{'undefined' if auc is None else format(auc, '.3f')}, accuracy "
-        f"{scalars['val/accuracy']:.3f}"
-    )
 
 
 @jax.jit

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-import eval as evaluation
+from data import run_data
 from data.protocols.split_file import read_roles
 from se_resnet.app import example_images
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.predict.provenance import read_history
-from se_resnet.runs import run_files, workdir
+from se_resnet.runs import workdir
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.tracking import metric_log
 from se_resnet.weights import pretrained
 from tests.fuzz.mutations import alter
@@ -51,8 +52,8 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
     def action() -> None:
         """Every reader of these files, but none that computes."""
         if path.name == "config.json":
-            example_images.find_samples(run, run_files.read_config(run))
-            workdir.claim(run, config, free=())
+            example_images.find_samples(run, RunFolder(run).config())
+            workdir.claim(RunFolder(run), config, free=())
         elif path.name in ("data.json", "metrics.json"):
             read_history(run)
         elif path.name == "trackers.json":
@@ -63,7 +64,7 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
             pretrained.keep_facts(pretrained.load("none"), path, begun=True)
         elif path.name == "split.csv":
             read_roles(path, RECORDS)
-            evaluation._seen_accessions(run)
+            run_data.seen_accessions(RunFolder(run))
         else:
             metric_log.read_log(path)
 

@@ -1,0 +1,106 @@
+"""Writes the files of an evaluation and prints its headline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from se_resnet.metrics.evaluation import HEADLINE, headline
+from se_resnet.metrics.predictions import PREDICTIONS, Predictions
+from se_resnet.report.report import write_report
+from se_resnet.runs.evaluations import FILES, REPORT, EvaluationFolder
+from se_resnet.runs.run_files import METRICS
+from se_resnet.runtime.files import write_json
+from se_resnet.runtime.folders import whole_folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The result of an evaluation; see :func:`se_resnet.report.report.write_report`.
+
+    Attributes:
+        title: of the report.
+        predictions: of every image.
+        metrics: as ``metrics.json`` holds them.
+        warnings: sentences that restrict what the metrics mean.
+        config: of the run.
+        split_summary: images, slides and patients by role and class.
+        training_log: lines of ``metrics.jsonl``.
+        notes: remarks on the predictions.
+        data_notes: remarks on the images.
+        data_remarks: more of them, for the screen only.
+        gallery: images with explanations, or None.
+        gates: distribution of the attention gates, or None.
+    """
+
+    title: str
+    predictions: Predictions
+    metrics: dict[str, Any]
+    warnings: list[str]
+    config: dict[str, Any]
+    split_summary: list[dict[str, Any]]
+    training_log: list[dict[str, Any]]
+    notes: list[str]
+    data_notes: list[str]
+    gallery: list[dict[str, Any]] | None = None
+    gates: dict[str, list[dict[str, Any]]] | None = None
+    data_remarks: Sequence[str] = ()
+
+
+def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> None:
+    """Writes ``predictions.csv``, ``metrics.json`` and ``report.html``, and prints the headline.
+
+    The files replace those of an earlier evaluation all at once.
+
+    Args:
+        folder: where to write.
+        evaluation: the result.
+        command: that was run, for the report.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    names = {field.name for field in dataclasses.fields(Evaluation)} - {"data_remarks"}
+    parts = {name: getattr(evaluation, name) for name in names}
+    with whole_folder(folder.path, FILES, "give another folder by --out", lambda: FILES) as new:
+        evaluation.predictions.write_csv(new / PREDICTIONS)
+        write_json(new / METRICS, evaluation.metrics)
+        write_report(new / REPORT, command=command, **parts)
+    print("\n".join(_summary(evaluation)))
+    print(f"  written to {folder.path}: {', '.join(reversed(FILES))}")
+    for remark in evaluation.data_remarks:
+        print(f"  {remark}")
+
+
+def _summary(evaluation: Evaluation) -> list[str]:
+    """Returns the lines on the screen: counts, headline metrics, warnings."""
+    counts = evaluation.metrics["counts"]
+    accessions = counts["accessions"]
+    lines = [
+        f"\n{evaluation.title}: {counts['images']['all']} images of {accessions['all']} patients "
+        f"({accessions['benign']} benign, {accessions['malignant']} malignant)"
+    ]
+    for name, estimate in headline(evaluation.metrics).items():
+        of_means = "mean_probability" in HEADLINE[name]
+        label = _spoken(name) + (", mean probability" if of_means else "")
+        lines.append(f"  {label:<41}{_with_interval(estimate)}")
+    for name, fold in evaluation.metrics.get("folds", {}).items():
+        if fold["sd"] is not None:
+            label = f"{_spoken(name)}, mean of folds"
+            lines.append(f"  {label:<41}{fold['mean']:.3f}  (SD {fold['sd']:.3f})")
+    return [*lines, *(f"  WARNING: {warning}" for warning in evaluation.warnings)]
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ").replace("roc auc", "ROC AUC")
+
+
+def _with_interval(estimate: dict[str, Any]) -> str:
+    if estimate["value"] is None:
+        return f"undefined: {estimate['reason']}"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.3f}  (no interval: {estimate['reason']})"
+    return (
+        f"{estimate['value']:.3f}  (95 % interval {estimate['low']:.3f} to {estimate['high']:.3f})"
+    )

@@ -1,0 +1,52 @@
+"""Sentences about an evaluation, for the report and the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from se_resnet.images.resize import TILE_RULES
+
+
+def view_notes(tta: str, rule: str) -> list[str]:
+    """Returns notes on test-time augmentation.
+
+    Args:
+        tta: the views.
+        rule: resize rule that the network was trained with.
+    """
+    if tta == "none":
+        return []
+    notes = [f"Every logit is the mean over the views of --tta={tta}."]
+    if tta != "dihedral" and rule not in TILE_RULES:
+        notes.append(
+            f"The network was trained on whole images (config.data.resize = {rule!r}); its tiles "
+            "show another scale and aspect ratio than it has learned."
+        )
+    return notes
+
+
+def leak_warnings(audit: Mapping[str, Any], split: str) -> list[str]:
+    """Returns a sentence for each reason why the metrics are optimistic.
+
+    Args:
+        audit: the part ``audit`` of ``metrics.json``.
+        split: which images were evaluated.
+    """
+    if split == "val":
+        return [
+            "Checkpoint, threshold and temperature were chosen on these images: the metrics are "
+            "optimistic."
+        ]
+    warnings = []
+    if count := audit["evaluated_images_seen"]:
+        warnings.append(f"{count} of the evaluated images were trained on or validated on.")
+    if count := audit["evaluated_images_of_seen_accessions"]:
+        warnings.append(
+            f"{count} of the evaluated images come from {audit['evaluated_accessions_seen']} "
+            "patients that were trained on or validated on: these metrics say little about unseen "
+            "patients."
+        )
+    if count := audit["synthetic_test_images"]:
+        warnings.append(f"{count} of the test images are synthetic: blends, not photographs.")
+    return warnings

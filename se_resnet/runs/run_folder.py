@@ -1,0 +1,104 @@
+"""The folder of a run, as one object: every file of it has its path and its reader here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from se_resnet.runs import run_files
+from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runs.evaluations import EvaluationFolder
+
+
+class RunFolder:
+    """The folder ``W`` of a run of ``train.py``.
+
+    ======================  ====================================================================
+    ``config.json``         the configuration
+    ``data.json``           fingerprint of the images, leaks of the split, its summary
+    ``split.csv``           the role of every image
+    ``skipped_files.csv``   files that were left out, where there were any
+    ``weights.json``        the weights that the run started from
+    ``numerics.json``       settings of JAX and XLA that change numbers
+    ``checkpoints/``        ``latest``: states to resume from; ``best``: weights to evaluate
+    ``metrics.jsonl``       losses and metrics during training, one line per step or epoch
+    ``trackers.json``       which tracker has received which lines
+    ``tensorboard/``        the same for TensorBoard, with traces of steps
+    ``mlflow/``             the same for MLflow
+    ``eval/NAME/``          an evaluation, :class:`~se_resnet.runs.evaluations.EvaluationFolder`
+    ``lock``, ``lock.json`` the process that uses the folder
+    ``source/``             protocol ``source`` only: the images that it derived
+    ``fold0/``, ...         a cross-validation only: the runs of its folds
+    ``decision.json``       a cross-validation only: threshold and temperature of all folds
+    ======================  ====================================================================
+
+    Every reader checks the file against its form in :mod:`se_resnet.runs.run_files` and raises a
+    :class:`~se_resnet.errors.UserError` that names the file.
+
+    Args:
+        path: of the folder, which need not exist.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = path = Path(path)
+        self.config_path = path / run_files.CONFIG
+        self.data_path = path / run_files.DATA
+        self.split_path = path / run_files.SPLIT
+        self.skipped_path = path / "skipped_files.csv"
+        self.weights_path = path / run_files.WEIGHTS
+        self.numerics_path = path / "numerics.json"
+        self.checkpoints = Checkpoints(path / "checkpoints")
+        self.log_path = path / "metrics.jsonl"
+        self.trackers_path = path / "trackers.json"
+        self.tensorboard_path = path / "tensorboard"
+        self.mlflow_path = path / "mlflow"
+        self.lock_path = path / "lock"
+        self.owner_path = path / "lock.json"
+        self.source_path = path / "source"
+        self.decision_path = path / "decision.json"
+
+    @property
+    def has_begun(self) -> bool:
+        """True once the run has saved a state to resume from."""
+        return bool(self.checkpoints.steps("latest"))
+
+    def config(self, form: Mapping[Any, Any] = run_files.CONFIG_FORM) -> dict[str, Any]:
+        """Returns ``config.json``, checked against ``form``."""
+        return run_files.read(self.config_path, form)
+
+    def data_facts(self) -> dict[str, Any]:
+        """Returns ``data.json``."""
+        return run_files.read(self.data_path, run_files.DATA_FORM)
+
+    def split(self, columns: Sequence[str] = run_files.SPLIT_COLUMNS) -> list[dict[str, str]]:
+        """Returns the rows of ``split.csv``, which has at least these columns."""
+        return run_files.read_split(self.split_path, columns)
+
+    def weights_facts(self) -> dict[str, Any] | None:
+        """Returns ``weights.json``; None for a run of a version that wrote none."""
+        found = run_files.read_optional(self.weights_path, run_files.WEIGHTS_FORM)
+        return found and {"licence": "", "source": "", "sha256": "", **found}
+
+    def evaluation(
+        self, split: str = "test", tta: str = "none", data_dir: str | None = None
+    ) -> EvaluationFolder:
+        """Returns the folder of an evaluation.
+
+        Args:
+            split: ``test``, ``val``, ``train`` or ``all``.
+            tta: test-time augmentation.
+            data_dir: other images than those of the run, or None.
+        """
+        name = f"{Path(data_dir).resolve().name or 'root'}-{split}" if data_dir else split
+        return EvaluationFolder(self.path / "eval" / (name if tta == "none" else f"{name}-{tta}"))
+
+    def folds(self, count: int) -> list[RunFolder]:
+        """Returns the runs of ``count`` folds of a cross-validation in this folder."""
+        return [RunFolder(self.path / f"fold{fold}") for fold in range(count)]
+
+    def begun_folds(self) -> list[RunFolder]:
+        """Returns the folds that a cross-validation in this folder has begun, in order."""
+        paths = [path for path in self.path.glob("fold[0-9]*") if path.name[4:].isdecimal()]
+        folds = [RunFolder(path) for path in sorted(paths, key=lambda path: int(path.name[4:]))]
+        return [fold for fold in folds if fold.has_begun]

@@ -1,0 +1,215 @@
+"""The training loop: steps, log, validation, checkpoints, until the last step or a signal."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from se_resnet.metrics.decision import decide
+from se_resnet.models.classifier import Classifier
+from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runs.workdir import flatten
+from se_resnet.runtime import processes
+from se_resnet.runtime.log import log
+from se_resnet.runtime.signals import Interrupted, deferred
+from se_resnet.tracking import trackers
+from se_resnet.tracking.metric_log import MetricLog
+from se_resnet.tracking.profiling import Profiler
+from se_resnet.training.config import without_places
+from se_resnet.training.divergence import make_check
+from se_resnet.training.optim import Phase, phase_at
+from se_resnet.training.progress import Progress, Steps
+from se_resnet.training.recipe import Recipe
+from se_resnet.training.step import (
+    Metrics,
+    TrainState,
+    all_finite,
+    make_train_step,
+    make_train_steps,
+)
+from se_resnet.training.step_metrics import StepMetrics
+from se_resnet.training.validation import describe_epoch, validation_metrics
+
+
+class Feed(Protocol):
+    """Batches of a run, from the host or from the devices' memory; see :mod:`data.feed.choose`."""
+
+    @property
+    def validation_label(self) -> np.ndarray:
+        """Labels of the validation images: ``int [n]``."""
+
+    @property
+    def resident(self) -> Any:
+        """Images and plan in the devices' memory, or None."""
+
+    @property
+    def make_batch(self) -> Callable[..., Any] | None:
+        """``(resident, rows) -> batch``, pure; None where blocks are batches."""
+
+    @property
+    def blocks(self) -> Callable[[int, int], Iterator[Any]]:
+        """``(start, stop)`` to the batches, or the rows of several, of these steps."""
+
+    @property
+    def validation_batches(self) -> Callable[[], Iterator[dict[str, Any]]]:
+        """Returns every validation image once, in order."""
+
+    @property
+    def files_of_step(self) -> Callable[[int], Sequence[str]]:
+        """Step, counted from 1, to the files of its batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The fixed parts of a training.
+
+    Attributes:
+        classifier: network and preprocessing.
+        recipe: of each step.
+        phases: in their order.
+        steps: how many.
+        config: the configuration.
+        run: the folder.
+    """
+
+    classifier: Classifier
+    recipe: Recipe
+    phases: Sequence[Phase]
+    steps: Steps
+    config: ConfigDict
+    run: RunFolder
+
+
+def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -> MetricLog:
+    """Trains from ``progress.step`` to the last step, or until validation stops improving.
+
+    Args:
+        training: the fixed parts.
+        state: on the devices; the steps take its memory.
+        progress: of the same step as ``state``; updated.
+        feed: batches.
+
+    Returns:
+        The log, still open.
+
+    Raises:
+        UserError: a number is not finite, or the disk is full.
+        Interrupted: SIGINT or SIGTERM arrived; the state of the last step was saved.
+    """
+    config, steps, start = training.config, training.steps, progress.step
+    checkpoints = training.run.checkpoints
+    check = make_check(checkpoints, feed.files_of_step)
+    metric_log = MetricLog(
+        training.run,
+        start,
+        steps.per_epoch,
+        trackers.parse(config.trackers),
+        flatten(without_places(config)),
+    )
+    profiler = Profiler(config.profile_steps, training.run.tensorboard_path, start, steps.total)
+    metrics = StepMetrics(start, progress.unlogged, check)
+    advance = [_compiled(training, feed, phase) for phase in training.phases]
+    validate = functools.partial(_validate, training, training.classifier.make_predict(), feed)
+    bar = _progress_bar(start, steps.total, config.batch_size)
+    stop = start if progress.early_stopping.stopped else steps.total
+    interrupted, alone, last_save = False, jax.process_count() == 1, time.monotonic()
+    with deferred() as signals:
+        for block in feed.blocks(start, stop):
+            # Do not change the order. Metrics are checked before they are logged, logged before
+            # the state is saved, and the best weights are saved before the state that knows them:
+            # a process that is killed anywhere resumes to the same end.
+            profiler.reach(progress.step, state)
+            phase = phase_at(training.phases, progress.step)
+            state, block_metrics = advance[phase.number](state, block)
+            progress.step += metrics.add(block_metrics)
+            end_of_epoch = progress.step % steps.per_epoch == 0
+            pause = progress.step % config.log_every_steps == 0 or end_of_epoch
+            # Several processes agree on a signal where they wait for each other anyway.
+            interrupted = (alone or pause) and processes.any_process(signals.signum is not None)
+            # The devices work on one block meanwhile.
+            for loss in metrics.read(leave=0 if pause or interrupted else 1):
+                bar.update(config.batch_size)
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            if not (pause or interrupted):
+                continue
+            check("the training state", progress.step, bool(all_finite(state)))
+            if pause:
+                rate = {"train/learning_rate": phase.learning_rate(progress.step - 1)}
+                metric_log.write(progress.step, metrics.take() | rate)
+            if end_of_epoch:
+                validate(state, progress, metric_log, check, bar.write)
+            elif not interrupted:
+                since_save = time.monotonic() - last_save
+                if not processes.any_process(since_save >= 60 * config.checkpoint_minutes):
+                    continue
+            metric_log.sync()
+            progress.unlogged = metrics.rows()
+            checkpoints.save_latest(progress.step, state, progress.facts())
+            last_save = time.monotonic()
+            if progress.early_stopping.stopped or interrupted:
+                break
+    profiler.close()
+    bar.close()
+    if interrupted or signals.signum is not None:
+        metric_log.close()
+        signum = signals.signum or signal.SIGTERM
+        raise Interrupted(signum, f"saved after step {progress.step} of {steps.total}")
+    if progress.early_stopping.stopped:
+        log("stop", progress.early_stopping.describe())
+    return metric_log
+
+
+def _progress_bar(start: int, total: int, batch_size: int) -> tqdm:
+    return tqdm(
+        total=total * batch_size,
+        initial=start * batch_size,
+        unit="image",
+        desc="training",
+        disable=None,
+    )
+
+
+def _compiled(
+    training: Training, feed: Feed, phase: Phase
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Returns ``(state, block) -> (state, metrics)`` of a phase."""
+    if feed.make_batch is None:
+        return make_train_step(training.classifier, training.recipe, phase)
+    steps = make_train_steps(training.classifier, training.recipe, phase, feed.make_batch)
+    return functools.partial(steps, feed.resident)
+
+
+def _validate(
+    training: Training,
+    predict: Callable[..., np.ndarray],
+    feed: Feed,
+    state: TrainState,
+    progress: Progress,
+    metric_log: MetricLog,
+    check: Callable[[str, int, bool], None],
+    write: Callable[[str], None],
+) -> None:
+    """Evaluates the validation images, saves the best weights and updates ``progress``."""
+    step, steps, label = progress.step, training.steps, feed.validation_label
+    logits = predict(state.variables, feed.validation_batches())
+    check("a validation logit", step, bool(np.isfinite(logits).all()))
+    scalars = validation_metrics(label, logits)
+    metric_log.write(step, scalars)
+    write(f"{'epoch':<10}{describe_epoch(step // steps.per_epoch, steps.epochs, scalars)}")
+    score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
+    if not progress.best_score or score > progress.best_score:
+        progress.best_score = score
+        decision = decide(label, logits, training.config.decision.target)
+        facts = {**training.classifier.as_dict(), "decision": dataclasses.asdict(decision)}
+        training.run.checkpoints.save_best(step, state.variables, facts)
+    if phase_at(training.phases, step - 1) is training.phases[-1]:
+        progress.early_stopping.update(scalars)
