@@ -35,16 +35,15 @@ def folder(tmp_path, monkeypatch):
 
 
 def example():
-    """The file of the README's section."""
-    section = (
-        (ROOT / "README.md").read_text().split("## Add an attention module")[1].split("\n## ")[0]
-    )
+    """The file of the section in docs/attention.md."""
+    document = (ROOT / "docs" / "attention.md").read_text()
+    section = document.split("## Add an attention module")[1].split("\n## ")[0]
     code = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert len(code) == 1 and "--config.model.attention=my_attention:SpreadGate" in section
     return code[0]
 
 
-def test_the_example_of_the_readme_trains_and_is_read_back(folder, place):
+def test_the_documented_example_trains_and_is_read_back(folder, place):
     assert len(example().splitlines()) <= 20
     (folder / "my_attention.py").write_text(example())
     config = tiny_config(*place)
