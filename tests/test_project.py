@@ -36,15 +36,3 @@ def test_every_dependency_is_bounded_and_constrained():
 def test_the_sample_is_small_enough_to_ship():
     files = [path for path in (ROOT / "data" / "sample").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 15_000_000
-
-
-def test_the_links_of_the_documents_lead_somewhere():
-    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-    links = [
-        (document, target)
-        for document in documents
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
-    ]
-    assert links
-    for document, target in links:
-        assert (document.parent / target).exists(), f"{document.name}: {target}"
