@@ -100,7 +100,7 @@ def test_runs_that_cannot_be_compared_are_refused():
     a = make(list("abcd"), [1, 1, 0, 0], [0.9, 0.8, 0.1, 0.7])
     for change, words in (
         ({"file": np.array(["w", "x", "y", "z"])}, "no image in common"),
-        ({"file": np.array(["0.png", "0.png", "y", "z"])}, "run B holds 0.png more than once"),
+        ({"file": np.array(["0.png", "0.png", "y", "z"])}, "run B contains 0.png more than once"),
         ({"label": np.array([1, 0, 0, 0])}, r"label of 1.png \(1 in A, 0 in B\)"),
         ({"accession": np.array(list("abce"))}, r"accession of 3.png \(d in A, e in B\)"),
     ):

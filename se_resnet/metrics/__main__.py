@@ -1,10 +1,11 @@
-"""Compares two runs on the images that both evaluated: what B gains over A.
+"""Compares two runs on the images that both evaluated.
 
   python -m se_resnet.metrics compare runs/plain runs/se
   python -m se_resnet.metrics compare a/predictions.csv b/predictions.csv --json=difference.json
 
-A run is its workdir or a predictions.csv. The 95 % interval and P(B > A) come from a bootstrap that
-draws the same patients for both runs. Decisions are taken at the threshold 0.5.
+A run is given as its workdir or as a predictions.csv. The table reports the difference B - A. Its
+95 % interval and P(B > A) come from a bootstrap that resamples the same patients for both runs.
+Both runs are evaluated at the threshold 0.5.
 """
 
 from __future__ import annotations
@@ -20,25 +21,26 @@ from se_resnet.runtime.files import write_json
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command; ``argv`` without the program's name, None for the process's own."""
+    """Runs the command; ``argv`` has no program name, None means ``sys.argv``."""
     with exit_on_user_error():
         options = _parser().parse_args(argv)
         run_a, run_b = (
-            Predictions.read_csv(_predictions_of(run, options.split))
+            Predictions.read_csv(_predictions_file(run, options.split))
             for run in (options.run_a, options.run_b)
         )
-        found = compare(run_a, run_b)
-        print(f"A: {options.run_a}\nB: {options.run_b}\n{table(found)}")
+        comparison = compare(run_a, run_b)
+        print(f"A: {options.run_a}\nB: {options.run_b}\n{table(comparison)}")
         if options.json:
             try:
-                write_json(options.json, {"a": options.run_a, "b": options.run_b, **found})
+                write_json(options.json, {"a": options.run_a, "b": options.run_b, **comparison})
             except OSError as error:
                 raise UserError(
-                    f"{options.json} cannot be written ({error.strerror}): choose another --json."
+                    f"{options.json} cannot be written ({error.strerror}): choose another file "
+                    "for --json."
                 ) from error
 
 
-def _predictions_of(run: str, split: str) -> Path:
+def _predictions_file(run: str, split: str) -> Path:
     path = Path(run)
     return RunFolder(path).evaluation(split).path / PREDICTIONS if path.is_dir() else path
 
@@ -53,7 +55,9 @@ def _parser() -> ArgumentParser:
         "run_b", metavar="RUN_B", type=path_option, help="workdir or predictions.csv"
     )
     parser.add_argument("--split", default="test", help="split of the workdirs (default: test)")
-    parser.add_argument("--json", metavar="FILE", type=path_option, help="write every figure here")
+    parser.add_argument(
+        "--json", metavar="FILE", type=path_option, help="write all estimates to FILE"
+    )
     return parser
 
 

@@ -1,22 +1,23 @@
-"""Figures of calls and probabilities of two classes, under many weightings at once."""
+"""Metrics of binary classification, computed under many weightings at once."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from se_resnet.metrics.bootstrap import cumulated
+from se_resnet.metrics.bootstrap import cumulative_sums
 
-# Columns of a tally of outcomes.
+# Columns of a table of outcomes.
 TP, FP, TN, FN = range(4)
 
-# What must occur for a metric to mean something, and the outcomes that count as its occurring.
+# Requirements of metrics, and the outcomes that meet each.
 OUTCOMES = {
     "malignant": (TP, FN),
     "benign": (TN, FP),
     "predicted malignant": (TP, FP),
     "predicted benign": (TN, FN),
 }
-NEEDS: dict[str, tuple[str, ...]] = {
+# A metric is defined where every one of its requirements is met.
+REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "accuracy": (),
     "balanced_accuracy": ("malignant", "benign"),
     "precision": ("predicted malignant",),
@@ -28,7 +29,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "mcc": ("malignant", "benign", "predicted malignant", "predicted benign"),
     "brier": (),
 }
-METRIC_NAMES = tuple(NEEDS)
+METRIC_NAMES = tuple(REQUIREMENTS)
 
 
 def binary_metrics(
@@ -38,26 +39,27 @@ def binary_metrics(
     group: np.ndarray,
     weights: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """The metrics of ``METRIC_NAMES`` under R weightings at once.
+    """Computes the metrics of ``METRIC_NAMES`` under R weightings at once.
 
     Args:
-        label: ``bool [n]``, malignant.
+        label: ``bool [n]``, true for malignant.
         probability: ``float64 [n]``.
-        predicted: ``bool [n]``, called malignant.
-        group: ``int [n]``, in [0, G), the group (accession) each unit belongs to.
-        weights: ``float64 [R, G]``, weight of each group, not negative; every row counts some unit.
+        predicted: ``bool [n]``, true for predicted malignant.
+        group: ``int [n]`` in [0, G), the group (accession) of each unit.
+        weights: ``float64 [R, G]``, the weight of each group, not negative; in every row some unit
+            has a positive weight.
 
     Returns:
-        Name to ``float64 [R]``, NaN where the metric is undefined.
+        Metric name to ``float64 [R]``, NaN where the metric is undefined.
     """
-    tally = tally_outcomes(label, predicted, group, weights.shape[1])
-    tp, fp, tn, fn = (weights @ tally).T
+    outcomes = count_outcomes(label, predicted, group, weights.shape[1])
+    tp, fp, tn, fn = (weights @ outcomes).T
     total = tp + fp + tn + fn
     error = np.bincount(group, (probability - label) ** 2, minlength=weights.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
         recall = tp / (tp + fn)
         specificity = tn / (tn + fp)
-        roc_auc, average_precision = _ranking(label, probability, group, weights)
+        roc_auc, average_precision = _ranking_metrics(label, probability, group, weights)
         values = {
             "accuracy": (tp + tn) / total,
             "balanced_accuracy": (recall + specificity) / 2,
@@ -72,36 +74,39 @@ def binary_metrics(
             / np.sqrt((tp + fp) * (tn + fn)),
             "brier": (weights @ error) / total,
         }
-    for name, needs in NEEDS.items():
-        for need in needs:
-            occurs = weights @ tally[:, OUTCOMES[need]].sum(axis=1)
-            values[name] = np.where(occurs > 0, values[name], np.nan)
+    for name, requirements in REQUIREMENTS.items():
+        for requirement in requirements:
+            weight = weights @ outcomes[:, OUTCOMES[requirement]].sum(axis=1)
+            values[name] = np.where(weight > 0, values[name], np.nan)
     return values
 
 
-def tally_outcomes(
+def count_outcomes(
     label: np.ndarray, predicted: np.ndarray, group: np.ndarray, groups: int
 ) -> np.ndarray:
-    """Outcomes per group, ``float64 [groups, 4]`` in the order TP, FP, TN, FN."""
+    """Counts the outcomes of each group: ``float64 [groups, 4]`` in the order TP, FP, TN, FN."""
     outcome = np.where(label, np.where(predicted, TP, FN), np.where(predicted, FP, TN))
     return np.bincount(group * 4 + outcome, minlength=groups * 4).reshape(groups, 4).astype(float)
 
 
 def confusion(label: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
-    """The counts ``tp``, ``fp``, ``tn`` and ``fn``."""
-    tally = tally_outcomes(label, predicted, np.zeros(len(label), int), 1)[0].astype(int).tolist()
-    return dict(zip(("tp", "fp", "tn", "fn"), tally, strict=True))
+    """Returns the counts ``tp``, ``fp``, ``tn`` and ``fn``."""
+    outcomes = count_outcomes(label, predicted, np.zeros(len(label), int), 1)[0]
+    return dict(zip(("tp", "fp", "tn", "fn"), outcomes.astype(int).tolist(), strict=True))
 
 
-def _ranking(
+def _ranking_metrics(
     label: np.ndarray, probability: np.ndarray, group: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """ROC AUC (trapezoids) and average precision (steps), ``float64 [R]`` each, ties as one."""
+    """Computes ROC AUC (trapezoids) and average precision (steps), ``float64 [R]`` each.
+
+    Units of equal probability form one step of the curve.
+    """
     roc_auc, average_precision = [], []
-    for tp, fp in cumulated(probability, (label, ~label), group, weights):
-        gained = np.diff(tp, axis=1, prepend=0)
-        area = (np.diff(fp, axis=1, prepend=0) * (tp - gained / 2)).sum(axis=1)
+    for tp, fp in cumulative_sums(probability, (label, ~label), group, weights):
+        tp_of_step = np.diff(tp, axis=1, prepend=0)
+        area = (np.diff(fp, axis=1, prepend=0) * (tp - tp_of_step / 2)).sum(axis=1)
         precision = np.divide(tp, tp + fp, out=np.zeros_like(tp), where=tp + fp > 0)
         roc_auc.append(area / (tp[:, -1] * fp[:, -1]))
-        average_precision.append((gained * precision).sum(axis=1) / tp[:, -1])
+        average_precision.append((tp_of_step * precision).sum(axis=1) / tp[:, -1])
     return np.concatenate(roc_auc), np.concatenate(average_precision)

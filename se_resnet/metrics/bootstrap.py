@@ -1,9 +1,9 @@
-"""The bootstrap over accessions, by which every figure gets its interval.
+"""The bootstrap over accessions, which gives every metric its interval.
 
-Images of one patient resemble each other, so it is accessions that are drawn with replacement,
-unstratified by class, and all images of a drawn accession follow (the cluster bootstrap, Davison
-and Hinkley 1997, section 3.8). A resample is kept as the number of times each accession is drawn,
-so that a metric which is a ratio of sums costs one matrix product for all resamples.
+Images of one patient resemble each other. Therefore accessions are resampled with replacement,
+unstratified by class. Every image of a resampled accession is included (the cluster bootstrap,
+Davison and Hinkley 1997, section 3.8). A resample is stored as the number of times each accession
+occurs in it. A metric that is a ratio of sums then costs one matrix product for all resamples.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 
 from se_resnet.errors import UserError
 
-# Floats held at once in a running total; larger falls out of the processor's cache.
+# Floats in one block of cumulative sums; a larger block no longer fits the processor's cache.
 _CHUNK = 1_000_000
 
 
 def resample(
     accession: np.ndarray, resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ResampledMetric accessions for the estimate and for every resample.
+    """Returns the weights of the accessions in the estimate and in every resample.
 
     Args:
         accession: ``str [N]``, the accession of each image.
@@ -30,9 +30,9 @@ def resample(
         seed: seed of the resamples.
 
     Returns:
-        The G accessions in order of name, ``int [N]`` in [0, G) saying which one each image is of,
-        and the weights ``float64 [1 + R, G]``: a row of ones, which gives the estimate, above
-        :func:`bootstrap_weights`.
+        The G accessions sorted by name; ``int [N]`` in [0, G), the index of each image's accession;
+        and the weights ``float64 [1 + R, G]``. The first row of the weights is all ones and gives
+        the estimate. The other rows are those of :func:`bootstrap_weights`.
 
     Raises:
         UserError: ``resamples`` is below 1.
@@ -45,39 +45,40 @@ def resample(
 
 
 def bootstrap_weights(accessions: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each accession is drawn in each resample.
+    """Returns how often each accession occurs in each resample.
 
     Returns:
         ``float64 [resamples, accessions]`` of whole numbers; every row sums to ``accessions``.
     """
-    draw = np.random.default_rng(seed).multinomial(
+    counts = np.random.default_rng(seed).multinomial(
         accessions, np.full(accessions, 1 / accessions), size=resamples
     )
-    return draw.astype(np.float64)
+    return counts.astype(np.float64)
 
 
 def estimate(
-    values: np.ndarray, unit: str, supply: dict[str, np.ndarray], accessions: int
+    values: np.ndarray, unit: str, present: dict[str, np.ndarray], accessions: int
 ) -> dict[str, Any]:
-    """A value with its interval, ready for JSON: the 95 % percentile interval.
+    """Returns a value with its 95 % percentile interval, ready for JSON.
 
     Args:
         values: ``float64 [1 + R]``: the estimate, then the resamples; NaN where undefined.
-        unit: what is counted, for the reason: ``image`` or ``patient``.
-        supply: each thing the metric needs, for example ``malignant``, to ``bool [accessions]``,
-            the accessions that have any of it.
+        unit: the unit that is counted, for the reason: ``image`` or ``patient``.
+        present: requirements of the metric, for example ``malignant``. Each maps to
+            ``bool [accessions]``, true for the accessions that meet it.
         accessions: number of accessions.
 
     Returns:
-        ``value``, ``low`` and ``high``. Undefined values are left out of the interval. What cannot
-        be given is None, and ``reason`` says why: no accession has what the metric needs, only one
-        has, or no resample defines it.
+        ``value``, ``low`` and ``high``. The interval ignores undefined resamples. A missing value
+        or bound is None, and ``reason`` explains it: no accession meets a requirement, only one
+        does, or every resample is undefined.
     """
-    for need, has in supply.items():
-        if not has.any():
-            return {"value": None, "low": None, "high": None, "reason": f"no {unit} is {need}"}
+    for requirement, meets in present.items():
+        if not meets.any():
+            reason = f"no {unit} is {requirement}"
+            return {"value": None, "low": None, "high": None, "reason": reason}
     value = float(values[0])
-    if reason := too_few(unit, supply, accessions):
+    if reason := no_interval_reason(unit, present, accessions):
         return {"value": value, "low": None, "high": None, "reason": reason}
     defined = values[1:][np.isfinite(values[1:])]
     if not len(defined):
@@ -87,46 +88,47 @@ def estimate(
     return {"value": value, "low": low, "high": high}
 
 
-def interval(draws: np.ndarray) -> np.ndarray:
-    """Bounds of the 95 % percentile interval, ``[2, ...]``, of ``draws [R, ...]``."""
-    return np.quantile(draws, (0.025, 0.975), axis=0)
+def interval(values: np.ndarray) -> np.ndarray:
+    """Returns the bounds ``[2, ...]`` of the 95 % percentile interval of ``values [R, ...]``."""
+    return np.quantile(values, (0.025, 0.975), axis=0)
 
 
-def too_few(unit: str, supply: dict[str, np.ndarray], accessions: int) -> str:
-    """Returns why there is no interval, or an empty string; arguments as of :func:`estimate`.
+def no_interval_reason(unit: str, present: dict[str, np.ndarray], accessions: int) -> str:
+    """Returns the reason for a missing interval, or an empty string.
 
-    Drawing one accession again and again says nothing about the next.
+    The same accession resampled many times carries no information about other accessions. The
+    arguments are those of :func:`estimate`.
     """
     if accessions < 2:
         return "only one accession"
-    few = [need for need, has in supply.items() if has.sum() < 2]
-    return f"{few[0]} {unit}s in one accession only" if few else ""
+    scarce = [requirement for requirement, meets in present.items() if meets.sum() < 2]
+    return f"{scarce[0]} {unit}s in one accession only" if scarce else ""
 
 
-def cumulated(
+def cumulative_sums(
     score: np.ndarray, columns: tuple[np.ndarray, ...], group: np.ndarray, weights: np.ndarray
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """Running totals from the highest score down, under R weightings, a few weightings at a time.
+    """Yields cumulative sums by falling score, a few of the R weightings at a time.
 
     Args:
-        score: ``float64 [n]``; equal scores count as one step.
-        columns: what to total, each ``bool [n]`` or ``float64 [n]``.
-        group: ``int [n]``, in [0, G), the group each unit belongs to.
+        score: ``float64 [n]``; units of equal score form one step.
+        columns: columns to sum, each ``bool [n]`` or ``float64 [n]``.
+        group: ``int [n]`` in [0, G), the group of each unit.
         weights: ``float64 [R, G]``.
 
     Yields:
-        One ``float64 [r, m]`` per column, where m is the number of distinct scores and the r add up
-        to R, in order. About ``_CHUNK`` floats are held at once.
+        One ``float64 [r, m]`` per column. m is the number of distinct scores. The blocks of r rows
+        follow the rows of ``weights`` in order. A block holds about ``_CHUNK`` floats.
     """
     order, last = rank(score)
     ordered = [column[order] for column in columns]
     rows = max(1, _CHUNK // len(score))
     for start in range(0, len(weights), rows):
-        part = weights[start : start + rows, group[order]]
-        yield tuple(np.cumsum(part * column, axis=1)[:, last] for column in ordered)
+        unit_weights = weights[start : start + rows, group[order]]
+        yield tuple(np.cumsum(unit_weights * column, axis=1)[:, last] for column in ordered)
 
 
-def rank(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order of falling probability and, in it, the position of the last of each run of ties."""
-    order = np.argsort(-np.asarray(probability), kind="stable")
-    return order, np.flatnonzero(np.append(np.diff(np.asarray(probability)[order]) != 0, True))
+def rank(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the order of falling score, and the position of the last unit of each tie in it."""
+    order = np.argsort(-np.asarray(score), kind="stable")
+    return order, np.flatnonzero(np.append(np.diff(np.asarray(score)[order]) != 0, True))

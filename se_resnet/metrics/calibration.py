@@ -1,4 +1,4 @@
-"""Whether a predicted probability means what it says, before and after temperature scaling."""
+"""Calibration of the predicted probabilities, before and after temperature scaling."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from scipy import optimize
 from se_resnet.metrics.bootstrap import estimate, interval, resample
 from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
 
-# Range of temperatures; where the likelihood has no finite maximum the nearer end is taken.
+# Range of temperatures. Its ends stand for a likelihood without a finite maximum.
 LOWEST, HIGHEST = 0.05, 20.0
 
 
 def fit_temperature(label: np.ndarray, logits: np.ndarray) -> float:
-    """The temperature T that makes ``sigmoid(logit / T)`` most likely (Guo et al., ICML 2017).
+    """Fits the temperature T that maximises the likelihood of ``sigmoid(logit / T)``.
 
-    The mean negative log-likelihood is convex in 1/T; the root of its derivative is bracketed and
-    found by Brent's method. Temperature scaling keeps the order of the images and, at the threshold
-    0.5, every decision. Fit it on validation images.
+    The method is that of Guo et al. (ICML 2017). The mean negative log-likelihood is convex in 1/T.
+    Brent's method finds the root of its derivative. Temperature scaling changes neither the order
+    of the images nor, at the threshold 0.5, any prediction. Fit it on validation images.
 
     Args:
         label: ``int [n]``, 0 or 1.
         logits: ``float [n]``, finite.
 
     Returns:
-        A number in [0.05, 20]. It is 0.05 where the sign of the logits tells the labels apart (as
-        it may when there is one class only), for the likelihood then grows without end as T falls;
-        20 where the logits are no better than a coin, or turned round, for it then grows with T;
-        and 1 where every logit is 0 or there is no image, for T then changes nothing.
+        A number in [0.05, 20]. Special cases: 0.05 if the sign of the logits separates the labels
+        (also possible with a single class), because the likelihood then grows as T falls; 20 if the
+        logits are no better than chance or inverted, because the likelihood then grows with T; 1 if
+        every logit is 0 or there is no image, because T then has no effect.
 
     Raises:
         ValueError: the shapes differ or a logit is not finite.
@@ -45,7 +45,7 @@ def fit_temperature(label: np.ndarray, logits: np.ndarray) -> float:
     def slope(inverse: float) -> float:
         return float(np.mean((probability_of(inverse * logits) - label) * logits))
 
-    # In this order, because the slope of very large logits that are right is 0 at both ends.
+    # The order matters: very large logits of the correct sign have slope 0 at both ends.
     if slope(1 / LOWEST) <= 0:
         return LOWEST
     if slope(1 / HIGHEST) >= 0:
@@ -54,32 +54,32 @@ def fit_temperature(label: np.ndarray, logits: np.ndarray) -> float:
 
 
 def scale(probability: np.ndarray, temperature: float) -> np.ndarray:
-    """``sigmoid(logit / temperature)`` of a probability, ``float64`` of the same shape."""
+    """Returns ``sigmoid(logit / temperature)`` of a probability, ``float64`` of the same shape."""
     return probability_of(logit_of(probability) / temperature)
 
 
 def expected_calibration_error(label: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:
-    """Mean distance between the predicted probability of malignant and its frequency.
+    """Computes the expected calibration error (ECE) of the probability of malignant.
 
-    The images fall into ``bins`` bins of equal width by their probability, each open below and
-    closed above, but for the first, which holds 0 too (Guo et al., ICML 2017). The result is the
-    sum over bins of (images in the bin / all images) x |mean probability - share of malignant|. It
-    is the error of the probability of malignant, not of the confidence in the decision, so that
-    errors of both classes count in the place where they occur.
+    The images are divided by their probability into ``bins`` bins of equal width, each open below
+    and closed above; the first bin also contains 0 (Guo et al., ICML 2017). The error is the sum
+    over bins of (images in the bin / all images) x |mean probability - fraction of malignant|. It
+    concerns the probability of malignant, not the confidence in the predicted class. Errors of both
+    classes therefore count in the bin where they occur.
 
     Args:
         label: ``int [n]``, 0 or 1.
         probability: ``float64 [n]`` in [0, 1].
         bins: number of bins, at least 1.
     """
-    one = np.zeros(len(label), int)
-    return float(_ece(_binned(label, probability, one, bins), np.ones((1, 1)))[0])
+    single_group = np.zeros(len(label), int)
+    return float(_ece(_bin_sums(label, probability, single_group, bins), np.ones((1, 1)))[0])
 
 
 def reliability_curve(
     predictions: Predictions, bins: int = 15, resamples: int = 2000, seed: int = 0
 ) -> dict[str, list]:
-    """Observed against predicted probability of malignant, in the bins of the calibration error.
+    """Compares observed and predicted probability of malignant in the bins of the ECE.
 
     Args:
         predictions: N >= 1 images.
@@ -88,17 +88,17 @@ def reliability_curve(
         seed: seed of the resamples.
 
     Returns:
-        One entry per bin that holds an image, from low to high: ``lower`` and ``upper``, the bin's
-        edges; ``count``, its images; ``accessions``, how many they come from;
-        ``mean_probability``; ``frequency``, the share of malignant images; ``low`` and ``high``,
-        the 95 % interval of the frequency, None where the bin's images come from one accession.
+        Lists with one entry per non-empty bin, from low to high: ``lower`` and ``upper``, the edges
+        of the bin; ``count``, its number of images; ``accessions``, their number of accessions;
+        ``mean_probability``; ``frequency``, the fraction of malignant images; ``low`` and ``high``,
+        the 95 % interval of the frequency, None if the images come from a single accession.
     """
     _, group, weights = resample(predictions.accession, resamples, seed)
-    binned = _binned(predictions.label, predictions.probability, group, bins)
-    count, malignant, predicted = (column.sum(axis=0) for column in binned)
-    accessions = (binned[0] > 0).sum(axis=0)
+    sums = _bin_sums(predictions.label, predictions.probability, group, bins)
+    count, malignant, probability = (column.sum(axis=0) for column in sums)
+    accessions = (sums[0] > 0).sum(axis=0)
     with np.errstate(invalid="ignore"):
-        draws = (weights @ binned[1] / (weights @ binned[0]))[1:]
+        frequencies = (weights @ sums[1] / (weights @ sums[0]))[1:]
     curve: dict[str, list] = {
         key: []
         for key in (
@@ -106,15 +106,15 @@ def reliability_curve(
         )
     }  # fmt: skip
     for k in np.flatnonzero(count).tolist():
-        defined = draws[np.isfinite(draws[:, k]), k]
-        enough = accessions[k] > 1 and len(defined)
-        low, high = interval(defined).tolist() if enough else (None, None)
+        defined = frequencies[np.isfinite(frequencies[:, k]), k]
+        has_interval = accessions[k] > 1 and len(defined)
+        low, high = interval(defined).tolist() if has_interval else (None, None)
         row = (
             k / bins,
             (k + 1) / bins,
             int(count[k]),
             int(accessions[k]),
-            float(predicted[k] / count[k]),
+            float(probability[k] / count[k]),
             float(malignant[k] / count[k]),
             low,
             high,
@@ -131,36 +131,36 @@ def describe(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Calibration before and after temperature scaling, ready for JSON.
+    """Computes calibration metrics before and after temperature scaling, ready for JSON.
 
     Args:
-        predictions: N >= 1 images, probabilities as the model gave them.
-        temperature: of :func:`fit_temperature`, fitted on other images.
+        predictions: N >= 1 images with the probabilities of the model.
+        temperature: result of :func:`fit_temperature` on other images.
         bins: number of bins of the calibration error, at least 1.
         resamples: number of bootstrap resamples over accessions, at least 1.
         seed: seed of the resamples.
 
     Returns:
-        ``before`` and ``after``, each with the figures ``ece``
+        ``before`` and ``after``, each with the estimates ``ece``
         (:func:`expected_calibration_error`), ``brier`` (mean squared error of the probability) and
-        ``nll`` (mean negative log-likelihood in nats; probabilities of 0 and 1 are moved inwards by
-        2.2e-16, so that one sure mistake costs 36 nats and not infinitely many). A figure is
-        ``{"value", "low", "high"}`` as in :func:`se_resnet.metrics.evaluate`. ``temperature`` and
-        ``bins`` as given.
+        ``nll`` (mean negative log-likelihood in nats). For ``nll``, probabilities of 0 and 1 are
+        moved inwards by 2.2e-16: an error with full confidence costs 36 nats instead of infinity.
+        An estimate is ``{"value", "low", "high"}`` as in :func:`se_resnet.metrics.evaluate`.
+        ``temperature`` and ``bins`` are returned unchanged.
 
-        The calibration error of a resample is biased upwards, as every binned calibration error of
-        few images is, so that its interval lies higher than the value suggests and may not hold it.
+        The ECE of few images is biased upwards, and so is that of a resample. The interval can
+        therefore lie above the value.
     """
     names, group, weights = resample(predictions.accession, resamples, seed)
     label = predictions.label
     count = weights @ np.bincount(group)
 
-    def figures(probability: np.ndarray) -> dict[str, Any]:
-        tiny = np.finfo(np.float64).eps
-        inner = np.clip(probability, tiny, 1 - tiny)
-        loss = -np.log(np.where(label == 1, inner, 1 - inner))
+    def estimates(probability: np.ndarray) -> dict[str, Any]:
+        epsilon = np.finfo(np.float64).eps
+        clipped = np.clip(probability, epsilon, 1 - epsilon)
+        loss = -np.log(np.where(label == 1, clipped, 1 - clipped))
         values = {
-            "ece": _ece(_binned(label, probability, group, bins), weights),
+            "ece": _ece(_bin_sums(label, probability, group, bins), weights),
             "brier": weights @ np.bincount(group, (probability - label) ** 2) / count,
             "nll": weights @ np.bincount(group, loss) / count,
         }
@@ -169,25 +169,25 @@ def describe(
     return {
         "temperature": float(temperature),
         "bins": int(bins),
-        "before": figures(predictions.probability),
-        "after": figures(scale(predictions.probability, temperature)),
+        "before": estimates(predictions.probability),
+        "after": estimates(scale(predictions.probability, temperature)),
     }
 
 
-def _binned(
+def _bin_sums(
     label: np.ndarray, probability: np.ndarray, group: np.ndarray, bins: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images, malignant images and sum of probabilities per group and bin, ``[G, bins]`` each."""
+    """Sums images, malignant images and probabilities per group and bin, ``[G, bins]`` each."""
     edges = np.linspace(0, 1, bins + 1)
     cell = group * bins + np.searchsorted(edges[1:-1], probability)
     shape = (int(group.max()) + 1, bins)
-    count, malignant, predicted = (
+    count, malignant, total = (
         np.bincount(cell, column, minlength=shape[0] * bins).reshape(shape)
         for column in (np.ones(len(label)), label, probability)
     )
-    return count, malignant, predicted
+    return count, malignant, total
 
 
-def _ece(binned: tuple[np.ndarray, np.ndarray, np.ndarray], weights: np.ndarray) -> np.ndarray:
-    count, malignant, predicted = (weights @ column for column in binned)
-    return np.abs(predicted - malignant).sum(axis=1) / count.sum(axis=1)
+def _ece(sums: tuple[np.ndarray, np.ndarray, np.ndarray], weights: np.ndarray) -> np.ndarray:
+    count, malignant, probability = (weights @ column for column in sums)
+    return np.abs(probability - malignant).sum(axis=1) / count.sum(axis=1)

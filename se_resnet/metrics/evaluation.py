@@ -1,11 +1,11 @@
-"""How well a classifier does, per image and per patient, with an interval on every figure.
+"""Metrics of a classifier per image and per patient, each with an interval.
 
-Malignant is the positive class; an image or a patient is called malignant when its probability is
-at least the threshold. A patient is an accession, and a patient is malignant when any of the
-patient's images is. The patient score and the recognition rates are those of Spanhol et al.,
+Malignant is the positive class. An image or a patient is predicted malignant if its probability is
+at least the threshold. A patient is an accession. A patient is malignant if any image of the
+patient is malignant. The patient score and the recognition rates are those of Spanhol et al.,
 "A Dataset for Breast Cancer Histopathological Image Classification" (IEEE TBME 2016). Later papers
-mean other things by "patient accuracy", so the accuracy of the mean probability and of the majority
-vote stand beside the recognition rate under their own names.
+define "patient accuracy" differently. The accuracy of the mean probability and of the majority vote
+are therefore reported beside the recognition rate, under separate names.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from se_resnet.metrics.resampled import (
     ResampledMetric,
     all_metrics,
     map_metrics,
-    mean_metrics,
+    mean_metric,
 )
 
-# The figures to look at first, and where the results of `evaluate` hold them.
+# The main metrics, and their paths in the results of `evaluate`.
 HEADLINE: dict[str, tuple[str, ...]] = {
     "image_accuracy": ("image", "accuracy"),
     "image_balanced_accuracy": ("image", "balanced_accuracy"),
@@ -41,62 +41,65 @@ HEADLINE: dict[str, tuple[str, ...]] = {
 def evaluate(
     predictions: Predictions, threshold: float = 0.5, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Any]:
-    """All figures of one set of predictions, ready for JSON.
+    """Computes all metrics of one set of predictions, ready for JSON.
 
-    A figure is ``{"value", "low", "high"}``. The interval is the 95 % percentile bootstrap over
-    accessions (the cluster bootstrap, Davison and Hinkley 1997, section 3.8): accessions are drawn
-    with replacement, unstratified by class, and all images of a drawn accession follow, so that the
-    interval speaks of new patients and not of new images of the same patients. Resamples in which a
-    metric is undefined are left out of its interval.
+    Each metric is an estimate ``{"value", "low", "high"}``. The interval is the 95 % percentile
+    bootstrap over accessions (the cluster bootstrap, Davison and Hinkley 1997, section 3.8):
+    accessions are resampled with replacement, unstratified by class, with all their images. The
+    interval therefore applies to new patients, not to new images of the same patients. It ignores
+    resamples in which the metric is undefined.
 
-    An undefined figure is ``{"value": None, "low": None, "high": None, "reason": "..."}``: AUC with
-    one class only, precision when nothing is predicted malignant. Where all that a metric depends
-    on comes from one accession, the value stands and ``low`` and ``high`` are None with the reason,
-    because drawing one accession again and again says nothing about the next.
+    An undefined metric is ``{"value": None, "low": None, "high": None, "reason": "..."}``, for
+    example AUC with a single class, or precision if nothing is predicted malignant. If the images a
+    metric depends on come from a single accession, the value is given, ``low`` and ``high`` are
+    None, and ``reason`` is added: the same accession resampled many times carries no information
+    about other accessions.
 
     Args:
         predictions: N >= 1 images.
-        threshold: probability in [0, 1] from which an image or a patient is called malignant.
+        threshold: minimum probability, in [0, 1], of the prediction malignant.
         resamples: number of bootstrap resamples, at least 1.
         seed: seed of the resamples.
 
     Returns:
-        ``image``: the metrics of ``METRIC_NAMES``, ``recognition_rate`` (the accuracy under its
-        authors' name) and ``confusion`` (``tp``, ``fp``, ``tn``, ``fn``).
+        ``image``: the metrics of ``METRIC_NAMES``, ``recognition_rate`` (the accuracy, as the
+        authors of BreaKHis name it) and ``confusion`` (``tp``, ``fp``, ``tn``, ``fn``).
 
-        ``patient``: ``recognition_rate`` (mean over patients of the patient score, that is of
-        correct images / images), the same over the patients of one class as
-        ``recognition_rate_benign`` and ``recognition_rate_malignant``; ``mean_probability``, the
-        metrics of ``METRIC_NAMES`` and ``confusion`` of one probability per patient, the mean over
-        its images; ``majority_vote``, accuracy, precision, recall, specificity, F1, MCC and
-        ``confusion`` when each image votes and a tie counts as malignant, the error that costs a
-        patient less; ``patients``, one row each.
+        ``patient``: ``recognition_rate``, the mean over patients of the patient score (correct
+        images / images); ``recognition_rate_benign`` and ``recognition_rate_malignant``, the same
+        mean over the patients of one class; ``mean_probability``, the metrics of ``METRIC_NAMES``
+        and ``confusion`` of the mean probability of each patient; ``majority_vote``, accuracy,
+        precision, recall, specificity, F1, MCC and ``confusion`` of the majority vote of the
+        images; ``patients``, one row per patient. A tied vote counts as malignant, because a false
+        alarm harms a patient less than a missed tumour.
 
-        ``by_magnification``: ``"40"``, ...: as ``image`` with ``patient_recognition_rate``, over
-        the images of one magnification and the accessions that have any.
+        ``by_magnification``: ``"40"``, ...: the entries of ``image`` and
+        ``patient_recognition_rate`` for the images of one magnification and their accessions.
 
         ``by_subtype``: ``"A"``, ``"F"``, ...: ``images`` and ``accessions`` (counts), ``accuracy``
-        (the share of the subtype's images called right; with one class in it, no more can be said)
-        and ``patient_recognition_rate``. Benign subtypes come first, each class in order of name.
+        and ``patient_recognition_rate``. A subtype has a single class, so other metrics are
+        undefined. Benign subtypes come first, sorted by name within each class.
 
-        ``counts``: ``images``, ``slides`` and ``accessions``, each over ``all``, ``benign`` and
-        ``malignant``. ``threshold``, ``resamples`` and ``seed`` as given.
+        ``counts``: ``images``, ``slides`` and ``accessions``, each for ``all``, ``benign`` and
+        ``malignant``. ``threshold``, ``resamples`` and ``seed`` are returned unchanged.
 
     Raises:
         UserError: there is no image, or ``threshold`` or ``resamples`` is out of range.
     """
     if not len(predictions):
-        raise UserError("there are no predictions to evaluate: choose a split that holds images.")
+        raise UserError(
+            "there are no predictions to evaluate: choose a split that contains images."
+        )
     if not 0 <= threshold <= 1:
         raise UserError(f"the threshold {threshold} is not a probability: choose one from 0 to 1.")
 
     image, patient = _image_and_patient(predictions, threshold, resamples, seed)
     by_magnification = {}
     for magnification in np.unique(predictions.magnification):
-        part = predictions.take(predictions.magnification == magnification)
-        figures, patients = _image_and_patient(part, threshold, resamples, seed)
-        figures["patient_recognition_rate"] = patients["recognition_rate"]
-        by_magnification[str(magnification)] = figures
+        subset = predictions.take(predictions.magnification == magnification)
+        image_metrics, patient_metrics = _image_and_patient(subset, threshold, resamples, seed)
+        image_metrics["patient_recognition_rate"] = patient_metrics["recognition_rate"]
+        by_magnification[str(magnification)] = image_metrics
     return {
         "image": image,
         "patient": patient,
@@ -110,7 +113,7 @@ def evaluate(
 
 
 def headline(results: dict[str, Any]) -> dict[str, Any]:
-    """The figures of ``HEADLINE`` out of what :func:`evaluate` returned, by name."""
+    """Returns the metrics of ``HEADLINE`` by name, from the results of :func:`evaluate`."""
     return {
         name: functools.reduce(dict.__getitem__, path, results) for name, path in HEADLINE.items()
     }
@@ -120,15 +123,19 @@ def _image_and_patient(
     predictions: Predictions, threshold: float, resamples: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     names, group, weights = resample(predictions.accession, resamples, seed)
-    figures = map_metrics(
+    estimates = map_metrics(
         ResampledMetric.estimate, all_metrics(predictions, threshold, group, weights)
     )
-    image, patient = figures["image"], figures["patient"]
+    image, patient = estimates["image"], estimates["patient"]
     patients = Patients.of(predictions, threshold, group)
     label, predicted = predictions.label == 1, predictions.probability >= threshold
     image["confusion"] = confusion(label, predicted)
-    patient["mean_probability"]["confusion"] = confusion(patients.malignant, patients.called)
-    patient["majority_vote"]["confusion"] = confusion(patients.malignant, patients.voted)
+    patient["mean_probability"]["confusion"] = confusion(
+        patients.malignant, patients.malignant_by_mean
+    )
+    patient["majority_vote"]["confusion"] = confusion(
+        patients.malignant, patients.malignant_by_vote
+    )
     patient["patients"] = [
         {
             "accession": str(name),
@@ -147,26 +154,27 @@ def _by_subtype(
     predictions: Predictions, threshold: float, resamples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     order = np.lexsort((predictions.subtype, predictions.label))
-    found = {}
+    metrics = {}
     for subtype in dict.fromkeys(predictions.subtype[order].tolist()):
-        part = predictions.take(predictions.subtype == subtype)
-        names, group, weights = resample(part.accession, resamples, seed)
-        correct = (part.probability >= threshold) == (part.label == 1)
-        images, right = np.bincount(group), np.bincount(group, correct)
-        share = estimate((weights @ right) / (weights @ images), "image", {}, len(names))
-        rate = mean_metrics(right / images, np.ones(len(names), bool), "", weights).estimate()
-        found[subtype] = {
-            "images": len(part),
+        subset = predictions.take(predictions.subtype == subtype)
+        names, group, weights = resample(subset.accession, resamples, seed)
+        correct = (subset.probability >= threshold) == (subset.label == 1)
+        images, correct_images = np.bincount(group), np.bincount(group, correct)
+        accuracy = (weights @ correct_images) / (weights @ images)
+        everyone = np.ones(len(names), bool)
+        recognition_rate = mean_metric(correct_images / images, everyone, "", weights)
+        metrics[subtype] = {
+            "images": len(subset),
             "accessions": len(names),
-            "accuracy": share,
-            "patient_recognition_rate": rate,
+            "accuracy": estimate(accuracy, "image", {}, len(names)),
+            "patient_recognition_rate": recognition_rate.estimate(),
         }
-    return found
+    return metrics
 
 
 def _counts(predictions: Predictions, patients: list[dict]) -> dict[str, dict[str, int]]:
     malignant = predictions.label == 1
-    positive = sum(row["label"] for row in patients)
+    malignant_patients = sum(row["label"] for row in patients)
     return {
         "images": {
             "all": len(predictions),
@@ -180,7 +188,7 @@ def _counts(predictions: Predictions, patients: list[dict]) -> dict[str, dict[st
         },
         "accessions": {
             "all": len(patients),
-            "benign": len(patients) - positive,
-            "malignant": positive,
+            "benign": len(patients) - malignant_patients,
+            "malignant": malignant_patients,
         },
     }

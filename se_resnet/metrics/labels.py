@@ -1,4 +1,4 @@
-"""Names of classes, tumour types and magnifications, and checks of them in tables."""
+"""Names of classes, tumour types and magnifications, and checks of their values in tables."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ TUMOUR_TYPES = {
 
 
 def magnification_problem(text: str) -> str:
-    """Returns what is wrong with the magnification in a table, or an empty string."""
-    fits = text.isascii() and text.isdecimal() and len(text) <= 9
-    return "" if fits else f"the magnification {text[:20]!r} is not a whole number"
+    """Returns the problem with a magnification in a table, or an empty string."""
+    valid = text.isascii() and text.isdecimal() and len(text) <= 9
+    return "" if valid else f"the magnification {text[:20]!r} is not a whole number"
 
 
 def label_problem(text: str) -> str:
-    """Returns what is wrong with the label in a table, or an empty string."""
+    """Returns the problem with a label in a table, or an empty string."""
     return "" if text in ("0", "1") else f"the label {text[:20]!r} is neither 0 nor 1"

@@ -1,4 +1,4 @@
-"""What a run predicted, image by image, and the file that holds it."""
+"""The predictions of a run, one row per image, and the file ``predictions.csv``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from se_resnet.runtime.csv_dialect import LineError, parse_number
 from se_resnet.runtime.files import atomic_write, reason
 from se_resnet.runtime.tables import read_table
 
-PREDICTIONS = "predictions.csv"  # its name in the folder of an evaluation
+PREDICTIONS = "predictions.csv"  # file name in the folder of an evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Predictions:
         probability: ``float64 [N]`` in [0, 1], predicted probability of malignant.
 
     Raises:
-        ValueError: columns differ in length, a label is not 0 or 1, or a probability is outside
-            [0, 1] or not a number.
+        ValueError: columns differ in length, a label is not 0 or 1, or a probability is not a
+            number in [0, 1].
     """
 
     file: np.ndarray
@@ -59,41 +59,41 @@ class Predictions:
         return len(self.file)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Column name to array, in the order of the CSV file."""
+        """Returns the columns by name, in the order of the CSV file."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def take(self, index: np.ndarray) -> Predictions:
-        """The rows named by ``index``, an ``int [M]`` or ``bool [N]`` array."""
+        """Returns the rows selected by ``index``, an ``int [M]`` or ``bool [N]`` array."""
         return Predictions(**{name: column[index] for name, column in self.columns().items()})
 
     def write_csv(self, path: str | Path) -> None:
-        """Writes a header and one line per image; a probability is read back exactly as it was."""
+        """Writes a header and one line per image. Reading restores the exact probabilities."""
         columns = self.columns()
         text = io.StringIO()
-        writer = csv.writer(text)  # its CRLF makes it quote a CR in a name
+        writer = csv.writer(text)  # CRLF line ends make the writer quote a CR in a name
         writer.writerow(columns)
         writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
         with atomic_write(path, "wb") as file:
-            # A file name need not be valid UTF-8 on Linux; surrogateescape keeps its bytes.
+            # On Linux a file name may be invalid UTF-8; surrogateescape keeps its bytes.
             file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
     @classmethod
     def read_csv(cls, path: str | Path) -> Predictions:
-        """Reads what :meth:`write_csv` wrote, also as a spreadsheet program has saved it again.
+        """Reads a file of :meth:`write_csv`, also after a spreadsheet program has saved it.
 
         Raises:
-            UserError: the file is missing, its header is another, or a line is malformed.
+            UserError: the file is missing, its header differs, or a line is malformed.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         try:
-            # A file name need not be valid UTF-8 on Linux; surrogateescape keeps its bytes.
+            # On Linux a file name may be invalid UTF-8; surrogateescape keeps its bytes.
             table = read_table(path, names, errors="surrogateescape")
             rows = [_parse(number, row) for number, row in table]
         except LineError as error:
-            raise UserError(f"{path}, {error}; put the line right or run eval.py again.") from error
+            raise UserError(f"{path}, {error}: correct the line or run eval.py again.") from error
         except (OSError, ValueError) as error:
             raise UserError(
-                f"cannot read the predictions {path} ({reason(error)}): run eval.py to make them."
+                f"cannot read the predictions {path} ({reason(error)}): run eval.py to write them."
             ) from error
         return cls(
             **{
@@ -104,20 +104,20 @@ class Predictions:
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """The rows of all parts, in order; an image may stand in several, as one row of each."""
-    columns = [part.columns() for part in parts]
+    """Joins the rows of all parts, in order. An image in several parts has several rows."""
+    tables = [part.columns() for part in parts]
     return Predictions(
-        **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+        **{name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     )
 
 
 def probability_of(logit: np.ndarray) -> np.ndarray:
-    """The logistic function: ``float64`` of the same shape, without overflow at either end."""
+    """Returns the logistic function, ``float64`` of the same shape, without overflow."""
     return np.exp(-np.logaddexp(0, -np.asarray(logit, np.float64)))
 
 
 def logit_of(probability: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`probability_of`: ``float64``, infinite at 0 and 1."""
+    """Returns the inverse of :func:`probability_of`, ``float64``, infinite at 0 and 1."""
     probability = np.asarray(probability, np.float64)
     with np.errstate(divide="ignore"):
         return np.log(probability) - np.log1p(-probability)
@@ -131,17 +131,17 @@ _DTYPES: dict[str, Any] = {
 
 
 def _parse(number: int, row: dict[str, str]) -> dict[str, Any]:
-    """The values of line ``number``."""
-    for name, problem in (("magnification", magnification_problem), ("label", label_problem)):
-        if told := problem(row[name]):
-            raise LineError(number, told)
+    """Parses the values of line ``number``."""
+    for name, check in (("magnification", magnification_problem), ("label", label_problem)):
+        if problem := check(row[name]):
+            raise LineError(number, problem)
     try:
         probability = parse_number(row["probability"])
     except ValueError:
         probability = float("nan")
     if not 0 <= probability <= 1:
-        told = f"the probability {row['probability'][:20]!r} is not a number from 0 to 1"
-        raise LineError(number, told)
+        problem = f"the probability {row['probability'][:20]!r} is not a number from 0 to 1"
+        raise LineError(number, problem)
     return {
         **row,
         "magnification": int(row["magnification"]),
