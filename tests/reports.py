@@ -37,7 +37,7 @@ def make_predictions(patients: int = 8, images: int = 40, name: str = "{}.png") 
 def make_gallery(predictions: Predictions) -> list[dict[str, Any]]:
     """Noise in place of pictures."""
     rng = np.random.default_rng(0)
-    picture = gallery.data_uri(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8))
+    picture = gallery.thumbnail(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8))
     return [
         {
             "label": group.label,

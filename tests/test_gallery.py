@@ -99,7 +99,7 @@ def test_pictures_are_those_of_the_rows_and_explain_the_call():
 
 
 def test_large_pictures_are_made_smaller():
-    uri = gallery.data_uri(np.zeros((460, 700, 3), np.uint8))
+    uri = gallery.thumbnail(np.zeros((460, 700, 3), np.uint8))
     assert decode(uri).shape == (168, 256, 3)
 
 

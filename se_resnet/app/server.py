@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import mimetypes
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from se_resnet.app.example_images import find_samples
 from se_resnet.app.run_facts import describe
 from se_resnet.app.uploads import LARGEST_UPLOAD, upload_route
 from se_resnet.errors import UserError
+from se_resnet.images.data_uri import JPEG, PNG, data_uri
 from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import resize
 from se_resnet.predict.inference import predict
@@ -78,8 +78,8 @@ class Analyst:
             "calibrated_probability": told.calibrated_probability,
             "call": told.call,
             "uncertain": told.uncertain,
-            "image": _data_uri(_shrink(shown), ".jpg"),
-            "heat": _data_uri(_coloured(heat), ".png"),
+            "image": data_uri(_shrink(shown), JPEG),
+            "heat": data_uri(_coloured(heat), PNG),
             "hottest": float(heat.max()),
             "width": image.shape[1],
             "height": image.shape[0],
@@ -160,10 +160,3 @@ def _coloured(heat: np.ndarray) -> np.ndarray:
     picture = matplotlib.colormaps["inferno"](heat, bytes=True)
     picture[..., 3] = np.rint(255 * heat)
     return picture
-
-
-def _data_uri(image: np.ndarray, suffix: str) -> str:
-    swapped = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(suffix, swapped)
-    kind = {".jpg": "jpeg", ".png": "png"}[suffix]
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -1,12 +1,10 @@
-"""Images worth a look: the most confident errors and random correct calls, each with its reasons.
+"""Example images with explanations: the most confident errors and random correct predictions.
 
-Errors show where a network fails most surely; the correct ones are drawn at random, so that nobody
-mistakes a fine selection for the rule.
+The correct examples are chosen at random. A selection of the best ones would look too good.
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -15,22 +13,23 @@ import cv2
 import numpy as np
 
 from se_resnet import explain
+from se_resnet.images.data_uri import JPEG, data_uri
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
 
-_LONGEST = 256  # pixels of a picture's longer side, which is enough for a column of a page
+_LONGEST = 256  # pixels of the longer side of a thumbnail; enough for a column of the page
 _QUALITY = 85
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Images of one true class that were called alike.
+    """Images with the same label and the same prediction.
 
     Attributes:
         label: 0 benign, 1 malignant.
-        correct: whether they were called what they are.
-        total: how many such images there are.
-        index: ``int [K]``, those to show, in order, as positions among the predictions.
+        correct: true if the prediction equals the label.
+        total: number of images in the group.
+        index: ``int [K]``, positions of the shown images among the predictions, in order.
     """
 
     label: int
@@ -47,37 +46,37 @@ def select(
     correct: int = 3,
     seed: int = 0,
 ) -> list[Group]:
-    """Chooses the images to show.
+    """Selects the images to show.
 
     Args:
         predictions: N images.
-        threshold: probability from which an image is called malignant.
-        errors: at most so many of each class, the farthest on the wrong side first.
-        correct: at most so many of each class, at random, the most malignant first.
-        seed: of the draw.
+        threshold: minimum probability of an image that is predicted malignant.
+        errors: maximum number of errors per class, the most confident first.
+        correct: maximum number of correct predictions per class, chosen at random and sorted by
+            falling probability.
+        seed: seed of the random choice.
 
     Returns:
-        Malignant called benign, benign called malignant, malignant and benign called right; a group
-        may be empty.
+        Four groups: missed malignant images, false alarms, correct malignant images and correct
+        benign images. A group may be empty.
     """
     rng = np.random.default_rng(seed)
     malignant = predictions.label == 1
-    called = predictions.probability >= threshold
+    predicted = predictions.probability >= threshold
     groups = []
     for is_correct in (False, True):
         for label in (1, 0):
-            found = np.flatnonzero((malignant == label) & ((malignant == called) == is_correct))
-            shown = found
+            members = np.flatnonzero(
+                (malignant == label) & ((malignant == predicted) == is_correct)
+            )
+            shown = members
             if is_correct:
-                shown = rng.choice(found, min(correct, len(found)), replace=False)
-            # The most malignant first, but of missed ones the most benign.
+                shown = rng.choice(members, min(correct, len(members)), replace=False)
+            # The highest probability first, but the lowest first among missed malignant images.
             sign = 1 if label and not is_correct else -1
             order = np.lexsort((shown, sign * predictions.probability[shown]))
-            groups.append(
-                Group(
-                    label, is_correct, len(found), shown[order[: correct if is_correct else errors]]
-                )
-            )
+            limit = correct if is_correct else errors
+            groups.append(Group(label, is_correct, len(members), shown[order[:limit]]))
     return groups
 
 
@@ -91,31 +90,32 @@ def make(
     threshold: float = 0.5,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Selects, explains and encodes, ready for :func:`se_resnet.report.report.write_report`.
+    """Selects, explains and encodes images for :func:`se_resnet.report.report.write_report`.
 
     Args:
         classifier: the network and its preprocessing.
         variables: ``{'params', 'batch_stats'}`` of the network.
-        pixels: RGB ``uint8 [M, H, W, 3]``; only the images that are shown are read.
-        rows: ``int [N]``, where the images of ``predictions`` lie in ``pixels``.
+        pixels: RGB ``uint8 [M, H, W, 3]``; only the shown images are read.
+        rows: ``int [N]``, positions of the images of ``predictions`` in ``pixels``.
         predictions: N images.
-        threshold: probability from which an image is called malignant.
-        seed: of the random choice.
+        threshold: minimum probability of an image that is predicted malignant.
+        seed: seed of the random choice.
 
     Returns:
-        For every group of :func:`select` its ``label``, ``correct``, ``total`` and ``pictures``,
-        each with ``file``, ``accession``, ``magnification``, ``probability``, and the data URIs
-        ``image`` and ``overlay``: Grad-CAM of the last stage for the class that was called.
+        One row per group of :func:`select`, with ``label``, ``correct``, ``total`` and
+        ``pictures``. Each picture has ``file``, ``accession``, ``magnification``, ``probability``,
+        and the data URIs ``image`` and ``overlay``. The overlay is the Grad-CAM of the last stage
+        for the predicted class.
     """
     groups = select(predictions, threshold, seed=seed)
     shown = np.concatenate([group.index for group in groups])
     images = np.asarray(pixels[rows[shown]])
-    called = predictions.probability[shown] >= threshold
+    predicted = predictions.probability[shown] >= threshold
     heats = np.zeros(images.shape[:3], np.float32)
     for target in (0, 1):
-        if (called == target).any():
-            heats[called == target] = _explain(
-                classifier, variables, images[called == target], target
+        if (predicted == target).any():
+            heats[predicted == target] = _explain(
+                classifier, variables, images[predicted == target], target
             )
     pictures = iter(zip(shown.tolist(), images, heats, strict=True))
     return [
@@ -129,8 +129,8 @@ def make(
                     "accession": str(predictions.accession[i]),
                     "magnification": int(predictions.magnification[i]),
                     "probability": float(predictions.probability[i]),
-                    "image": data_uri(image),
-                    "overlay": data_uri(explain.overlay(image, heat)),
+                    "image": thumbnail(image),
+                    "overlay": thumbnail(explain.overlay(image, heat)),
                 }
                 for i, image, heat in (next(pictures) for _ in group.index)
             ],
@@ -142,23 +142,22 @@ def make(
 def _explain(
     classifier: Classifier, variables: Mapping[str, Any], images: np.ndarray, target: int
 ) -> np.ndarray:
-    """Grad-CAM in batches of one size, so that one compilation serves every evaluation."""
+    """Computes Grad-CAM in batches of a fixed size, which need a single compilation."""
     batch = 6
-    filled = images[np.resize(np.arange(len(images)), -(-len(images) // batch) * batch)]
+    padded = images[np.resize(np.arange(len(images)), -(-len(images) // batch) * batch)]
     last = classifier.model.stage_names[-1]
     maps = [
         explain.grad_cam(
-            classifier, variables, filled[start : start + batch], stage=last, target=target
+            classifier, variables, padded[start : start + batch], stage=last, target=target
         )
-        for start in range(0, len(filled), batch)
+        for start in range(0, len(padded), batch)
     ]
     return np.concatenate(maps)[: len(images)]
 
 
-def data_uri(image: np.ndarray) -> str:
-    """A JPEG of an RGB image, for the ``src`` of an ``img``."""
+def thumbnail(image: np.ndarray) -> str:
+    """Returns a reduced RGB image as the data URI of a JPEG."""
     scale = _LONGEST / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+    return data_uri(image, JPEG, _QUALITY)
