@@ -156,5 +156,5 @@ def test_a_run_with_every_module_makes_its_report(name, place, tmp_path):
     config.epochs = 1
     train.train_and_evaluate(config, tmp_path / "run")
     report = (tmp_path / "run/eval/test/report.html").read_text()
-    without = "no attention gates of whole channels" in report
+    without = "no attention gates for whole channels" in report
     assert without == (name in ("coord", "gc", "simam"))

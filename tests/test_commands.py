@@ -57,7 +57,7 @@ def test_every_test_image_is_predicted_once(run):
     assert results["image"]["accuracy"]["value"] == pytest.approx(accuracy)
     assert results["audit"]["evaluated_images_of_seen_accessions"] == 0
     assert {"decision", "at_chosen_threshold", "calibration", "selective"} <= set(results)
-    assert "Threshold, calibration and doubt" in (run / "eval/test/report.html").read_text()
+    assert "Threshold, calibration and uncertainty" in (run / "eval/test/report.html").read_text()
 
 
 def test_threshold_and_temperature_come_from_validation_and_live_with_the_checkpoint(run):

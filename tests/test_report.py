@@ -238,7 +238,7 @@ def test_patients_are_sorted_in_their_class_and_every_image_is_marked(write):
         "m1": [("cross", 30), ("cross", 40), ("mean", 35)],
         "m2": [("dot", 70), ("dot", 90), ("mean", 80)],
     }
-    assert "2 images, 1 called wrong, mean probability 0.400" in html
+    assert "2 images, 1 misclassified, mean probability 0.400" in html
     assert "m1 0 of 2 0.0 % 0.350 ✗ wrong" in page.text
     assert "m2 2 of 2 100.0 % 0.800 right" in page.text
 
@@ -269,8 +269,8 @@ def test_the_audit_is_shown_with_what_leaks(write):
     metrics = evaluate(shown, resamples=50)
     _, page = write(shown, metrics=metrics | {"audit": audit}, data_notes=["A subset."])
     assert "Data, protocol and audit A subset. Audit Protocol official ." in page.text
-    assert "also trained or validated on ⚠ 3" in page.text
-    assert "left out 5" in page.text
+    assert "in training or validation ⚠ 3" in page.text
+    assert "excluded 5" in page.text
     assert "Synthetic" not in page.text
     audit["synthetic_test_images"] = 376
     _, page = write(shown, metrics=metrics | {"audit": audit})
@@ -294,7 +294,7 @@ def test_gates_and_gallery_only_where_they_are_given(write):
         for label in (1, 0)
     ]
     _, page = write(both_classes(), gallery=groups, gates={"blocks": [], "stages": []})
-    assert "None: every malignant image was called right" in page.text
-    assert "None: every benign image was called right" in page.text
-    assert "No benign image was called right" in page.text
-    assert "This network has no attention gates of whole channels." in page.text
+    assert "None: every malignant image was classified correctly" in page.text
+    assert "None: every benign image was classified correctly" in page.text
+    assert "No benign image was classified correctly" in page.text
+    assert "This network has no attention gates for whole channels." in page.text

@@ -1,10 +1,10 @@
-"""The HTML report of an evaluation: one file without scripts, fonts or links to a network.
+"""The HTML report of an evaluation: a single file without scripts, fonts or external links.
 
-``report``: the page, from ``templates/``. ``plots``: its plots, each one SVG panel. ``style``:
+``report``: the page, from ``templates/``. ``plots``: its plots, each an SVG element. ``style``:
 palette and style of all plots. ``patient_strips``: one line per patient. ``gallery``: errors and
-random correct calls, each with explanations. ``publish``: writes the files of an evaluation and
-prints its headline. ``remarks``: sentences about an evaluation.
+random correct predictions, each with an explanation. ``publish``: writes the files of an evaluation
+and prints the headline. ``remarks``: sentences about an evaluation.
 
 A new plot goes to ``plots`` and into ``templates/report.html.j2``. Imports
-:mod:`se_resnet.explain`, :mod:`se_resnet.metrics` and what those import.
+:mod:`se_resnet.explain`, :mod:`se_resnet.metrics` and the packages before them.
 """

@@ -1,4 +1,4 @@
-"""The figures of a report, each one panel of SVG."""
+"""The plots of a report, each an SVG element."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SIZE = (5.2, 4.6)
-# Above the axes, where it covers nothing.
+# The legend stands above the axes, where it covers no data.
 _LEGEND: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "columnspacing": 1.2}
-# Benign is filled and malignant hatched, so that both are seen where they overlap.
+# Benign is filled and malignant is hatched, so that both stay visible where they overlap.
 _CLASSES: list[tuple[str, str, Any, str]] = [
     (CLASS_NAMES[0], BLUE, (BLUE, 0.25), ""),
     (CLASS_NAMES[1], VERMILLION, "none", "///"),
@@ -28,17 +28,17 @@ _CLASSES: list[tuple[str, str, Any, str]] = [
 
 
 def roc(predictions: Predictions, metrics: dict[str, Any], render: Callable[..., Any] = svg) -> Any:
-    """ROC curves of images and of patients, each with its band; None where there is none.
+    """Plots the ROC curves of images and of patients with their bands; None if undefined.
 
-    ``render`` is one of the functions of :mod:`se_resnet.report.style` and says what is returned.
+    ``render`` is a function of :mod:`se_resnet.report.style`, which determines the result.
     """
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="chance")
         _draw_curves(axes, curves, "false_positive_rate", "true_positive_rate")
         axes.set(
-            xlabel="1 − specificity (benign called malignant)",
-            ylabel="sensitivity (malignant found)",
+            xlabel="1 − specificity (false positive rate)",
+            ylabel="sensitivity (true positive rate)",
         )
         axes.legend(**_LEGEND, ncols=3, fontsize=9)
 
@@ -47,13 +47,13 @@ def roc(predictions: Predictions, metrics: dict[str, Any], render: Callable[...,
 
 
 def precision_recall(predictions: Predictions, metrics: dict[str, Any]) -> Markup | None:
-    """Precision-recall curves of images and of patients; None where there is none."""
+    """Plots the precision-recall curves of images and of patients; None if undefined."""
 
     def draw(axes: Axes) -> None:
-        share = float(predictions.label.mean())
-        axes.axhline(share, color=GREY, linewidth=1, label="chance")
+        prevalence = float(predictions.label.mean())
+        axes.axhline(prevalence, color=GREY, linewidth=1, label="chance")
         _draw_curves(axes, curves, "recall", "precision")
-        axes.set(xlabel="recall (malignant found)", ylabel="precision (rightly called malignant)")
+        axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)")
         axes.legend(**_LEGEND, ncols=3, fontsize=9)
 
     curves = _curves(predictions, metrics, pr_band, "average_precision", "AP")
@@ -64,10 +64,13 @@ def _curves(
     predictions: Predictions,
     metrics: dict[str, Any],
     band: Callable[[Predictions, int, int], dict[str, Any]],
-    figure: str,
+    area: str,
     short: str,
 ) -> list[tuple[dict[str, Any], str, str, str]]:
-    """The curves that can be drawn: points and band, label, colour and line style."""
+    """Returns the defined curves: points and band, label, colour and line style.
+
+    ``area`` is the metric under the curve, ``short`` its name in the legend.
+    """
     levels = [
         ("images", metrics["image"], predictions, BLUE, "-"),
         (
@@ -81,17 +84,17 @@ def _curves(
     return [
         (
             band(units, metrics["resamples"], metrics["seed"]),
-            f"{name} ({short} {figures[figure]['value']:.3f})",
+            f"{name} ({short} {level_metrics[area]['value']:.3f})",
             colour,
             style,
         )
-        for name, figures, units, colour, style in levels
-        if figures[figure]["value"] is not None
+        for name, level_metrics, units, colour, style in levels
+        if level_metrics[area]["value"] is not None
     ]
 
 
 def _as_patients(patients: list[dict[str, Any]]) -> Predictions:
-    """One row per patient with the mean probability, where images are expected."""
+    """Returns predictions with one row per patient and the mean probability."""
     accession = np.array([row["accession"] for row in patients])
     return Predictions(
         file=accession,
@@ -109,7 +112,7 @@ def _draw_curves(axes: Axes, curves: list, x: str, y: str) -> None:
         axes.plot(points[x], points[y], color=colour, linestyle=style, label=label)
         if points["low"] is None:
             continue
-        # One band filled and one outlined, so that both are seen where they overlap.
+        # One band is filled and one is outlined: both stay visible where they overlap.
         if style == "-":
             axes.fill_between(
                 points[x], points["low"], points["high"], color=colour, alpha=0.15, linewidth=0
@@ -121,24 +124,24 @@ def _draw_curves(axes: Axes, curves: list, x: str, y: str) -> None:
 
 
 def distribution(predictions: Predictions, threshold: float) -> Markup:
-    """Histograms of the predicted probabilities, by true class."""
+    """Plots histograms of the predicted probabilities by true class."""
 
     def draw(axes: Axes) -> None:
         bins = np.linspace(0, 1, 21).tolist()
         for value, (name, colour, fill, hatch) in enumerate(_CLASSES):
-            chosen = predictions.probability[predictions.label == value]
-            if not len(chosen):
+            of_class = predictions.probability[predictions.label == value]
+            if not len(of_class):
                 continue
             axes.hist(
-                chosen,
+                of_class,
                 bins,
-                weights=np.full(len(chosen), 100 / len(chosen)),
+                weights=np.full(len(of_class), 100 / len(of_class)),
                 histtype="stepfilled",
                 facecolor=fill,
                 edgecolor=colour,
                 hatch=hatch,
                 linewidth=1.5,
-                label=f"{name} ({len(chosen):,})",
+                label=f"{name} ({len(of_class):,})",
             )
         axes.axvline(threshold, color=INK, linestyle="--", label=f"threshold {threshold:g}")
         axes.set(
@@ -152,14 +155,14 @@ def distribution(predictions: Predictions, threshold: float) -> Markup:
 
 
 def reliability(curve: dict[str, Any]) -> Markup:
-    """How often images of a predicted probability are malignant.
+    """Plots the fraction of malignant images against the predicted probability.
 
     Args:
-        curve: what :func:`se_resnet.metrics.calibration.reliability_curve` returned.
+        curve: result of :func:`se_resnet.metrics.calibration.reliability_curve`.
     """
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle=":", label="as promised")
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle=":", label="ideal")
         axes.plot(curve["mean_probability"], curve["frequency"], "o", color=BLUE, label="images")
         for x, low, high in zip(
             curve["mean_probability"], curve["low"], curve["high"], strict=True
@@ -168,7 +171,7 @@ def reliability(curve: dict[str, Any]) -> Markup:
                 axes.plot([x, x], [low, high], color=BLUE, linewidth=1.5)
         axes.set(
             xlabel="predicted probability of malignant",
-            ylabel="share that is malignant",
+            ylabel="fraction of malignant images",
             xlim=(-0.02, 1.02),
             ylim=(-0.02, 1.02),
             aspect="equal",
@@ -179,10 +182,10 @@ def reliability(curve: dict[str, Any]) -> Markup:
 
 
 def risk_coverage(curve: dict[str, Any]) -> Markup:
-    """The error rate when only the most confident images are called.
+    """Plots the error rate of the most confident images against their fraction of all images.
 
     Args:
-        curve: ``curve`` of what :func:`se_resnet.metrics.selective.risk_coverage` returned.
+        curve: ``curve`` of :func:`se_resnet.metrics.selective.risk_coverage`.
     """
 
     def draw(axes: Axes) -> None:
@@ -198,7 +201,7 @@ def risk_coverage(curve: dict[str, Any]) -> Markup:
                 label="95 % interval",
             )
         axes.axvline(0.8, color=INK, linestyle="--", label="80 % of the images")
-        axes.set(xlabel="share of the images called", ylabel="error rate", xlim=(0, 1))
+        axes.set(xlabel="coverage (fraction of the images)", ylabel="error rate", xlim=(0, 1))
         axes.set_ylim(bottom=0)
         axes.legend(**_LEGEND, ncols=3)
 
@@ -206,7 +209,7 @@ def risk_coverage(curve: dict[str, Any]) -> Markup:
 
 
 def training(log: list[dict[str, Any]]) -> list[Markup]:
-    """Loss and scores by step, as far as the lines of ``metrics.jsonl`` hold any."""
+    """Plots loss and scores by step; a panel without values in ``metrics.jsonl`` is left out."""
     panels = {
         "loss": [
             ("train/loss", "training", GREY, "--"),
@@ -218,16 +221,16 @@ def training(log: list[dict[str, Any]]) -> list[Markup]:
             ("val/roc_auc", "validation ROC AUC", GREEN, "-."),
         ],
     }
-    figures = []
+    plots = []
     for panel, lines in panels.items():
         series = [(_series(log, key), *style) for key, *style in lines]
-        series = [one for one in series if one[0][0]]
+        series = [(points, *style) for points, *style in series if points[0]]
         if not series:
             continue
 
         def draw(axes: Axes, panel: str = panel, series: list = series) -> None:
             for (steps, values), name, colour, style in series:
-                # One value alone draws no line, so the points of a short series are marked.
+                # A single value gives no line, so a short series has markers.
                 marker = "o" if len(steps) <= 30 else ""
                 axes.plot(
                     steps, values, style, color=colour, marker=marker, markersize=4, label=name
@@ -235,8 +238,8 @@ def training(log: list[dict[str, Any]]) -> list[Markup]:
             axes.set(xlabel="step", ylabel=panel)
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
 
-        figures.append(svg(f"training-{panel}", f"Training curves: {panel}", draw, (5.2, 3.8)))
-    return figures
+        plots.append(svg(f"training-{panel}", f"Training curves: {panel}", draw, (5.2, 3.8)))
+    return plots
 
 
 def _series(log: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
@@ -249,19 +252,19 @@ def _series(log: list[dict[str, Any]], key: str) -> tuple[list[float], list[floa
 
 
 def gates(rows: list[dict[str, Any]]) -> Markup:
-    """Where gate values lie, by block from the input on and by class.
+    """Plots quantiles of the gate values by block, from the input on, and by class.
 
     Args:
-        rows: what :func:`se_resnet.explain.gate_summary` returned for every block.
+        rows: result of :func:`se_resnet.explain.gate_summary` by block.
     """
     names = list(dict.fromkeys(row["block"] for row in rows))
 
     def draw(axes: Axes) -> None:
         for shift, (name, colour, fill, hatch) in zip((-0.2, 0.2), _CLASSES, strict=True):
-            chosen = [row for row in rows if row["class"] == name]
-            y = [names.index(row["block"]) + shift for row in chosen]
+            of_class = [row for row in rows if row["class"] == name]
+            y = [names.index(row["block"]) + shift for row in of_class]
             low, q25, q50, q75, high = (
-                np.array([row[f"q{q}"] for row in chosen]) for q in ("05", "25", "50", "75", "95")
+                np.array([row[f"q{q}"] for row in of_class]) for q in ("05", "25", "50", "75", "95")
             )
             axes.hlines(y, low, high, color=colour, linewidth=1.2)
             axes.barh(
@@ -277,7 +280,7 @@ def gates(rows: list[dict[str, Any]]) -> Markup:
             axes.plot(q50, y, "|", color=INK, markersize=7, markeredgewidth=2)
         axes.axvline(1, color=GREY, linewidth=1.2, linestyle=":")
         axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="gate (what a channel is multiplied by)", ylim=(len(names) - 0.4, -0.6))
+        axes.set(xlabel="gate value (factor of a channel)", ylim=(len(names) - 0.4, -0.6))
         axes.ticklabel_format(axis="x", useOffset=False)
         axes.locator_params(axis="x", nbins=6)
         axes.legend(**_LEGEND, ncols=2)

@@ -1,4 +1,4 @@
-"""One evaluation as one HTML file that needs nothing else: no network, no script, no font."""
+"""Writes an evaluation as a self-contained HTML file without scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from se_resnet.report.patient_strips import patient_groups
 from se_resnet.runtime.files import atomic_write
 from se_resnet.runtime.templates import render
 
-# Counts as a share of something, shown in per cent; the other metrics are shown as they are.
+# Fractions, shown in per cent. Other metrics are shown as numbers.
 _PERCENT = {
     "accuracy",
     "balanced_accuracy",
@@ -36,14 +36,14 @@ _METRICS = {
     "brier": "Brier score",
 }
 _AUDIT = {
-    "shared_images": "Images that stand in more than one role of the split",
-    "straddling_accessions": "Patients of the test set that were also trained or validated on",
-    "straddling_test_images": "Test images of those patients",
+    "shared_images": "Images in more than one role of the split",
+    "straddling_accessions": "Test patients with images in training or validation",
+    "straddling_test_images": "Test images of these patients",
     "synthetic_test_images": "Synthetic images in the test set",
-    "excluded_copies": "Second copies of an image, left out",
-    "evaluated_images_seen": "Evaluated here: images trained or validated on",
-    "evaluated_accessions_seen": "Evaluated here: patients trained or validated on",
-    "evaluated_images_of_seen_accessions": "Evaluated here: images of those patients",
+    "excluded_copies": "Duplicate images, excluded",
+    "evaluated_images_seen": "Evaluated images that were used in training or validation",
+    "evaluated_accessions_seen": "Evaluated patients that were used in training or validation",
+    "evaluated_images_of_seen_accessions": "Evaluated images of these patients",
 }
 
 
@@ -66,29 +66,28 @@ def write_report(
     """Writes the report of one evaluation.
 
     Args:
-        path: the HTML file to write; it is replaced at once or not at all.
-        title: heading of the page, plain text as every text here: it is escaped.
-        predictions: the images evaluated.
-        metrics: what :func:`se_resnet.metrics.evaluate` returned for ``predictions``; with
-            ``decision``, ``at_chosen_threshold``, ``calibration``, ``selective``, ``audit`` and
-            ``folds``, as ``metrics.json`` has them, the report shows those too.
+        path: the HTML file; the write is atomic.
+        title: heading of the page. All texts are plain text and are escaped.
+        predictions: predictions of the evaluated images.
+        metrics: result of :func:`se_resnet.metrics.evaluate` for ``predictions``. The report also
+            shows the entries ``decision``, ``at_chosen_threshold``, ``calibration``, ``selective``,
+            ``audit`` and ``folds`` of ``metrics.json``, if present.
         split_summary: rows with ``role``, ``class``, ``images``, ``slides`` and ``accessions``.
-        training_log: lines of ``metrics.jsonl``; each holds ``step`` and some of ``train/loss``,
+        training_log: lines of ``metrics.jsonl``; each has ``step`` and some of ``train/loss``,
             ``train/accuracy``, ``val/loss``, ``val/accuracy`` and ``val/roc_auc``. May be empty.
-        config: configuration of the run; what JSON cannot say is shown as ``str`` says it.
+        config: configuration of the run; values without a JSON form are shown by ``str``.
         command: the command that reproduces the run.
-        warnings: what a reader must know before believing a figure; shown first.
-        notes: how the figures came about; shown below the headline.
-        data_notes: what a reader may want to know of the images; shown with the split.
-        gallery: what :func:`se_resnet.report.gallery.make` returned; None leaves the section out.
-        gates: what :func:`se_resnet.explain.attention_gates.describe` returned; None leaves the
-            section out.
+        warnings: limits on the validity of the results; shown first.
+        notes: remarks on the evaluation; shown below the headline.
+        data_notes: remarks on the images; shown with the split.
+        gallery: result of :func:`se_resnet.report.gallery.make`; None omits the section.
+        gates: result of :func:`se_resnet.explain.attention_gates.describe`; None omits the section.
     """
     calibration, selective = metrics.get("calibration"), metrics.get("selective")
     html = render(
         "se_resnet.report",
         "report.html.j2",
-        {"shown": _shown, "interval": _interval},
+        {"format_value": _format_value, "format_interval": _format_interval},
         title=title,
         metrics=metrics,
         metric_labels=_METRICS,
@@ -111,19 +110,20 @@ def write_report(
         training=plots.training(training_log),
         reliability=plots.reliability(calibration["reliability"]) if calibration else None,
         risk_coverage=plots.risk_coverage(selective["curve"]) if selective else None,
-        gate_figure=plots.gates(gates["blocks"]) if gates and gates["blocks"] else None,
+        gate_plot=plots.gates(gates["blocks"]) if gates and gates["blocks"] else None,
     )
     with atomic_write(path, "wb") as file:
-        # A file name that is not valid UTF-8 arrives as surrogates, which UTF-8 cannot encode.
+        # An invalid UTF-8 file name contains surrogates, which UTF-8 cannot encode.
         file.write(html.encode("utf-8", "backslashreplace"))
 
 
-def _shown(value: float, name: str) -> str:
-    """The value of the metric ``name``: per cent for shares, three decimals for the rest."""
-    shown = f"{100 * value:.1f} %" if name in _PERCENT else f"{value:.3f}"
-    return shown.replace("-", "−")
+def _format_value(value: float, name: str) -> str:
+    """Formats a value of the metric ``name``: fractions in per cent, others with 3 decimals."""
+    text = f"{100 * value:.1f} %" if name in _PERCENT else f"{value:.3f}"
+    return text.replace("-", "−")
 
 
-def _interval(figure: dict[str, Any], name: str) -> str:
-    """The bounds of a figure of the metric ``name``, as its value is shown but with no unit."""
-    return "–".join(_shown(figure[bound], name).removesuffix(" %") for bound in ("low", "high"))
+def _format_interval(estimate: dict[str, Any], name: str) -> str:
+    """Formats the bounds of an estimate of the metric ``name``, without a unit."""
+    bounds = (_format_value(estimate[bound], name) for bound in ("low", "high"))
+    return "–".join(bound.removesuffix(" %") for bound in bounds)

@@ -1,4 +1,4 @@
-"""How figures look: one palette, one style, and a panel as SVG in a page or as PNG."""
+"""Palette and style of all plots, and rendering to SVG for a page or to PNG."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, told apart under every common colour blindness; line styles and hatching
-# say the same in grey.
+# The palette of Okabe and Ito, distinguishable under every common colour blindness. Line styles and
+# hatching make the plots readable in grey as well.
 BLUE, VERMILLION, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6B7280", "#1F2933"
 
 _STYLE: dict[Any, Any] = {
@@ -29,9 +29,9 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": INK,
     "text.color": INK,
     "legend.frameon": False,
-    # Text stays text: it can be searched, copied and enlarged.
+    # Text stays text, which can be searched, copied and enlarged.
     "svg.fonttype": "none",
-    # The same evaluation gives the same file.
+    # Fixed identifiers: the same evaluation gives the same file.
     "svg.hashsalt": "se-resnet",
 }
 
@@ -39,18 +39,18 @@ _STYLE: dict[Any, Any] = {
 def svg(
     name: str, description: str, draw: Callable[[Axes], None], size: tuple[float, float]
 ) -> Markup:
-    """One panel as an SVG element that scales with the page.
+    """Renders a plot as an SVG element that scales with the page.
 
     Args:
-        name: of the figure, unique in the page; identifiers begin with it.
-        description: for those who cannot see the figure; plain text.
-        draw: draws the panel on its axes.
+        name: name of the plot, unique in the page; the prefix of all identifiers.
+        description: alternative text of the plot, as plain text.
+        draw: draws the plot on its axes.
         size: width and height in inches.
     """
     text = _save(draw, size, format="svg", transparent=True, metadata={"Date": None}).decode()
     body = text[text.index(">", text.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, count=1, flags=re.DOTALL)
-    # Every figure has its figure_1 and axes_1, but an identifier must be unique in the page.
+    # matplotlib reuses identifiers such as figure_1, but they must be unique in the page.
     body = re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", body)
     width, height = 72 * size[0], 72 * size[1]
     label = Markup.escape(description)
@@ -64,13 +64,13 @@ def svg(
 def png(
     name: str, description: str, draw: Callable[[Axes], None], size: tuple[float, float]
 ) -> bytes:
-    """One panel as a PNG file, where no page can carry SVG; arguments as of :func:`svg`."""
+    """Renders a plot as a PNG file, for trackers; takes the arguments of :func:`svg`."""
     metadata = {"Title": name, "Description": description}
     return _save(draw, size, format="png", dpi=120, metadata=metadata)
 
 
 def _save(draw: Callable[[Axes], None], size: tuple[float, float], **options: Any) -> bytes:
-    # matplotlib takes a second to import, which whoever writes no report should not wait for.
+    # matplotlib takes a second to import, which only a report or a tracker should cost.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
