@@ -82,7 +82,7 @@ def test_the_evaluation_is_told_once_and_not_in_the_lines_of_the_training(tmp_pa
             if step == 0:
                 log.write(3, {"train/loss": 0.5})
                 continue  # killed before the evaluation
-            log.conclude({"test/image_roc_auc": 0.75}, draw)
+            log.write_evaluation({"test/image_roc_auc": 0.75}, draw)
     _, told, again = read_sessions(tmp_path / "tensorboard")
     assert scalars(told[1]) == [("test/image_roc_auc", 3, 0.75)]
     (picture,) = [(step, value) for step, value in told[1] if value.HasField("image")]

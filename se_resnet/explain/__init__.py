@@ -1,14 +1,14 @@
-"""What a classifier looked at: class activation maps, occlusion, and the gates of its attention.
+"""Explanations of predictions: class activation maps, occlusion and attention gates.
 
-Every function takes RGB pixels as a :class:`se_resnet.models.classifier.Classifier` does, runs the
-network in evaluation mode and changes nothing. The single logit speaks for both classes: what
-raises it is evidence for malignant, what lowers it is evidence for benign.
+Every function takes RGB pixels, as :class:`se_resnet.models.classifier.Classifier` does. It runs
+the network in evaluation mode and changes no state. The network has a single logit for both
+classes: a higher logit is evidence for malignant, a lower logit is evidence for benign.
 
 ``class_activation``: Grad-CAM and Grad-CAM++. ``perturbation``: occlusion, insertion and deletion.
-``attention_gates``: gate values. ``heat_map``: a map over its image. ``target``: the class that is
-explained.
+``attention_gates``: gate values. ``heat_map``: a heat map over an image. ``target``: the class to
+explain.
 
-A new explanation gets a module and a name below. Imports :mod:`se_resnet.models` and
+A new explanation needs a module and a name below. Imports :mod:`se_resnet.models` and
 :mod:`se_resnet.metrics`.
 """
 

@@ -1,4 +1,4 @@
-"""Gates of attention: their values for images, and their distribution over an evaluation."""
+"""Gate values of the attention modules, per image and summarised over an evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BATCH = 16
 def gates(
     classifier: Classifier, variables: Mapping[str, Any], images: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The factors by which attention multiplies the channels (Hu et al. 2018, section 7.2).
+    """Returns the channel factors of the attention modules (Hu et al. 2018, section 7.2).
 
     Args:
         classifier: the network and its preprocessing.
@@ -29,38 +29,38 @@ def gates(
         images: RGB ``uint8 [B, H, W, 3]``, of any size.
 
     Returns:
-        float32 ``[B, C]`` for every module of attention that sows gates, in the network's order, by
-        the name of the block (``'stage1/block2'``), or of the stage where attention sits there. A
-        network without gates gives an empty dict, and so does attention that gates no whole
-        channels: ``coord``, ``gc`` and ``simam``.
+        float32 ``[B, C]`` for every attention module that sows gates, in the order of the network.
+        The key is the name of the block (``'stage1/block2'``), or of the stage for attention after
+        a stage. The result is empty for a network without gates, and for attention that does not
+        gate whole channels: ``coord``, ``gc`` and ``simam``.
     """
-    sown = flatten_dict(_gates(classifier, variables, images))
-    found = {
+    intermediates = flatten_dict(_intermediates(classifier, variables, images))
+    by_module = {
         "/".join(path[:-2]): np.asarray(values[0])
-        for path, values in sown.items()
+        for path, values in intermediates.items()
         if path[-1] == "gates"
     }
-    # A jitted function sorts its result's keys as text, where block10 comes before block2.
+    # A jitted function sorts keys as text: block10 comes before block2.
     return {
-        name: found[name]
-        for name in sorted(found, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+        name: by_module[name]
+        for name in sorted(by_module, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
     }
 
 
 def gate_summary(
     gates: Mapping[str, np.ndarray], label: np.ndarray, by: str = "stage"
 ) -> list[dict[str, Any]]:
-    """How gate values are distributed in each stage or block, by class.
+    """Summarises the distribution of the gate values in each stage or block, by class.
 
     Args:
-        gates: what :func:`gates` returned.
+        gates: result of :func:`gates`.
         label: int ``[B]``, 0 benign and 1 malignant.
-        by: ``'stage'`` pools the gates of a stage's blocks, ``'block'`` keeps them apart.
+        by: ``'stage'`` pools the gates of all blocks of a stage, ``'block'`` does not.
 
     Returns:
-        A row for every stage or block and every class that has images: ``stage`` or ``block`` (its
-        name), ``class``, ``images``, ``mean``, and the quantiles ``q05``, ``q25``, ``q50``, ``q75``
-        and ``q95``.
+        One row for every stage or block and every class with images. Its entries are ``stage`` or
+        ``block`` (the name), ``class``, ``images``, ``mean``, and the quantiles ``q05``, ``q25``,
+        ``q50``, ``q75`` and ``q95``.
     """
     parts: dict[str, list[np.ndarray]] = {}
     for name, values in gates.items():
@@ -68,13 +68,13 @@ def gate_summary(
     rows = []
     for part, blocks in parts.items():
         for value, name in enumerate(CLASS_NAMES):
-            chosen = np.asarray(label) == value
-            if not chosen.any():
+            of_class = np.asarray(label) == value
+            if not of_class.any():
                 continue
-            pooled = np.concatenate([values[chosen] for values in blocks], axis=1)
+            pooled = np.concatenate([values[of_class] for values in blocks], axis=1)
             quantiles = np.quantile(pooled, QUANTILES)
             rows.append(
-                {by: part, "class": name, "images": int(chosen.sum())}
+                {by: part, "class": name, "images": int(of_class.sum())}
                 | {"mean": float(pooled.mean(dtype=np.float64))}
                 | {f"q{100 * q:02.0f}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
             )
@@ -91,35 +91,37 @@ def describe(
     limit: int = 64,
     seed: int = 0,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Summarises the gates of a random part of the images.
+    """Summarises the gates of a random subset of the images.
 
     Args:
         classifier: the network and its preprocessing.
         variables: ``{'params', 'batch_stats'}`` of the network.
-        pixels: RGB ``uint8 [M, H, W, 3]``; only the images that are drawn are read.
-        rows: ``int [N]``, N >= 1, where the evaluated images lie in ``pixels``.
+        pixels: RGB ``uint8 [M, H, W, 3]``; only the sampled images are read.
+        rows: ``int [N]``, N >= 1, positions of the evaluated images in ``pixels``.
         label: ``int [N]``, 0 benign and 1 malignant.
-        limit: at most so many images are drawn, all alike.
-        seed: of the draw.
+        limit: maximum number of sampled images, regardless of class.
+        seed: seed of the random choice.
 
     Returns:
-        ``blocks`` and ``stages``, see :func:`se_resnet.explain.gate_summary`; empty lists where the
-        network has no gates.
+        ``blocks`` and ``stages``, see :func:`se_resnet.explain.gate_summary`. The lists are empty
+        for a network without gates.
     """
     count = min(limit, len(rows))
-    drawn = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))
-    # Whole batches only, so that one compilation serves them all.
-    filled = np.resize(rows[drawn], -(-count // _BATCH) * _BATCH)
-    parts = [
-        gates(classifier, variables, pixels[filled[start : start + _BATCH]])
-        for start in range(0, len(filled), _BATCH)
+    sampled = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))
+    # All batches are full, so that a single compilation suffices.
+    padded = np.resize(rows[sampled], -(-count // _BATCH) * _BATCH)
+    batches = [
+        gates(classifier, variables, pixels[padded[start : start + _BATCH]])
+        for start in range(0, len(padded), _BATCH)
     ]
-    whole = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
-    return {f"{by}s": gate_summary(whole, label[drawn], by=by) for by in ("block", "stage")}
+    values = {
+        name: np.concatenate([batch[name] for batch in batches])[:count] for name in batches[0]
+    }
+    return {f"{by}s": gate_summary(values, label[sampled], by=by) for by in ("block", "stage")}
 
 
 @functools.partial(jax.jit, static_argnames="classifier")
-def _gates(classifier: Classifier, variables: Mapping[str, Any], images: jax.Array) -> Any:
+def _intermediates(classifier: Classifier, variables: Mapping[str, Any], images: jax.Array) -> Any:
     inputs = classifier.preprocessing(images)
     _, state = classifier.model.apply(variables, inputs, train=False, mutable=["intermediates"])
     return state.get("intermediates", {})

@@ -24,23 +24,24 @@ def grad_cam(
     stage: str = "stage4",
     target: int | None = None,
 ) -> np.ndarray:
-    """Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: Visual explanations from deep networks").
+    """Computes Grad-CAM (Selvaraju et al. 2017).
 
-    The feature maps are summed, each weighted by the mean over its pixels of the gradient of the
-    target's logit; what is negative is set to 0.
+    The map is the weighted sum of the feature maps. The weight of a feature map is the mean of the
+    target's gradient over its pixels. Negative values are set to 0.
 
     Args:
         classifier: the network and its preprocessing.
         variables: ``{'params', 'batch_stats'}`` of the network.
         images: RGB ``uint8 [B, H, W, 3]``, of any size.
-        stage: whose output is explained: ``'stem'``, ``'stage1'``, ... Later stages say more about
-            the class, earlier ones resolve more: a cell of ``'stage4'`` stands for 32 x 32 pixels.
-        target: 0 for benign, 1 for malignant, None for each image's predicted class (malignant from
-            probability 0.5).
+        stage: stage of the feature maps: ``'stem'``, ``'stage1'``, ... Later stages are more
+            specific to the class, earlier stages have a higher resolution: a cell of ``'stage4'``
+            covers 32 x 32 pixels.
+        target: 0 for benign, 1 for malignant, None for the predicted class of each image at the
+            threshold 0.5.
 
     Returns:
-        float32 ``[B, H, W]`` in [0, 1]. An image's largest value is 1, or 0 where nothing speaks
-        for the target: maps of different images cannot be compared by their values.
+        float32 ``[B, H, W]`` in [0, 1]. The maximum of each map is 1, or 0 without any evidence for
+        the target. Values of different images are therefore not comparable.
 
     Raises:
         UserError: ``stage`` or ``target`` is unknown.
@@ -56,10 +57,11 @@ def grad_cam_plus_plus(
     stage: str = "stage4",
     target: int | None = None,
 ) -> np.ndarray:
-    """Grad-CAM++ (Chattopadhay et al. 2018), which finds several occurrences of a pattern better.
+    """Computes Grad-CAM++ (Chattopadhay et al. 2018), better at repeated patterns than Grad-CAM.
 
-    As :func:`grad_cam`, but a feature map is weighted by the sum of its positive gradients, each
-    taken with the weight that the exponential of the target's logit as score gives in closed form.
+    The arguments and the result are those of :func:`grad_cam`. The weight of a feature map is a
+    weighted sum of its positive gradients. With the exponential of the target's logit as score, the
+    paper gives these weights in closed form.
     """
     return _class_activation(classifier, variables, images, stage, target, plus_plus=True)
 
@@ -95,8 +97,8 @@ def _activation_maps(
 
     def score(added: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits, stages = run({**variables, PERTURBATIONS: {stage: added}})
-        # In evaluation mode an image's logit depends on no other image, so the gradient of the sum
-        # holds the gradient of each.
+        # In evaluation mode a logit depends on a single image. The gradient of the sum therefore
+        # contains the gradient of each logit.
         return (sign_of(logits[:, 0], target) * logits[:, 0]).sum(), stages[stage]
 
     features = jax.eval_shape(run, variables)[1][stage]
@@ -105,11 +107,11 @@ def _activation_maps(
         for values in jax.grad(score, has_aux=True)(jnp.zeros(features.shape, features.dtype))
     )
     if plus_plus:
-        # The paper's g^2 / (2 g^2 + sum(A) g^3) without g^2, which may underflow. Only g > 0
-        # counts, and features are not negative after a ReLU, so the divisor is at least 2.
+        # The paper has g^2 / (2 g^2 + sum(A) g^3). Cancelling g^2 avoids underflow. Only g > 0
+        # contributes. Features are not negative after a ReLU, so the divisor is at least 2.
         gradients = jax.nn.relu(gradients)
-        mass = jax.nn.relu(features).sum(axis=(1, 2), keepdims=True)
-        weights = (gradients / (2 + mass * gradients)).sum(axis=(1, 2))
+        feature_sum = jax.nn.relu(features).sum(axis=(1, 2), keepdims=True)
+        weights = (gradients / (2 + feature_sum * gradients)).sum(axis=(1, 2))
     else:
         weights = gradients.mean(axis=(1, 2))
     maps = jax.nn.relu(jnp.einsum("bhwc,bc->bhw", features, weights))

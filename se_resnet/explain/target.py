@@ -1,4 +1,4 @@
-"""The class that an explanation is about."""
+"""The class that an explanation concerns."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from se_resnet.errors import UserError
 
 
 def check_target(target: int | None) -> None:
-    """Refuses anything but 0 (benign), 1 (malignant) and None (the predicted class).
+    """Accepts 0 (benign), 1 (malignant) and None (the predicted class) only.
 
     Raises:
-        UserError: ``target`` is something else.
+        UserError: ``target`` has another value.
     """
     if target not in (None, 0, 1):
         raise UserError(
@@ -23,7 +23,7 @@ def check_target(target: int | None) -> None:
 
 
 def sign_of(logits: Any, target: int | None) -> Any:
-    """The factor that makes the logit of malignant the target's own: -1 for benign, 1 otherwise."""
+    """Returns the factor from the logit of malignant to that of the target, -1 or 1."""
     if target is None:
         return jnp.where(logits >= 0, 1.0, -1.0)
     return jnp.full(jnp.shape(logits), 2.0 * target - 1)

@@ -1,8 +1,9 @@
-"""Where the metrics of a run go while it trains.
+"""The log of a training run: metrics in a file and in trackers, and a profile.
 
-``metric_log``: ``metrics.jsonl`` and every tracker. ``trackers``: TensorBoard, Weights & Biases and
-MLflow, one class each. ``test_results``: what trackers receive of the final evaluation.
-``profiling``: a trace of some training steps.
+``metric_log``: ``metrics.jsonl`` and the trackers of a run. ``trackers``: TensorBoard, Weights &
+Biases and MLflow, one class each. ``test_results``: metrics and plots of the final evaluation for
+the trackers. ``profiling``: a trace of some training steps.
 
-A new tracker is a class in ``trackers``. Imports :mod:`se_resnet.report` and what it imports.
+A new tracker is a class in ``trackers``. Imports :mod:`se_resnet.report` and the packages before
+it.
 """

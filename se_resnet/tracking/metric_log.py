@@ -1,7 +1,7 @@
-"""The figures of a run while it trains: ``metrics.jsonl`` and the trackers that were asked for.
+"""The metrics of a run during training: the file ``metrics.jsonl`` and the configured trackers.
 
-``metrics.jsonl`` holds one JSON object a line, each with its step. ``trackers.json`` keeps, for
-each tracker, by which id it finds the run again and what it was told.
+Each line of ``metrics.jsonl`` is a JSON object with a step. ``trackers.json`` stores for each
+tracker the identifier of the run and the last logged step of each metric.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ _STATE_FORM = {str: {"run_id": str, "told": {str: _STEP}, "concluded": bool}}
 
 
 def read_log(path: Path) -> list[dict]:
-    """The lines of a log, oldest first; a last line cut short by a kill is left out.
+    """Reads the lines of a log, oldest first, without an incomplete last line.
+
+    A killed process can leave an incomplete last line.
 
     Raises:
-        UserError: another line is damaged, or there is no reading the file.
+        UserError: the file cannot be read, or another line is damaged.
     """
     try:
         lines = read_small_file(path).splitlines()
@@ -44,8 +46,8 @@ def read_log(path: Path) -> list[dict]:
         return []
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read ({reason(error)}): it must be the log that the run wrote; "
-            "restore it, or move it away to begin a new one."
+            f"{path} cannot be read ({reason(error)}): restore the log of the run, or move the "
+            "file away to begin a new log."
         ) from error
     entries = []
     for number, line in enumerate(lines, 1):
@@ -57,22 +59,21 @@ def read_log(path: Path) -> list[dict]:
         except ValueError as error:
             if number < len(lines):
                 raise UserError(
-                    f"line {number} of {path} is damaged ({reason(error)}): restore or remove that "
+                    f"line {number} of {path} is damaged ({reason(error)}): restore or remove the "
                     "line."
                 ) from error
     return entries
 
 
 class _JsonLines:
-    """The tracker that every run has: ``metrics.jsonl``, for programs and for the report.
+    """The file ``metrics.jsonl`` behind the interface of a tracker.
 
-    Pictures and hyper-parameters are not its business: they stand in the report and in
-    ``config.json``.
+    It ignores images and hyper-parameters, which are in the report and in ``config.json``.
 
     Args:
-        path: of the file, which is written anew.
-        kept: lines to begin with.
-        epoch_steps: steps in one epoch.
+        path: the file, which is replaced.
+        kept: the first lines.
+        epoch_steps: number of steps per epoch.
     """
 
     run_id = ""
@@ -84,9 +85,9 @@ class _JsonLines:
         self._file = path.open("a")
         self._epoch_steps = epoch_steps
 
-    def scalars(self, step: int, figures: Mapping[str, float | None]) -> None:
+    def scalars(self, step: int, metrics: Mapping[str, float | None]) -> None:
         epoch = round(step / self._epoch_steps, 4)
-        line = json.dumps({"step": step, "epoch": epoch, **figures}, allow_nan=False)
+        line = json.dumps({"step": step, "epoch": epoch, **metrics}, allow_nan=False)
         with full_disk_told(self._path):
             self._file.write(line + "\n")
             self._file.flush()
@@ -94,7 +95,7 @@ class _JsonLines:
     def sync(self) -> None:
         os.fsync(self._file.fileno())
 
-    def figure(self, step: int, name: str, png: bytes) -> None:
+    def image(self, step: int, name: str, png: bytes) -> None:
         pass
 
     def hyper_parameters(self, values: Mapping[str, Any]) -> None:
@@ -105,10 +106,10 @@ class _JsonLines:
 
 
 class MetricLog:
-    """Sends what a run has to tell to its own file and to the trackers; a context manager.
+    """Writes the metrics of a run to the file and to the trackers; a context manager.
 
-    A run that goes on is the same run in every tracker, and no figure stands there twice. A tracker
-    that is asked for later is first told what the file holds. Of several processes the first tells.
+    A run that resumes continues in every tracker without repeated values. A tracker that is added
+    later first receives the lines of the file. Only process 0 writes.
 
     Args:
         run: the folder.
@@ -170,7 +171,7 @@ class MetricLog:
         self.close()
 
     def write(self, step: int, scalars: Mapping[str, float | None]) -> None:
-        """Tells the figures of one step; None where there is none.
+        """Writes the metrics of one step; None means undefined.
 
         Raises:
             UserError: the disk is full.
@@ -182,34 +183,34 @@ class MetricLog:
             tracker.scalars(step, scalars)
 
     def sync(self) -> None:
-        """Returns when all lines of the file are on the disk."""
+        """Flushes all lines of the file to the disk."""
         if self._tells:
             self._json_lines.sync()
 
-    def conclude(
+    def write_evaluation(
         self,
         scalars: Mapping[str, float | None],
-        draw: Callable[[], Mapping[str, bytes]],
+        make_plots: Callable[[], Mapping[str, bytes]],
     ) -> None:
-        """Tells the trackers how the evaluation ended; those that know it are left alone.
+        """Sends the results of the evaluation once to each tracker.
 
         Args:
-            scalars: figures of the evaluation, which has its own files beside ``metrics.jsonl``.
-            draw: makes the pictures, PNG by name; called where a tracker asks for them.
+            scalars: metrics of the evaluation. They are not written to ``metrics.jsonl``.
+            make_plots: returns plots as PNG files by name; called only if a tracker needs them.
         """
         if not self._tells:
             return
         waiting = [name for name in self._trackers if not self._state[name]["concluded"]]
-        figures = draw() if waiting else {}
+        plots = make_plots() if waiting else {}
         for name in waiting:
             self._trackers[name].scalars(self._step, scalars)
-            for figure, png in figures.items():
-                self._trackers[name].figure(self._step, figure, png)
+            for plot, png in plots.items():
+                self._trackers[name].image(self._step, plot, png)
             self._state[name]["concluded"] = True
         write_json(self._state_path, self._state)
 
     def close(self) -> None:
-        """Ends the run everywhere."""
+        """Closes the file and ends the run in every tracker."""
         if self._tells:
             for tracker in (self._json_lines, *self._trackers.values()):
                 tracker.close()
@@ -222,5 +223,6 @@ def _read_state(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read ({reason(error)}): delete it, and the trackers begin a new run."
+            f"{path} cannot be read ({reason(error)}): delete the file to begin a new run in "
+            "the trackers."
         ) from error

@@ -1,4 +1,4 @@
-"""A trace of some training steps, to see where their time goes."""
+"""Profiles some training steps."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from se_resnet.errors import UserError
 
 
 class Profiler:
-    """Traces the steps asked for into ``plugins/profile`` of a folder of TensorBoard.
+    """Writes a trace of the requested steps to ``plugins/profile`` of the TensorBoard folder.
 
-    ``tensorboard`` with the package ``xprof`` shows it, and so does ``xprof`` alone. A trace begins
-    and ends where the host looks at a step, so that with several steps in one dispatch it is longer
-    than asked for, never shorter. What the host does between steps is in it.
+    Both ``xprof`` and ``tensorboard`` with the package ``xprof`` show the trace. It begins and ends
+    at a boundary between dispatches. With several steps per dispatch it can therefore be longer
+    than requested, but never shorter. It includes the work of the host between steps.
 
     Args:
-        steps: the first and the last, counted from 1; empty: none.
-        folder: of TensorBoard.
-        start: steps that are done; of a run that goes on after the last step nothing is traced.
-        total: steps of the whole run.
+        steps: the first and the last step, counted from 1; empty for no trace.
+        folder: folder of TensorBoard.
+        start: number of completed steps. A run that resumes after the last traced step writes no
+            trace.
+        total: number of steps of the whole run.
 
     Raises:
-        UserError: the run has no such steps.
+        UserError: the steps begin after the end of the run.
     """
 
     def __init__(self, steps: Sequence[int], folder: Path, start: int, total: int):
         if steps and steps[0] > total:
             raise UserError(
                 f"config.profile_steps = {tuple(steps)} begins after the last step, which is "
-                f"{total}: give earlier steps."
+                f"{total}: choose earlier steps."
             )
         self._waiting = bool(steps) and start < steps[1]
         self._steps, self._folder = steps, folder
-        self._step: Any = None  # the annotation of the step that is being traced
+        self._step: Any = None  # annotation of the current step during a trace
 
     def reach(self, done: int, state: Any) -> None:
-        """Tells that ``done`` steps were started, and another one comes next.
+        """Starts or ends the trace between two steps.
 
         Args:
-            done: number of steps.
-            state: their result, for which the end of a trace waits.
+            done: number of steps that have been started.
+            state: result of these steps; the end of a trace waits for it.
         """
         if self._step is not None:
             self._step.__exit__(None, None, None)
@@ -57,14 +58,14 @@ class Profiler:
         else:
             self._waiting = False
             options = jax.profiler.ProfileOptions()
-            options.python_tracer_level = 0  # every call of Python would drown the steps
+            options.python_tracer_level = 0  # traces of Python calls would hide the steps
             jax.profiler.start_trace(self._folder, profiler_options=options)
-        # What TensorBoard tells the time of a step by.
+        # TensorBoard derives the time of a step from this annotation.
         self._step = jax.profiler.StepTraceAnnotation("train", step_num=done + 1)
         self._step.__enter__()
 
     def close(self) -> None:
-        """Ends a trace that the training has ended before."""
+        """Ends a trace that is still open at the end of training."""
         if self._step is not None:
             self._step.__exit__(None, None, None)
             jax.profiler.stop_trace()

@@ -1,9 +1,8 @@
-"""Where the figures of a run can be sent besides its own files, each behind the same four calls.
+"""Trackers of training metrics with a common interface: TensorBoard, Weights & Biases, MLflow.
 
-``config.trackers`` names them, joined by commas. TensorBoard needs nothing more; the others need
-the extra of their name. Servers, projects and keys are set as each package's manual says, by its
-own environment variables. With none of these MLflow keeps its files in the workdir, and W&B asks
-for a key, or for ``WANDB_MODE=offline``.
+``config.trackers`` names the trackers, separated by commas. W&B and MLflow need the extra of the
+same name. Servers, projects and keys are set by the environment variables of each package. Without
+them MLflow writes to the workdir, and W&B requires a key or ``WANDB_MODE=offline``.
 """
 
 from __future__ import annotations
@@ -22,63 +21,63 @@ import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.files import full_disk_told, writable_folder
+from se_resnet.runtime.files import full_disk_told, reason, writable_folder
 
 _PROJECT = "se-resnet"
-# What TensorBoard's table of hyper-parameters shows beside them.
-_OUTCOMES = ("val/roc_auc", "val/accuracy", "val/loss", "test/image_roc_auc")
+# Metrics beside the hyper-parameters in TensorBoard's table.
+_TABLE_METRICS = ("val/roc_auc", "val/accuracy", "val/loss", "test/image_roc_auc")
 
 
 class Tracker(Protocol):
-    """One place that figures go to.
+    """The interface of a tracker.
 
     Attributes:
-        run_id: by which the same run is found again; empty where its folder is enough.
+        run_id: identifies the run when it resumes; empty if the folder of the run suffices.
     """
 
     run_id: str
 
-    def scalars(self, step: int, figures: Mapping[str, float | None]) -> None:
-        """Adds figures of one step; None where there is none."""
+    def scalars(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        """Logs metrics of one step; None means undefined."""
 
-    def figure(self, step: int, name: str, png: bytes) -> None:
-        """Adds a picture."""
+    def image(self, step: int, name: str, png: bytes) -> None:
+        """Logs an image."""
 
     def hyper_parameters(self, values: Mapping[str, Any]) -> None:
-        """Tells what the run was configured with, once; names have dots."""
+        """Logs the configuration, once per run; the names contain dots."""
 
     def close(self) -> None:
-        """Ends the run; what was told is written, or in the hands of the tracker's own process."""
+        """Ends the run after all values are written or passed to the tracker's process."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """From where a tracker goes on.
+    """The point at which a tracker starts or resumes.
 
     Attributes:
-        run: the folder of the run.
-        step: steps that are done; 0 where the tracker does not know the run yet.
-        run_id: of the run that it goes on with, or empty.
-        told: the last step at which it was told each figure. Training goes on exactly, so what is
-            computed again is the same, and a tracker that cannot forget leaves it out.
+        run: folder of the run.
+        step: number of completed steps; 0 for a run that is new to the tracker.
+        run_id: identifier of the run to resume, or empty.
+        last_steps: the last logged step of each metric. A resumed training repeats the same values,
+            so a tracker that cannot delete values skips steps up to this one.
     """
 
     run: RunFolder
     step: int = 0
     run_id: str = ""
-    told: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    last_steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
-    def news(self, step: int, figures: Mapping[str, float | None]) -> dict[str, float]:
-        """The figures that were not told before."""
+    def unlogged(self, step: int, metrics: Mapping[str, float | None]) -> dict[str, float]:
+        """Returns the defined metrics that were not logged at this step before."""
         return {
             name: value
-            for name, value in figures.items()
-            if value is not None and step > self.told.get(name, -1)
+            for name, value in metrics.items()
+            if value is not None and step > self.last_steps.get(name, -1)
         }
 
 
 class _TensorBoard:
-    """Event files in ``W/tensorboard``, whose reader drops points of work that is done again."""
+    """Event files in ``W/tensorboard``. Their reader drops values of repeated steps."""
 
     run_id = ""
 
@@ -89,36 +88,36 @@ class _TensorBoard:
         self._event = Event
         self._folder = start.run.tensorboard_path
         writable_folder(self._folder, "move what is there")
-        # Not SummaryWriter: it writes in a thread, and if that fails, as on a full disk, the run
-        # waits for it forever.
+        # SummaryWriter writes in a thread. If the thread fails, as on a full disk, the run would
+        # wait for it forever. EventsWriter has no thread.
         with full_disk_told(self._folder):
-            # Two starts in one second would share a name.
+            # The suffix separates the files of two starts in the same second.
             suffix = f".{start.step}.{uuid.uuid4().hex[:8]}"
             self._writer = EventsWriter(str(self._folder / "events"), suffix)
-        # A reader drops what earlier sessions wrote from this step on.
+        # From this step on, a reader drops the values of earlier sessions.
         self._write([Event(session_log=SessionLog(status=SessionLog.START))], start.step + 1)
 
-    def scalars(self, step: int, figures: Mapping[str, float | None]) -> None:
+    def scalars(self, step: int, metrics: Mapping[str, float | None]) -> None:
         from tensorboardX.summary import scalar
 
-        known = ((name, value) for name, value in figures.items() if value is not None)
-        self._write([self._event(summary=scalar(*figure)) for figure in known], step)
+        summaries = (scalar(name, value) for name, value in metrics.items() if value is not None)
+        self._write([self._event(summary=summary) for summary in summaries], step)
 
-    def figure(self, step: int, name: str, png: bytes) -> None:
+    def image(self, step: int, name: str, png: bytes) -> None:
         from tensorboardX.summary import image
 
-        picture = image(name, _pixels(png), dataformats="HWC")
-        self._write([self._event(summary=picture)], step)
+        summary = image(name, _pixels(png), dataformats="HWC")
+        self._write([self._event(summary=summary)], step)
 
     def hyper_parameters(self, values: Mapping[str, Any]) -> None:
         from tensorboardX.summary import hparams
 
-        known = (bool, int, float, str)
-        shown = {
-            name: value if isinstance(value, known) else str(value)
+        supported = (bool, int, float, str)
+        parameters = {
+            name: value if isinstance(value, supported) else str(value)
             for name, value in values.items()
         }
-        summaries = hparams(shown, dict.fromkeys(_OUTCOMES, 0.0))
+        summaries = hparams(parameters, dict.fromkeys(_TABLE_METRICS, 0.0))
         self._write([self._event(summary=summary) for summary in summaries], 0)
 
     def close(self) -> None:
@@ -133,7 +132,7 @@ class _TensorBoard:
 
 
 class _WeightsAndBiases:
-    """A run of Weights & Biases, on the server or, with ``WANDB_MODE=offline``, in ``W/wandb``."""
+    """A run of Weights & Biases: on a server, or in ``W/wandb`` if ``WANDB_MODE=offline``."""
 
     def __init__(self, start: Start):
         import wandb
@@ -152,15 +151,15 @@ class _WeightsAndBiases:
             )
         except wandb.Error as error:
             raise UserError(
-                f"W&B cannot be reached ({_sentence(error)}): run `wandb login`, set "
-                "WANDB_MODE=offline to keep the run here, or leave wandb out of config.trackers."
+                f"W&B cannot be reached ({reason(error)}): run `wandb login`, set "
+                "WANDB_MODE=offline to write to the workdir, or remove wandb from config.trackers."
             ) from error
 
-    def scalars(self, step: int, figures: Mapping[str, float | None]) -> None:
-        if news := self._start.news(step, figures):
-            self._log(step, news)
+    def scalars(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        if unlogged := self._start.unlogged(step, metrics):
+            self._log(step, unlogged)
 
-    def figure(self, step: int, name: str, png: bytes) -> None:
+    def image(self, step: int, name: str, png: bytes) -> None:
         self._log(step, {name: self._image(_pixels(png))})
 
     def hyper_parameters(self, values: Mapping[str, Any]) -> None:
@@ -170,14 +169,14 @@ class _WeightsAndBiases:
         self._run.finish()
 
     def _log(self, step: int, row: dict[str, Any]) -> None:
-        # Of a step that lies behind the server's own count nothing would be kept.
+        # The server discards values of a step below its step counter.
         self._run.log(row, step=max(step, self._run.step))
 
 
 class _MLflow:
-    """A run of MLflow, where ``MLFLOW_TRACKING_URI`` says or in the data base ``W/mlflow/runs.db``.
+    """A run of MLflow, at ``MLFLOW_TRACKING_URI`` or in the database ``W/mlflow/runs.db``.
 
-    Its experiment is ``MLFLOW_EXPERIMENT_NAME``, or ``se-resnet``.
+    The experiment is ``MLFLOW_EXPERIMENT_NAME`` or, if that is not set, ``se-resnet``.
     """
 
     def __init__(self, start: Start):
@@ -208,17 +207,17 @@ class _MLflow:
                 self.run_id = self._client.create_run(experiment, run_name=run_name).info.run_id
         except MlflowException as error:
             raise UserError(
-                f"MLflow at {uri} cannot be used ({_sentence(error)}): set MLFLOW_TRACKING_URI, or "
-                "leave mlflow out of config.trackers."
+                f"MLflow at {uri} cannot be used ({reason(error)}): set MLFLOW_TRACKING_URI, or "
+                "remove mlflow from config.trackers."
             ) from error
-        # So that a run which ends with an error is not shown as running for ever.
+        # Without this, MLflow would show a failed run as running for ever.
         atexit.register(self._client.set_terminated, self.run_id, "FAILED")
 
-    def scalars(self, step: int, figures: Mapping[str, float | None]) -> None:
-        for name, value in self._start.news(step, figures).items():
+    def scalars(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        for name, value in self._start.unlogged(step, metrics).items():
             self._client.log_metric(self.run_id, name, value, step=step)
 
-    def figure(self, step: int, name: str, png: bytes) -> None:
+    def image(self, step: int, name: str, png: bytes) -> None:
         self._client.log_image(self.run_id, _pixels(png), artifact_file=f"figures/{name}.png")
 
     def hyper_parameters(self, values: Mapping[str, Any]) -> None:
@@ -230,7 +229,7 @@ class _MLflow:
         self._client.set_terminated(self.run_id)
 
 
-# By name: what opens it, and the package that it needs besides the core ones.
+# By name: the class, and the package that it needs.
 _TRACKERS: dict[str, tuple[Callable[[Start], Tracker], str]] = {
     "tensorboard": (_TensorBoard, "tensorboardX"),
     "wandb": (_WeightsAndBiases, "wandb"),
@@ -239,43 +238,39 @@ _TRACKERS: dict[str, tuple[Callable[[Start], Tracker], str]] = {
 
 
 def parse(names: str) -> tuple[str, ...]:
-    """The names in ``config.trackers``, each of which can be opened.
+    """Parses the names in ``config.trackers``; each tracker is available.
 
     Raises:
-        UserError: a name is unknown, stands twice, or its package is missing.
+        UserError: a name is unknown or repeated, or a package is missing.
     """
     parsed = tuple(name.strip() for name in names.split(",")) if names.strip() else ()
     for name in parsed:
         if name not in _TRACKERS:
             raise UserError(
                 f"config.trackers = {names!r} is unknown: choose from {', '.join(_TRACKERS)}, "
-                "joined by commas, or '' for none."
+                "separated by commas, or '' for none."
             )
         if importlib.util.find_spec(_TRACKERS[name][1]) is None:
             raise UserError(
                 f"config.trackers names {name}, which is not installed: run "
-                f"`pip install -c constraints.txt -e '.[{name}]'`, or leave it out."
+                f"`pip install -c constraints.txt -e '.[{name}]'`, or remove it."
             )
     if len({*parsed}) < len(parsed):
-        raise UserError(f"config.trackers = {names!r} names one twice: name each once.")
+        raise UserError(f"config.trackers = {names!r} names a tracker twice: name each once.")
     return parsed
 
 
 def open_tracker(name: str, start: Start) -> Tracker:
-    """Opens one of the trackers that :func:`parse` lets through.
+    """Opens a tracker that :func:`parse` accepts.
 
     Raises:
-        UserError: its server cannot be used.
+        UserError: the server cannot be used.
     """
     return _TRACKERS[name][0](start)
 
 
 def _pixels(png: bytes) -> np.ndarray:
-    """``uint8 [H, W, 3]`` RGB."""
+    """Decodes a PNG file to RGB ``uint8 [H, W, 3]``."""
     decoded = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     return np.ascontiguousarray(decoded[..., ::-1])
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".")
