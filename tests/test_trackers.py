@@ -215,7 +215,7 @@ def test_an_interrupted_training_is_one_run_everywhere(offline, place, tmp_path,
             {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
             "error: MLflow at http://127.0.0.1:9 cannot be used",
         ),
-        ("wandb", {"WANDB_MODE": "online"}, "WANDB_MODE=offline to keep the run here"),
+        ("wandb", {"WANDB_MODE": "online"}, "WANDB_MODE=offline to write to the workdir"),
     ],
 )
 def test_what_cannot_be_reached_is_named_with_the_remedy(
