@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from se_resnet.metrics import calibration, selective
 from se_resnet.metrics.evaluation import evaluate
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report.report import write_report
@@ -261,6 +262,26 @@ def test_subtypes_have_names_and_intervals(write):
     part = metrics["by_subtype"]["DC"]
     words = f"DC ductal carcinoma {part['images']} {part['accessions']} 50.0 % 25.0–75.0"
     assert words in page.text
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("", "The threshold 0.500 was chosen for balanced accuracy."),
+        ("no image is benign, so it stays at 0.5", "No image is benign, so it stays at 0.5."),
+    ],
+)
+def test_the_choice_of_the_threshold_is_explained(write, reason, sentence):
+    shown = both_classes()
+    metrics = evaluate(shown, resamples=10)
+    metrics["decision"] = {"threshold": 0.5, "temperature": 1.5, "reason": reason}
+    metrics["decision"]["target"] = "balanced_accuracy"
+    metrics["at_chosen_threshold"] = {name: metrics[name] for name in ("image", "patient")}
+    metrics["calibration"] = calibration.describe(shown, 1.5, resamples=10)
+    metrics["calibration"]["reliability"] = calibration.reliability_curve(shown, resamples=10)
+    metrics["selective"] = selective.risk_coverage(shown, resamples=10)
+    _, page = write(shown, metrics=metrics)
+    assert f"on the validation images. {sentence} Calibrated probabilities are" in page.text
 
 
 def test_the_audit_is_shown_with_what_leaks(write):
