@@ -78,8 +78,8 @@ def roc_band(
     """Computes the ROC curve of the images on an even grid, with a pointwise 95 % band.
 
     The band is the bootstrap of :func:`se_resnet.metrics.evaluate` applied to the true positive
-    rate at each false positive rate (vertical averaging, Fawcett 2006). It is pointwise: the 95 %
-    hold at any single false positive rate, not for the whole curve at once.
+    rate at each false positive rate (vertical averaging, Fawcett 2006). The level of 95 % applies
+    to any single false positive rate, not to the whole curve at once.
 
     Args:
         predictions: N images.

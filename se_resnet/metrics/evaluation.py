@@ -91,7 +91,9 @@ def evaluate(
             "there are no predictions to evaluate: choose a split that contains images."
         )
     if not 0 <= threshold <= 1:
-        raise UserError(f"the threshold {threshold} is not a probability: choose one from 0 to 1.")
+        raise UserError(
+            f"the threshold {threshold} is not a probability: choose a number from 0 to 1."
+        )
 
     image, patient = _image_and_patient(predictions, threshold, resamples, seed)
     by_magnification = {}
@@ -161,8 +163,8 @@ def _by_subtype(
         correct = (subset.probability >= threshold) == (subset.label == 1)
         images, correct_images = np.bincount(group), np.bincount(group, correct)
         accuracy = (weights @ correct_images) / (weights @ images)
-        everyone = np.ones(len(names), bool)
-        recognition_rate = mean_metric(correct_images / images, everyone, "", weights)
+        all_patients = np.ones(len(names), bool)
+        recognition_rate = mean_metric(correct_images / images, all_patients, "", weights)
         metrics[subtype] = {
             "images": len(subset),
             "accessions": len(names),

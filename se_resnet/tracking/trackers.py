@@ -253,7 +253,7 @@ def parse(names: str) -> tuple[str, ...]:
         if importlib.util.find_spec(_TRACKERS[name][1]) is None:
             raise UserError(
                 f"config.trackers names {name}, which is not installed: run "
-                f"`pip install -c constraints.txt -e '.[{name}]'`, or remove it."
+                f"`pip install -c constraints.txt -e '.[{name}]'`, or remove the name."
             )
     if len({*parsed}) < len(parsed):
         raise UserError(f"config.trackers = {names!r} names a tracker twice: name each once.")
