@@ -56,7 +56,7 @@ def test_the_documented_example_trains_and_is_read_back(folder, place):
     steps = [json.loads(line)["step"] for line in (folder / "run/metrics.jsonl").open()]
     assert steps[-1] == 2
     report = (folder / "run/eval/test/report.html").read_text()
-    assert "is multiplied by a gate" in report
+    assert "computes a gate for each channel" in report
 
     run = workdir.load_best(folder / "run")  # its module was named by the configuration
     assert type(run.classifier.model).__name__ == "ResNet"
