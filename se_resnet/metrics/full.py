@@ -1,4 +1,4 @@
-"""All metrics of one evaluation, as ``metrics.json`` holds them."""
+"""All metrics of an evaluation, as in ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def all_metrics(predictions: Predictions, decision: Decision, resamples: int) ->
     """Returns the metrics at 0.5 and at the chosen threshold, calibration and selective prediction.
 
     Args:
-        predictions: of the images.
+        predictions: predictions of the images.
         decision: threshold and temperature, chosen on validation images.
-        resamples: of every interval.
+        resamples: number of bootstrap resamples of every interval.
     """
     results = evaluate(predictions, resamples=resamples)
     at_threshold = evaluate(predictions, decision.threshold, resamples)
@@ -39,13 +39,13 @@ def across_folds(folds: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Returns ``mean``, ``sd`` and ``values`` of each headline metric over the folds.
 
     Args:
-        folds: what :func:`all_metrics` returned for each fold.
+        folds: result of :func:`all_metrics` for each fold.
     """
     return {name: _across([headline(fold)[name]["value"] for fold in folds]) for name in HEADLINE}
 
 
 def _across(values: list[float | None]) -> dict[str, Any]:
-    """Mean and sample standard deviation over the folds in which the metric is defined."""
+    """Returns mean and sample standard deviation over the folds with a defined metric."""
     defined = [value for value in values if value is not None]
     return {
         "mean": statistics.fmean(defined) if defined else None,

@@ -20,16 +20,16 @@ class Evaluation:
     """The result of an evaluation; see :func:`se_resnet.report.report.write_report`.
 
     Attributes:
-        title: of the report.
-        predictions: of every image.
-        metrics: as ``metrics.json`` holds them.
-        warnings: sentences that restrict what the metrics mean.
-        config: of the run.
+        title: title of the report.
+        predictions: predictions of all images.
+        metrics: content of ``metrics.json``.
+        warnings: limits on the validity of the metrics.
+        config: configuration of the run.
         split_summary: images, slides and patients by role and class.
         training_log: lines of ``metrics.jsonl``.
         notes: remarks on the predictions.
         data_notes: remarks on the images.
-        data_remarks: more of them, for the screen only.
+        data_remarks: further remarks on the images, for the screen only.
         gallery: images with explanations, or None.
         gates: distribution of the attention gates, or None.
     """
@@ -54,9 +54,9 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
     The files replace those of an earlier evaluation all at once.
 
     Args:
-        folder: where to write.
+        folder: folder to write to.
         evaluation: the result.
-        command: that was run, for the report.
+        command: command for the report, which reproduces the evaluation.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
@@ -83,16 +83,16 @@ def _summary(evaluation: Evaluation) -> list[str]:
     ]
     for name, estimate in headline(evaluation.metrics).items():
         of_means = "mean_probability" in HEADLINE[name]
-        label = _spoken(name) + (", mean probability" if of_means else "")
+        label = _title(name) + (", mean probability" if of_means else "")
         lines.append(f"  {label:<41}{_with_interval(estimate)}")
     for name, fold in evaluation.metrics.get("folds", {}).items():
         if fold["sd"] is not None:
-            label = f"{_spoken(name)}, mean of folds"
+            label = f"{_title(name)}, mean of folds"
             lines.append(f"  {label:<41}{fold['mean']:.3f}  (SD {fold['sd']:.3f})")
     return [*lines, *(f"  WARNING: {warning}" for warning in evaluation.warnings)]
 
 
-def _spoken(name: str) -> str:
+def _title(name: str) -> str:
     return name.replace("_", " ").replace("roc auc", "ROC AUC")
 
 

@@ -21,7 +21,7 @@ def view_notes(tta: str, rule: str) -> list[str]:
     if tta != "dihedral" and rule not in TILE_RULES:
         notes.append(
             f"The network was trained on whole images (config.data.resize = {rule!r}); its tiles "
-            "show another scale and aspect ratio than it has learned."
+            "show another scale and aspect ratio than the training images."
         )
     return notes
 
@@ -31,7 +31,7 @@ def leak_warnings(audit: Mapping[str, Any], split: str) -> list[str]:
 
     Args:
         audit: the part ``audit`` of ``metrics.json``.
-        split: which images were evaluated.
+        split: name of the evaluated images.
     """
     if split == "val":
         return [

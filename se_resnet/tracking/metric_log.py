@@ -112,12 +112,12 @@ class MetricLog:
     later first receives the lines of the file. Only process 0 writes.
 
     Args:
-        run: the folder.
-        step: the step that the run resumes from; later lines, of work that is repeated, are
-        removed.
-        epoch_steps: steps in one epoch.
-        trackers: names, see :func:`se_resnet.tracking.trackers.parse`.
-        hyper_parameters: for the trackers, by name; what JSON can say.
+        run: folder of the run.
+        step: the step from which the run resumes. Later lines are removed, because these steps are
+            repeated.
+        epoch_steps: number of steps per epoch.
+        trackers: names of trackers, see :func:`se_resnet.tracking.trackers.parse`.
+        hyper_parameters: values by name for the trackers; JSON types only.
 
     Raises:
         UserError: the file is damaged, a tracker cannot be used, or the disk is full.
@@ -131,9 +131,9 @@ class MetricLog:
         trackers: Iterable[str] = (),
         hyper_parameters: Mapping[str, Any] | None = None,
     ):
-        self._tells = is_primary()
+        self._writes = is_primary()
         self._trackers: dict[str, Tracker] = {}
-        if not self._tells:
+        if not self._writes:
             return
         path = run.log_path
         lines = read_log(path)
@@ -142,25 +142,25 @@ class MetricLog:
         self._state_path = run.trackers_path
         self._state = _read_state(self._state_path)
         for name in trackers:
-            known = self._state.get(name)
-            if known:
-                # Of an earlier start as well that was killed before it had caught up.
+            state = self._state.get(name)
+            if state:
+                # Keeps the last steps of an earlier start that was killed before it caught up.
+                last_steps = state["told"]
                 for entry in lines:
-                    for figure in entry:
-                        last = known["told"].get(figure, 0)
-                        known["told"][figure] = max(last, entry["step"])
-                start = Start(run, step, known["run_id"], known["told"])
+                    for metric in entry:
+                        last_steps[metric] = max(last_steps.get(metric, 0), entry["step"])
+                start = Start(run, step, state["run_id"], last_steps)
             else:
                 start = Start(run)
             tracker = open_tracker(name, start)
             self._trackers[name] = tracker
-            if not known:
+            if not state:
                 tracker.hyper_parameters(hyper_parameters or {})
                 for entry in kept:
-                    figures = {k: v for k, v in entry.items() if k not in ("step", "epoch")}
-                    tracker.scalars(entry["step"], figures)
+                    metrics = {k: v for k, v in entry.items() if k not in ("step", "epoch")}
+                    tracker.scalars(entry["step"], metrics)
                 self._state[name] = {"run_id": tracker.run_id, "told": {}, "concluded": False}
-        # Before the lines go that tell what the trackers know.
+        # The state is derived from the lines, so it is written before any line is removed.
         write_json(self._state_path, self._state)
         self._json_lines = _JsonLines(path, kept, epoch_steps)
 
@@ -176,7 +176,7 @@ class MetricLog:
         Raises:
             UserError: the disk is full.
         """
-        if not self._tells:
+        if not self._writes:
             return
         self._step = step
         for tracker in (self._json_lines, *self._trackers.values()):
@@ -184,7 +184,7 @@ class MetricLog:
 
     def sync(self) -> None:
         """Flushes all lines of the file to the disk."""
-        if self._tells:
+        if self._writes:
             self._json_lines.sync()
 
     def write_evaluation(
@@ -198,7 +198,7 @@ class MetricLog:
             scalars: metrics of the evaluation. They are not written to ``metrics.jsonl``.
             make_plots: returns plots as PNG files by name; called only if a tracker needs them.
         """
-        if not self._tells:
+        if not self._writes:
             return
         waiting = [name for name in self._trackers if not self._state[name]["concluded"]]
         plots = make_plots() if waiting else {}
@@ -211,7 +211,7 @@ class MetricLog:
 
     def close(self) -> None:
         """Closes the file and ends the run in every tracker."""
-        if self._tells:
+        if self._writes:
             for tracker in (self._json_lines, *self._trackers.values()):
                 tracker.close()
 
