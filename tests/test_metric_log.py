@@ -119,5 +119,5 @@ def test_only_a_last_line_may_be_cut_short(tmp_path):
 
 def test_a_damaged_state_is_named_with_its_remedy(tmp_path):
     (tmp_path / "trackers.json").write_text("{")
-    with pytest.raises(UserError, match="delete it"):
+    with pytest.raises(UserError, match="delete the file"):
         MetricLog(RunFolder(tmp_path), 0, 5)
