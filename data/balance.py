@@ -23,7 +23,7 @@ from sklearn.neighbors._base import KNeighborsMixin
 from threadpoolctl import threadpool_limits
 
 from data.records import Records
-from se_resnet.errors import UserError
+from se_resnet.errors import UserError, one_line
 from se_resnet.metrics.labels import CLASS_NAMES
 
 METHODS = ("smote", "borderline_smote", "adasyn", "oversample", "class_weights", "none")
@@ -180,7 +180,7 @@ def _oversample(
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"config.balance.method = {method!r} cannot balance these images "
-            f"({' '.join(str(error).split())}): use 'smote'."
+            f"({one_line(error)}): use 'smote'."
         ) from error
     new = sparse.csr_matrix(resampled)[len(members) :]
     new.eliminate_zeros()

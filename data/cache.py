@@ -17,9 +17,8 @@ import math
 import os
 import stat
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Protocol
@@ -33,6 +32,7 @@ from se_resnet.errors import UserError
 from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import RESIZE_RULES, resize
 from se_resnet.runtime.files import read_json, write_json
+from se_resnet.runtime.parallel import parallel_map
 from se_resnet.runtime.schema import misfit
 
 _FORMAT = 2  # raised when the same inputs would give other pixels
@@ -182,7 +182,8 @@ def write_cache(
 
 def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerprint: str) -> None:
     def fill(array: np.ndarray) -> tuple[list[dict], dict[str, Any]]:
-        def decode(row: int, example: dict) -> dict:
+        def decode(numbered: tuple[int, dict]) -> dict:
+            row, example = numbered
             image = decode_image(example.pop("image"))  # as preparation did before
             try:
                 array[row] = resize(image, size, rule)
@@ -192,7 +193,7 @@ def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerp
 
         rows = list(
             tqdm(
-                _parallel(decode, images.examples()),
+                parallel_map(decode, enumerate(images.examples())),
                 total=images.num_images,
                 desc="decoding",
                 unit="image",
@@ -237,16 +238,3 @@ def _reserve(path: Path) -> None:
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def _parallel(work: Callable[[int, dict], dict], examples: Iterator[dict]) -> Iterator[dict]:
-    """Runs ``work`` on all cores, in order, holding only a few encoded images at a time."""
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[dict]] = deque()
-        for number, example in enumerate(examples):
-            waiting.append(pool.submit(work, number, example))
-            if len(waiting) >= 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from data.breakhis.image_files import Source, read_file, read_files
 from se_resnet.images import png
 from se_resnet.images.decode import decode_image
 from se_resnet.images.pixels import digest
+from se_resnet.runtime.parallel import parallel_map
 
 MIN_SIDE, MAX_SIDE = 16, 8192
 
@@ -58,24 +56,12 @@ def scan(source: Source, workers: int | None = None) -> Iterator[SourceImage | P
         source: what :func:`data.breakhis.image_files.find` found.
         workers: decoding threads, by default one per CPU.
     """
-    workers = workers or os.cpu_count() or 1
     first_path: dict[str, str] = {}
     above = "" if source.is_archive else source.path.name
-    pending: deque[Future[SourceImage | Problem]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for path, content in read_files(source):
-            name = check_name(path, first_path, above)
-            if isinstance(content, Problem):
-                future = _done(content)
-            elif isinstance(name, Problem):
-                future = _done(name)
-            else:
-                future = pool.submit(_examine, path, name, content)
-            pending.append(future)
-            if len(pending) >= 4 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    named_files = (
+        (path, check_name(path, first_path, above), content) for path, content in read_files(source)
+    )
+    return parallel_map(_examine_file, named_files, workers)
 
 
 def inspect(data: bytes) -> ImageFacts | str:
@@ -95,15 +81,18 @@ def inspect(data: bytes) -> ImageFacts | str:
     return ImageFacts(height, width, digest(image))
 
 
+def _examine_file(
+    file: tuple[str, ImageName | Problem, bytes | Problem],
+) -> SourceImage | Problem:
+    path, name, content = file
+    if isinstance(content, Problem):
+        return content
+    return name if isinstance(name, Problem) else _examine(path, name, content)
+
+
 def _examine(path: str, name: ImageName, data: bytes) -> SourceImage | Problem:
     facts = inspect(data)
     return Problem(path, facts) if isinstance(facts, str) else SourceImage(path, name, data, facts)
-
-
-def _done(problem: Problem) -> Future[SourceImage | Problem]:
-    future: Future[SourceImage | Problem] = Future()
-    future.set_result(problem)
-    return future
 
 
 def _header_problem(header: png.Header) -> str | None:

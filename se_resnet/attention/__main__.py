@@ -6,6 +6,7 @@ import argparse
 
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, run_command
 from se_resnet.runtime.interpreter import restart
+from se_resnet.runtime.text_table import text_table
 
 _USAGE = """What each attention module costs in every residual branch, at its default options.
 
@@ -49,13 +50,18 @@ def main(options: argparse.Namespace) -> None:
         flush=True,
     )
     costs = module_cost.measure(names, size=size, batch=batch, rounds=options.rounds)
-    width = max(len("module"), *(len(cost.module) for cost in costs))
-    print(f"{'module':<{width}}{'parameters':>12}{'GFLOPs':>9}{'step':>10}{'ratio':>7}")
+    rows: list[tuple] = [("module", "parameters", "GFLOPs", "step", "ratio")]
     for cost in costs:
-        print(
-            f"{cost.module:<{width}}{cost.parameters:>12,}{cost.flops / 1e9:>9.4f}"
-            f"{1000 * cost.seconds:>7.0f} ms{cost.ratio:>7.2f}"
+        rows.append(
+            (
+                cost.module,
+                cost.parameters,
+                f"{cost.flops / 1e9:.4f}",
+                f"{1000 * cost.seconds:.0f} ms",
+                f"{cost.ratio:.2f}",
+            )
         )
+    print("\n".join(text_table(rows, "<>>>>")))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from se_resnet.errors import one_line
 from se_resnet.images import exif, jpeg, pixels
 from se_resnet.images.pixels import ImageError
 
@@ -45,8 +46,8 @@ def decode(content: bytes) -> np.ndarray:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # whatever tifffile makes of hostile tags
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise ImageError(f"is a broken TIFF or of a rare kind ({reason})") from error
+        problem = one_line(error, 120)
+        raise ImageError(f"is a broken TIFF or of a rare kind ({problem})") from error
 
 
 def _decode(content: bytes) -> np.ndarray:

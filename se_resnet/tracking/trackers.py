@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from se_resnet.errors import UserError
+from se_resnet.errors import UserError, one_line
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import full_disk_told, writable_folder
 
@@ -152,7 +152,7 @@ class _WeightsAndBiases:
             )
         except wandb.Error as error:
             raise UserError(
-                f"W&B cannot be reached ({_sentence(error)}): run `wandb login`, set "
+                f"W&B cannot be reached ({one_line(error)}): run `wandb login`, set "
                 "WANDB_MODE=offline to keep the run here, or leave wandb out of config.trackers."
             ) from error
 
@@ -208,7 +208,7 @@ class _MLflow:
                 self.run_id = self._client.create_run(experiment, run_name=run_name).info.run_id
         except MlflowException as error:
             raise UserError(
-                f"MLflow at {uri} cannot be used ({_sentence(error)}): set MLFLOW_TRACKING_URI, or "
+                f"MLflow at {uri} cannot be used ({one_line(error)}): set MLFLOW_TRACKING_URI, or "
                 "leave mlflow out of config.trackers."
             ) from error
         # So that a run which ends with an error is not shown as running for ever.
@@ -275,7 +275,3 @@ def _pixels(png: bytes) -> np.ndarray:
     decoded = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     return np.ascontiguousarray(decoded[..., ::-1])
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".")

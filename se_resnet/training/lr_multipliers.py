@@ -24,6 +24,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from se_resnet.errors import UserError
+from se_resnet.runtime.text_table import text_table
 
 _FIELD = "config.optim.rules"
 
@@ -126,14 +127,9 @@ def multipliers(rules: Iterable[Rule], params: Mapping) -> dict[str, float]:
 def describe_rules(rules: Iterable[Rule], params: Mapping) -> str:
     """A table: each rule's pattern and multiplier, its tensors and the values in them."""
     leaves: dict[str, jax.Array] = flatten_dict(params, sep="/")
-    rows = [("pattern", "multiplier", "tensors", "parameters")]
+    rows: list[tuple] = [("pattern", "multiplier", "tensors", "parameters")]
     for rule in rules:
         sizes = [leaf.size for path, leaf in leaves.items() if rule.matches(path)]
         multiplier = "frozen" if rule.multiplier == 0 else f"{rule.multiplier:.4g}"
-        rows.append((rule.pattern, multiplier, f"{len(sizes):,}", f"{sum(sizes):,}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        f"{row[0]:<{widths[0]}}"
-        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    )
+        rows.append((rule.pattern, multiplier, len(sizes), sum(sizes)))
+    return "\n".join(text_table(rows, "<>>>"))
