@@ -17,7 +17,7 @@ import numpy as np
 
 from data.dataset import Dataset, load_dataset
 from data.protocols.audit import audit
-from data.protocols.near_duplicates import HASH_BITS, NEAR_DISTANCE
+from data.protocols.audit_text import describe
 from data.protocols.roles import PROTOCOLS, SOURCE, assign_roles, number_of_folds
 from data.protocols.split_file import own_roles, write_split
 from se_resnet.errors import UserError
@@ -138,69 +138,6 @@ def _open_images(options: argparse.Namespace, out: Path) -> Iterator[Dataset]:
 
 def _as_they_are(images: np.ndarray) -> np.ndarray:
     return images
-
-
-def describe(result: Mapping[str, Any]) -> str:
-    """What :func:`audit` returned, as lines of text that end with the verdict."""
-    near = result["near_duplicates"]
-    pair_names = [" and ".join(row["roles"]) for row in next(iter(result["overlap"].values()))]
-    shared: list[list[Any]] = [["shared by", *pair_names]]
-    for level, rows in result["overlap"].items():
-        shared.append([level, *(row["shared"] for row in rows)])
-    shared.append(["near-duplicates", *["-"] * (len(pair_names) - 1), near["test_images"]])
-    lines = [*_table(_balance_cells(result["balance"])), "", *_table(shared)]
-    if near["pairs"]:
-        lines += ["", f"near-duplicates, up to {NEAR_DISTANCE} of {HASH_BITS} bits apart:"]
-        lines += [
-            f"  {pair['test_file']} (test) and {pair['file']} ({pair['role']}): {pair['distance']}"
-            for pair in near["pairs"][:5]
-        ]
-        if more := len(near["pairs"]) - 5:
-            lines += [f"  and {more:,} more pairs"] if more > 0 else []
-    lines += [""]
-    lines += [f"note: {note}" for note in result["notes"]]
-    lines += [f"WARNING: {leak}" for leak in result["leaks"]]
-    return "\n".join([*lines, f"verdict: {result['verdict']}"])
-
-
-def _balance_cells(balance: list[dict[str, Any]]) -> list[list[Any]]:
-    magnifications = list(dict.fromkeys(row["magnification"] for row in balance))
-    cells: list[list[Any]] = [
-        [
-            "role",
-            "class",
-            *(f"{m}X" for m in magnifications if m is not None),
-            "images",
-            "slides",
-            "accessions",
-        ]
-    ]
-    for start in range(0, len(balance), len(magnifications)):
-        group = balance[start : start + len(magnifications)]
-        total = group[-1]
-        cells.append(
-            [
-                total["role"],
-                total["class"],
-                *(row["images"] for row in group),
-                total["slides"],
-                total["accessions"],
-            ]
-        )
-    return cells
-
-
-def _table(cells: list[list[Any]]) -> list[str]:
-    text = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in cells]
-    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
-    words = [all(isinstance(row[k], str) for row in cells) for k in range(len(widths))]
-    return [
-        "  ".join(
-            cell.ljust(width) if word else cell.rjust(width)
-            for cell, width, word in zip(row, widths, words, strict=True)
-        ).rstrip()
-        for row in text
-    ]
 
 
 def _magnifications(text: str) -> tuple[int, ...]:
