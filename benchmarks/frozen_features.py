@@ -24,6 +24,7 @@ from data.protocols import audit
 from data.protocols.roles import assign_roles
 from data.records import Records
 from se_resnet import metrics
+from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models import resnet
 from se_resnet.models.layers import global_average_pool
@@ -92,7 +93,7 @@ def show(figure: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", default="sample")
-    parser.add_argument("--magnifications", type=int, nargs="+", default=[40, 100, 200, 400])
+    parser.add_argument("--magnifications", type=int, nargs="+", default=MAGNIFICATIONS)
     parser.add_argument("--protocols", nargs="+", default=["strict", "random"])
     parser.add_argument("--cache_dir", default="")
     parser.add_argument("--out", help="JSON file to write")

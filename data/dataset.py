@@ -15,9 +15,7 @@ from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runtime.files import user_cache_dir
-from se_resnet.runtime.paths import local_path
-
-SAMPLE = Path(__file__).parent / "sample"
+from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +75,10 @@ def load_dataset(
         return _open_finished(Path(source), size, resize, magnifications)
     from data.breakhis import builder  # imports TensorFlow, which takes seconds
 
+    path = SAMPLE_FOLDER if source == "sample" else source
     try:
         root = user_cache_dir(cache_dir)
-        prepared = builder.prepare(SAMPLE if source == "sample" else source, root, on_bad_image)
+        prepared = builder.prepare(path, root, on_bad_image)
         cache = open_or_build(prepared, root, size, resize)
     except OSError as error:
         raise UserError(

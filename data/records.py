@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from se_resnet.errors import UserError
-from se_resnet.metrics.labels import MAGNIFICATIONS
+from se_resnet.metrics.labels import MAGNIFICATIONS, MAGNIFICATIONS_TEXT
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime.files import atomic_write
 from se_resnet.runtime.tables import read_table
@@ -112,14 +112,14 @@ class Records:
         """
         if not magnifications:
             raise UserError(
-                "config.data.magnifications is empty: choose from 40, 100, 200 and 400."
+                f"config.data.magnifications is empty: choose from {MAGNIFICATIONS_TEXT}."
             )
         present = sorted(set(self.magnification.tolist()))
         for magnification in magnifications:
             if magnification not in MAGNIFICATIONS:
                 raise UserError(
                     f"magnification {magnification} does not exist in BreaKHis: "
-                    "choose from 40, 100, 200 and 400."
+                    f"choose from {MAGNIFICATIONS_TEXT}."
                 )
         chosen = self.take(np.isin(self.magnification, magnifications))
         if not len(chosen):

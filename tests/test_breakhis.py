@@ -26,6 +26,7 @@ from data.breakhis.official import official_names
 from data.breakhis.summary import Summary, summarise
 from data.dataset import load_dataset
 from se_resnet.errors import UserError
+from se_resnet.runtime.paths import SAMPLE_FOLDER
 from tests.image_trees import encode, make_tree, random_image
 
 NAMES = (
@@ -35,7 +36,6 @@ NAMES = (
     "SOB_M_LC-14-13412-40-001.png",
     "SOB_M_PC-15-190EF-400-003.png",
 )
-SAMPLE = Path(breakhis.__file__).parent / "sample"
 
 
 @pytest.fixture(autouse=True)
@@ -213,13 +213,13 @@ def test_an_interrupted_preparation_is_not_taken_for_a_finished_one(tree, tmp_pa
 def test_what_a_killed_preparation_leaves_is_ignored_and_cleared(tree, tmp_path):
     command = (
         "import os, sys\n"
-        "from data import breakhis, sources\n"
-        "scan = sources.scan\n"
+        "from data.breakhis import builder, decode\n"
+        "scan = decode.scan\n"
         "def killed(source):\n"
         "    yield next(iter(scan(source)))\n"
         "    os._exit(9)\n"
-        "sources.scan = killed\n"
-        "breakhis.prepare(sys.argv[1], sys.argv[2])\n"
+        "decode.scan = killed\n"
+        "builder.prepare(sys.argv[1], sys.argv[2])\n"
     )
     killed = subprocess.run([sys.executable, "-c", command, str(tree), str(tmp_path / "cache")])
     assert killed.returncode == 9
@@ -323,9 +323,9 @@ def test_the_builder_alone_reads_the_manual_folder(tree, tmp_path):
 
 
 def test_shipped_sample(tmp_path):
-    prepared = prepare(SAMPLE, tmp_path / "cache")
+    prepared = prepare(SAMPLE_FOLDER, tmp_path / "cache")
     summary = prepared.summary
-    with (SAMPLE / "manifest.csv").open(newline="") as file:
+    with (SAMPLE_FOLDER / "manifest.csv").open(newline="") as file:
         manifest = {Path(row["path"]).name: row for row in csv.DictReader(file)}
     examples = list(prepared.examples())
     assert {example["file"] for example in examples} == set(manifest)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from se_resnet.metrics.labels import CLASS_NAMES, MAGNIFICATIONS, TUMOUR_TYPES
+from se_resnet.metrics.labels import CLASS_NAMES, MAGNIFICATIONS, MAGNIFICATIONS_TEXT, TUMOUR_TYPES
 
 CLASS_FOLDERS = dict(zip("BM", CLASS_NAMES, strict=True))
 SUBTYPE_FOLDERS = {  # the archive has American spelling
@@ -101,7 +101,7 @@ def parse(name: str) -> ImageName:
         )
     if int(match["magnification"]) not in MAGNIFICATIONS:
         raise ValueError(
-            f"magnification {match['magnification']} is unknown: 40, 100, 200 and 400 exist"
+            f"magnification {match['magnification']} is unknown: {MAGNIFICATIONS_TEXT} exist"
         )
     if match["sequence"] == "000":
         raise ValueError("images are numbered from 001")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from se_resnet import metrics
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import plots
 from se_resnet.report.style import BLUE, INK, VERMILLION, png
@@ -52,7 +53,7 @@ def _confusion(counts: dict[str, int]) -> bytes:
                 told = f"{counts[cell]:,}\n{'right' if right else 'wrong'}"
                 axes.text(column + 0.5, row + 0.5, told, ha="center", va="center", color=INK)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_ticks([0.5, 1.5], ["benign", "malignant"])
+            axis.set_ticks([0.5, 1.5], CLASS_NAMES)
             axis.set_tick_params(length=0)
         axes.set(xlabel="called", ylabel="is", xlim=(0, 2), ylim=(2, 0), aspect="equal")
         axes.grid(False)
