@@ -20,7 +20,8 @@ BreaKHis itself, five strict folds. Decode on any machine, with TensorFlow; the 
 that is printed is all that the GPU machine needs of the images, and TensorFlow may be missing
 there::
 
-    python -c "from data.dataset import load; print(load('/path/to/BreaKHis_v1').images.filename)"
+    python -c "from data.dataset import load_dataset as load; \
+        print(load('/path/to/BreaKHis_v1').images.filename)"
 
     pip install -c constraints.txt -e '.[cuda]'
     python train.py --config=configs/breakhis.py --workdir=runs/strict --config.split.fold=all \

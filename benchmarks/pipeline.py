@@ -66,11 +66,11 @@ def our_batches(cache: Cache, plan: balance.Plan, batch_size: int, stop: int) ->
 def our_cold(tree: str, folder: Path, batch_size: int) -> float:
     """Images per second of the first epoch, validation and cache included."""
     from data.breakhis import builder  # noqa: F401  imports TensorFlow
+    from data.dataset import load_dataset
     from data.feed.batch_order import steps_per_epoch
-    from data.load_images import load
 
     start = time.monotonic()
-    dataset = load(tree, cache_dir=tempfile.mkdtemp(dir=folder))
+    dataset = load_dataset(tree, cache_dir=tempfile.mkdtemp(dir=folder))
     plan = balance.make_plan(dataset.records, dataset.images, method="none")
     steps = steps_per_epoch(plan, batch_size)
     for batch in our_batches(dataset, plan, batch_size, steps):
@@ -319,9 +319,9 @@ def measure(tree: str, folder: Path, options: argparse.Namespace) -> tuple[list,
 
 
 def cache_path(tree: str, folder: Path) -> Path:
-    from data.load_images import load
+    from data.dataset import load_dataset
 
-    return Path(load(tree, cache_dir=str(folder)).images.filename).parent
+    return Path(load_dataset(tree, cache_dir=str(folder)).images.filename).parent
 
 
 if __name__ == "__main__":

@@ -38,9 +38,9 @@ def prepare(folder: Path, side: int) -> None:
 
 
 def cache(folder: Path, side: int) -> None:
-    from data.load_images import load
+    from data.dataset import load_dataset
 
-    load(str(folder / "tree"), size=(side, side), cache_dir=str(folder / "cache"))
+    load_dataset(str(folder / "tree"), size=(side, side), cache_dir=str(folder / "cache"))
 
 
 def plan(folder: Path, side: int) -> None:

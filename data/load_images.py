@@ -48,7 +48,7 @@ def load(
         val_folds: one of so many parts of the rest validates.
         seed: of the division.
         options: ``size``, ``resize``, ``magnifications``, ``on_bad_image`` and ``cache_dir``, see
-            :func:`data.dataset.load`.
+            :func:`data.dataset.load_dataset`.
 
     Returns:
         Images, records and roles. The images are mapped from the cache of decoded images, or read

@@ -81,7 +81,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
 def test_a_killed_build_is_not_mistaken_for_a_finished_one(tmp_path):
     code = f"""
 import pathlib, time
-from data import cache, loading
+from data import cache
 from tests.test_cache import GeneratedImages
 class Slow(GeneratedImages):
     def examples(self):
