@@ -79,7 +79,7 @@ def test_sizes_that_are_no_numbers_are_kept_from_opencv():
         env={**os.environ, **sizes},
     )
     assert done.returncode == 0 and done.stdout.strip() == str(8192**2)
-    assert "OPENCV_IO_MAX_IMAGE_WIDTH=wide is not used: it is no number." in done.stderr
+    assert "OPENCV_IO_MAX_IMAGE_WIDTH=wide is not used: it is not a number." in done.stderr
 
 
 @pytest.mark.parametrize("flags", ["--xla_of_old=1", "/dev/null/none"])
