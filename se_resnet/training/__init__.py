@@ -1,7 +1,7 @@
-"""One training step and everything that shapes it.
+"""One training step and everything that determines it.
 
-``step``: the jitted step, a pure function of state and batch; read this first. ``recipe``: what a
-step does as configured: ``losses``, ``augment``, ``mixup``. ``optim`` (optimizers, schedules,
+``step``: the jitted step, a pure function of state and batch; read this first. ``recipe``: the
+configured parts of a step: ``losses``, ``augment``, ``mixup``. ``optim`` (optimizers, schedules,
 phases) and ``lr_multipliers`` (per parameter, by regular expression). ``config``: validates a
 configuration. ``loop``: all steps, with log, validation and checkpoints; ``progress``: its length
 and state; ``validation``: metrics after an epoch. ``divergence``, ``early_stopping`` and

@@ -1,4 +1,4 @@
-"""What a configuration must hold before a run spends work on it."""
+"""Validates a configuration before training starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COUNTS = (
     "optim.accumulate",
     "early_stopping.patience",
 )
-# From 0 on, to less than the number given.
+# Upper limits, exclusive; the lower limit is 0.
 _NUMBERS = {
     "checkpoint_minutes": math.inf,
     "augment.mixup": math.inf,
@@ -67,22 +67,22 @@ def plain(config: ConfigDict) -> dict[str, Any]:
 
 
 def without_places(config: ConfigDict) -> dict[str, Any]:
-    """Returns a configuration as ``config.json`` holds it, without folders of the machine."""
+    """Returns a configuration like ``config.json``, without the paths of a machine."""
     content = plain(config)
     del content["data"]["dir"], content["data"]["cache_dir"]
     return content
 
 
 def check_config(config: ConfigDict) -> None:
-    """Refuses, before any work, values that would fail after it.
+    """Checks all values, so that no value fails after hours of training.
 
     Raises:
-        UserError: a value is out of range; the sentence names the field and the range.
+        UserError: a value is out of range. The message names the field and the range.
     """
     for name in _COUNTS:
         _require(config, name, lambda value: value >= 1, "1 or more")
-    for name, most in _LARGEST.items():
-        _require(config, name, lambda value, most=most: value <= most, f"at most {most:,}")
+    for name, limit in _LARGEST.items():
+        _require(config, name, lambda value, limit=limit: value <= limit, f"at most {limit:,}")
     for name, stop in _NUMBERS.items():
         wanted = "a finite number of 0 or more" if stop == math.inf else f"0 to less than {stop}"
         _require(config, name, lambda value, stop=stop: 0 <= value < stop, wanted)
@@ -101,7 +101,7 @@ def check_config(config: ConfigDict) -> None:
     attention.create(config.model.attention, **config.model.attention_options.to_dict())
     if config.split.fold != ALL_FOLDS and not config.split.fold.isdecimal():
         raise UserError(
-            f"config.split.fold = {config.split.fold!r} names no fold: give a number from 0, or "
+            f"config.split.fold = {config.split.fold!r} is not a fold: give a number from 0, or "
             f"'{ALL_FOLDS}' for all of them in turn."
         )
     trackers.parse(config.trackers)
@@ -110,8 +110,8 @@ def check_config(config: ConfigDict) -> None:
 
 
 def _check_profile(steps: tuple) -> None:
-    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
-    if steps and not (len(steps) == 2 and whole and 1 <= steps[0] <= steps[1]):
+    integers = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
+    if steps and not (len(steps) == 2 and integers and 1 <= steps[0] <= steps[1]):
         raise UserError(
             f"config.profile_steps = {steps!r} is out of range: give the first and the last step "
             "to trace, counted from 1, for example 10,20."
@@ -119,7 +119,7 @@ def _check_profile(steps: tuple) -> None:
 
 
 def _check_recipe(config: ConfigDict) -> None:
-    """What fields of the recipe ask of each other."""
+    """Checks fields that depend on each other."""
     optim = config.optim
     parse_rules(optim.rules)
     if optim.rules and optim.layer_decay != 1:
