@@ -160,7 +160,7 @@ def test_a_magnification_without_one_class_stays_and_says_so():
     records = Records(**{**columns, "row": np.arange(75)})
     plan = make_plan(records, make_images(records), method="smote")
     assert np.bincount(plan.label).tolist() == [40, 55]
-    assert plan.notes == ("200X has no benign image to balance with and stays as it is",)
+    assert plan.notes == ("200X has no benign image and cannot be balanced",)
 
 
 @pytest.mark.parametrize(

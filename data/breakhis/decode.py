@@ -1,4 +1,4 @@
-"""Decodes and validates BreaKHis images, and says which are unusable."""
+"""Decodes and validates BreaKHis images, and lists unusable images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MIN_SIDE, MAX_SIDE = 16, 8192
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What a decoded image is.
+    """Size and identity of a decoded image.
 
     Attributes:
         height, width: pixels.
-        digest: SHA-256 of shape and RGB pixels: equal means the same image, however compressed.
+        digest: SHA-256 of shape and RGB pixels, equal for the same image under any compression.
     """
 
     height: int
@@ -50,11 +50,11 @@ def read_image(root: Path, relative: str, name: ImageName) -> SourceImage | Prob
 def scan(source: Source, workers: int | None = None) -> Iterator[SourceImage | Problem]:
     """Reads, decodes and validates every candidate image, several at a time.
 
-    At most four images per worker are held in memory. The order is that of :func:`read_files`.
+    At most four images per worker are in memory. The order is that of :func:`read_files`.
 
     Args:
-        source: what :func:`data.breakhis.image_files.find` found.
-        workers: decoding threads, by default one per CPU.
+        source: images from :func:`data.breakhis.image_files.find`.
+        workers: number of decoding threads, by default one per CPU.
     """
     first_path: dict[str, str] = {}
     above = "" if source.is_archive else source.path.name
@@ -67,8 +67,8 @@ def scan(source: Source, workers: int | None = None) -> Iterator[SourceImage | P
 def inspect(data: bytes) -> ImageFacts | str:
     """Decodes an encoded image and returns its facts, or the reason why it is unusable.
 
-    Usable is a whole PNG file of 8-bit RGB with sides of 16 to 8,192 pixels, every pixel of which
-    is seen as it is stored: BreaKHis has no other.
+    A usable image is a complete PNG file of 8-bit RGB with sides of 16 to 8,192 pixels, without
+    transparency, orientation or animation, like all images of BreaKHis.
     """
     problem = png.problem(data) or _header_problem(png.read_header(data))
     if problem:
@@ -96,7 +96,7 @@ def _examine(path: str, name: ImageName, data: bytes) -> SourceImage | Problem:
 
 
 def _header_problem(header: png.Header) -> str | None:
-    """Returns why a whole PNG file is no BreaKHis image, by its header, or None."""
+    """Returns why the header of a complete PNG file is not that of a BreaKHis image, or None."""
     sides = (header.width, header.height)
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in sides):
         return (
