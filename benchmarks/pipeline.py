@@ -64,7 +64,7 @@ def our_batches(cache: Cache, plan: balance.Plan, batch_size: int, stop: int) ->
 
 def our_cold(tree: str, folder: Path, batch_size: int) -> float:
     """Returns images per second of the first epoch, with validation and cache."""
-    from data.breakhis import builder  # noqa: F401  imports TensorFlow
+    from data.breakhis import preparation  # noqa: F401  imports TensorFlow
     from data.dataset import load_dataset
     from data.feed.batch_order import steps_per_epoch
 

@@ -32,9 +32,9 @@ BATCH = 32
 
 
 def prepare(folder: Path, side: int) -> None:
-    from data.breakhis import builder
+    from data.breakhis import preparation
 
-    builder.prepare(folder / "tree", folder / "cache")
+    preparation.prepare(folder / "tree", folder / "cache")
 
 
 def cache(folder: Path, side: int) -> None:

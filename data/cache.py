@@ -41,7 +41,7 @@ _BLOCK = 2**24  # bytes under one checksum; caches depend on it
 
 
 class Images(Protocol):
-    """The interface of prepared images, such as ``data.breakhis.builder.Prepared``."""
+    """The interface of prepared images, such as ``data.breakhis.preparation.Prepared``."""
 
     @property
     def num_images(self) -> int:

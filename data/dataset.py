@@ -73,12 +73,12 @@ def load_dataset(
     source = local_path(source, "config.data.dir =")
     if _is_cache(Path(source)):
         return _open_finished(Path(source), size, resize, magnifications)
-    from data.breakhis import builder  # imports TensorFlow, which takes seconds
+    from data.breakhis import preparation  # imports TensorFlow, which takes seconds
 
     path = SAMPLE_FOLDER if source == "sample" else source
     try:
         root = user_cache_dir(cache_dir)
-        prepared = builder.prepare(path, root, on_bad_image)
+        prepared = preparation.prepare(path, root, on_bad_image)
         cache = open_or_build(prepared, root, size, resize)
     except OSError as error:
         raise UserError(

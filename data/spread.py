@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--cache_dir", default="", type=path_option, help="as config.data has it")
     parser.add_argument("--on_bad_image", choices=("error", "skip"), default="error")
     flags, options = parser.parse_known_args()
-    from data.breakhis.builder import prepare  # imports TensorFlow
+    from data.breakhis.preparation import prepare  # imports TensorFlow
 
     root = user_cache_dir(flags.cache_dir)
     prepared = prepare(flags.data_dir, root, flags.on_bad_image, options)
