@@ -119,10 +119,10 @@ def _read(
                     passed_over.add(HIDDEN, member.name)
                     continue
                 in_class_folder = candidates.tree_of("/".join(parts[:-1])) is not None
-                has_official_form = candidates.is_named_alike(member.name)
-                has_named_images |= has_official_form and not in_class_folder
+                has_name = candidates.has_breakhis_name(member.name)
+                has_named_images |= has_name and not in_class_folder
                 if not candidates.has_image_suffix(member.name) or not (
-                    has_official_form if flat else in_class_folder
+                    has_name if flat else in_class_folder
                 ):
                     candidates.pass_over(member.name, flat, passed_over)
                     continue

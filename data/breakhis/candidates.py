@@ -61,7 +61,7 @@ def has_image_suffix(path: str) -> bool:
     return path.lower().endswith(_SUFFIXES)
 
 
-def is_named_alike(path: str) -> bool:
+def has_breakhis_name(path: str) -> bool:
     """Returns whether a file is named like a BreaKHis image."""
     return has_image_suffix(path) and PurePosixPath(path).name.startswith("SOB_")
 

@@ -165,7 +165,7 @@ def _find_in_folder(folder: Path) -> Source:
         if "/" not in name and name.lower().endswith(archive.SUFFIXES) and (folder / name).is_file()
     ]
     official = [path for path in archives if path.name == OFFICIAL_ARCHIVE]
-    named_images = tuple(filter(candidates.is_named_alike, listing.files))
+    named_images = tuple(filter(candidates.has_breakhis_name, listing.files))
     if named_images and not official:
         chosen = set(named_images)
         _pass_over([path for path in listing.files if path not in chosen], True, passed_over)
@@ -225,7 +225,7 @@ def _conflict_of_trees(folder: Path, trees: list[str], by_tree: dict[str, list[s
     shared = []
     for tree in trees:
         names = {path.rpartition("/")[2].lower(): path for path in by_tree[tree]}
-        if not any(map(candidates.is_named_alike, by_tree[tree])):
+        if not any(map(candidates.has_breakhis_name, by_tree[tree])):
             return f"{folder / tree} has no image with a BreaKHis name"
         shared += [(first[name], path) for name, path in names.items() if name in first]
         first |= {name: path for name, path in names.items() if name not in first}

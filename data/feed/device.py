@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data.balance import Plan
-from data.feed.batch_order import padded, rows_of_step, steps_per_epoch
+from data.feed.batch_order import fill_batch, padded, rows_of_step, steps_per_epoch
 from se_resnet.errors import UserError
 
 Batch = dict[str, jax.Array]
@@ -144,9 +144,8 @@ def eval_batches(
     """
     batch_size = padded(batch_size, sharding.num_devices)
     for start in range(0, len(rows), batch_size):
-        position = start + np.arange(batch_size)
-        mask = position < len(rows)
-        index = _put(rows[np.where(mask, position, 0)].astype(np.int32), sharding)
+        batch_rows, mask = fill_batch(rows, start + np.arange(batch_size))
+        index = _put(batch_rows.astype(np.int32), sharding)
         yield {"image": images[index], "mask": _put(mask, sharding)}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.balance import Plan
-from data.feed.batch_order import blend, padded, rows_of_step, steps_per_epoch
+from data.feed.batch_order import blend, fill_batch, padded, rows_of_step, steps_per_epoch
 
 Batch = dict[str, jax.Array]
 
@@ -36,7 +36,7 @@ def train_batches(
         arrays sharded over their first axis.
     """
     steps_per_epoch(plan, batch_size)  # raises here instead of inside tf.data
-    positions = own_positions(batch_size, sharding)
+    positions = local_positions(batch_size, sharding)
 
     def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = rows_of_step(plan, batch_size, seed, int(step))[positions]
@@ -71,17 +71,16 @@ def eval_batches(
     """
     batch_size = padded(batch_size, sharding.num_devices)
     steps = -(-len(rows) // batch_size)
-    positions = own_positions(batch_size, sharding)
+    positions = local_positions(batch_size, sharding)
 
     def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        position = int(step) * batch_size + positions
-        mask = position < len(rows)
-        return images[rows[np.where(mask, position, 0)]], mask
+        batch_rows, mask = fill_batch(rows, int(step) * batch_size + positions)
+        return images[batch_rows], mask
 
     return _batches(load, range(steps), ("image", "mask"), batch_size, sharding)
 
 
-def own_positions(batch_size: int, sharding: jax.sharding.NamedSharding) -> np.ndarray:
+def local_positions(batch_size: int, sharding: jax.sharding.NamedSharding) -> np.ndarray:
     """Returns the positions in a batch of the images for this process: ``int [b]``, ascending."""
     parts = sharding.addressable_devices_indices_map((batch_size,)).values()
     return np.unique([np.arange(batch_size)[part] for part in parts if part is not None])

@@ -19,7 +19,7 @@ from data.dataset import Dataset, load_dataset
 from data.protocols.audit import audit
 from data.protocols.audit_text import describe
 from data.protocols.roles import PROTOCOLS, SOURCE, assign_roles, number_of_folds
-from data.protocols.split_file import own_roles, write_split
+from data.protocols.split_file import user_roles, write_split
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runs.run_files import read_split
@@ -87,7 +87,7 @@ def _write_audit(options: argparse.Namespace, out: Path) -> None:
         print("\n".join([*lines, "", f"split: {split_name}", ""]), flush=True)
         absent: Mapping[str, int] = {}
         if options.split:
-            roles, absent = own_roles(listed, dataset.records, options.split)
+            roles, absent = user_roles(listed, dataset.records, options.split)
             roles = roles[np.isin(dataset.records.file, records.file)]
         else:
             roles = assign_roles(records, options.protocol, **settings)

@@ -33,7 +33,7 @@ def read_roles(path: Path, records: Records) -> np.ndarray:
     return np.array([role_of.get(name, EXCLUDED) for name in records.file.tolist()], dtype="<U8")
 
 
-def own_roles(
+def user_roles(
     lines: Iterable[Mapping[str, str]], records: Records, path: str
 ) -> tuple[np.ndarray, Mapping[str, int]]:
     """Returns the roles of these images in the ``split.csv`` of a user.

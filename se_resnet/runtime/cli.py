@@ -68,7 +68,7 @@ def run_command(main: Callable[[], None]) -> None:
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
 
     keep_compiled_programs()
-    with processes.leaving_together():
+    with processes.exit_together():
         try:
             with signals.raised(), exit_on_user_error():
                 launch.join()

@@ -40,7 +40,7 @@ _ENOUGH_BYTES = 8 * 2**30
 
 def prepare() -> None:
     """Prepares the environment for the libraries; to be called before they are imported."""
-    streams.settle()
+    streams.make_safe()
     dropped = [
         name for name in os.environ if _JAX_VARIABLES.match(name) and not _KEPT.fullmatch(name)
     ]

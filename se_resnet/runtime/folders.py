@@ -60,7 +60,7 @@ def whole_folder(
     writable_folder(path, remedy)
     work = path / UNFINISHED
     with full_disk_told(path), _lock(path, remedy):
-        _settle(path)
+        _finish_or_discard(path)
         _remove_temporaries(path, names)
         try:
             replaced = sorted(
@@ -73,7 +73,7 @@ def whole_folder(
             write_json(work / _PLAN, {"old": replaced, "last": names[-1]})
             (work / _NEW).rename(work / _WHOLE)
         finally:
-            _settle(path)
+            _finish_or_discard(path)
             shutil.rmtree(work, ignore_errors=True)
 
 
@@ -111,7 +111,7 @@ def _lock(path: Path, remedy: str) -> Iterator[None]:
         lock.release()
 
 
-def _settle(path: Path) -> None:
+def _finish_or_discard(path: Path) -> None:
     """Places complete content, if there is any, and removes incomplete content."""
     work = path / UNFINISHED
     whole, placing = work / _WHOLE, work / _PLACING

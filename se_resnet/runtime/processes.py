@@ -36,7 +36,7 @@ _barriers = itertools.count()
 
 
 @contextmanager
-def leaving_together() -> Iterator[None]:
+def exit_together() -> Iterator[None]:
     """If one process fails, exits immediately instead of hanging in a barrier.
 
     If all processes fail, as they do with the same user error, each ends in the usual way.

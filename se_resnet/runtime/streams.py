@@ -28,7 +28,7 @@ class _Output(io.FileIO):
             return memoryview(data).nbytes
 
 
-def settle() -> None:
+def make_safe() -> None:
     """Opens closed streams on the null device, and keeps all streams from raising.
 
     Otherwise the next opened file would take the number of a closed stream, and log messages of a
