@@ -58,10 +58,16 @@ from se_resnet.tracking import test_results
 from se_resnet.tracking.metric_log import MetricLog
 from se_resnet.training import loop, optim
 from se_resnet.training.augment import Augmentation, drawn_once
-from se_resnet.training.config import ALL_FOLDS, check_config, plain, without_places
+from se_resnet.training.config import (
+    ALL_FOLDS,
+    check_config,
+    make_augmentation,
+    make_recipe,
+    plain,
+    without_places,
+)
 from se_resnet.training.lr_multipliers import describe_rules, make_rules
 from se_resnet.training.progress import Progress, Steps
-from se_resnet.training.recipe import make_augmentation, make_recipe
 from se_resnet.training.step import TrainState
 from se_resnet.weights import pretrained
 

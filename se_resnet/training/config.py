@@ -1,7 +1,8 @@
-"""Validates a configuration before training starts."""
+"""Validates a configuration before training starts, and builds the recipe that it describes."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -15,9 +16,13 @@ from se_resnet.metrics.decision import parse_target
 from se_resnet.models.resnet import DTYPES
 from se_resnet.runs.run_files import MAX_BATCH, MAX_RESAMPLES
 from se_resnet.tracking import trackers
+from se_resnet.training.augment import Augmentation
 from se_resnet.training.early_stopping import METRICS
+from se_resnet.training.losses import Loss
 from se_resnet.training.lr_multipliers import parse_rules
+from se_resnet.training.mixup import Mixing
 from se_resnet.training.optim import SCHEDULES
+from se_resnet.training.recipe import Recipe
 from se_resnet.weights import pretrained
 
 _COUNTS = (
@@ -107,6 +112,29 @@ def check_config(config: ConfigDict) -> None:
     trackers.parse(config.trackers)
     _check_profile(config.profile_steps)
     _check_recipe(config)
+
+
+def make_augmentation(config: ConfigDict) -> Augmentation:
+    """Returns the configured augmentation.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    names = [field.name for field in dataclasses.fields(Augmentation)]
+    return Augmentation(**{name: config.augment[name] for name in names})
+
+
+def make_recipe(config: ConfigDict, augment: Augmentation) -> Recipe:
+    """Returns the configured recipe, with this augmentation."""
+    return Recipe(
+        augment=augment,
+        seed=config.seed,
+        loss=Loss(**config.loss),
+        mixing=Mixing(config.augment.mixup, config.augment.cutmix),
+        fixed_statistics=config.model.batch_norm == FIXED_STATISTICS,
+        accumulate=config.optim.accumulate,
+        ema_decay=config.optim.ema_decay,
+    )
 
 
 def _check_profile(steps: tuple) -> None:

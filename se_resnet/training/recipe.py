@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ml_collections import ConfigDict
-
 from se_resnet.training.augment import Augmentation
-from se_resnet.training.config import FIXED_STATISTICS
 from se_resnet.training.losses import Loss
 from se_resnet.training.mixup import Mixing
 
@@ -39,26 +36,3 @@ class Recipe:
     fixed_statistics: bool = False
     accumulate: int = 1
     ema_decay: float = 0.0
-
-
-def make_augmentation(config: ConfigDict) -> Augmentation:
-    """Returns the configured augmentation.
-
-    Raises:
-        UserError: a value is out of range.
-    """
-    names = [field.name for field in dataclasses.fields(Augmentation)]
-    return Augmentation(**{name: config.augment[name] for name in names})
-
-
-def make_recipe(config: ConfigDict, augment: Augmentation) -> Recipe:
-    """Returns the configured recipe, with this augmentation."""
-    return Recipe(
-        augment=augment,
-        seed=config.seed,
-        loss=Loss(**config.loss),
-        mixing=Mixing(config.augment.mixup, config.augment.cutmix),
-        fixed_statistics=config.model.batch_norm == FIXED_STATISTICS,
-        accumulate=config.optim.accumulate,
-        ema_decay=config.optim.ema_decay,
-    )
