@@ -212,7 +212,10 @@ def rehearse(kills: int, seed: int, placement: str = "device") -> list[dict[str,
             if counted.total() >= kills:
                 break
     rows: list[dict[str, object]] = [{"what": what, "count": n} for what, n in counted.items()]
-    return [*sorted(rows, key=str), {"what": "runs equal to the whole one", "count": compared}]
+    return [
+        *sorted(rows, key=str),
+        {"what": "runs equal to the undisturbed run", "count": compared},
+    ]
 
 
 def main() -> None:

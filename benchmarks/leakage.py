@@ -65,7 +65,7 @@ def in_words(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Plots every combination as points with intervals, one panel per metric."""
     from matplotlib.figure import Figure
 
@@ -123,7 +123,7 @@ def main() -> None:
         with atomic_write(options.workdir / "leakage.md") as file:
             file.write(text + "\n")
         write_json(options.workdir / "leakage.json", rows)
-        draw(rows, options.workdir / "leakage.png")
+        plot(rows, options.workdir / "leakage.png")
 
 
 if __name__ == "__main__":

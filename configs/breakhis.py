@@ -42,10 +42,10 @@ def get_config() -> ConfigDict:
     config.data.on_bad_image = "error"  # or 'skip', listed in W/skipped_files.csv
 
     config.split = ConfigDict()
-    config.split.protocol = "strict"  # or, all of which leak: 'official', 'random', 'source'
+    config.split.protocol = "strict"  # these leak: 'official', 'random', 'source'
     config.split.folds = 5
     config.split.fold = "0"  # the test fold, from 0; or 'all', one after another
-    config.split.val_folds = 5  # the training part is divided so often, one part validates
+    config.split.val_folds = 5  # number of parts of the training part; one part validates
     config.split.seed = 0
 
     config.decision = ConfigDict()

@@ -237,8 +237,8 @@ def _leaks(result: Mapping[str, Any]) -> list[str]:
         )
     if near["test_images"]:
         leaks.append(
-            f"{_many(near['test_images'], 'test image')} nearly the same as one in training or "
-            f"validation, {near['test_images_near_another_accession']} of them under another "
+            f"{_many(near['test_images'], 'test image')} nearly the same as an image in training "
+            f"or validation, {near['test_images_near_another_accession']} of them under another "
             "accession."
         )
     for row, noun in ((slide, "slide"), (accession, "accession")):

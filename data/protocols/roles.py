@@ -116,13 +116,14 @@ def _fold(
     _, first, unit = np.unique(
         images.accession if grouped else images.file, return_index=True, return_inverse=True
     )
+    unit_name = "accessions" if grouped else "images"
     label = images.label[first]
     for value, name in enumerate(CLASS_NAMES):
         available = int((label == value).sum())
         if available < folds:
             raise UserError(
-                f"{folds} folds need {folds} {'accessions' if grouped else 'images'} of each "
-                f"class, but there are only {available} {name} ones to divide: lower {option} or "
+                f"{folds} folds need {folds} {unit_name} of each "
+                f"class, but there are only {available} {name} {unit_name}: lower {option} or "
                 "bring more data."
             )
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, label)

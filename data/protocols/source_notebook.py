@@ -135,7 +135,7 @@ def _build(
         description = [
             dataset.description,
             f"protocol source: the first {real} images in folder order, augmented once, and "
-            f"{total - real} synthetic ones",
+            f"{total - real} synthetic images",
             *plan.notes,
         ]
         rows = [*_rows(placed), *_synthetic_rows(placed, plan, array)]

@@ -77,7 +77,7 @@ def decode_image(content: bytes) -> np.ndarray:
         raise ImageError(f"is an SVG drawing, which is not read: {_REMEDY}")
     if content and png.SIGNATURE.startswith(content):
         raise ImageError("is truncated")
-    raise ImageError("is no image, or a broken one")
+    raise ImageError("is not an image, or is broken")
 
 
 _REMEDY = "save it as PNG, JPEG, TIFF, BMP or WebP"

@@ -6,6 +6,6 @@ convolution, normalisation and pooling, from operations in ``ops_plain`` (GPU, T
 batches in evaluation mode. ``preprocessing``: normalisation of RGB pixels. ``classifier``: a
 network with its preprocessing, the unit that checkpoints hold.
 
-A new layer goes to ``layers``, a faster formulation of one to ``ops_fast``. Imports
+A new layer goes to ``layers``, a faster form of an operation to ``ops_fast``. Imports
 :mod:`se_resnet.attention`, :mod:`se_resnet.images` and what those import.
 """

@@ -73,7 +73,7 @@ class BatchNorm(nn.Module):
     epsilon: float
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalises ``x [B, H, W, C]`` by batch statistics if ``train``, else by running ones."""
+        """Normalises ``x [B, H, W, C]``, by the batch if ``train``, else by running statistics."""
         factor, offset, _ = self.coefficients(x, train)
         return (x * factor + offset).astype(x.dtype)
 

@@ -123,7 +123,7 @@ PATH = _LocalPath()
 
 
 def path_option(text: str) -> str:
-    """The type of options of :class:`ArgumentParser` that are paths, see :func:`local_path`.
+    """Parses the value of an option that is a path, as ``type`` of :class:`ArgumentParser`.
 
     Empty text is returned as given: the option leaves the choice to the command.
     """

@@ -120,7 +120,7 @@ def _source_of_processes() -> str:
     names = ("coordinator_address", "num_processes", "process_id")
     if given_names := [name for name in names if flags.FLAGS[name].value is not None]:
         return " ".join(f"--{name}={flags.FLAGS[name].value}" for name in given_names)
-    # A shell in an allocation of several tasks is a step of one task, unlike SLURM_NTASKS says.
+    # A shell in an allocation of several tasks is one step with one task, despite SLURM_NTASKS.
     tasks = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in os.environ else "SLURM_NTASKS"
     count_of = {
         "SLURM_STEP_NODELIST": tasks,  # set by srun alone

@@ -35,8 +35,8 @@ def make_check(
             else "no checkpoint was saved before"
         )
         raise UserError(
-            f"{name} of step {step} is not finite, whose batch was made of "
-            f"{', '.join(files[:_SHOWN_FILES])}{rest}; {kept}: lower config.optim.learning_rate "
+            f"{name} of step {step} is not finite (files in the batch: "
+            f"{', '.join(files[:_SHOWN_FILES])}{rest}); {kept}: lower config.optim.learning_rate "
             "and train in a new --workdir."
         )
 

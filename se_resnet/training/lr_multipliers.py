@@ -110,7 +110,8 @@ def multipliers(rules: Iterable[Rule], params: Mapping) -> dict[str, float]:
         if len(matching) != 1:
             patterns = " and ".join(repr(rule.pattern) for rule in matching) or "no pattern"
             raise UserError(
-                f"{_FIELD}: the parameter {path} is matched by {patterns}: let exactly one match."
+                f"{_FIELD}: the parameter {path} is matched by {patterns}: let exactly one "
+                "pattern match."
             )
         multiplier_of[path] = matching[0].multiplier
         unused.discard(matching[0].pattern)
@@ -120,7 +121,9 @@ def multipliers(rules: Iterable[Rule], params: Mapping) -> dict[str, float]:
             f"{next(iter(multiplier_of))}."
         )
     if not any(multiplier_of.values()):
-        raise UserError(f"{_FIELD} freezes every parameter: give at least one a multiplier.")
+        raise UserError(
+            f"{_FIELD} freezes every parameter: give at least one parameter a multiplier above 0."
+        )
     return multiplier_of
 
 

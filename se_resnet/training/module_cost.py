@@ -62,7 +62,7 @@ def measure(
         modules: names as in ``config.model.attention``; ``'none'`` is added as the first.
         size: side of the images of a training step in pixels.
         batch: images in a training step.
-        rounds: number of timed steps of each network, after one that compiles.
+        rounds: number of timed steps of each network, after a first step that compiles.
         width: channels of the stem of both networks.
         counted_size: side of the image whose operations are counted.
         stage_sizes: bottlenecks of the network whose parameters and operations are counted.
