@@ -173,7 +173,7 @@ def test_verify_refuses_an_empty_role_and_a_one_class_training_set():
         audit.verify(records, np.where(records.label == 0, "train", "test"), "strict")
     roles = assign(records, "strict")
     roles[(roles == "train") & (records.label == 0)] = "excluded"
-    with pytest.raises(UserError, match="one class only"):
+    with pytest.raises(UserError, match="only one class"):
         audit.verify(records, roles, "strict")
 
 

@@ -195,9 +195,9 @@ def test_too_large_files_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 1000)
     make_tree(tmp_path, NAMES[:1])
     (reason,) = scan(tmp_path)[1].values()
-    assert "no BreaKHis image" in reason
+    assert "an image of BreaKHis has at most" in reason
     (reason,) = scan(pack(tmp_path, tmp_path / "a.tar.gz"))[1].values()
-    assert "no BreaKHis image" in reason
+    assert "an image of BreaKHis has at most" in reason
 
 
 def test_loops_of_links_end(tmp_path):
@@ -384,7 +384,9 @@ def test_a_tree_of_another_data_set_beside_is_ambiguous(tmp_path):
     make_tree(tmp_path / "one", NAMES)
     (tmp_path / "other" / "benign").mkdir(parents=True)
     (tmp_path / "other" / "benign" / "ultrasound (1).png").write_bytes(GOOD)
-    with pytest.raises(UserError, match="2 BreaKHis trees.*other has no image that is named"):
+    with pytest.raises(
+        UserError, match="2 BreaKHis trees.*other has no image with a BreaKHis name"
+    ):
         image_files.find(tmp_path)
 
 

@@ -61,7 +61,7 @@ def user_roles(
     unknown = [name for name in absent if not name.startswith(SYNTHETIC_PREFIX)]
     if unknown:
         raise UserError(
-            f"{path} lists {len(unknown):,} images that the data set lacks, for example "
+            f"{path} lists images that the data set lacks, {len(unknown):,} in all, for example "
             f"{unknown[0]!r}: give the --data_dir of these images or remove their lines."
         )
     roles = [role_of.get(name, UNASSIGNED) for name in records.file.tolist()]
