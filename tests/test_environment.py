@@ -172,7 +172,7 @@ def test_a_lock_that_another_user_owns_is_one_sentence(tmp_path, monkeypatch):
 
 
 def test_a_file_system_with_locks_is_known(tmp_path):
-    assert file_locks.why_missing(tmp_path) == "" and not list(tmp_path.iterdir())
+    assert file_locks.lock_error(tmp_path) == "" and not list(tmp_path.iterdir())
 
 
 def test_names_of_files_are_utf8_and_the_terminal_keeps_its_encoding():

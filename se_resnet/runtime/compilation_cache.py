@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from se_resnet.errors import UserError
-from se_resnet.runtime.file_locks import why_missing
+from se_resnet.runtime.file_locks import lock_error
 from se_resnet.runtime.files import user_cache_dir, writable_folder
 
 _MAX_BYTES = 2**30  # the step of an SE-ResNet50 takes 1 MB on a CPU; the least recent goes first
@@ -32,7 +32,7 @@ def keep_compiled_programs() -> None:
     try:
         folder = user_cache_dir() / "xla"
         writable_folder(folder, "nothing is lost but time")
-        if reason := why_missing(folder):
+        if reason := lock_error(folder):
             print(
                 f"warning: compiled programs are not kept: the file system of {folder} has no "
                 f"locks ({reason}); set SE_RESNET_CACHE to a folder on another file system to "

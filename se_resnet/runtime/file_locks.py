@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 
-def why_missing(folder: Path) -> str:
+def lock_error(folder: Path) -> str:
     """Returns the operating system's error if a folder does not support locks, or an empty string.
 
     Network file systems and containers can lack locks, which they report by many errors.

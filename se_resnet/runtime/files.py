@@ -28,7 +28,7 @@ _CHUNK = 2**20
 
 
 @contextmanager
-def full_disk_told(path: Path, needed: int = 0) -> Iterator[None]:
+def report_full_disk(path: Path, needed: int = 0) -> Iterator[None]:
     """Turns the error of a full disk in the block into a UserError that names the file.
 
     Args:
@@ -198,7 +198,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     options = {} if "b" in mode else text
     try:
-        with full_disk_told(path):
+        with report_full_disk(path):
             with temporary.open(mode, **options) as file:  # type: ignore[call-overload]
                 yield file
                 file.flush()

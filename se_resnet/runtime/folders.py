@@ -18,11 +18,11 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock, Timeout
 
 from se_resnet.errors import UserError
-from se_resnet.runtime.file_locks import why_missing
+from se_resnet.runtime.file_locks import lock_error
 from se_resnet.runtime.files import (
     NAME_LENGTH,
-    full_disk_told,
     read_json,
+    report_full_disk,
     writable_folder,
     write_json,
 )
@@ -59,7 +59,7 @@ def whole_folder(
     """
     writable_folder(path, remedy)
     work = path / UNFINISHED
-    with full_disk_told(path), _lock(path, remedy):
+    with report_full_disk(path), _lock(path, remedy):
         _finish_or_discard(path)
         _remove_temporaries(path, names)
         try:
@@ -92,7 +92,7 @@ def _lock(path: Path, remedy: str) -> Iterator[None]:
     lock = FileLock(work / _LOCK)
     while True:
         work.mkdir(exist_ok=True)
-        if why_missing(path):  # without locks, assume that no other process writes here
+        if lock_error(path):  # without locks, assume that no other process writes here
             break
         try:
             lock.acquire(timeout=_LOCK_SECONDS)

@@ -27,10 +27,10 @@ def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
             f"batches of {batch_size} (config.batch_size / config.optim.accumulate) cannot be "
             f"divided over {mesh.size} devices: use a positive multiple of {mesh.size}."
         )
-    return divided(mesh)
+    return first_axis_sharding(mesh)
 
 
-def divided(mesh: Mesh) -> NamedSharding:
+def first_axis_sharding(mesh: Mesh) -> NamedSharding:
     """Returns the sharding that divides the first axis over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
@@ -40,7 +40,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def on_devices(tree: Any, sharding: NamedSharding) -> Any:
+def abstract_arrays(tree: Any, sharding: NamedSharding) -> Any:
     """Returns the shapes of ``tree`` with this sharding. Nothing is allocated."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree

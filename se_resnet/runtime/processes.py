@@ -158,7 +158,7 @@ def to_host(array: Any) -> np.ndarray:
     return np.asarray(array)
 
 
-def to_own_device(tree: Any) -> Any:
+def to_local_device(tree: Any) -> Any:
     """Returns replicated arrays as arrays on one device of this process."""
     if jax.process_count() == 1:
         return tree

@@ -22,7 +22,7 @@ import numpy as np
 
 from se_resnet.errors import UserError, one_line
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.files import full_disk_told, writable_folder
+from se_resnet.runtime.files import report_full_disk, writable_folder
 
 _PROJECT = "se-resnet"
 # What TensorBoard's table of hyper-parameters shows beside them.
@@ -91,7 +91,7 @@ class _TensorBoard:
         writable_folder(self._folder, "move what is there")
         # Not SummaryWriter: it writes in a thread, and if that fails, as on a full disk, the run
         # waits for it forever.
-        with full_disk_told(self._folder):
+        with report_full_disk(self._folder):
             # Two starts in one second would share a name.
             suffix = f".{start.step}.{uuid.uuid4().hex[:8]}"
             self._writer = EventsWriter(str(self._folder / "events"), suffix)
@@ -125,7 +125,7 @@ class _TensorBoard:
         self._writer.close()
 
     def _write(self, events: Iterable[Any], step: int) -> None:
-        with full_disk_told(self._folder):
+        with report_full_disk(self._folder):
             for event in events:
                 event.wall_time, event.step = time.time(), step
                 self._writer.write_event(event)

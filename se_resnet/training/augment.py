@@ -100,7 +100,7 @@ class Augmentation:
         return jnp.where(turn[..., None, None], planes.swapaxes(2, 3), planes) if square else planes
 
 
-def drawn_once(augment: Augmentation, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+def make_block_augmenter(augment: Augmentation, seed: int) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that augments one block of images after another, for pixels to be kept.
 
     Returns:

@@ -71,7 +71,7 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
-def without_places(config: ConfigDict) -> dict[str, Any]:
+def without_paths(config: ConfigDict) -> dict[str, Any]:
     """Returns a configuration like ``config.json``, without the paths of a machine."""
     content = plain(config)
     del content["data"]["dir"], content["data"]["cache_dir"]
