@@ -1,4 +1,4 @@
-"""The headline experiment: SE-ResNet50 on all of BreaKHis, tested on unseen patients.
+r"""The headline experiment: SE-ResNet50 on all of BreaKHis, tested on unseen patients.
 
     python train.py --config=configs/breakhis.py --workdir=runs/breakhis \
         --config.data.dir=/path/to/BreaKHis_v1
@@ -103,7 +103,7 @@ def get_config() -> ConfigDict:
     # Multipliers of the learning rate by regular expression, 0 to freeze. Exactly one must match
     # each parameter, for example 'stem|stage[12]=0 stage[34]=0.1 head=1'. Empty: all 1.
     config.optim.rules = ""
-    config.optim.layer_decay = 1.0  # multiplier from each part (head, stage4, ...) to the next
+    config.optim.layer_decay = 1.0  # multiplier from a part (head, stage4, ...) to the part below
 
     config.early_stopping = ConfigDict()
     config.early_stopping.metric = ""  # 'val/roc_auc', 'val/accuracy', 'val/loss'; empty: never
