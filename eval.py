@@ -196,7 +196,7 @@ def _describe(
         **data_facts["audit"],
         **run_data.count_seen(records, run),
     }
-    variables = processes.to_own_device(network.variables)
+    variables = processes.to_local_device(network.variables)
     shown = (network.classifier, variables, dataset.images, records.row)
     seed = config["seed"]
     copies = len(dataset.records) - len(records) if split == "all" else 0

@@ -57,11 +57,17 @@ from se_resnet.runtime.paths import local_path
 from se_resnet.tracking import test_results
 from se_resnet.tracking.metric_log import MetricLog
 from se_resnet.training import loop, optim
-from se_resnet.training.augment import Augmentation, drawn_once
-from se_resnet.training.config import ALL_FOLDS, check_config, plain, without_places
+from se_resnet.training.augment import Augmentation, make_block_augmenter
+from se_resnet.training.config import (
+    ALL_FOLDS,
+    check_config,
+    make_augmentation,
+    make_recipe,
+    plain,
+    without_paths,
+)
 from se_resnet.training.lr_multipliers import describe_rules, make_rules
 from se_resnet.training.progress import Progress, Steps
-from se_resnet.training.recipe import make_augmentation, make_recipe
 from se_resnet.training.step import TrainState
 from se_resnet.weights import pretrained
 
@@ -101,7 +107,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     with locked(run):
         claim(run, plain(config), free=_FREE_FIELDS)
         processes.require_shared(run.path)
-        shared = json.dumps(without_places(config), sort_keys=True)
+        shared = json.dumps(without_paths(config), sort_keys=True)
         numeric = json.dumps(numerics.settings())
         processes.require_same({"configurations": shared, "settings of JAX": numeric})
         if config.split.fold == ALL_FOLDS:
@@ -137,7 +143,7 @@ def _train(config: ConfigDict, run: RunFolder) -> MetricLog:
 
     # ------------------------------------------------------- images, split, balanced plan
     augment = make_augmentation(config)
-    data = run_data.prepare(config, run, drawn_once(augment, config.seed))
+    data = run_data.prepare(config, run, make_block_augmenter(augment, config.seed))
     if data.is_augmented:
         augment = Augmentation(flip=False, rotate=False)
 

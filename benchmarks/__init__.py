@@ -1,1 +1,1 @@
-"""Where the figures of the README are from: each module is a command ``python -m benchmarks.X``."""
+"""The measurements behind the README. Each module is a command ``python -m benchmarks.X``."""

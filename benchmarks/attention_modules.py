@@ -1,14 +1,14 @@
-"""Does an attention module help? The same recipe and seeds with each, on unseen patients.
+"""Measures the gain of each attention module, with one recipe and seed, on unseen patients.
 
     python -m benchmarks.attention_modules --data_dir=SUBSET --workdir=runs/attention
 
 Trains ``--config`` with every module of ``--modules`` and every seed of ``--seeds``, with all folds
 of ``strict``, and writes ``attention.md`` and ``attention.json`` into the workdir. The seed decides
-the order of the images, augmentation, SMOTE and new weights, not the folds. By default the stem and
-the first two stages, with the attention in them, stay frozen. A module's gain is its difference to
-``none``, with a 95 % interval from a bootstrap that draws the same patients for both; with several
-seeds each image's logits are averaged over the seeds first. The same command again goes on where it
-stopped, and finished runs are read, so that ``--modules`` can add to a table.
+the order of the images, augmentation, SMOTE and new weights, but not the folds. By default the stem
+and the first two stages, with their attention, stay frozen. The gain of a module is its difference
+to ``none``, with a 95 % interval from a bootstrap that resamples the same patients for both. With
+several seeds, the logits of each image are averaged over the seeds first. The same command resumes
+an interrupted measurement. It reads finished runs, so that ``--modules`` can add rows to a table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.experiments import FIGURES, results_of, run_all, tested, with_interval
+from benchmarks.experiments import METRICS, results_of, run_all, tested, with_interval
 from benchmarks.measuring import table
 from se_resnet.metrics.comparison import compare
 from se_resnet.metrics.evaluation import headline
@@ -51,14 +51,14 @@ def configure(options: argparse.Namespace, module: str, seed: int) -> ConfigDict
 
 
 def predictions_of(workdir: Path, module: str, seeds: list[int]) -> Predictions:
-    """Test predictions of all folds, with the logits averaged over the seeds."""
+    """Returns test predictions of all folds, with logits averaged over the seeds."""
     runs = [RunFolder(workdir / f"{module}-{seed}").evaluation().predictions() for seed in seeds]
     logit = np.mean([logit_of(run.probability) for run in runs], axis=0)
     return dataclasses.replace(runs[0], probability=probability_of(logit))
 
 
 def rows_of(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row a module: figures of each seed, of their mean, and the gain over the baseline."""
+    """Returns one row per module: the metrics of each seed, and the gain over the baseline."""
     baseline = predictions_of(options.workdir, BASELINE, options.seeds)
     rows = []
     for module in options.modules:
@@ -69,16 +69,17 @@ def rows_of(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def in_words(row: dict[str, Any]) -> dict[str, str]:
-    """A row as the table has it: one seed with intervals, several side by side; and the gains."""
+    """Formats a row for the table: one seed with intervals, or several seeds; and the gains."""
     cells = {"attention": row["module"]}
-    for title in FIGURES:
-        figures = [seed[title] for seed in row["seeds"]]
-        one = len(figures) == 1
+    for title in METRICS:
+        estimates = [seed[title] for seed in row["seeds"]]
+        single = len(estimates) == 1
         cells[title] = ", ".join(
-            with_interval(figure) if one else f"{figure['value']:.3f}" for figure in figures
+            with_interval(estimate) if single else f"{estimate['value']:.3f}"
+            for estimate in estimates
         )
     for title in ("image ROC AUC", "image accuracy", "patient recognition rate"):
-        difference = row["gain"][FIGURES[title]]["difference"]
+        difference = row["gain"][METRICS[title]]["difference"]
         same = row["module"] == BASELINE
         cells[f"{title}, gain"] = "" if same else with_interval(difference, "+")
     return cells
@@ -88,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--config", default="breakhis", help="file of configs/ that is the recipe")
+    parser.add_argument("--config", default="breakhis", help="file of configs/ with the recipe")
     parser.add_argument("--modules", nargs="+", default=[BASELINE, "se", "eca", "cbam"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--magnifications", nargs="+", type=int, default=[200])

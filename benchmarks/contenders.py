@@ -1,7 +1,7 @@
-"""Contenders, each in a process that stays alive between its turns.
+"""Runs each contender in a process that stays alive between its turns.
 
-All have the same cores, threads and environment. One that waits sleeps in a pipe; ``Turn.idle``
-shows that it does.
+All processes have the same cores, threads and environment. A waiting process sleeps on a pipe.
+``Turn.idle`` shows its CPU time in the meantime.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from se_resnet.runtime.interpreter import with_huge_pages
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """Who takes part.
+    """A contender.
 
     Attributes:
-        module: in ``benchmarks.peers``.
-        options: of its ``trainer`` or ``predictor``.
-        needs: packages.
+        module: module in ``benchmarks.peers``.
+        options: options of its ``trainer`` or ``predictor``.
+        needs: required packages.
         compiles: whether it needs a C++ compiler.
     """
 
@@ -43,7 +43,7 @@ class Contender:
     compiles: bool = False
 
     def absent(self) -> str | None:
-        """What is missing, in a sentence, or None."""
+        """Returns a sentence about a missing requirement, or None."""
         for package in self.needs:
             if importlib.util.find_spec(package) is None:
                 return f"{package} is not installed: the extra bench has it."
@@ -68,14 +68,14 @@ CONTENDERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """What a process answers.
+    """The result of one turn.
 
     Attributes:
-        values: losses or logits, one after another.
-        first: seconds until the first batch was done.
-        durations: of each batch, in seconds.
+        values: losses or logits, in order.
+        first: seconds until the first batch was finished.
+        durations: seconds of each batch.
         idle: CPU seconds per second since the turn before.
-        peak_bytes: most memory since the first turn, without mapped files.
+        peak_bytes: peak memory since the first turn, without mapped files.
     """
 
     values: np.ndarray
@@ -98,7 +98,7 @@ class Opponent:
         theirs.close()
 
     def turn(self, batches: int) -> Turn:
-        """Lets it work while all others wait."""
+        """Runs some batches while all other contenders wait."""
         try:
             self.pipe.send(batches)
             return self.pipe.recv()
@@ -116,7 +116,7 @@ def _serve(contender: Contender, role: str, task: Task, threads: int, pipe: Any)
     if "torch" in contender.needs:
         import torch
 
-        torch.set_num_threads(threads)  # it would count hyper-threads as one
+        torch.set_num_threads(threads)  # torch would count hyper-threads as one
     module = importlib.import_module(f"benchmarks.peers.{contender.module}")
     work = getattr(module, role)(task, **contender.options)
     batch, first_turn = task.batch(), True
@@ -130,7 +130,7 @@ def _serve(contender: Contender, role: str, task: Task, threads: int, pipe: Any)
             stamps.append(time.monotonic())
             waiting = time.monotonic(), time.process_time()
             if first_turn:
-                Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+                Path("/proc/self/clear_refs").write_text("5")  # resets the peak
                 first_turn = False
             durations = np.diff(stamps).tolist()
             pipe.send(Turn(values, stamps[1] - start, durations, idle, _peak_bytes()))
@@ -149,7 +149,7 @@ def _peak_bytes() -> int:
 
 
 def environment(memory: str, threads: int, folder: Path) -> dict[str, str]:
-    """The environment of every process; nobody finds programs of an earlier run."""
+    """Returns the environment of every process, without compiled programs of earlier runs."""
     base = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
     return {
         **(with_huge_pages(base) if memory == "huge" else base),

@@ -1,7 +1,7 @@
-"""Contenders that do the same work in turn, and the table of how long each took.
+"""Times contenders at the same work, in turn.
 
-Only one works at a time, and every round gives each a turn, so that whatever else the machine does
-hits all alike.
+Only one contender works at a time. Every round gives each contender a turn, so that other load of
+the machine affects all alike.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from benchmarks.measuring import finish, in_own_process, parser, table
 from benchmarks.peers import Task
 
 CHECKED = 2  # batches whose results are compared; the first also compiles
-# Largest differences from ours that are no error, in the first and the second batch; bfloat16 has 8
-# bits. The second loss follows a step of Adam, which moves a parameter by the learning rate even
-# where its gradient is nothing but rounding.
+# Allowed differences from ours, in the first and the second batch; bfloat16 has 8 bits. The second
+# loss follows a step of Adam, which moves a parameter by the learning rate even if its gradient is
+# only rounding error.
 TOLERANCE = {"float32": (1e-3, 1e-2), "bfloat16": (0.1, 0.1)}
 
 
@@ -34,9 +34,9 @@ def contest(
     variables: Mapping[str, str],
     options: argparse.Namespace,
 ) -> list[dict]:
-    """One row per contender; the first name is ours, with which the others are compared."""
+    """Returns one row per contender. The others are compared with the first, which is ours."""
     batches = max(1, round(options.images / task.batch_size))
-    # Not timed: memory that the system took back while others worked, and ours folds in each call.
+    # Not timed: the system took memory back while others worked, and ours folds in each call.
     warm_up = 1
     turns: dict[str, list[Turn]] = {}
     with contextlib.ExitStack() as stack:
@@ -60,15 +60,15 @@ def contest(
 
 
 def differences(turn: Turn, ours: Turn) -> list[float]:
-    """The largest of each checked batch."""
+    """Returns the largest difference in each checked batch."""
     return np.abs(turn.values - ours.values).reshape(CHECKED, -1).max(axis=1).tolist()
 
 
 def check(name: str, dtype: str, turn: Turn, ours: Turn) -> None:
-    """Ends the process where a contender computes something else."""
+    """Ends the process if a contender computes other values."""
     first, second = differences(turn, ours)
     if not (first <= TOLERANCE[dtype][0] and second <= TOLERANCE[dtype][1]):
-        raise SystemExit(f"{name} computes something else: {first:.2g} and {second:.2g} off")
+        raise SystemExit(f"{name} computes other values: {first:.2g} and {second:.2g} off")
 
 
 def row(name: str, rates: Mapping[str, list[float]], turns: Mapping[str, list[Turn]]) -> dict:
@@ -90,14 +90,16 @@ def row(name: str, rates: Mapping[str, list[float]], turns: Mapping[str, list[Tu
 
 
 def run(role: str, description: str, peers: Sequence[str], images: int) -> None:
-    """The command: reads the options, holds all contests and finishes."""
+    """Runs the command: parses the options, runs all contests and reports."""
     flags = parser(description)
     flags.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images in a batch")
     flags.add_argument("--dtype", nargs="+", choices=list(TOLERANCE), default=["float32"])
     flags.add_argument("--memory", nargs="+", choices=["default", "huge"], default=["huge"])
     flags.add_argument("--peers", nargs="*", choices=peers, default=peers)
     flags.add_argument("--rounds", type=int, default=5)
-    flags.add_argument("--images", type=int, default=images, help="of a turn, at least one batch")
+    flags.add_argument(
+        "--images", type=int, default=images, help="images in a turn, at least one batch"
+    )
     flags.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     flags.add_argument("--size", type=int, default=224, help="pixels")
     flags.add_argument("--width", type=int, default=64, help="channels of the stem")
@@ -123,7 +125,7 @@ def run(role: str, description: str, peers: Sequence[str], images: int) -> None:
 
 
 def prepare(task: Task) -> None:
-    """In a process of its own, because it imports JAX."""
+    """Writes the tensors of a task; runs in a separate process because it imports JAX."""
     from benchmarks.peers.ours import write_tensors
 
     write_tensors(task)

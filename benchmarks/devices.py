@@ -1,13 +1,13 @@
-"""The same training on 1, 2, 4 and 8 devices: how far losses and parameters differ.
+"""Compares losses and parameters of the same training on 1, 2, 4 and 8 devices.
 
     python -m benchmarks.devices [--counts 1 2 4 8] [--steps 8] [--dtypes float32 float64]
 
-Virtual CPU devices, each count in a process of its own; a small SE-ResNet, 16 generated images a
-step with SMOTE and the headline augmentation, through the input pipeline of ``train.py``. Compared
-with the first count: the largest difference of a loss and of a parameter, the latter in learning
-rates, because Adam moves each parameter by about one of them per step however small its gradient.
-What differs is the order in which the images of a batch are summed. With float64 for float32
-that must all but vanish, which tells rounding from a mistake.
+Uses virtual CPU devices, each count in a separate process. Trains a small SE-ResNet on 16 generated
+images a step, with SMOTE and the headline augmentation, through the input pipeline of ``train.py``.
+Reports the largest difference of a loss and of a parameter from the first count. Parameters differ
+in units of the learning rate, because Adam moves each parameter by about that much per step. The
+only cause is the order of sums over a batch. With float64 the differences must almost vanish, which
+distinguishes rounding from an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEARNING_RATE = 1e-3
 
 
 def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Losses ``[steps]`` and all parameters in a row, after training on all devices there are."""
+    """Trains on all devices. Returns losses ``[steps]`` and all parameters, flattened."""
     import jax
 
     from data.balance import Plan
@@ -71,14 +71,14 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     for batch in host.train_batches(
         images, plan, batch_size=BATCH, seed=0, start=0, stop=steps, sharding=sharding
     ):
-        state, figures = step(state, batch)
-        losses.append(float(figures["loss"]))
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
     leaves = [np.asarray(leaf).ravel() for leaf in jax.tree.leaves(state.params)]
     return np.array(losses), np.concatenate(leaves)
 
 
 def compare(counts: list[int], steps: int, dtype: str) -> list[dict]:
-    """A row for every count of devices; the first is what the others are compared with."""
+    """Returns a row for each count of devices, compared with the first count."""
     before = dict(os.environ)
     os.environ["JAX_ENABLE_X64"] = str(int(dtype == "float64"))
     rows = []

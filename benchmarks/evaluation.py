@@ -1,12 +1,11 @@
-"""What an evaluation costs beyond the network's pass over the images: seconds by part.
+"""Times the parts of an evaluation, apart from the network's pass over the images.
 
     python -m benchmarks.evaluation
 
-Runs ``eval.evaluate_run`` as the command does, on all names of BreaKHis (7,909 images, 82 slides,
-70 accessions) with logits drawn at random instead of predicted and random pixels instead of decoded
-ones; checkpoint, figures, gallery, gates, files and report are the real thing. The first
-call compiles what it runs, with no compiled program kept on disk; a call after it, as for the next
-fold, does not. Each part's seconds are without those of the parts inside it.
+Runs ``eval.evaluate_run`` like the command, on all names of BreaKHis (7,909 images, 82 slides, 70
+accessions). Logits and pixels are random. Checkpoint, plots, gallery, gates, files and report are
+real. The first call compiles its programs, without compiled programs on disk. A second call, as for
+the next fold, does not compile. The seconds of a part exclude the parts inside it.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import write_json
 from se_resnet.training.config import plain
 
-# By part of the table: where the functions are looked up when they are called.
+# The functions of each part of the table: where they are looked up, and their names.
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "checkpoint": [(evaluation, "load_best")],
     "metrics with intervals": [(full, "evaluate")],
@@ -59,7 +58,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "summary of gates": [(attention_gates, "describe")],
     "gates": [(attention_gates, "gates")],
     "tables": [(Predictions, "write_csv"), (publish, "write_json")],
-    "figures": [
+    "plots": [
         (plots, name)
         for name in (
             "roc",
@@ -75,20 +74,20 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "report.html": [(publish, "write_report")],
 }
 NETWORK = {"Grad-CAM": 1, "gates": 0}  # backward passes beside each forward pass
-POOL = 64  # different pictures
+POOL = 64  # number of different images
 
 
 class Stopwatch:
-    """Time, calls and images of each part, while functions are replaced by timed ones."""
+    """Measures time, calls and images of each part, by replacing functions by timed functions."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.calls = dict.fromkeys(PARTS, 0)
         self.images = dict.fromkeys(NETWORK, 0)
-        self._inside = [0.0]  # seconds of the parts within each function that is being called
+        self._inside = [0.0]  # seconds of the parts inside each active call
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, which adds to its part's figures whenever it is called."""
+        """Returns the function with a stopwatch that adds each call to its part."""
 
         def call(*arguments: Any, **named: Any) -> Any:
             self.calls[part] += 1
@@ -107,7 +106,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Has every part timed in the meantime."""
+        """Times every part during the block."""
         with contextlib.ExitStack() as stack:
             for part, functions in PARTS.items():
                 for owner, name in functions:
@@ -117,7 +116,7 @@ class Stopwatch:
 
 
 def generated(count: int, size: tuple[int, int]) -> tuple[Dataset, np.ndarray]:
-    """Images under BreaKHis' names, and a logit of malignant for each, ``float64 [count]``."""
+    """Returns images with BreaKHis names, and logits of malignant, ``float64 [count]``."""
     rng = np.random.default_rng(0)
     parsed = [parse(name) for name in names(count)]
     columns = ("slide", "accession", "magnification", "subtype", "label")
@@ -134,7 +133,7 @@ def generated(count: int, size: tuple[int, int]) -> tuple[Dataset, np.ndarray]:
 
 
 def prepare(workdir: Path, config: Any, dataset: Dataset, logits: np.ndarray) -> None:
-    """The folder of a run that has ended: configuration, split, log and checkpoint."""
+    """Writes the folder of a finished run: configuration, split, log and checkpoint."""
     records = dataset.records
     roles = assign_roles(records, "strict", folds=5, fold=0, val_folds=5, seed=0)
     run = RunFolder(workdir)
@@ -154,7 +153,7 @@ def prepare(workdir: Path, config: Any, dataset: Dataset, logits: np.ndarray) ->
 
 
 def evaluate(workdir: Path, dataset: Dataset, logits: np.ndarray) -> tuple[Stopwatch, float]:
-    """One evaluation of all images: its stopwatch and its seconds in all."""
+    """Evaluates all images once. Returns the stopwatch and the total seconds."""
     watch = Stopwatch()
     with (
         mock.patch.object(evaluation.run_data, "load_again", lambda *_: dataset),
@@ -169,7 +168,7 @@ def evaluate(workdir: Path, dataset: Dataset, logits: np.ndarray) -> tuple[Stopw
 
 
 def table_of(first: tuple[Stopwatch, float], again: tuple[Stopwatch, float]) -> list[dict]:
-    """A row for each part, for what is left over, and for all of it."""
+    """Returns a row for each part, for the rest, and for the total."""
     rows: list[dict[str, Any]] = [
         {
             "part": part,

@@ -1,4 +1,4 @@
-"""What the benchmarks that train share: many configurations of one experiment, and their table."""
+"""Runs many configurations of one experiment and reads their results."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import train
 from se_resnet import metrics
 from se_resnet.runs.run_folder import RunFolder
 
-# What a table calls the figures of `metrics.headline`.
-FIGURES = {
+# Names of the metrics in `metrics.headline`, by their title in a table.
+METRICS = {
     "image ROC AUC": "image_roc_auc",
     "image accuracy": "image_accuracy",
     "balanced accuracy": "image_balanced_accuracy",
@@ -23,7 +23,7 @@ FIGURES = {
 
 
 def run_all(configs: Mapping[str, ConfigDict], workdir: Path) -> None:
-    """Trains and evaluates each configuration in ``workdir/NAME``, but none that is finished."""
+    """Trains and evaluates each configuration in ``workdir/NAME``, unless it is finished."""
     for name, config in configs.items():
         if not RunFolder(workdir / name).evaluation().is_finished:
             print(f"\n=== {name}", flush=True)
@@ -31,36 +31,36 @@ def run_all(configs: Mapping[str, ConfigDict], workdir: Path) -> None:
 
 
 def results_of(run: Path) -> dict[str, Any] | None:
-    """The test figures of a run, under the names of ``FIGURES``, and what was tested.
+    """Returns the test metrics of a run, by the titles of ``METRICS``, and the test set.
 
     Returns:
-        Each figure as ``{'value', 'low', 'high'}``, and the entries ``counts`` and ``audit`` of
-        ``metrics.json``; None where the run is not evaluated.
+        Each metric as ``{'value', 'low', 'high'}``, and the entries ``counts`` and ``audit`` of
+        ``metrics.json``; None if the run is not evaluated.
     """
     results = RunFolder(run).evaluation().metrics_if_any()
     if results is None:
         return None
     headline = metrics.headline(results)
     return {
-        **{title: headline[name] for title, name in FIGURES.items()},
+        **{title: headline[name] for title, name in METRICS.items()},
         "counts": results["counts"],
         "audit": results["audit"],
     }
 
 
-def with_interval(figure: Mapping[str, Any], sign: str = "") -> str:
-    """A figure and its 95 % interval as a table's cell; ``sign='+'`` for differences."""
-    if figure["value"] is None:
+def with_interval(estimate: Mapping[str, Any], sign: str = "") -> str:
+    """Formats an estimate and its 95 % interval as a cell; ``sign='+'`` for differences."""
+    if estimate["value"] is None:
         return "undefined"
     value, low, high = (
-        None if figure[name] is None else f"{figure[name]:{sign}.3f}"
+        None if estimate[name] is None else f"{estimate[name]:{sign}.3f}"
         for name in ("value", "low", "high")
     )
     return str(value) if low is None else f"{value} ({low}{' to ' if sign else '–'}{high})"
 
 
 def tested(counts: Mapping[str, Any]) -> str:
-    """How many benign and malignant images and patients the figures rest on."""
+    """Returns the numbers of tested images and patients by class."""
     images, patients = counts["images"], counts["accessions"]
     return (
         f"{images['benign']} + {images['malignant']} images, "

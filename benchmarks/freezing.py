@@ -1,11 +1,11 @@
-"""What a training step costs when early parts of the SE-ResNet50 are frozen.
+"""Times a training step of the SE-ResNet50 with frozen early parts.
 
     python -m benchmarks.freezing [--side 112] [--batch_size 8] [--repeats 5]
 
-The step is that of ``train.py``, with Adam and without augmentation, on random pixels and random
-weights, which cost what others do. Operations are XLA's count for the whole step in plain
-formulation, of which the forward pass takes the same in every row. The steps of all rows are timed
-in turn, and the median of each is shown beside the memory of its optimizer's moments.
+The step is that of ``train.py``, with Adam and without augmentation, on random pixels and weights.
+XLA counts the operations of the whole step in the plain formulation. The forward pass takes the
+same number in every row. The steps of all rows are timed in turn. The table has the median of each
+row and the memory of the moments of its optimizer.
 """
 
 from __future__ import annotations

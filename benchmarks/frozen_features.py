@@ -1,10 +1,10 @@
-"""The baseline to beat: frozen ImageNet ResNet50 features and a logistic regression.
+"""The baseline: a logistic regression on features of a frozen ImageNet ResNet50.
 
     python -m benchmarks.frozen_features --data_dir=/path/to/BreaKHis_v1 --magnifications=200
 
-Same images, same splits and same metrics as train.py, for every fold of the protocols named. What
-train.py keeps for validation is training data here, because nothing is chosen on it. The gap
-between ``random`` and ``strict`` is what leaking patients is worth.
+Uses the images, splits and metrics of train.py, for every fold of the named protocols. The
+validation images of train.py are training images here, because nothing is chosen on them. The gap
+between ``random`` and ``strict`` is the effect of leaking patients.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from data.protocols import audit
 from data.protocols.roles import assign_roles
 from data.records import Records
 from se_resnet import metrics
+from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models import resnet
 from se_resnet.models.layers import global_average_pool
@@ -37,7 +38,7 @@ FOLDS = 5
 
 
 def frozen_features(images: np.ndarray, records: Records, batch_size: int = 32) -> np.ndarray:
-    """Pooled output of the last stage of the ImageNet network: ``float32 [N, 2048]``."""
+    """Returns pooled outputs of the last stage of the ImageNet network: ``float32 [N, 2048]``."""
     weights = pretrained.load("imagenet")
     model = resnet.create_model(
         attention="none", variant=weights.variant, bn_epsilon=weights.bn_epsilon
@@ -81,18 +82,18 @@ def pool(parts: list[Predictions]) -> Predictions:
     )
 
 
-def show(figure: dict) -> str:
-    if figure["value"] is None:
+def show(estimate: dict) -> str:
+    if estimate["value"] is None:
         return "undefined"
-    if figure["low"] is None:
-        return f"{figure['value']:.3f}"
-    return f"{figure['value']:.3f} ({figure['low']:.3f}-{figure['high']:.3f})"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.3f}"
+    return f"{estimate['value']:.3f} ({estimate['low']:.3f}-{estimate['high']:.3f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", default="sample")
-    parser.add_argument("--magnifications", type=int, nargs="+", default=[40, 100, 200, 400])
+    parser.add_argument("--magnifications", type=int, nargs="+", default=MAGNIFICATIONS)
     parser.add_argument("--protocols", nargs="+", default=["strict", "random"])
     parser.add_argument("--cache_dir", default="")
     parser.add_argument("--out", help="JSON file to write")
@@ -119,7 +120,7 @@ def main() -> None:
             audit.verify(records, roles, protocol)
             parts.append(evaluate_fold(records, features, roles))
         rows = list(enumerate(parts))
-        # The authors' folds are repeated hold-outs: pooled, some images would count four times.
+        # The authors' folds overlap: pooled, some images would count four times.
         pooled = [] if protocol == "official" else [("pooled", pool(parts))]
         for name, predictions in [*rows, *pooled]:
             result = metrics.evaluate(predictions)

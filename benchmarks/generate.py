@@ -1,4 +1,4 @@
-"""Generated images under BreaKHis' names: only sizes and times of what is done with them count."""
+"""Generates images with BreaKHis names, for measurements of time and memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from data.breakhis.official import official_names
 
 
 def names(count: int) -> list[str]:
-    """``count`` names in the proportions of BreaKHis: official ones, spread over the list.
+    """Returns ``count`` names in the proportions of BreaKHis, spread over the official list.
 
-    Past 7,909 come the same slides again under accession numbers of their own.
+    After 7,909 names the same slides follow with new accession numbers.
     """
     official = official_names()
     if count <= len(official):
@@ -33,14 +33,14 @@ def names(count: int) -> list[str]:
 
 
 def picture(seed: int, width: int, height: int) -> np.ndarray:
-    """``uint8 [height, width, 3]``: a smooth colour field with grain."""
+    """Returns a smooth colour field with grain: ``uint8 [height, width, 3]``."""
     rng = np.random.default_rng(seed)
     field = cv2.resize(rng.integers(60, 230, (12, 18, 3), np.uint8), (width, height))
     return field + rng.integers(0, 6, field.shape, np.uint8)
 
 
 def write_tree(tree: Path, file_names: Sequence[str], width: int = 700, height: int = 460) -> None:
-    """PNG files in the official folders; 700x460 take half a megabyte each, like the real ones."""
+    """Writes PNG files in the official folders. At 700x460 each takes 0.5 MB, as in BreaKHis."""
 
     def write(index: int) -> None:
         folder = tree / parse(file_names[index]).folder

@@ -1,26 +1,27 @@
-r"""Training on one GPU with the data in its memory, against torch.compile on the same card.
+r"""Times training on one GPU with the data in its memory, against torch.compile on the same card.
 
     python -m benchmarks.gpu [--batch 32 64 128 256] [--dtype bfloat16 float32]
 
-What is timed is ``config.data.placement = 'device'``: generated uint8 images and a plan as SMOTE
-makes it lie in the GPU's memory; gather, blend, augmentation and training step are one program, of
-which a dispatch runs several steps. torch does the same work (channels last, autocast to bfloat16,
-``torch.compile``). Each case runs in a process of its own, ours and torch's in turn, and rows hold
-medians over ``--rounds``. The first processes of a case wait for their compilers: ``--batch 128
---dtype bfloat16 --rounds 1`` is a first look. Without a GPU everything runs on the CPU, for which
-the defaults are far too large: ``--batch 2 --side 32 --width 8 --stage_sizes 1 1 --images 16``.
+Times ``config.data.placement = 'device'``. Generated uint8 images and a plan like that of SMOTE lie
+in GPU memory. Gather, blend, augmentation and training step are one program, and a dispatch runs
+several steps. torch does the same work (channels last, autocast to bfloat16, ``torch.compile``).
+Each case runs in a separate process, ours and torch in turn. Rows have medians over ``--rounds``.
+The first processes of a case wait for their compilers. For a quick test use ``--batch 128 --dtype
+bfloat16 --rounds 1``. Without a GPU everything runs on the CPU, for which the defaults are far too
+large: ``--batch 2 --side 32 --width 8 --stage_sizes 1 1 --images 16``.
 
-Roofline: FLOPs are those of the step as written, bytes those that the compiled program's operations
-read and write (XLA's count, in which a convolution reads each operand once), both divided by the
-measured time of a step; "of copy" compares with a jitted copy's bandwidth on the same card, "of
-peak" with the data sheet. "busy" is the share of the time between the first and the last kernel of
-a trace in which any kernel ran; "single, ms" is a step where each is a dispatch of its own.
+Roofline: FLOPs are those of the step as written. Bytes are those that the operations of the
+compiled program read and write, as counted by XLA, for which a convolution reads each operand once.
+Both are divided by the measured time of a step. "of copy" compares with the bandwidth of a jitted
+copy on the same card, "of peak" with the data sheet. "busy" is the share of the time between the
+first and the last kernel of a trace in which any kernel ran. "single, ms" is the time of a step
+with one dispatch per step.
 
-BreaKHis itself, five strict folds. Decode on any machine, with TensorFlow; the folder of the file
-that is printed is all that the GPU machine needs of the images, and TensorFlow may be missing
-there::
+To train on BreaKHis in five strict folds, decode the images on any machine with TensorFlow. The
+machine with the GPU needs only the folder of the printed file, and no TensorFlow::
 
-    python -c "from data.dataset import load; print(load('/path/to/BreaKHis_v1').images.filename)"
+    python -c "from data.dataset import load_dataset as load; \
+        print(load('/path/to/BreaKHis_v1').images.filename)"
 
     pip install -c constraints.txt -e '.[cuda]'
     python train.py --config=configs/breakhis.py --workdir=runs/strict --config.split.fold=all \
@@ -50,7 +51,7 @@ CARDS = {
 
 
 def speed_row(case: Case, mine: list[dict], peer: list[dict]) -> dict[str, Any]:
-    """Medians, and the median of the rounds' ratios."""
+    """Returns medians over the rounds, and the median of the ratios."""
 
     def median(runs: list[dict], key: str, factor: float = 1.0) -> float | None:
         values = [factor * run[key] for run in runs if run[key] is not None]
@@ -74,7 +75,7 @@ def speed_row(case: Case, mine: list[dict], peer: list[dict]) -> dict[str, Any]:
 
 
 def roofline_row(case: Case, mine: list[dict]) -> dict[str, Any]:
-    """How near the step comes to what the card can do; from the round of median speed."""
+    """Compares the step with the limits of the card, in the round of median speed."""
     run = sorted(mine, key=lambda run: run["seconds"])[len(mine) // 2]
     bandwidth, peaks = CARDS.get(run["kind"], (None, {}))
     flops = run["flops"] / run["seconds"] if run["flops"] else None
@@ -118,7 +119,7 @@ def main() -> None:
     flags.add_argument("--no_augment", action="store_true", help="for both")
     flags.add_argument("--no_torch", action="store_true")
     options = flags.parse_args()
-    # Both take what they need and no more, so that neither finds the memory gone.
+    # Both processes allocate only the memory that they need, so that neither runs out of memory.
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     absent = options.no_torch or importlib.util.find_spec("torch") is None
     speed, roofline, platforms = [], [], set()

@@ -1,4 +1,4 @@
-"""The training step of :mod:`benchmarks.gpu` as ``train.py`` builds it, timed and analysed."""
+"""Times and analyses the training step of ``train.py`` for :mod:`benchmarks.gpu`."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Case:
     """One configuration of the step.
 
     Attributes:
-        batch: images of a step.
+        batch: number of images in a step.
         dtype: ``'float32'`` or ``'bfloat16'``.
-        images: uint8 images in the device's memory.
+        images: number of uint8 images in device memory.
         side: their height and width.
         width: channels of the stem.
         stage_sizes: bottlenecks of each stage.
-        steps: in one dispatch.
-        dispatches: timed.
+        steps: number of steps in one dispatch.
+        dispatches: number of timed dispatches.
         augment: whether batches are augmented.
-        copy: megabytes of the array that is copied to measure bandwidth.
+        copy: size in megabytes of the array that measures bandwidth.
     """
 
     batch: int
@@ -54,12 +54,12 @@ class Case:
     copy: int
 
     def pixels(self) -> np.ndarray:
-        """``uint8 [images, side, side, 3]``."""
+        """Returns random pixels ``uint8 [images, side, side, 3]``."""
         shape = (self.images, self.side, self.side, 3)
         return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
     def columns(self) -> dict[str, Any]:
-        """A plan's columns, two rows for each image."""
+        """Returns the columns of a plan with two rows for each image."""
         rng = np.random.default_rng(1)
         rows = 2 * self.images
         base, other = rng.integers(self.images, size=(2, rows))
@@ -73,14 +73,14 @@ class Case:
         }
 
     def blocks(self) -> list[np.ndarray]:
-        """Rows ``int32 [steps, batch]`` of each dispatch."""
+        """Returns the rows ``int32 [steps, batch]`` of each dispatch."""
         rng = np.random.default_rng(2)
         shape = (self.dispatches, self.steps, self.batch)
         return list(rng.integers(2 * self.images, size=shape).astype(np.int32))
 
 
 def ours(case: Case) -> dict[str, Any]:
-    """Times and counts of a step, for :mod:`benchmarks.gpu` to make rows of."""
+    """Measures times and counts of a step, for the tables of :mod:`benchmarks.gpu`."""
     import jax
 
     from data.balance import Plan
@@ -119,7 +119,7 @@ def ours(case: Case) -> dict[str, Any]:
     together = steps.lower(placed, state, jax.device_put(blocks[0], everywhere)).compile()
 
     def run(program: Callable, blocks: Iterable[np.ndarray]) -> float:
-        """Seconds, from the first dispatch until all is done."""
+        """Returns the seconds from the first dispatch until all steps are finished."""
         nonlocal state
         start = time.monotonic()
         for rows in blocks:
@@ -138,7 +138,7 @@ def ours(case: Case) -> dict[str, Any]:
     device = jax.devices()[0]
     stats = device.memory_stats() or {}
     written, compiled = (part.cost_analysis() or {} for part in (lowered, single))
-    assert "tensorflow" not in sys.modules, "this path must do without TensorFlow"
+    assert "tensorflow" not in sys.modules, "this path must not need TensorFlow"
     return {
         "platform": device.platform,
         "kind": device.device_kind,
@@ -154,7 +154,7 @@ def ours(case: Case) -> dict[str, Any]:
 
 
 def busy_share(folder: Path) -> float | None:
-    """From a trace of jax.profiler; None where it has no GPU's streams."""
+    """Returns the busy share in a trace of jax.profiler; None if it has no stream of a GPU."""
     import jax
 
     return covered(
@@ -171,7 +171,7 @@ def busy_share(folder: Path) -> float | None:
 
 
 def covered(spans: list[tuple[float, float]]) -> float | None:
-    """The share of the time from the first start to the last end that lies in any of the spans."""
+    """Returns the share of the time from first start to last end that the spans cover."""
     if not spans:
         return None
     first = end = min(spans)[0]
@@ -183,7 +183,7 @@ def covered(spans: list[tuple[float, float]]) -> float | None:
 
 
 def copy_bandwidth(megabytes: int) -> float:
-    """Bytes a second, read and written, of ``x + 1`` on a large array; median of five."""
+    """Returns bytes per second, read and written, of ``x + 1`` on a large array (median of 5)."""
     import jax
     import jax.numpy as jnp
 

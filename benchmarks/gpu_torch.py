@@ -1,4 +1,4 @@
-"""The work of :mod:`benchmarks.gpu` in torch: channels last, autocast and ``torch.compile``."""
+"""Does the work of :mod:`benchmarks.gpu` in torch: channels last, autocast, ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from se_resnet.training.augment import _RGB_OF_HED
 
 
 def augmented(pixels: torch.Tensor) -> torch.Tensor:
-    """Augments ``float [B, 3, H, W]`` as ``se_resnet.training.augment``, in one resampling."""
+    """Augments ``float [B, 3, H, W]`` like ``se_resnet.training.augment``, in one resampling."""
     count, device = len(pixels), pixels.device
 
-    def draw(limit: float, *shape: int) -> torch.Tensor:
+    def uniform(limit: float, *shape: int) -> torch.Tensor:
         return (2 * torch.rand(count, *shape, device=device) - 1) * limit
 
     def coin(*shape: int) -> torch.Tensor:
         return torch.rand(count, *shape, device=device) < 0.5
 
-    scale = (1 + draw(AUGMENT["zoom"], 1)) * torch.where(coin(2), -1.0, 1.0)
+    scale = (1 + uniform(AUGMENT["zoom"], 1)) * torch.where(coin(2), -1.0, 1.0)
     axes = torch.where(
         coin(1, 1),
         torch.tensor([[0.0, 1.0], [-1.0, 0.0]], device=device),  # a quarter turn
         torch.eye(2, device=device),
     )
-    shift = draw(2 * AUGMENT["translate"], 2, 1)  # the grid runs from -1 to 1
+    shift = uniform(2 * AUGMENT["translate"], 2, 1)  # the grid runs from -1 to 1
     theta = torch.cat([scale[:, :, None] * axes, shift], 2)
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
     pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
     from_stains = torch.from_numpy(_RGB_OF_HED).to(device)
     to_stains = torch.from_numpy(np.linalg.inv(_RGB_OF_HED).astype(np.float32)).to(device)
-    change = (to_stains * (1 + draw(AUGMENT["stain"], 1, 3))) @ from_stains
+    change = (to_stains * (1 + uniform(AUGMENT["stain"], 1, 3))) @ from_stains
     density = torch.einsum("bchw,bcd->bdhw", torch.log((pixels + 1) / 256), change)
     pixels = 256 * torch.exp(density) - 1
     mean = pixels.mean((1, 2, 3), keepdim=True)
-    pixels = mean + (pixels - mean) * (1 + draw(AUGMENT["contrast"], 1, 1, 1))
-    return (pixels + 255 * draw(AUGMENT["brightness"], 1, 1, 1)).clip(0, 255)
+    pixels = mean + (pixels - mean) * (1 + uniform(AUGMENT["contrast"], 1, 1, 1))
+    return (pixels + 255 * uniform(AUGMENT["brightness"], 1, 1, 1)).clip(0, 255)
 
 
 def theirs(case: Case) -> dict[str, Any]:
-    """Seconds of a step and peak memory, with data and plan on the device as well."""
+    """Returns seconds of a step and peak memory, also with data and plan on the device."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")  # TF32, XLA's default on a GPU
     images = torch.from_numpy(case.pixels()).to(device)
     plan = {name: torch.from_numpy(column).to(device) for name, column in case.columns().items()}
-    # Torch's own initial weights will do: Task's tensors are not asked for.
+    # The initial weights of torch are enough: the tensors of the Task are not loaded.
     task = Task(case.batch, case.dtype, case.side, case.stage_sizes, case.width, Path())
     model = ResNet(task).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)

@@ -1,12 +1,12 @@
-"""Predictions of the SE-ResNet50 in images per second, beside the same in torch and Keras.
+"""Compares predictions of the SE-ResNet50 with torch and Keras, in images per second.
 
     python -m benchmarks.inference [--batch 1 16 32] [--dtype float32 bfloat16] [--out FILE]
 
-All map the same 224x224 ``uint8`` pixels on the host to the same logits there. Ours is the
-prediction of ``eval.py``, which folds normalisations into convolutions when it starts; that happens
-before the clock starts, as does the first batch of every turn, for all. Of the peers only
-``torch.compile, frozen`` folds too. Before anything is timed the logits must agree.
-``benchmarks.train_step`` says what else the options and contenders mean.
+All contenders map the same 224x224 ``uint8`` pixels on the host to the same logits on the host.
+Ours is the prediction of ``eval.py``, which first folds normalisations into convolutions. The clock
+starts after the folding and after the first batch of every turn, for all contenders. Of the peers
+only ``torch.compile, frozen`` folds too. The logits must agree before anything is timed.
+``benchmarks.train_step`` describes the other options and contenders.
 """
 
 from __future__ import annotations

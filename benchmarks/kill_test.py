@@ -1,14 +1,14 @@
-"""Kills trainings at random moments and compares what they become with one that ran through.
+"""Kills trainings at random moments and compares the results with an undisturbed training.
 
     python -m benchmarks.kill_test --kills 30 --seed 0
 
-A tiny network on generated images (moving averages, two phases, SMOTE, augmentation) trains with a
-checkpoint at every log line. ``train.py`` is started, killed and started again until it finishes,
-and then anew, until there were so many kills. Every other one, by SIGKILL, waits for a checkpoint
-that is being written; those between come at any moment of the process's life, two in five by
-SIGTERM or SIGINT. A run that finishes must equal the one that was left alone: metrics.jsonl and
-the test's predictions and figures byte for byte, parameters, optimizer state, statistics and
-averages bit for bit. Ends with exit code 1 if anything differs.
+A tiny network trains on generated images (moving averages, two phases, SMOTE, augmentation) with a
+checkpoint at every log line. ``train.py`` is started, killed and started again until it finishes.
+Then a new run begins, until the number of kills is reached. Every second kill is a SIGKILL that
+waits until a checkpoint is being written. The other kills come at any moment, half of them by
+SIGTERM or SIGINT. A finished run must equal the undisturbed run: metrics.jsonl, test predictions
+and test metrics byte for byte, parameters, optimizer state, statistics and averages bit for bit.
+Ends with exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ TIMEOUT = 600
 
 
 def make_images(folder: Path, count: int = 160) -> None:
-    """A cache of decoded images, which ``train.py`` opens as it is."""
+    """Writes a cache of decoded images, which ``train.py`` can open."""
     files = names(count)
 
     def fill(array: np.ndarray) -> tuple[list[dict], dict]:
@@ -73,13 +73,13 @@ def make_images(folder: Path, count: int = 160) -> None:
 
 @dataclasses.dataclass
 class Trainings:
-    """Trainings on the same images, below one folder."""
+    """Trainings on the same images, inside one folder."""
 
     folder: Path
     placement: str
 
     def start(self, workdir: Path) -> subprocess.Popen:
-        """The training of this workdir, or the rest of it."""
+        """Starts or resumes the training of this workdir."""
         settings = {**FLAGS, "data.placement": self.placement}
         flags = [f"--config.{name}={value}" for name, value in settings.items()]
         images = f"--config.data.dir={self.folder / 'images'}"
@@ -94,15 +94,16 @@ class Trainings:
             )
 
     def finish(self, workdir: Path) -> None:
-        """Lets the training of this workdir end."""
+        """Runs the training of this workdir to its end."""
         if self.start(workdir).wait(TIMEOUT):
             raise SystemExit(f"the training failed:\n{(self.folder / 'log.txt').read_text()}")
 
 
 def unfinished(workdir: Path) -> set[tuple[Path, int]]:
-    """Checkpoints that are being written or removed, or were when a process was killed.
+    """Returns unfinished checkpoints, of a running or a killed process.
 
-    With the time of their last change: a new one may have the name and inode of one left behind.
+    Each comes with the time of its last change, because a new checkpoint may have the name and
+    inode of an old one.
     """
     found = set()
     for path in RunFolder(workdir).checkpoints.folder.glob("*/.[0-9]*"):
@@ -115,16 +116,16 @@ def kill(trainings: Trainings, workdir: Path, kind: str, rng: random.Random, lif
     """Starts a training and kills it at some moment.
 
     Args:
-        trainings: which.
-        workdir: its.
-        kind: ``SIGKILL``, ``SIGTERM`` or ``SIGINT``, at a moment of its life; or ``saving``.
-        rng: draws the moment.
-        life: seconds that a process of this training lasts.
+        trainings: the trainings.
+        workdir: workdir of the training.
+        kind: ``SIGKILL``, ``SIGTERM`` or ``SIGINT`` at any moment, or ``saving``.
+        rng: chooses the moment.
+        life: duration of such a process in seconds.
 
     Returns:
-        What happened, or None where the training had ended before.
+        A description of the kill, or None if the training had ended before.
     """
-    left = unfinished(workdir)  # by the kill before, until this process saves
+    left = unfinished(workdir)  # from the kill before, until this process saves
     process = trainings.start(workdir)
     try:
         if kind == "saving":
@@ -145,7 +146,7 @@ def kill(trainings: Trainings, workdir: Path, kind: str, rng: random.Random, lif
         process.kill()
     if code == 0:
         return None
-    # The system's own code comes before the command handles signals.
+    # The default exit code means that the command did not handle signals yet.
     if code not in (-signum, EXIT_CODES.get(signum)):
         raise SystemExit(f"{signum.name} ended the training with {code}")
     if signum == signal.SIGKILL:
@@ -155,8 +156,10 @@ def kill(trainings: Trainings, workdir: Path, kind: str, rng: random.Random, lif
 
 
 def differences(workdir: Path, whole: Path) -> list[str]:
-    """What a finished training has otherwise than the one that was left alone."""
-    found = [name for name in FILES if (workdir / name).read_bytes() != (whole / name).read_bytes()]
+    """Returns the differences between a finished training and the undisturbed training."""
+    different = [
+        name for name in FILES if (workdir / name).read_bytes() != (whole / name).read_bytes()
+    ]
     for kind in ("latest", "best"):
         sides = []
         for side in (workdir, whole):
@@ -167,20 +170,20 @@ def differences(workdir: Path, whole: Path) -> list[str]:
             values = {path: np.asarray(leaf).tobytes() for path, leaf in leaves.items()}
             sides.append({"step": step.name, "facts": facts_of(step), **values})
         keys = {*sides[0], *sides[1]}
-        found += [f"{kind} {key}" for key in keys if sides[0].get(key) != sides[1].get(key)]
-    return found
+        different += [f"{kind} {key}" for key in keys if sides[0].get(key) != sides[1].get(key)]
+    return different
 
 
 def rehearse(kills: int, seed: int, placement: str = "device") -> list[dict[str, object]]:
-    """Kills trainings so many times.
+    """Kills trainings a number of times.
 
     Args:
-        kills: how many.
-        seed: of the moments.
-        placement: of the pixels; ``'device'`` starts sooner, without TensorFlow.
+        kills: number of kills.
+        seed: seed of the moments.
+        placement: placement of the pixels; ``'device'`` starts sooner, without TensorFlow.
 
     Returns:
-        Rows of what was counted.
+        Rows with the counts of kills and comparisons.
     """
     rng, counted, compared = random.Random(seed), Counter[str](), 0
     kinds = ("saving", "SIGKILL", "saving", "SIGTERM", "saving", "SIGKILL", "saving", "SIGINT")
@@ -209,7 +212,10 @@ def rehearse(kills: int, seed: int, placement: str = "device") -> list[dict[str,
             if counted.total() >= kills:
                 break
     rows: list[dict[str, object]] = [{"what": what, "count": n} for what, n in counted.items()]
-    return [*sorted(rows, key=str), {"what": "runs equal to the whole one", "count": compared}]
+    return [
+        *sorted(rows, key=str),
+        {"what": "runs equal to the undisturbed run", "count": compared},
+    ]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the protocol alone is worth: one model, one budget, four ways of dividing the same images.
+"""Measures the effect of the protocol: one model, one budget, four divisions of the same images.
 
     python -m benchmarks.leakage --data_dir=SUBSET --workdir=runs/leakage
 
@@ -6,8 +6,8 @@ Trains and evaluates the network of ``configs/breakhis.py`` under every protocol
 Squeeze-and-Excitation, and writes ``leakage.md``, ``leakage.json`` and ``leakage.png`` into the
 workdir. Only ``split.protocol`` and ``model.attention`` differ between the runs. ``strict`` and
 ``random`` pool the test images of all folds; ``official`` has the authors' five test sets, which
-overlap; ``source`` has the original notebook's single test set. The same command again goes on
-where it stopped; a finished run is read, not repeated, so that ``--protocols`` can add to a table.
+overlap; ``source`` has the original notebook's single test set. The same command resumes an
+interrupted measurement. It reads finished runs, so that ``--protocols`` can add rows to a table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from benchmarks.experiments import FIGURES, results_of, run_all, tested, with_interval
+from benchmarks.experiments import METRICS, results_of, run_all, tested, with_interval
 from benchmarks.measuring import table
 from configs import breakhis
 from se_resnet.runtime.cli import exit_on_user_error
@@ -42,7 +42,7 @@ def configure(options: argparse.Namespace, protocol: str, attention: str) -> Con
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
-    """One row for every combination that has been evaluated."""
+    """Returns one row for every evaluated combination."""
     rows = []
     for protocol in PROTOCOLS:
         for attention in ATTENTIONS:
@@ -52,7 +52,7 @@ def collect(folder: Path) -> list[dict[str, Any]]:
 
 
 def in_words(row: dict[str, Any]) -> dict[str, str]:
-    """A row as the table has it, every figure with its 95 % interval."""
+    """Formats a row for the table, every metric with its 95 % interval."""
     audit = row["audit"]
     synthetic = audit.get("synthetic_test_images", 0)
     seen = audit["evaluated_images_of_seen_accessions"] / row["counts"]["images"]["all"]
@@ -61,12 +61,12 @@ def in_words(row: dict[str, Any]) -> dict[str, str]:
         "attention": row["attention"],
         "tested": tested(row["counts"]) + (f" ({synthetic} images synthetic)" if synthetic else ""),
         "patient seen in training": f"{100 * seen:.0f} %",
-        **{name: with_interval(row[name]) for name in FIGURES},
+        **{name: with_interval(row[name]) for name in METRICS},
     }
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Every combination as points with intervals, one panel a figure."""
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Plots every combination as points with intervals, one panel per metric."""
     from matplotlib.figure import Figure
 
     colours = {"se": "#0072B2", "none": "#D55E00"}
@@ -76,17 +76,17 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     protocols = [name for name in PROTOCOLS if any(row["protocol"] == name for row in rows)]
     for axes, name in zip(panels, shown, strict=True):
         for row in rows:
-            figure = row[name]
-            if figure["value"] is None:
+            estimate = row[name]
+            if estimate["value"] is None:
                 continue
-            place = protocols.index(row["protocol"]) + (
+            height = protocols.index(row["protocol"]) + (
                 0.13 if row["attention"] == "none" else -0.13
             )
             colour = colours[row["attention"]]
-            if figure["low"] is not None:
-                axes.plot([figure["low"], figure["high"]], [place, place], color=colour)
+            if estimate["low"] is not None:
+                axes.plot([estimate["low"], estimate["high"]], [height, height], color=colour)
             axes.plot(
-                figure["value"], place, "o" if row["attention"] == "se" else "s", color=colour
+                estimate["value"], height, "o" if row["attention"] == "se" else "s", color=colour
             )
         axes.set_title(name, fontsize=10)
         axes.set_yticks(range(len(protocols)), protocols)
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=112, help="height and width in pixels")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--folds", type=int, default=3, help="of strict and random")
+    parser.add_argument("--folds", type=int, default=3, help="folds of strict and random")
     options = parser.parse_args()
     configs = {
         f"{protocol}-{attention}": configure(options, protocol, attention)
@@ -123,7 +123,7 @@ def main() -> None:
         with atomic_write(options.workdir / "leakage.md") as file:
             file.write(text + "\n")
         write_json(options.workdir / "leakage.json", rows)
-        draw(rows, options.workdir / "leakage.png")
+        plot(rows, options.workdir / "leakage.png")
 
 
 if __name__ == "__main__":

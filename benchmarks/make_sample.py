@@ -3,7 +3,7 @@
     python -m benchmarks.make_sample --subset=DIR [--out=data/sample] [--megabytes=14.4]
 
 ``DIR`` holds a part of BreaKHis in the official tree and a ``manifest.csv`` with the columns
-``path`` and ``size`` (``224x224``, ``350x230`` or ``original``: how the image is stored there).
+``path`` and ``size`` (``224x224``, ``350x230`` or ``original``, the form of the stored image).
 Files are copied byte for byte. The same ``DIR`` always gives the same sample.
 """
 
@@ -20,11 +20,11 @@ from data.breakhis import decode
 from data.breakhis.filenames import CLASS_FOLDERS, ImageName, parse
 from data.breakhis.official import official_names, slide_table
 
-# The same image, filed as ductal and as lobular carcinoma: a real case for the duplicate check.
+# The same image, filed as ductal and as lobular carcinoma: a real case of a duplicate.
 TWIN_NAMES = ("SOB_M_DC-14-13412-100-003.png", "SOB_M_LC-14-13412-100-003.png")
 MAX_PER_ACCESSION = 6
 BENIGN_SHARE = 0.35  # as in the subset
-ORIGINALS_FROM = 250_000  # bytes; so large that one costs six images of 224x224
+ORIGINALS_FROM = 250_000  # bytes; an original takes the space of six images of 224x224
 STORED = {
     "224x224": "squashed to 224x224 (bicubic)",
     "350x230": "halved to 350x230 (area averaging)",
@@ -33,7 +33,7 @@ STORED = {
 
 
 def main() -> None:
-    """Reads the command line, chooses, copies, and writes the manifest."""
+    """Runs the command: chooses and copies images, and writes the manifest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subset", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("data/sample"))
@@ -96,7 +96,7 @@ def choose(candidates: list[str], size_of: dict[str, int], max_bytes: int) -> li
 def _next(
     candidates: list[ImageName], chosen: list[ImageName], size_of: dict[str, int]
 ) -> str | None:
-    """An image of the accession, then of the slide and magnification, with the fewest so far."""
+    """Returns an image of the accession, then slide and magnification, with the fewest so far."""
     by_accession = Counter(name.accession for name in chosen)
     by_slide = Counter((name.slide, name.magnification) for name in chosen)
 
@@ -108,7 +108,7 @@ def _next(
             hashlib.sha256(str(name).encode()).hexdigest(),
         )
 
-    # Benign accessions are few: an original is worth its size where it is all there is of one.
+    # Benign accessions are few: an original is worth its size if its accession has nothing else.
     small = {name.accession for name in candidates if size_of[str(name)] < ORIGINALS_FROM}
     worthwhile_originals = {
         str(name)
@@ -125,9 +125,9 @@ def _next(
 
 
 def _is_numbered_officially(file_name: str, stored: str) -> bool:
-    """Whether the sequence number can be trusted.
+    """Returns whether the sequence number can be trusted.
 
-    The 224x224 images were numbered by counting, which is wrong where the slide skips numbers.
+    The 224x224 images were numbered by counting, which is wrong for a slide that skips numbers.
     """
     name = parse(file_name)
     if file_name not in official_names():

@@ -1,4 +1,4 @@
-"""What the benchmarks share: work in a process of its own, tables, JSON, the machine's facts."""
+"""Measures work in a separate process, prints tables, writes JSON, describes the machine."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ROOT = Path(__file__).parent.parent
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One call of a function in a process of its own.
+    """One call of a function in a separate process.
 
     Attributes:
-        seconds: wall time of the call alone, without the process's start and imports.
-        peak_bytes: most anonymous memory at any time: what the pages of mapped files take, which
-            the operating system can drop, does not count.
-        start_bytes: the same before the call, for the interpreter and what it has imported.
-        value: what the function returned.
+        seconds: wall time of the call, without the start of the process and imports.
+        peak_bytes: peak of anonymous memory. Pages of mapped files do not count, because the
+            operating system can drop them.
+        start_bytes: anonymous memory before the call, of the interpreter and its imports.
+        value: return value of the function.
     """
 
     seconds: float
@@ -41,12 +41,12 @@ class Measurement:
 
     @property
     def added_bytes(self) -> int:
-        """Peak memory of the call alone."""
+        """Peak memory of the call without the memory before."""
         return self.peak_bytes - self.start_bytes
 
 
 def in_own_process(work: Callable[..., Any], *arguments: Any) -> Measurement:
-    """Measures ``work(*arguments)``; all must be picklable. Linux only.
+    """Measures ``work(*arguments)``. All must be picklable. Linux only.
 
     Raises:
         SystemExit: the process failed; its traceback is on standard error.
@@ -93,16 +93,16 @@ def _anonymous_bytes() -> int:
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """A command line with ``--out``, for :func:`finish`."""
-    made = argparse.ArgumentParser(
+    """Returns a parser with the option ``--out``, for :func:`finish`."""
+    options = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--out", type=Path, help="JSON file to write")
-    return made
+    options.add_argument("--out", type=Path, help="JSON file to write")
+    return options
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal keys as a Markdown table; floats with three significant digits."""
+    """Formats rows of equal keys as a Markdown table, floats with three significant digits."""
     lines = [list(rows[0]), ["---"] * len(rows[0])]
     lines += [[_cell(value) for value in row.values()] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -117,7 +117,7 @@ def _cell(value: Any) -> str:
 def finish(
     rows: Sequence[Mapping[str, Any]], out: Path | None, *notes: str, **further: Sequence[Mapping]
 ) -> None:
-    """Prints tables, notes and machine, and writes all of it where ``out`` is given."""
+    """Prints tables, notes and machine. Writes them as JSON if ``out`` is given."""
     facts = machine()
     tables = [text for part in (rows, *further.values()) for text in ("", table(part))]
     print("\n".join([*tables, *notes, ", ".join(f"{k} {v}" for k, v in facts.items())]))
@@ -126,7 +126,7 @@ def finish(
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on besides the code."""
+    """Returns the facts about the machine that affect measurements."""
     model = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -143,7 +143,7 @@ def machine() -> dict[str, Any]:
 
 
 def _gpu() -> dict[str, str]:
-    """Names and driver of the NVIDIA cards, if there are any."""
+    """Returns names and driver of the NVIDIA cards, if there are any."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, check=True).stdout
@@ -153,7 +153,7 @@ def _gpu() -> dict[str, str]:
 
 
 def _versions(*names: str) -> dict[str, str]:
-    """Of those packages that are installed."""
+    """Returns the versions of the installed packages among these."""
     found = {}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -1,12 +1,12 @@
-"""How well the perceptual hash of the audit tells near-duplicates from different images.
+"""Measures how well the perceptual hash of the audit separates near-duplicates.
 
     python -m benchmarks.near_duplicates --data_dir=/path/to/BreaKHis_v1
 
-Hashes every image and altered copies of it, at the 224x224 that training uses, and compares two
-ways to make 256 bits: ``dct``, what ``data/protocols/near_duplicates.py`` does, and ``difference``,
-whether each cell of a 16x16 grid is darker than its right neighbour. A good hash leaves a wide gap
-between the farthest copy and the nearest pair of different accessions. The nearest pairs of
-different images are listed, for the eye to judge: some fields of view were photographed twice.
+Hashes every image and altered copies of the image, at the 224x224 of training, and compares two
+hashes of 256 bits: ``dct``, from ``data/protocols/near_duplicates.py``, and ``difference``, which
+compares each cell of a 16x16 grid with its right neighbour. A good hash leaves a wide gap between
+the farthest copy and the nearest pair of different accessions. The nearest pairs of different
+images are listed for inspection, because some fields of view were photographed twice.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ HASHES = {"dct": perceptual_hash, "difference": difference_hash}
 def different_images(
     records: Records, hashes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]:
-    """Distances in one slide and across accessions, as counts ``int [257]``; the nearest pairs."""
+    """Counts distances in one slide and across accessions, ``int [257]``; lists nearest pairs."""
     slide, accessions = np.zeros((2, HASH_BITS + 1), int)
     nearest: list[tuple[int, int, int]] = []
     for start in range(0, len(records), _BLOCK):

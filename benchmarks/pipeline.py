@@ -1,19 +1,18 @@
-"""Batches per second of the input pipeline beside a torch DataLoader that does the same work.
+"""Compares the input pipeline with a torch DataLoader that does the same work.
 
     python -m benchmarks.pipeline [--data_dir=/path/to/BreaKHis_v1]
 
-- ``cold``: from PNG files to the last batch of the first epoch. Here that includes validating every
-  file and building the cache; the DataLoader decodes and resizes in its workers, now and in every
-  later epoch.
-- ``warm``: from the memory-mapped cache, which both read; steady state after the first batches.
-  ``SMOTE`` blends the plan's synthetic rows; ``augmented`` also flips, turns, shifts, zooms and
-  jitters colours, here on the batch in one jitted function, in the DataLoader on each image in its
+- ``cold``: from PNG files to the last batch of the first epoch. Our pipeline validates every file
+  and builds the cache. The DataLoader decodes and resizes in its workers, in every epoch.
+- ``warm``: from the memory-mapped cache, which both read, after the first batches. ``SMOTE`` blends
+  the synthetic rows of the plan. ``augmented`` also flips, turns, shifts, zooms and jitters
+  colours. Our pipeline augments the batch in one jitted function, the DataLoader each image in its
   workers.
 
-Each run has a process of its own, and the two take turns. Then a training loop shows which share of
-its time it waits for a batch: with the real step on this machine, and with a stand-in that leaves
-the CPU alone for as long as a GPU's step takes. The DataLoader needs torch (extra ``bench``);
-without it its columns stay empty. Without ``--data_dir`` the images are generated.
+Each run has a separate process, and the two take turns. Then a training loop measures the share of
+its time that it waits for a batch: with the real step on this machine, and with a stand-in that
+sleeps as long as a step on a GPU takes. The DataLoader needs torch (extra ``bench``). Without torch
+its columns stay empty. Without ``--data_dir`` the images are generated.
 """
 
 from __future__ import annotations
@@ -64,13 +63,13 @@ def our_batches(cache: Cache, plan: balance.Plan, batch_size: int, stop: int) ->
 
 
 def our_cold(tree: str, folder: Path, batch_size: int) -> float:
-    """Images per second of the first epoch, validation and cache included."""
-    from data.breakhis import builder  # noqa: F401  imports TensorFlow
+    """Returns images per second of the first epoch, with validation and cache."""
+    from data.breakhis import preparation  # noqa: F401  imports TensorFlow
+    from data.dataset import load_dataset
     from data.feed.batch_order import steps_per_epoch
-    from data.load_images import load
 
     start = time.monotonic()
-    dataset = load(tree, cache_dir=tempfile.mkdtemp(dir=folder))
+    dataset = load_dataset(tree, cache_dir=tempfile.mkdtemp(dir=folder))
     plan = balance.make_plan(dataset.records, dataset.images, method="none")
     steps = steps_per_epoch(plan, batch_size)
     for batch in our_batches(dataset, plan, batch_size, steps):
@@ -101,7 +100,7 @@ def our_warm(path: Path, case: str, batch_size: int, batches: int) -> float:
 
 
 def steady_rate(source: Iterator, batch_size: int) -> float:
-    """Images per second once the first batches have come."""
+    """Returns images per second after the first batches."""
     for _ in itertools.islice(source, WARM_UP):
         pass
     start = time.monotonic()
@@ -110,7 +109,7 @@ def steady_rate(source: Iterator, batch_size: int) -> float:
 
 
 class Decoding:
-    """The usual torch dataset: decodes and resizes an image whenever it is asked for."""
+    """The usual torch dataset: decodes and resizes an image at each access."""
 
     def __init__(self, files: list[str]):
         self.files = files
@@ -124,7 +123,7 @@ class Decoding:
 
 
 class Blending:
-    """Rows of a plan from the mapped cache, one by one."""
+    """A torch dataset of the rows of a plan, from the mapped cache."""
 
     def __init__(self, path: Path, plan: balance.Plan, augmented: bool):
         from se_resnet.training.augment import _RGB_OF_HED
@@ -149,11 +148,11 @@ class Blending:
 
 
 def _augmented(image, rgb_of_hed):
-    """Augments ``uint8 [H, W, 3]``, as ``se_resnet.training.augment``; ``float32 [3, H, W]``."""
+    """Augments ``uint8 [H, W, 3]`` like ``se_resnet.training.augment``: ``float32 [3, H, W]``."""
     import torch
     import torch.nn.functional as F  # noqa: N812
 
-    def draw(limit: float, *shape: int):
+    def uniform(limit: float, *shape: int):
         return (2 * torch.rand(shape) - 1) * limit
 
     pixels = image.permute(2, 0, 1).float()
@@ -162,20 +161,20 @@ def _augmented(image, rgb_of_hed):
             pixels = pixels.flip(axis)
     if torch.rand(()) < 0.5:
         pixels = torch.rot90(pixels, dims=(1, 2))
-    scale = 1 + draw(AUGMENT["zoom"])
+    scale = 1 + uniform(AUGMENT["zoom"])
     theta = torch.zeros(1, 2, 3)
     theta[0, 0, 0] = theta[0, 1, 1] = scale
-    theta[0, :, 2] = draw(2 * AUGMENT["translate"], 2)  # the grid runs from -1 to 1
+    theta[0, :, 2] = uniform(2 * AUGMENT["translate"], 2)  # the grid runs from -1 to 1
     grid = F.affine_grid(theta, [1, *pixels.shape], align_corners=False)
     pixels = F.grid_sample(pixels[None], grid, padding_mode="reflection", align_corners=False)[0]
     to_hed = torch.linalg.inv(rgb_of_hed)
     stains = torch.einsum("chw,cd->dhw", -torch.log((pixels + 1) / 256), to_hed)
-    stains = stains * (1 + draw(AUGMENT["stain"], 3, 1, 1))
+    stains = stains * (1 + uniform(AUGMENT["stain"], 3, 1, 1))
     density = torch.einsum("dhw,dc->chw", stains, rgb_of_hed)
     pixels = 256 * torch.exp(-density) - 1
     mean = pixels.mean()
-    pixels = mean + (pixels - mean) * (1 + draw(AUGMENT["contrast"]))
-    return (pixels + 255 * draw(AUGMENT["brightness"])).clip(0, 255)
+    pixels = mean + (pixels - mean) * (1 + uniform(AUGMENT["contrast"]))
+    return (pixels + 255 * uniform(AUGMENT["brightness"])).clip(0, 255)
 
 
 def torch_batches(dataset: Any, batch_size: int, order: np.ndarray) -> Iterator:
@@ -207,16 +206,16 @@ def torch_warm(path: Path, case: str, batch_size: int, batches: int) -> float:
 
 
 def waiting(path: Path, batch_size: int, steps: int, step: Callable[[dict], None]) -> dict:
-    """How long a loop waits for batches."""
+    """Measures how long a loop waits for batches."""
     cache = open_cache(path)
     batches = our_batches(cache, plan_of(cache, "SMOTE"), batch_size, steps + 2)
     step(next(batches))  # compiles
     step(next(batches))
     waits, start = [], time.monotonic()
     for _ in range(steps):
-        asked = time.monotonic()
+        requested = time.monotonic()
         batch = next(batches)
-        waits.append(time.monotonic() - asked)
+        waits.append(time.monotonic() - requested)
         step(batch)
     total = time.monotonic() - start
     return {
@@ -278,7 +277,7 @@ def main() -> None:
     flags.add_argument("--batch_size", type=int, default=32)
     flags.add_argument("--batches", type=int, default=60, help="to time, when warm")
     flags.add_argument("--repeats", type=int, default=3)
-    flags.add_argument("--gpu_step", type=float, default=0.02, help="seconds the stand-in takes")
+    flags.add_argument("--gpu_step", type=float, default=0.02, help="seconds of the stand-in")
     flags.add_argument("--steps", type=int, default=5, help="real steps; 0 leaves them out")
     options = flags.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -319,9 +318,9 @@ def measure(tree: str, folder: Path, options: argparse.Namespace) -> tuple[list,
 
 
 def cache_path(tree: str, folder: Path) -> Path:
-    from data.load_images import load
+    from data.dataset import load_dataset
 
-    return Path(load(tree, cache_dir=str(folder)).images.filename).parent
+    return Path(load_dataset(tree, cache_dir=str(folder)).images.filename).parent
 
 
 if __name__ == "__main__":

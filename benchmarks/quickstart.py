@@ -1,8 +1,8 @@
-"""Wall time and peak memory of the quickstart, from the start of the process to its end.
+"""Measures wall time and peak memory of the quickstart, from start to end of the process.
 
     python -m benchmarks.quickstart
 
-Flags of ``train.py`` can be added, as ``--config.epochs=1``.
+Flags of ``train.py`` can be added, for example ``--config.epochs=1``.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Time and memory of each stage of the data path, by the number of images.
+"""Measures time and memory of each stage of data preparation, by the number of images.
 
     python -m benchmarks.scaling [--counts 1000 8000 80000]
     python -m benchmarks.scaling --counts 7909 --width 700 --height 460 --side 224
 
-Generates PNG files under BreaKHis' names (past 7,909 images under made-up accession numbers), then
-runs each stage in a process of its own: ``prepare`` validates, hashes and stores; ``cache`` decodes
-and resizes; ``plan`` is SMOTE for the training set of fold 0 under ``strict``; ``epoch`` makes
-every batch of 32 and throws it away. Memory is anonymous memory with that of the imports, without
-the pages of mapped files. The default images are thumbnails; the second line is BreaKHis at its
-full size, with about 4 GB of files.
+Generates PNG files with BreaKHis names (after 7,909 images with new accession numbers). Then runs
+each stage in a separate process: ``prepare`` validates, hashes and stores. ``cache`` decodes and
+resizes. ``plan`` is SMOTE for the training set of fold 0 under ``strict``. ``epoch`` makes every
+batch of 32 and drops it. Memory is anonymous memory with the imports, without the pages of mapped
+files. The default images are thumbnails. The second command is BreaKHis at its full size, with
+about 4 GB of files.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ BATCH = 32
 
 
 def prepare(folder: Path, side: int) -> None:
-    from data.breakhis import builder
+    from data.breakhis import preparation
 
-    builder.prepare(folder / "tree", folder / "cache")
+    preparation.prepare(folder / "tree", folder / "cache")
 
 
 def cache(folder: Path, side: int) -> None:
-    from data.load_images import load
+    from data.dataset import load_dataset
 
-    load(str(folder / "tree"), size=(side, side), cache_dir=str(folder / "cache"))
+    load_dataset(str(folder / "tree"), size=(side, side), cache_dir=str(folder / "cache"))
 
 
 def plan(folder: Path, side: int) -> None:
@@ -48,8 +48,8 @@ def plan(folder: Path, side: int) -> None:
     opened = open_cache(path)
     roles = assign_roles(opened.records, "strict", folds=5, fold=0, val_folds=5, seed=0)
     training = opened.records.take(roles == TRAIN)
-    made = balance.make_plan(training, opened.images, method="smote")
-    np.savez(folder / "plan.npz", **{k: v for k, v in vars(made).items() if k != "notes"})
+    training_plan = balance.make_plan(training, opened.images, method="smote")
+    np.savez(folder / "plan.npz", **{k: v for k, v in vars(training_plan).items() if k != "notes"})
 
 
 def _batches(folder: Path) -> Iterator[dict]:
@@ -57,14 +57,14 @@ def _batches(folder: Path) -> Iterator[dict]:
     from se_resnet.runtime.mesh import batch_sharding, data_mesh
 
     (path,) = (folder / "cache" / "pixels").iterdir()
-    made = balance.Plan(**np.load(folder / "plan.npz"))
+    stored = balance.Plan(**np.load(folder / "plan.npz"))
     return host.train_batches(
         open_cache(path).images,
-        made,
+        stored,
         batch_size=BATCH,
         seed=0,
         start=0,
-        stop=batch_order.steps_per_epoch(made, BATCH),
+        stop=batch_order.steps_per_epoch(stored, BATCH),
         sharding=batch_sharding(data_mesh(), BATCH),
     )
 
@@ -82,10 +82,10 @@ STAGES = (prepare, cache, plan, first_batch, epoch)
 
 
 def growth(rows: list[dict]) -> list[dict]:
-    """Per stage: a constant and a slope through the smallest and largest count, and the exponent.
+    """Returns per stage a constant, a slope through the smallest and largest count, an exponent.
 
-    The exponent is how time, less the constant, grows between the two largest counts: 1 is linear.
-    It is left out where most of the time is constant. What a stage imports counts as constant.
+    The exponent is the growth of time, less the constant, between the two largest counts: 1 is
+    linear. It is None if most of the time is constant. Imports count as constant.
     """
     lines = []
     for stage in dict.fromkeys(row["stage"] for row in rows):
@@ -111,9 +111,9 @@ def growth(rows: list[dict]) -> list[dict]:
 def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--counts", type=int, nargs="+", default=[1000, 4000, 8000])
-    flags.add_argument("--width", type=int, default=64, help="of the PNG files")
+    flags.add_argument("--width", type=int, default=64, help="width of the PNG files")
     flags.add_argument("--height", type=int, default=64)
-    flags.add_argument("--side", type=int, default=64, help="of the decoded images")
+    flags.add_argument("--side", type=int, default=64, help="side of the decoded images")
     options = flags.parse_args()
     rows = []
     for count in sorted(options.counts):

@@ -1,14 +1,14 @@
-"""SMOTE as a plan against imbalanced-learn on flattened pixels: time, memory, and the same result.
+"""Compares SMOTE as a plan with imbalanced-learn on flattened pixels: time, memory, result.
 
     python -m benchmarks.smote [--data_dir=/path/to/BreaKHis_v1] [--full]
 
-Both over-sample benign to malignant in all magnifications together, 224x224x3 pixels an image, in
-the proportions of BreaKHis. The plan reads the memory-mapped image cache; imbalanced-learn gets the
-same pixels as float32. Each run has a process of its own; time starts with the mapped pixels and
-ends with the plan, or with imbalanced-learn's array; memory is what the process takes on top of its
-imports. Then every synthetic image of the plan is compared with imbalanced-learn's. Without
+Both over-sample benign to malignant in all magnifications together, with 224x224x3 pixels per
+image, in the proportions of BreaKHis. The plan reads the memory-mapped image cache.
+imbalanced-learn gets the same pixels as float32. Each run has a separate process. Time starts with
+the mapped pixels and ends with the plan, or with the array of imbalanced-learn. Memory excludes the
+imports. Then every synthetic image of the plan is compared with that of imbalanced-learn. Without
 ``--data_dir`` the pixels are generated. imbalanced-learn needs 18 GB for all 7,909 images: without
-``--full`` its figures there are extrapolated from the sizes that were run.
+``--full`` its values for that size are extrapolated from the smaller sizes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FULL = 7909
 
 
 def generated(folder: Path, count: int, side: int) -> Records:
-    """``count`` images spread over the official list: smooth colour fields with grain."""
+    """Writes ``count`` generated images; returns their records, spread over the official list."""
     names = generate.names(count)
     images = np.lib.format.open_memmap(
         folder / "images.npy", "w+", np.uint8, (count, side, side, 3)
@@ -71,7 +71,7 @@ def by_imbalanced_learn(pixels: Path, records: Records, out: Path) -> None:
 
 
 def largest_difference(pixels: Path, num_real: int, plan: Path, peer: Path) -> float:
-    """In grey values, over all pixels of all synthetic images."""
+    """Returns the largest difference in grey values over all synthetic images."""
     images, expected = np.load(pixels, mmap_mode="r"), np.load(peer, mmap_mode="r")
     with np.load(plan) as arrays:
         base, neighbour, weight = (arrays[name] for name in ("base", "neighbour", "weight"))
@@ -84,10 +84,10 @@ def largest_difference(pixels: Path, num_real: int, plan: Path, peer: Path) -> f
 
 
 def extrapolated(sizes: list[int], values: list[float], degree: int) -> float:
-    """The value at the full size, by the polynomial without constant nearest to the measured ones.
+    """Returns the value at the full size, by a polynomial without constant through the values.
 
-    Relative errors count alike, so that the largest size does not decide alone; no coefficient is
-    negative, because no work gets less with more images.
+    Minimises relative errors, so that the largest size does not dominate. No coefficient is
+    negative, because work does not decrease with more images.
     """
     powers = np.arange(1, degree + 1)
     terms = (np.array(sizes, float)[:, None] / FULL) ** powers / np.array(values)[:, None]
@@ -108,7 +108,7 @@ def row_of(size: int | str, ours: tuple[float, float], theirs: tuple[float, floa
 
 
 def median(runs: list[Measurement]) -> tuple[float, float]:
-    """Of seconds and of bytes on top of the imports."""
+    """Returns medians of seconds and of bytes without imports."""
     return (
         statistics.median(run.seconds for run in runs),
         statistics.median(run.added_bytes for run in runs),
@@ -116,7 +116,7 @@ def median(runs: list[Measurement]) -> tuple[float, float]:
 
 
 def measure(folder: Path, everything: Records, sizes: list[int], repeats: int, full: bool) -> list:
-    """One row per size, then one for all 7,909 images where there are so many."""
+    """Returns one row per size, then one row for all 7,909 images if available."""
     pixels, plan, peer = (folder / name for name in ("images.npy", "plan.npz", "peer.npy"))
     rows: list[dict] = []
     peers: list[tuple[float, float]] = []

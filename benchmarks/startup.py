@@ -1,11 +1,11 @@
-"""How long a command takes to answer --help, to import, and to do its first training step.
+"""Times --help and imports of the commands, and the way to the first training step.
 
     python -m benchmarks.startup
 
-The training starts are ``train.py --config=configs/quickstart.py`` (SE-ResNet50 at 224x224, the
-images that ship with the project) in processes of their own, from the start of the interpreter to
-the first step's line in ``metrics.jsonl``. The first start has empty caches; the second has a new
-workdir, and finds the decoded images and the compiled programs.
+A training start is ``train.py --config=configs/quickstart.py`` (SE-ResNet50 at 224x224, the images
+that ship with the project) in a separate process, from the start of the interpreter to the line of
+the first step in ``metrics.jsonl``. The first start has empty caches. The second start has a new
+workdir, but finds the decoded images and the compiled programs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TIMEOUT = 600
 
 
 def seconds_of(arguments: list[str], repeats: int) -> float:
-    """Median wall time of ``python ARGUMENTS``."""
+    """Returns the median wall time of ``python ARGUMENTS``."""
     times = []
     for _ in range(repeats):
         start = time.monotonic()
@@ -48,7 +48,7 @@ def seconds_of(arguments: list[str], repeats: int) -> float:
 
 
 def run_until_interrupted(arguments: list[str]) -> None:
-    """The training command in this process; prints as JSON how long JAX traced and compiled."""
+    """Runs the training command here; prints the seconds of tracing and compiling as JSON."""
     import jax
 
     seconds: Counter[str] = Counter()
@@ -91,7 +91,7 @@ def start_training(workdir: Path, cache: Path, config: str) -> dict:
 
 
 def interrupted(process: subprocess.Popen) -> str:
-    """Standard output of a process after Ctrl-C, again where Python lost it inside a callback."""
+    """Interrupts a process and returns its output. Repeats a signal that Python lost."""
     while True:
         process.send_signal(signal.SIGINT)
         try:

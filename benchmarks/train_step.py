@@ -1,14 +1,14 @@
-"""Training steps of the SE-ResNet50 in images per second, beside the same in torch and Keras.
+"""Compares training steps of the SE-ResNet50 with torch and Keras, in images per second.
 
     python -m benchmarks.train_step [--batch 1 16 32] [--dtype float32 bfloat16] [--out FILE]
 
-All train the same network from the same tensors: 224x224 ``uint8`` pixels from the host,
-standardised, no augmentation, binary cross-entropy of one logit, Adam on all parameters; the loss
+All contenders train the same network from the same tensors: 224x224 ``uint8`` pixels from the host,
+standardised, no augmentation, binary cross-entropy of one logit, Adam on all parameters. The loss
 is read after every step. ``ours, fast`` and ``ours, plain`` are ``config.model.formulation``. torch
-runs channels last and with the fused Adam; with bfloat16 under autocast, Keras with its mixed
-policy. Before anything is timed the losses of the first two steps must agree: that is the forward
-pass, the gradients and the optimizer. torch is in the extra ``bench``; ``torch.compile`` needs a
-C++ compiler. ``--memory default`` takes the huge pages away with which our commands start.
+runs channels last with the fused Adam. With bfloat16, torch uses autocast and Keras its mixed
+policy. The losses of the first two steps must agree before anything is timed, which checks forward
+pass, gradients and optimizer. torch is in the extra ``bench``. ``torch.compile`` needs a C++
+compiler. ``--memory default`` switches off the huge pages of our commands.
 """
 
 from __future__ import annotations

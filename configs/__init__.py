@@ -1,1 +1,1 @@
-"""Configurations: each file is one experiment, its docstring holds command and expected result."""
+"""Experiments, one per file. The docstring of a file has the command and the expected result."""

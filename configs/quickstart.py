@@ -1,10 +1,10 @@
-"""The whole job in minutes: SE-ResNet50 on the real images that ship with the project.
+"""A complete run in minutes: SE-ResNet50 on the real images that ship with the project.
 
     python train.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-The images are a small sample of BreaKHis: the numbers show that the machinery works and are no
-result on BreaKHis. Expect about two minutes and 4 GB on two CPU cores, and an image
-accuracy of 0.957 (95 % interval 0.833 to 1.000) on 23 test images.
+The images are a small sample of BreaKHis. The numbers show that the program works; they are not a
+result on BreaKHis. Expected: about two minutes and 4 GB on two CPU cores, and an image accuracy of
+0.957 (95 % interval 0.833 to 1.000) on 23 test images.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from configs import breakhis
 
 
 def get_config() -> ConfigDict:
-    """The headline experiment, smaller."""
+    """Returns a smaller headline experiment."""
     config = breakhis.get_config()
     config.data.dir = "sample"
     config.batch_size = 8  # about 4 GB of memory

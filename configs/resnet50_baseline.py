@@ -1,15 +1,15 @@
-r"""The baseline without attention: all as in ``configs/breakhis.py``, but a plain ResNet50.
+r"""The baseline without attention: ``configs/breakhis.py`` with a plain ResNet50.
 
     python train.py --config=configs/resnet50_baseline.py --workdir=runs/resnet50 \
         --config.data.dir=/path/to/BreaKHis_v1
 
-What Squeeze-and-Excitation is worth, with its interval, once ``runs/breakhis`` is there too:
-``python -m se_resnet.metrics compare runs/breakhis runs/resnet50``.
+To measure the gain of Squeeze-and-Excitation, with its interval, train ``runs/breakhis`` too and
+run ``python -m se_resnet.metrics compare runs/breakhis runs/resnet50``.
 
 Expected: no difference beyond the noise. In short runs at 112x112 on the 200X part of a 944-image
 subset, over 3 folds, an image ROC AUC of 0.911 (95 % interval 0.824 to 0.978) without attention and
 0.918 (0.841 to 0.976) with it (``python -m benchmarks.attention_modules``, docs/results.md). Time:
-that of ``configs/breakhis.py``, within a few per cent.
+as ``configs/breakhis.py``, within a few per cent.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +18,7 @@ from configs import breakhis
 
 
 def get_config() -> ConfigDict:
-    """The headline experiment without attention."""
+    """Returns the headline experiment without attention."""
     config = breakhis.get_config()
     config.model.attention = "none"
     return config

@@ -1,14 +1,14 @@
-"""SE gates that were trained on ImageNet: timm's SE-ResNet50 instead of ResNet50 with new gates.
+"""SE gates trained on ImageNet: the SE-ResNet50 of timm instead of ResNet50 with new gates.
 
     python train.py --config=configs/se_timm.py --workdir=runs/se_timm \
         --config.data.dir=/path/to/BreaKHis_v1
 
 The weights (113 MB, Apache-2.0) are downloaded once, into the cache of ``huggingface_hub``. Without
-a connection, give the path of their ``model.safetensors`` as ``--config.model.pretrained``.
+a connection, give the path of a copy of ``model.safetensors`` as ``--config.model.pretrained``.
 
-Expected: not known, as the weights could not be downloaded where the other figures were measured.
-That they compute what timm computes is tested on random tensors (``pytest -m parity``). Time: that
-of ``configs/breakhis.py``.
+Expected: not known, because the weights could not be downloaded on the machine of the other
+measurements. A test shows on random tensors that the network computes the same as timm
+(``pytest -m parity``). Time: as ``configs/breakhis.py``.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ from configs import breakhis
 
 
 def get_config() -> ConfigDict:
-    """The headline experiment from other weights."""
+    """Returns the headline experiment with other pretrained weights."""
     config = breakhis.get_config()
     config.model.pretrained = "timm/seresnet50.a2_in1k"
     return config

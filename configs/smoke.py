@@ -1,4 +1,4 @@
-"""Seconds: a tiny network without pretrained weights, to see that everything runs.
+"""A run in seconds: a tiny network without pretrained weights, to see that everything works.
 
 python train.py --config=configs/smoke.py --workdir=runs/smoke
 """
@@ -9,7 +9,7 @@ from configs import breakhis
 
 
 def get_config() -> ConfigDict:
-    """Everything of the headline experiment but its size."""
+    """Returns the headline experiment at a tiny size."""
     config = breakhis.get_config()
     config.data.dir = "sample"
     config.data.size = (32, 32)

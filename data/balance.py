@@ -1,36 +1,29 @@
-"""Balancing the classes of the training set as a plan, not as pixels.
+"""Balances the classes of the training set by a plan instead of by new pixels.
 
 SMOTE is linear, ``x_new = (1 - t) x_base + t x_neighbour`` (Chawla et al. 2002), so a synthetic
-image is three numbers until a batch needs its pixels. imbalanced-learn computes them: its
-over-sampler runs on one-hot rows that stand for the images, with a neighbour search that looks at
-the images behind the rows; each synthetic row it returns then holds ``1 - t`` at the base and
-``t`` at the neighbour. The plan takes a few numbers an image and the neighbour search a few a pair
-of minority images, where over-sampling 224x224 pixels directly takes 18 GB for the full data set.
+image is three numbers until a batch needs its pixels. imbalanced-learn computes these numbers. Its
+over-sampler runs on one-hot rows that stand for the images, with a neighbour search that compares
+the images. Each synthetic row then holds ``1 - t`` at the base and ``t`` at the neighbour. The plan
+takes a few numbers per image, and the neighbour search a few per pair of minority images.
+Over-sampling the 224x224 pixels directly takes 18 GB for the full data set.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from concurrent.futures import ThreadPoolExecutor
 
-import cv2
 import numpy as np
 from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE, RandomOverSampler
 from scipy import sparse
-from sklearn.base import BaseEstimator
-from sklearn.neighbors._base import KNeighborsMixin
-from threadpoolctl import threadpool_limits
 
+from data.image_neighbours import FEATURES, ImageNeighbours, image_features
 from data.records import Records
-from se_resnet.errors import UserError
+from se_resnet.errors import UserError, one_line
 from se_resnet.metrics.labels import CLASS_NAMES
 
 METHODS = ("smote", "borderline_smote", "adasyn", "oversample", "class_weights", "none")
-FEATURES = ("pixels", "thumbnail")
-_THUMBNAIL = 32
-# Their cluster and support-vector models are fitted to the rows themselves, and a one-hot row
-# says nothing about the image it stands for.
+# Their cluster and support-vector models are fitted to the rows, and a one-hot row does not
+# describe the image that it stands for.
 _NEED_PIXELS = ("svm_smote", "kmeans_smote")
 
 
@@ -43,10 +36,10 @@ class Plan:
     Attributes:
         base: ``int64 [P]``, rows of the pixel array.
         neighbour: ``int64 [P]``, rows of the pixel array; equal to ``base`` for a real image.
-        weight: ``float64 [P]`` in [0, 1), the neighbour's share; 0 for a real image.
+        weight: ``float64 [P]`` in [0, 1), share of the neighbour; 0 for a real image.
         label: ``int64 [P]``, 0 benign, 1 malignant.
-        importance: ``float64 [P]``, the row's factor in the loss; averages 1.
-        notes: what a user should know about how the plan came about.
+        importance: ``float64 [P]``, factor of the row in the loss, with a mean of 1.
+        notes: lines for the user about special cases of this plan.
     """
 
     base: np.ndarray
@@ -60,16 +53,16 @@ class Plan:
         return len(self.base)
 
     def columns(self) -> np.ndarray:
-        """All there is to the rows: ``float64 [5, P]``."""
+        """Returns all columns: ``float64 [5, P]``."""
         return np.stack([self.base, self.neighbour, self.weight, self.label, self.importance])
 
     @property
     def num_synthetic(self) -> int:
-        """Rows that blend two images."""
+        """Number of rows that blend two images."""
         return int((self.base != self.neighbour).sum())
 
     def describe(self) -> str:
-        """How many rows of which kind, for people."""
+        """Returns the numbers of rows by class and kind, and the notes, for the log."""
         benign, malignant = np.bincount(self.label, minlength=2)
         text = (
             f"{len(self)} rows an epoch ({benign} benign, {malignant} malignant), "
@@ -88,27 +81,27 @@ def make_plan(
     k_neighbors: int = 5,
     seed: int = 0,
 ) -> Plan:
-    """Plans the balanced training epoch.
+    """Returns the plan of a balanced training epoch.
 
     Args:
-        records: the training images alone: neighbours are searched among them and nowhere else.
+        records: the training images only, because neighbours are searched among all of them.
         images: ``uint8 [N, H, W, 3]``, the pixel array that ``records.row`` points into.
-        method: ``smote``, ``borderline_smote`` (Han et al. 2005) or ``adasyn`` (He et al. 2008)
-            blend new minority images; ``oversample`` repeats minority images; ``class_weights``
-            weighs the loss by inverse class frequency; ``none`` leaves the classes as they are.
-        features: where neighbours are near: ``pixels``, exactly as SMOTE on flattened images, or
-            ``thumbnail``, 32x32 area averages, some 50 times cheaper at 224x224.
-        within_magnification: balance each magnification by itself, so no image blends two.
-        k_neighbors: neighbours a base image may blend with.
-        seed: imbalanced-learn's ``random_state``.
+        method: ``smote``, ``borderline_smote`` (Han et al. 2005) and ``adasyn`` (He et al. 2008)
+            blend new minority images. ``oversample`` repeats minority images. ``class_weights``
+            weighs the loss by inverse class frequency. ``none`` does not balance the classes.
+        features: features of the neighbour search: ``pixels``, exactly as SMOTE on flattened
+            images, or ``thumbnail``, 32x32 area averages, about 50 times cheaper at 224x224.
+        within_magnification: balance each magnification by itself, so that no image blends two.
+        k_neighbors: number of neighbours that a base image may blend with.
+        seed: ``random_state`` of imbalanced-learn.
 
     Raises:
-        UserError: an unknown name, or an over-sampler that these images defeat.
+        UserError: a name is unknown, or the over-sampler fails on these images.
     """
     if method in _NEED_PIXELS:
         raise UserError(
-            f"config.balance.method = {method!r} cannot run as a plan, because it fits a model of "
-            "the pixels themselves: use smote, borderline_smote or adasyn."
+            f"config.balance.method = {method!r} cannot run as a plan, because it fits a model to "
+            "the pixels: use smote, borderline_smote or adasyn."
         )
     if method not in METHODS:
         raise UserError(
@@ -128,15 +121,15 @@ def make_plan(
     parts, notes = [real], []
     for group in np.unique(groups):
         members = records.take(groups == group)
-        place = f"{group}X" if within_magnification else "the training set"
+        group_name = f"{group}X" if within_magnification else "the training set"
         counts = np.bincount(members.label, minlength=2)
         if counts.min() == 0:
             missing = CLASS_NAMES[int(counts.argmin())]
-            notes.append(f"{place} has no {missing} image to balance with and stays as it is")
+            notes.append(f"{group_name} has no {missing} image and cannot be balanced")
         elif counts[0] != counts[1]:
             new, note = _oversample(members, images, method, features, k_neighbors, seed)
             parts.append(new)
-            notes += [f"{place}: {note}"] if note else []
+            notes += [f"{group_name}: {note}"] if note else []
     columns = [field.name for field in dataclasses.fields(Plan) if field.name != "notes"]
     return Plan(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
@@ -154,33 +147,33 @@ def _real_rows(records: Records, weigh_classes: bool) -> Plan:
 def _oversample(
     members: Records, images: np.ndarray, method: str, features: str, k: int, seed: int
 ) -> tuple[Plan, str]:
-    """The new minority rows of one group, and a note where the method had to be bent."""
+    """Returns the new minority rows of one group, and a note if the method had to be adapted."""
     counts = np.bincount(members.label)
     minority, available = int(counts.argmin()), int(counts.min())
     note = ""
     if method != "oversample" and available <= k:
         note = f"only {available} {CLASS_NAMES[minority]} images, so " + (
-            f"k_neighbors is {available - 1}" if available > 1 else "the one image is repeated"
+            f"k_neighbors is {available - 1}" if available > 1 else "that image is repeated"
         )
         k = available - 1
     one_hot = sparse.identity(len(members), dtype=np.float64, format="csr")
     if method == "oversample" or k == 0:
         sampler = RandomOverSampler(random_state=seed)
     else:
-        nearest = _ImageNeighbours(*_features(members, images, features), k + 1)
+        nearest = ImageNeighbours(*image_features(members, images, features), k + 1)
         if method == "smote":
             sampler = SMOTE(k_neighbors=nearest, random_state=seed)
         elif method == "adasyn":
             sampler = ADASYN(n_neighbors=nearest, random_state=seed)
         else:
-            wider = _ImageNeighbours(nearest.features, nearest.rows, min(11, len(members)))
+            wider = ImageNeighbours(nearest.features, nearest.rows, min(11, len(members)))
             sampler = BorderlineSMOTE(k_neighbors=nearest, m_neighbors=wider, random_state=seed)
     try:
         resampled, _ = sampler.fit_resample(one_hot, members.label)
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"config.balance.method = {method!r} cannot balance these images "
-            f"({' '.join(str(error).split())}): use 'smote'."
+            f"({one_line(error)}): use 'smote'."
         ) from error
     new = sparse.csr_matrix(resampled)[len(members) :]
     new.eliminate_zeros()
@@ -197,77 +190,3 @@ def _oversample(
         importance=np.ones(size),
     )
     return plan, note
-
-
-def _features(members: Records, images: np.ndarray, features: str) -> tuple[np.ndarray, np.ndarray]:
-    """Feature vectors ``uint8 [*, d]`` and the row of each member in them, ``int [n]``."""
-    if features == "pixels":
-        return images.reshape(len(images), -1), members.row
-    thumbnails = [
-        cv2.resize(images[row], (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
-        for row in members.row
-    ]
-    return np.stack(thumbnails).reshape(len(members), -1), np.arange(len(members))
-
-
-class _ImageNeighbours(KNeighborsMixin, BaseEstimator):
-    """A neighbour search over one-hot rows that measures the images they stand for.
-
-    Euclidean, exact to the last bit, ties broken by order. The distances of ``uint8`` vectors are
-    integers, and so are the products of pixels less 128: at most 2^14, so a sum over 1,024 columns
-    stays within 2^24, up to where float32 counts exactly, and the fast matrix product loses
-    nothing. Features are read in slabs of columns and distances made for a block of rows at a time,
-    so neither a memory-mapped array nor all distances are ever held as a whole.
-    """
-
-    _SLAB_COLUMNS = 1024
-    _BLOCK_DISTANCES = 2**23
-
-    def __init__(self, features: np.ndarray, rows: np.ndarray, n_neighbors: int):
-        self.features = features
-        self.rows = rows
-        self.n_neighbors = n_neighbors
-
-    def __sklearn_clone__(self) -> _ImageNeighbours:
-        # The default would copy the features.
-        return type(self)(self.features, self.rows, self.n_neighbors)
-
-    def fit(self, X: sparse.csr_matrix, y: None = None) -> _ImageNeighbours:
-        """Takes the images of these rows as the ones to search."""
-        self.fitted_rows_ = self.rows[X.indices]
-        return self
-
-    def kneighbors(
-        self, X: sparse.csr_matrix, n_neighbors: int | None = None, return_distance: bool = True
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """The nearest fitted rows of each row, nearest first: ``int64 [m, n_neighbors]``."""
-        asked, count = self.rows[X.indices], n_neighbors or self.n_neighbors
-        nearest = np.empty((len(asked), count), np.int64)
-        distances = np.empty((len(asked), count))
-        workers = os.cpu_count() or 1
-        largest = max(1, self._BLOCK_DISTANCES // len(self.fitted_rows_))
-        block = min(largest, -(-len(asked) // workers))
-
-        def search(start: int) -> None:
-            part = slice(start, start + block)
-            squared = self._squared_distances(asked[part], self.fitted_rows_)
-            nearest[part] = np.argsort(squared, axis=1, kind="stable")[:, :count]
-            distances[part] = np.sqrt(np.take_along_axis(squared, nearest[part], axis=1))
-
-        # The matrix product's own threads wait for each other in each of many small products: on a
-        # machine with other work that takes ten times as long as threads that never meet.
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
-            list(pool.map(search, range(0, len(asked), block or 1)))
-        return (distances, nearest) if return_distance else nearest
-
-    def _squared_distances(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """``float64 [len(left), len(right)]`` between the features in these rows."""
-        squared = np.zeros((len(left), len(right)))
-        for start in range(0, self.features.shape[1], self._SLAB_COLUMNS):
-            columns = slice(start, start + self._SLAB_COLUMNS)
-            b = self.features[right, columns].astype(np.float32) - 128
-            a = self.features[left, columns].astype(np.float32) - 128
-            squared -= 2 * (a @ b.T)
-            squared += np.square(a).sum(axis=1)[:, None]
-            squared += np.square(b).sum(axis=1)
-        return squared

@@ -1,11 +1,11 @@
-"""Every image decoded once into one memory-mapped array.
+"""The image cache: every image decoded once into one memory-mapped array.
 
 A cache is a folder with ``images.npy`` (``uint8 [N, H, W, 3]``), ``records.csv`` and
-``cache.json``. It is self-contained: it can be copied to a machine that has neither the images nor
-TensorFlow and opened there. ``cache.json`` holds the checksums of the other two files, which are
-compared whenever the cache is opened: damaged pixels never train. A cache from before there were
-checksums opens after its size alone was compared; it gets none, because nobody can know any more
-whether its pixels are those that were written.
+``cache.json``. It can be copied to a machine without the images and without TensorFlow, and opened
+there. ``cache.json`` holds the checksums of the other two files. They are compared whenever the
+cache is opened, so that a network never trains on damaged pixels. An older cache without checksums
+opens after a comparison of sizes. It gets no checksums later, because its pixels may have changed
+since they were written.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import math
 import os
 import stat
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Protocol
@@ -33,6 +32,7 @@ from se_resnet.errors import UserError
 from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import RESIZE_RULES, resize
 from se_resnet.runtime.files import read_json, write_json
+from se_resnet.runtime.parallel import parallel_map
 from se_resnet.runtime.schema import misfit
 
 _FORMAT = 2  # raised when the same inputs would give other pixels
@@ -41,11 +41,11 @@ _BLOCK = 2**24  # bytes under one checksum; caches depend on it
 
 
 class Images(Protocol):
-    """What a cache is built from: ``data.breakhis.builder.Prepared`` has this shape."""
+    """The interface of prepared images, such as ``data.breakhis.preparation.Prepared``."""
 
     @property
     def num_images(self) -> int:
-        """How many examples there are."""
+        """Number of examples."""
         ...
 
     @property
@@ -54,20 +54,20 @@ class Images(Protocol):
         ...
 
     def examples(self) -> Iterator[dict]:
-        """Dictionaries with ``image`` (encoded bytes) and the columns of ``Records`` less row."""
+        """Yields dicts with ``image`` (encoded bytes) and the columns of ``Records`` except row."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """Decoded images and their description.
+    """Decoded images and their records.
 
     Attributes:
         images: ``uint8 [N, H, W, 3]`` RGB, memory-mapped read-only.
         records: one row per image; ``records.row`` points into ``images``.
-        fingerprint: identifies the pixels: same content, size and resize rule, same value.
-        path: the cache's folder.
-        facts: what ``cache.json`` says of it, ``fingerprint`` included.
+        fingerprint: identity of the pixels: equal for the same content, size and resize rule.
+        path: folder of the cache.
+        facts: content of ``cache.json``.
     """
 
     images: np.ndarray
@@ -78,16 +78,16 @@ class Cache:
 
 
 def open_or_build(images: Images, cache_dir: Path, size: tuple[int, int], rule: str) -> Cache:
-    """Opens the cache of these images at this size, building it the first time.
+    """Opens the cache of these images at this size. Builds it the first time.
 
     Args:
         images: prepared images.
-        cache_dir: where caches are kept.
+        cache_dir: folder of all caches.
         size: height and width in pixels.
-        rule: how an image is brought to that size, see :func:`se_resnet.images.resize.resize`.
+        rule: rule that brings an image to that size, see :func:`se_resnet.images.resize.resize`.
 
     Raises:
-        UserError: bad size or rule, or too little disk space.
+        UserError: the size or rule is invalid, or the disk has too little space.
     """
     if rule not in RESIZE_RULES:
         raise UserError(
@@ -104,14 +104,14 @@ def open_or_build(images: Images, cache_dir: Path, size: tuple[int, int], rule: 
         _build(images, path, size, rule, fingerprint)
     cache = open_cache(path)
     if cache.fingerprint != fingerprint:
-        raise damaged(path, ValueError("its pixels are of other images, size or resize rule"))
+        raise damaged(path, ValueError("its pixels have another source, size or resize rule"))
     return cache
 
 
 def open_cache(path: str | Path) -> Cache:
     """Opens a finished cache folder and compares its files with their checksums.
 
-    Every process of a run does this for itself, because each may read another copy. The 1.2 GB of
+    Every process of a run does so, because each process may read another copy. The 1.2 GB of
     BreaKHis at 224x224 take 0.6 s of processor time, spread over all cores.
 
     Raises:
@@ -139,9 +139,9 @@ def open_cache(path: str | Path) -> Cache:
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """What to tell of a cache folder that holds something else than it should."""
+    """Returns the error for a cache folder with missing or damaged files."""
     return UserError(
-        f"{path} is not a whole image cache ({error}): delete the folder and run again."
+        f"{path} is not a complete image cache ({error}): delete the folder and run again."
     )
 
 
@@ -151,20 +151,20 @@ def write_cache(
     fill: Callable[[np.ndarray], tuple[list[dict], dict[str, Any]]],
     remedy: str,
 ) -> None:
-    """Writes a cache folder so that it appears whole or not at all.
+    """Writes a cache folder, which appears complete or not at all.
 
     Args:
-        path: the folder to make.
+        path: folder to create.
         shape: N, H, W, 3.
-        fill: puts the pixels into the ``uint8 [N, H, W, 3]`` array it is given, a memory-mapped
-            file, and returns the rows of the ``Records`` and the content of ``cache.json``, which
-            must have a ``fingerprint``.
-        remedy: what a user whose disk is too small can do besides making room.
+        fill: writes the pixels into its argument, a memory-mapped array ``uint8 [N, H, W, 3]``.
+            Returns the rows of the ``Records`` and the content of ``cache.json``, with a
+            ``fingerprint``.
+        remedy: remedy for a full disk besides making room, for the message.
 
     Raises:
-        UserError: too little disk space.
+        UserError: the disk has too little space.
     """
-    # Built under another name and renamed when whole, so a killed build is never opened.
+    # Built under another name and renamed when complete, so that a killed build is never opened.
     with unfinished(path, math.prod(shape), purpose="the image cache", remedy=remedy) as temporary:
         array = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.uint8, shape)
         _reserve(temporary / "images.npy")
@@ -176,14 +176,15 @@ def write_cache(
         try:
             temporary.rename(path)
         except OSError:
-            if not path.exists():  # else another process finished the same cache first
+            if not path.exists():  # otherwise another process finished the same cache first
                 raise
 
 
 def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerprint: str) -> None:
     def fill(array: np.ndarray) -> tuple[list[dict], dict[str, Any]]:
-        def decode(row: int, example: dict) -> dict:
-            image = decode_image(example.pop("image"))  # as preparation did before
+        def decode(numbered: tuple[int, dict]) -> dict:
+            row, example = numbered
+            image = decode_image(example.pop("image"))  # preparation has decoded it before
             try:
                 array[row] = resize(image, size, rule)
             except UserError as error:
@@ -192,7 +193,7 @@ def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerp
 
         rows = list(
             tqdm(
-                _parallel(decode, images.examples()),
+                parallel_map(decode, enumerate(images.examples())),
                 total=images.num_images,
                 desc="decoding",
                 unit="image",
@@ -206,24 +207,24 @@ def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerp
 
 
 def _verify(path: Path, facts: dict[str, Any]) -> None:
-    """Raises a ValueError if a file of the cache is not the one that was written."""
+    """Raises a ValueError if a file of the cache has changed since it was written."""
     for name in _CHECKED:
         if not stat.S_ISREG((path / name).stat().st_mode):
             raise ValueError(f"{name} is not a regular file")
-    if "checksums" not in facts:  # an older cache
+    if "checksums" not in facts:  # a cache of an older version
         return
     if problem := misfit(facts, {"checksums": {name: [int] for name in _CHECKED}}):
         raise ValueError(problem)
     for name in _CHECKED:
         if _checksums(path / name) != facts["checksums"][name]:
-            raise ValueError(f"{name} is damaged: its checksum is another")
+            raise ValueError(f"{name} is damaged: its checksum differs")
 
 
 def _checksums(path: Path) -> list[int]:
-    """CRC-32 of each block of a file, computed on all cores."""
+    """Returns the CRC-32 of each block of a file, computed on all cores."""
 
     def checksum(start: int) -> int:
-        # Read instead of mapped: a file that is cut meanwhile is an error, not a bus error.
+        # Read, not mapped: a file that is cut meanwhile gives an exception, not a bus error.
         with path.open("rb") as file:
             file.seek(start)
             return zlib.crc32(file.read(_BLOCK))
@@ -233,20 +234,7 @@ def _checksums(path: Path) -> list[int]:
 
 
 def _reserve(path: Path) -> None:
-    """Takes the disk space now: writing to a mapped file on a full disk kills the process."""
+    """Allocates the disk space now: writing to a mapped file on a full disk kills the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def _parallel(work: Callable[[int, dict], dict], examples: Iterator[dict]) -> Iterator[dict]:
-    """Runs ``work`` on all cores, in order, holding only a few encoded images at a time."""
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[dict]] = deque()
-        for number, example in enumerate(examples):
-            waiting.append(pool.submit(work, number, example))
-            if len(waiting) >= 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

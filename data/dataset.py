@@ -1,4 +1,4 @@
-"""From a path that the user names to decoded, described images."""
+"""Loads the images at a path: decoded, with records and a description."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runtime.files import user_cache_dir
-from se_resnet.runtime.paths import local_path
-
-SAMPLE = Path(__file__).parent / "sample"
+from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +24,12 @@ class Dataset:
 
     Attributes:
         images: ``uint8 [N, H, W, 3]`` RGB, memory-mapped.
-        records: M of the N images, those of the wanted magnifications.
-        fingerprint: identifies the pixels and their description.
-        description: what was found, for people: complete or subset, duplicates, skipped files;
-            ends with the ``notes``.
+        records: M of the N images, with the wanted magnifications.
+        fingerprint: identity of the pixels and their records.
+        description: text for the user: complete or subset, duplicates, skipped files, and the
+            ``notes``.
         skipped: path and reason of each file left out.
-        notes: lines about trees read together, files not looked at and magnifications left out.
+        notes: lines about trees read together, files that are not read and other magnifications.
     """
 
     images: np.ndarray
@@ -51,21 +49,21 @@ def load_dataset(
     on_bad_image: str = "error",
     cache_dir: str = "",
 ) -> Dataset:
-    """Validates, decodes and describes a set of BreaKHis images; the second call is quick.
+    """Validates, decodes and describes a set of BreaKHis images. A second call is quick.
 
     Args:
-        source: a BreaKHis tree at any nesting, the authors' archive, a folder that holds it,
+        source: a BreaKHis tree at any nesting, the authors' archive, the folder of the archive,
             ``'sample'`` for the images that ship with the project, or a finished cache folder of
-            this size and rule, which is opened without TensorFlow.
+            this size and rule, which needs no TensorFlow.
         size: height and width in pixels of the decoded images.
-        resize: how an image is brought to that size, see :func:`se_resnet.images.resize.resize`.
-        magnifications: which to keep.
-        on_bad_image: ``'error'`` refuses a set with broken or misnamed files, ``'skip'`` leaves
-            them out.
-        cache_dir: where decoded images are kept; empty for the user's cache folder.
+        resize: rule that brings an image to that size, see :func:`se_resnet.images.resize.resize`.
+        magnifications: magnifications to keep.
+        on_bad_image: ``'error'`` refuses a set with broken or misnamed files. ``'skip'`` leaves
+            such files out.
+        cache_dir: folder for decoded images; empty for the user's cache folder.
 
     Raises:
-        UserError: nothing usable is there, files are broken, or a value is out of range.
+        UserError: there are no usable images, files are broken, or a value is out of range.
     """
     if not source:
         raise UserError(
@@ -75,11 +73,12 @@ def load_dataset(
     source = local_path(source, "config.data.dir =")
     if _is_cache(Path(source)):
         return _open_finished(Path(source), size, resize, magnifications)
-    from data.breakhis import builder  # imports TensorFlow, which takes seconds
+    from data.breakhis import preparation  # imports TensorFlow, which takes seconds
 
+    path = SAMPLE_FOLDER if source == "sample" else source
     try:
         root = user_cache_dir(cache_dir)
-        prepared = builder.prepare(SAMPLE if source == "sample" else source, root, on_bad_image)
+        prepared = preparation.prepare(path, root, on_bad_image)
         cache = open_or_build(prepared, root, size, resize)
     except OSError as error:
         raise UserError(
@@ -92,7 +91,7 @@ def load_dataset(
 
 
 def load_configured(settings: Mapping[str, Any]) -> Dataset:
-    """:func:`load_dataset` with the values of ``config.data``."""
+    """Calls :func:`load_dataset` with the values of ``config.data``."""
     return load_dataset(
         settings["dir"],
         size=settings["size"],
@@ -106,7 +105,7 @@ def load_configured(settings: Mapping[str, Any]) -> Dataset:
 def _is_cache(path: Path) -> bool:
     try:
         return (path / "cache.json").is_file()
-    except OSError:  # a name longer than file systems take
+    except OSError:  # the name is too long for the file system
         return False
 
 
@@ -118,7 +117,7 @@ def _open_finished(
         if cache.facts.get(name) != wanted:
             raise UserError(
                 f"{path} is an image cache with {name} {cache.facts.get(name)}, not {wanted}: set "
-                f"config.data.{name} alike, or give the images it was made from."
+                f"config.data.{name} to the same value, or give the images that it was made from."
             )
     digests = dict(zip(cache.records.file.tolist(), cache.records.digest.tolist(), strict=True))
     try:
@@ -135,7 +134,7 @@ def _dataset(
     skipped: list[tuple[str, str]] | None = None,
     walk: tuple[str, ...] = (),
 ) -> Dataset:
-    """The images of these magnifications; what is left out is described."""
+    """Returns the images of these magnifications, and describes the images left out."""
     records = cache.records.at_magnifications(magnifications)
     notes = (*walk, *cache.records.describe_left_out(records))
     text = "\n".join([description, *notes])

@@ -1,4 +1,4 @@
-"""Room on the disk, and folders that appear whole or not at all."""
+"""Checks free disk space, and builds folders that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from filelock import FileLock
 
 from se_resnet.errors import UserError
 
-_BUILDING = ".building"  # ends the name of a folder that is not whole yet
+_BUILDING = ".building"  # the end of the name of an incomplete folder
 
 
 @contextlib.contextmanager
 def unfinished(path: Path, needed: int, *, purpose: str, remedy: str) -> Iterator[Path]:
-    """Makes a folder beside ``path`` for the block to fill and rename to ``path``.
+    """Creates a folder beside ``path``. The block fills it and renames it to ``path``.
 
     The folder is removed at the end of the block unless it was renamed. Until then the process
-    holds a lock beside it, which the operating system releases however the process ends. So the
-    next builder knows which folders belong to nobody, and removes them.
+    holds a lock file beside the folder. The operating system releases the lock when the process
+    ends in any way, so the next process can remove folders of killed processes.
 
     Args:
-        path: the folder to be.
-        needed: bytes that the block is going to write.
-        purpose: what needs them, as the beginning of a sentence.
-        remedy: what a user whose disk is too small can do besides making room.
+        path: final path of the folder.
+        needed: number of bytes that the block will write.
+        purpose: name of the work, as the beginning of a sentence.
+        remedy: remedy for a full disk besides making room, as the end of a sentence.
 
     Raises:
         UserError: too little space is free.
-        OSError: the folder cannot be made.
+        OSError: the folder cannot be created.
     """
     make_room(path.parent, f".*{_BUILDING}", needed, purpose=purpose, remedy=remedy)
     folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_BUILDING}")
     lock = _lock_of(folder)
     try:
-        lock.acquire(blocking=False)  # before the folder is there to be found
+        lock.acquire(blocking=False)  # before other processes can see the folder
     except (OSError, NotImplementedError):  # the file system has no locks
         Path(lock.lock_file).unlink(missing_ok=True)
     try:
@@ -50,21 +50,21 @@ def unfinished(path: Path, needed: int, *, purpose: str, remedy: str) -> Iterato
 
 
 def make_room(folder: Path, leftovers: str, needed: int, *, purpose: str, remedy: str) -> None:
-    """Makes a folder, removes what killed processes left in it, and checks the free space.
+    """Creates a folder, removes unfinished folders of killed processes, checks the free space.
 
-    A leftover is removed if it has a lock file that no process holds. One without a lock file may
-    belong to a living process whose file system has no locks, so it stays.
+    Removes an unfinished folder if it has a lock file that no process holds. A folder without a
+    lock file is kept: it may belong to a living process on a file system without locks.
 
     Args:
-        folder: where the work is going to write.
-        leftovers: glob pattern, from ``folder``, of the unfinished folders of that work.
-        needed: bytes that the work is going to write.
-        purpose: what needs them, as the beginning of a sentence.
-        remedy: what a user whose disk is too small can do besides making room.
+        folder: folder that the work will write to.
+        leftovers: glob pattern of unfinished folders, relative to ``folder``.
+        needed: number of bytes that the work will write.
+        purpose: name of the work, as the beginning of a sentence.
+        remedy: remedy for a full disk besides making room, as the end of a sentence.
 
     Raises:
         UserError: too little space is free.
-        OSError: the folder cannot be made or read.
+        OSError: the folder cannot be created or read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(leftovers):
@@ -72,7 +72,7 @@ def make_room(folder: Path, leftovers: str, needed: int, *, purpose: str, remedy
         if not Path(lock.lock_file).exists():
             continue
         with (
-            contextlib.suppress(OSError, NotImplementedError),  # its builder lives, or no locks
+            contextlib.suppress(OSError, NotImplementedError),  # its process is alive, or no locks
             lock.acquire(blocking=False),
         ):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Images with what is known of them and their roles, in one call: for notebooks."""
+"""Loads images, records and roles in one call, for notebooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data.records import Records
 
 
 class SplitImages(NamedTuple):
-    """N images, described and divided.
+    """N images with their records and roles.
 
     Attributes:
         images: RGB ``uint8 [N, H, W, 3]``.
@@ -37,26 +37,26 @@ def load(
     seed: int = 0,
     **options: Any,
 ) -> SplitImages:
-    """Loads images of BreaKHis and divides them as ``train.py`` would.
+    """Loads images of BreaKHis and divides them like ``train.py``.
 
     Args:
         source: a BreaKHis tree at any nesting, the authors' archive, or ``'sample'`` for the images
             that ship with the project.
         protocol: ``'strict'``, ``'official'`` or ``'random'``, see :mod:`data.protocols.roles`.
         folds: number of folds.
-        fold: which of them is tested, from 0.
-        val_folds: one of so many parts of the rest validates.
-        seed: of the division.
+        fold: number of the test fold, from 0.
+        val_folds: number of parts of the rest; one part validates.
+        seed: seed of the division.
         options: ``size``, ``resize``, ``magnifications``, ``on_bad_image`` and ``cache_dir``, see
-            :func:`data.dataset.load`.
+            :func:`data.dataset.load_dataset`.
 
     Returns:
-        Images, records and roles. The images are mapped from the cache of decoded images, or read
-        into memory where magnifications are left out.
+        Images, records and roles. The images are memory-mapped, or read into memory if
+        magnifications are left out.
 
     Raises:
-        UserError: nothing usable is there, a value is out of range, or the protocol's promise does
-            not hold for these images.
+        UserError: there are no usable images, a value is out of range, or the images break the
+            promise of the protocol.
 
     >>> import data
     >>> images, records, roles = data.load("sample", size=(32, 32), magnifications=(100,))

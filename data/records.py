@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from se_resnet.errors import UserError
-from se_resnet.metrics.labels import MAGNIFICATIONS
+from se_resnet.metrics.labels import MAGNIFICATIONS, MAGNIFICATIONS_TEXT
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime.files import atomic_write
 from se_resnet.runtime.tables import read_table
 
-SYNTHETIC_PREFIX = "synthetic-"  # begins the file name of an image that is no photograph
+SYNTHETIC_PREFIX = "synthetic-"  # the start of the file name of a synthetic image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Records:
         magnification: ``int [N]``, 40, 100, 200 or 400.
         subtype: ``str [N]``, A, F, PT, TA (benign), DC, LC, MC or PC (malignant).
         label: ``int [N]``, 0 benign, 1 malignant.
-        digest: ``str [N]``, SHA-256 of the decoded original pixels: equal means the same image.
-        row: ``int [N]``, where the image lies in the pixel array.
+        digest: ``str [N]``, SHA-256 of the decoded original pixels, equal for the same image.
+        row: ``int [N]``, index of the image in the pixel array.
     """
 
     file: np.ndarray
@@ -47,25 +47,25 @@ class Records:
         return len(self.file)
 
     def take(self, index: np.ndarray) -> Records:
-        """The rows named by ``index``, an ``int [M]`` or ``bool [N]`` array."""
+        """Returns the rows at ``index``, an ``int [M]`` or ``bool [N]`` array."""
         return Records(**{name: column[index] for name, column in self.columns().items()})
 
     def first_copies(self) -> np.ndarray:
-        """``int [M]``: one image of each content, in order, so that a copy does not count twice."""
+        """Returns one index for each content, ``int [M]``, sorted, so that no copy counts twice."""
         return np.sort(np.unique(self.digest, return_index=True)[1])
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Column name to array, in the order of the CSV file."""
+        """Returns the arrays by column name, in the order of the CSV file."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
     def is_synthetic(self) -> np.ndarray:
-        """``bool [N]``: images blended from others, told by their file names."""
+        """Marks images that are blends of other images, by file name: ``bool [N]``."""
         return np.char.startswith(self.file, SYNTHETIC_PREFIX)
 
     @classmethod
     def from_rows(cls, rows: Iterable[dict]) -> Records:
-        """Builds the table from dictionaries with one value per column, sorting by file name."""
+        """Builds the table from dicts with one value per column. Sorts by file name."""
         ordered = sorted(rows, key=lambda row: row["file"])
         return cls(
             **{
@@ -78,7 +78,7 @@ class Records:
         )
 
     def write_csv(self, path: Path) -> None:
-        """Writes one line per image with a header of the column names."""
+        """Writes a header and one line per image."""
         columns = self.columns()
         with atomic_write(path) as file:
             writer = csv.writer(file)
@@ -87,16 +87,16 @@ class Records:
 
     @classmethod
     def read_csv(cls, path: Path) -> Records:
-        """Reads what :meth:`write_csv` wrote.
+        """Reads a file that :meth:`write_csv` wrote.
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it holds something else.
+            ValueError: the file has other content.
         """
         try:
             return cls.from_rows(row for _, row in read_table(path, list(_TYPES)))
         except OverflowError as error:
-            raise ValueError(f"{path.name} is no table of images: {error!r}") from error
+            raise ValueError(f"{path.name} is not a table of images: {error!r}") from error
 
     def predictions(self, probability: np.ndarray) -> Predictions:
         """Returns the images with their predicted probabilities, ``float64 [N]``."""
@@ -105,21 +105,21 @@ class Records:
         return Predictions(**columns, probability=probability)
 
     def at_magnifications(self, magnifications: tuple[int, ...]) -> Records:
-        """The images of the named magnifications.
+        """Returns the images of these magnifications.
 
         Raises:
-            UserError: a magnification does not exist in BreaKHis, or no image has any of them.
+            UserError: a magnification does not exist in BreaKHis, or no image has one of them.
         """
         if not magnifications:
             raise UserError(
-                "config.data.magnifications is empty: choose from 40, 100, 200 and 400."
+                f"config.data.magnifications is empty: choose from {MAGNIFICATIONS_TEXT}."
             )
         present = sorted(set(self.magnification.tolist()))
         for magnification in magnifications:
             if magnification not in MAGNIFICATIONS:
                 raise UserError(
                     f"magnification {magnification} does not exist in BreaKHis: "
-                    "choose from 40, 100, 200 and 400."
+                    f"choose from {MAGNIFICATIONS_TEXT}."
                 )
         chosen = self.take(np.isin(self.magnification, magnifications))
         if not len(chosen):
@@ -130,7 +130,7 @@ class Records:
         return chosen
 
     def describe_left_out(self, chosen: Records) -> list[str]:
-        """A line that counts the images that :meth:`at_magnifications` left out, if it did any."""
+        """Returns a line about the images that :meth:`at_magnifications` left out, if any."""
         left_out = Counter(self.magnification.tolist())
         left_out.subtract(chosen.magnification.tolist())
         counts = ", ".join(f"{scale}X {left_out[scale]:,}" for scale in sorted(+left_out))

@@ -1,13 +1,13 @@
-r"""Preparation spread over the machines of Apache Beam.
+r"""Prepares images on the machines of Apache Beam.
 
     python -m data.spread --data_dir=/shared/BreaKHis_v1 --cache_dir=/shared/cache [BEAM'S OPTIONS]
     python -m data.spread --data_dir=... --cache_dir=... --direct_num_workers=0 \
         --direct_running_mode=multi_processing
 
-Validates, hashes and stores the images as the first start of a run does, with the same result; that
-run then finds them. Needs the extra ``beam``, here and on the workers, which must see both folders
-under the same paths. Beam's options choose the engine; by default it is this machine. An archive
-can only be read from its beginning: extract it first.
+Validates, hashes and stores the images, with the same result as the first start of a run. A later
+run then finds the prepared images. Needs the extra ``beam`` on this machine and on the workers. The
+workers must see both folders under the same paths. The options of Beam choose the engine, by
+default this machine. An archive can only be read from its start: extract it first.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from se_resnet.runtime.files import user_cache_dir
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = ArgumentParser("python -m data.spread", __doc__ or "")
     parser.add_argument("--data_dir", required=True, type=path_option, help="a BreaKHis tree")
     parser.add_argument("--cache_dir", default="", type=path_option, help="as config.data has it")
     parser.add_argument("--on_bad_image", choices=("error", "skip"), default="error")
     flags, options = parser.parse_known_args()
-    from data.breakhis.builder import prepare  # imports TensorFlow
+    from data.breakhis.preparation import prepare  # imports TensorFlow
 
     root = user_cache_dir(flags.cache_dir)
     prepared = prepare(flags.data_dir, root, flags.on_bad_image, options)

@@ -1,9 +1,21 @@
-"""What happens when the user, not the program, is mistaken."""
+"""The exception for user errors, and errors of libraries as text of one line."""
+
+from __future__ import annotations
 
 
 class UserError(Exception):
-    """A missing file, a wrong path, a bad value: something the user can put right.
+    """A missing file, a wrong path, a bad value: a problem that the user can solve.
 
-    Its message is one sentence that names the thing and the remedy. The commands print that
-    sentence and end with exit code 2; any other exception keeps its traceback, because it is a bug.
+    Its message is one sentence that names the problem and the remedy. The commands print that
+    sentence and end with exit code 2. Any other exception keeps its traceback, because it is a bug.
     """
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Returns the message of an error on one line and without a full stop, for another message.
+
+    Args:
+        error: the error. The name of its type stands in for an empty message.
+        limit: largest number of characters.
+    """
+    return " ".join(str(error).split())[:limit].rstrip(".") or type(error).__name__

@@ -193,7 +193,7 @@ def test_what_is_no_image_is_refused_kindly(browser, address, image, tmp_path, c
     upload(browser, image, "called")
     (tmp_path / "letter.png").write_bytes(content)
     upload(browser, tmp_path / "letter.png", "cannot be used")
-    reason = "truncated" if content.startswith(b"\x89PNG") else "no image, or a broken one"
+    reason = "truncated" if content.startswith(b"\x89PNG") else "not an image, or is broken"
     assert text(browser, "status") == f"letter.png cannot be used: it is {reason}."
     assert browser.evaluate("document.getElementById('shown').hidden")
     assert browser.messages + browser.evaluate(FAULTS) == []

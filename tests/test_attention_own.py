@@ -94,7 +94,7 @@ LIMIT = 3
     [
         ("own.part:Mine", []),
         ("own.part:Nine", ["Nine does not exist", "part.py", "(Mine)"]),
-        ("own.part:LIMIT", ["LIMIT is no Flax module", "(Mine)"]),
+        ("own.part:LIMIT", ["LIMIT is not a Flax module", "(Mine)"]),
         ("own.past:Mine", ["no module own.past", "PYTHONPATH"]),
         ("other:Mine", ["no module other", "PYTHONPATH"]),
         ("own.part.deep:Mine", ["no module own.part.deep"]),

@@ -97,8 +97,8 @@ def test_a_near_duplicate_is_found(clean):
     assert pair["role"] == "train" and 0 < pair["distance"] <= NEAR_DISTANCE
     assert not pair["same_accession"]
     assert result["leaks"] == [
-        "1 test image is nearly the same as one in training or validation, 1 of them under another "
-        "accession."
+        "1 test image is nearly the same as an image in training or validation, 1 of them under "
+        "another accession."
     ]
 
 
@@ -389,8 +389,8 @@ def test_mistakes_in_a_split_end_in_one_sentence(
         ("--protocol=stricter", "--protocol = 'stricter' is unknown"),
         ("--fold=5", "--fold = 5 does not exist"),
         ("--magnifications=30", "magnification 30 does not exist"),
-        ("--magnifications=a", "'a' is no list such as 100,200"),
-        ("--seed=-1", "'-1' is no number from 0"),
+        ("--magnifications=a", "'a' is not a list such as 100,200"),
+        ("--seed=-1", "'-1' is not a number from 0"),
         ("--data_dir=", "--data_dir is empty"),
         ("--split=/nowhere.csv", "/nowhere.csv cannot be read"),
         ("--folds=two", "--help lists the options"),

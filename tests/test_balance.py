@@ -6,8 +6,9 @@ from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-from data.balance import _ImageNeighbours, make_plan
+from data.balance import make_plan
 from data.feed.batch_order import blend
+from data.image_neighbours import ImageNeighbours
 from data.records import Records
 from se_resnet.errors import UserError
 from tests.datasets import make_images, make_records
@@ -104,11 +105,11 @@ def test_thumbnails_find_neighbours_too():
 )
 @pytest.mark.parametrize("block_distances", [2**23, 100, 1])
 def test_neighbours_equal_scikit_learn(left, right, block_distances, monkeypatch):
-    monkeypatch.setattr(_ImageNeighbours, "_BLOCK_DISTANCES", block_distances)
+    monkeypatch.setattr(ImageNeighbours, "_BLOCK_DISTANCES", block_distances)
     # More than one slab of columns, and the last one is not whole.
     features = np.random.default_rng(0).integers(0, 256, (30, 2500), np.uint8)
     one_hot = sparse.identity(30, format="csr")
-    ours = _ImageNeighbours(features, np.arange(30), 4).fit(one_hot[right])
+    ours = ImageNeighbours(features, np.arange(30), 4).fit(one_hot[right])
     theirs = NearestNeighbors(n_neighbors=4, algorithm="brute").fit(features[right].astype(float))
     distances, nearest = ours.kneighbors(one_hot[left])
     expected_distances, expected = theirs.kneighbors(features[left].astype(float))
@@ -120,7 +121,7 @@ def test_distances_are_exact_at_the_extremes():
     features = np.full((2, 150_528), 255, np.uint8)
     features[1] = 0
     features[1, 0] = 254
-    search = _ImageNeighbours(features, np.arange(2), 2)
+    search = ImageNeighbours(features, np.arange(2), 2)
     squared = search._squared_distances(np.arange(2), np.arange(2))
     assert squared.tolist() == [[0, 150_527 * 255**2 + 1], [150_527 * 255**2 + 1, 0]]
 
@@ -160,7 +161,7 @@ def test_a_magnification_without_one_class_stays_and_says_so():
     records = Records(**{**columns, "row": np.arange(75)})
     plan = make_plan(records, make_images(records), method="smote")
     assert np.bincount(plan.label).tolist() == [40, 55]
-    assert plan.notes == ("200X has no benign image to balance with and stays as it is",)
+    assert plan.notes == ("200X has no benign image and cannot be balanced",)
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,14 @@ from tensorflow_datasets.core import shuffle
 
 from data.breakhis import builder as breakhis
 from data.breakhis import decode
-from data.breakhis.builder import Breakhis, prepare
+from data.breakhis.builder import Breakhis
 from data.breakhis.filenames import SUBTYPE_FOLDERS, parse
 from data.breakhis.official import official_names
+from data.breakhis.preparation import prepare
 from data.breakhis.summary import Summary, summarise
 from data.dataset import load_dataset
 from se_resnet.errors import UserError
+from se_resnet.runtime.paths import SAMPLE_FOLDER
 from tests.image_trees import encode, make_tree, random_image
 
 NAMES = (
@@ -35,7 +37,6 @@ NAMES = (
     "SOB_M_LC-14-13412-40-001.png",
     "SOB_M_PC-15-190EF-400-003.png",
 )
-SAMPLE = Path(breakhis.__file__).parent / "sample"
 
 
 @pytest.fixture(autouse=True)
@@ -213,13 +214,13 @@ def test_an_interrupted_preparation_is_not_taken_for_a_finished_one(tree, tmp_pa
 def test_what_a_killed_preparation_leaves_is_ignored_and_cleared(tree, tmp_path):
     command = (
         "import os, sys\n"
-        "from data import breakhis, sources\n"
-        "scan = sources.scan\n"
+        "from data.breakhis import decode, preparation\n"
+        "scan = decode.scan\n"
         "def killed(source):\n"
         "    yield next(iter(scan(source)))\n"
         "    os._exit(9)\n"
-        "sources.scan = killed\n"
-        "breakhis.prepare(sys.argv[1], sys.argv[2])\n"
+        "decode.scan = killed\n"
+        "preparation.prepare(sys.argv[1], sys.argv[2])\n"
     )
     killed = subprocess.run([sys.executable, "-c", command, str(tree), str(tmp_path / "cache")])
     assert killed.returncode == 9
@@ -246,7 +247,7 @@ def test_a_living_preparation_is_not_taken_for_a_killed_one(tree, tmp_path, monk
 def test_two_preparations_at_once_agree(tree, tmp_path):
     with ThreadPoolExecutor(1) as pool:
         command = (
-            "import sys; from data.breakhis.builder import prepare; "
+            "import sys; from data.breakhis.preparation import prepare; "
             "print(prepare(sys.argv[1], sys.argv[2]).fingerprint)"
         )
         other = pool.submit(
@@ -323,9 +324,9 @@ def test_the_builder_alone_reads_the_manual_folder(tree, tmp_path):
 
 
 def test_shipped_sample(tmp_path):
-    prepared = prepare(SAMPLE, tmp_path / "cache")
+    prepared = prepare(SAMPLE_FOLDER, tmp_path / "cache")
     summary = prepared.summary
-    with (SAMPLE / "manifest.csv").open(newline="") as file:
+    with (SAMPLE_FOLDER / "manifest.csv").open(newline="") as file:
         manifest = {Path(row["path"]).name: row for row in csv.DictReader(file)}
     examples = list(prepared.examples())
     assert {example["file"] for example in examples} == set(manifest)

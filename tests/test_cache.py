@@ -81,7 +81,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
 def test_a_killed_build_is_not_mistaken_for_a_finished_one(tmp_path):
     code = f"""
 import pathlib, time
-from data import cache, loading
+from data import cache
 from tests.test_cache import GeneratedImages
 class Slow(GeneratedImages):
     def examples(self):
@@ -172,7 +172,7 @@ def test_files_of_two_caches_are_not_taken_for_one(tmp_path):
         cache.open_cache(squash)
     shutil.copy(crop / "cache.json", squash)
     assert len(cache.open_cache(squash).images) == 40
-    with pytest.raises(UserError, match="of other images, size or resize rule"):
+    with pytest.raises(UserError, match="another source, size or resize rule"):
         cache.open_or_build(GeneratedImages(), tmp_path / "0", (23, 23), "squash")
     forget_checksums(crop)
     shutil.copy(small / "images.npy", crop)
@@ -250,5 +250,5 @@ def test_a_cache_of_images_with_other_names_is_named(tmp_path):
     dataclasses.replace(records, file=np.array(["a.png", "b.png"])).write_csv(
         tmp_path / "records.csv"
     )
-    with pytest.raises(UserError, match="is not a whole image cache"):
+    with pytest.raises(UserError, match="is not a complete image cache"):
         load_dataset(str(tmp_path), size=(4, 4), cache_dir=str(tmp_path / "cache"))

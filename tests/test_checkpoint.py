@@ -12,7 +12,7 @@ import pytest
 
 from se_resnet.errors import UserError
 from se_resnet.runs.checkpoint import Checkpoints
-from se_resnet.runtime.mesh import data_mesh, on_devices, replicated
+from se_resnet.runtime.mesh import abstract_arrays, data_mesh, replicated
 from se_resnet.training.optim import Phase, make_optimizer
 from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import TrainState, make_train_step
@@ -62,7 +62,7 @@ def test_the_best_weights_carry_their_classifier(tmp_path, trained):
     restored = classifier.from_dict(checkpoints.best_facts())
     assert restored == classifier
     mesh = data_mesh()
-    like = on_devices(restored.abstract_variables(), replicated(mesh))
+    like = abstract_arrays(restored.abstract_variables(), replicated(mesh))
     assert_equal(checkpoints.restore_best(like), variables_of(trained))
 
 

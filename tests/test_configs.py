@@ -89,7 +89,7 @@ def test_numbers_out_of_range_are_named(name, value):
         ({"model.batch_norm": "off"}, "config.model.batch_norm = 'off' is unknown"),
         ({"early_stopping.metric": "auc"}, "config.early_stopping.metric = 'auc' is unknown"),
         ({"model.pretrained": "imagnet"}, "'imagnet'.*choose one of none, imagenet"),
-        ({"optim.rules": "stem=x"}, "config.optim.rules: 'stem=x' is no rule"),
+        ({"optim.rules": "stem=x"}, "config.optim.rules: 'stem=x' is not a rule"),
         ({"optim.rules": ".*=1", "optim.layer_decay": 0.5}, "both give multipliers"),
         ({"optim.warmup_epochs": 5.0, "optim.head_epochs": 5}, "leave nothing of config.epochs"),
     ],

@@ -79,7 +79,7 @@ def test_sizes_that_are_no_numbers_are_kept_from_opencv():
         env={**os.environ, **sizes},
     )
     assert done.returncode == 0 and done.stdout.strip() == str(8192**2)
-    assert "OPENCV_IO_MAX_IMAGE_WIDTH=wide is not used: it is no number." in done.stderr
+    assert "OPENCV_IO_MAX_IMAGE_WIDTH=wide is not used: it is not a number." in done.stderr
 
 
 @pytest.mark.parametrize("flags", ["--xla_of_old=1", "/dev/null/none"])
@@ -172,7 +172,7 @@ def test_a_lock_that_another_user_owns_is_one_sentence(tmp_path, monkeypatch):
 
 
 def test_a_file_system_with_locks_is_known(tmp_path):
-    assert file_locks.why_missing(tmp_path) == "" and not list(tmp_path.iterdir())
+    assert file_locks.lock_error(tmp_path) == "" and not list(tmp_path.iterdir())
 
 
 def test_names_of_files_are_utf8_and_the_terminal_keeps_its_encoding():

@@ -137,7 +137,7 @@ def test_leftovers_are_removed_and_other_hidden_files_stay(tmp_path):
 
 
 def test_two_processes_do_not_write_one_folder_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "_PATIENCE", 0.1)
+    monkeypatch.setattr(folders, "_LOCK_SECONDS", 0.1)
     (tmp_path / UNFINISHED).mkdir()
     with (
         FileLock(tmp_path / UNFINISHED / "lock"),
@@ -165,7 +165,7 @@ def test_an_error_of_locks_is_not_taken_for_another_process(tmp_path, monkeypatc
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    monkeypatch.setattr(folders, "_PATIENCE", 0.1)
+    monkeypatch.setattr(folders, "_LOCK_SECONDS", 0.1)
     (tmp_path / UNFINISHED).mkdir()
     (tmp_path / UNFINISHED / "lock").write_text("left by a process that was killed")
     write(tmp_path, NEW)

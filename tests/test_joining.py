@@ -138,5 +138,5 @@ def test_batches_of_evaluations_are_filled_up_to_the_devices():
 
 
 def test_one_process_reads_all_rows_of_a_batch():
-    own = host.own_positions(8, batch_sharding(data_mesh(), 8))
+    own = host.local_positions(8, batch_sharding(data_mesh(), 8))
     np.testing.assert_array_equal(own, np.arange(8))

@@ -37,6 +37,7 @@ COMMANDS = {"train", "eval", "data.spread", "se_resnet.convert"}
 TENSORFLOW = (
     "se_resnet.export.",
     "data.breakhis.builder",
+    "data.breakhis.preparation",
     "data.feed.host",
     "data.protocols.source",
 )

@@ -132,7 +132,7 @@ def test_an_image_cache_of_objects_is_refused(make, tmp_path, no_trace):
     np.save(tmp_path / "images.npy", make_images(records))
     assert len(open_cache(tmp_path).images) == 8
     (tmp_path / "images.npy").write_bytes(make(objects()))
-    with pytest.raises(UserError, match="not a whole image cache"):
+    with pytest.raises(UserError, match="not a complete image cache"):
         open_cache(tmp_path)
 
 
@@ -183,7 +183,9 @@ def test_a_weights_file_chooses_no_module(planted, tmp_path):
         checkpoints.make("torch")[1], {pretrained._METADATA: json.dumps(facts)}
     )
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match="program of its own: if you trust it, name it yourself"):
+    with pytest.raises(
+        UserError, match="outside of this project: if you trust it, name it yourself"
+    ):
         pretrained.load(str(tmp_path / "model.safetensors"))
     assert "planted_module" not in sys.modules
 

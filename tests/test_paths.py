@@ -45,7 +45,7 @@ def test_home_and_variables_are_expanded(monkeypatch, tmp_path):
 def test_what_cannot_be_expanded_makes_no_folder_of_that_name(monkeypatch):
     monkeypatch.delenv("SCRATCH", raising=False)
     for path, told in (
-        ("~no-such-user/run", "home folder of a user who is not known"),
+        ("~no-such-user/run", "home folder of an unknown user"),
         ("$SCRATCH/run", r"variable \$SCRATCH, which is not set"),
         ("", "is empty"),
     ):

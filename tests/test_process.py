@@ -8,7 +8,7 @@ import pytest
 
 from se_resnet.runtime import interpreter
 
-KERNEL_ASKS = interpreter._kernel_waits_to_be_asked()
+KERNEL_ASKS = interpreter._gives_huge_pages_on_request()
 SHOW = "import os, sys; print(os.environ.get('GLIBC_TUNABLES'), sys.argv[1:], os.getpid())"
 
 
@@ -75,7 +75,7 @@ def test_a_failed_restart_changes_nothing(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--x"])
     monkeypatch.setattr(sys, "orig_argv", ["python", "-u", "train.py", "--x"])
     monkeypatch.setattr(sys, "gettrace", lambda: None)
-    monkeypatch.setattr(interpreter, "_kernel_waits_to_be_asked", lambda: True)
+    monkeypatch.setattr(interpreter, "_gives_huge_pages_on_request", lambda: True)
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     interpreter.restart()
     assert [call[1] for call in calls] == [[sys.executable, "-u", "train.py", "--x"]]

@@ -163,7 +163,7 @@ def test_verify_refuses_an_image_in_two_roles():
     roles = assign(records, "random")
     digest = records.digest.copy()
     digest[np.flatnonzero(roles == "test")[0]] = digest[np.flatnonzero(roles == "train")[0]]
-    with pytest.raises(UserError, match="1 images stand in more than one role"):
+    with pytest.raises(UserError, match="1 images have more than one role"):
         audit.verify(dataclasses.replace(records, digest=digest), roles, "random")
 
 
@@ -173,7 +173,7 @@ def test_verify_refuses_an_empty_role_and_a_one_class_training_set():
         audit.verify(records, np.where(records.label == 0, "train", "test"), "strict")
     roles = assign(records, "strict")
     roles[(roles == "train") & (records.label == 0)] = "excluded"
-    with pytest.raises(UserError, match="one class only"):
+    with pytest.raises(UserError, match="only one class"):
         audit.verify(records, roles, "strict")
 
 
@@ -184,9 +184,9 @@ def test_verify_refuses_an_empty_role_and_a_one_class_training_set():
         ({"fold": 5}, "choose 0 to 4"),
         ({"fold": -1}, "choose 0 to 4"),
         ({"folds": 1}, "give 2 or more"),
-        ({"val_folds": 1}, "trains on nothing"),
+        ({"val_folds": 1}, "leaves no training images"),
         ({"folds": 13}, "only 12 benign ones"),
-        ({"protocol": "official"}, "do not know slide SOB_B_A-14-1000"),
+        ({"protocol": "official"}, "lack the slide SOB_B_A-14-1000"),
     ],
 )
 def test_mistakes_are_named(changes, words):

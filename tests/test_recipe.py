@@ -16,11 +16,12 @@ from flax.traverse_util import flatten_dict
 from configs import smoke
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
+from se_resnet.training.config import make_augmentation, make_recipe
 from se_resnet.training.losses import Loss
 from se_resnet.training.lr_multipliers import multipliers, parse_rules
 from se_resnet.training.mixup import Mixing
 from se_resnet.training.optim import Phase
-from se_resnet.training.recipe import Recipe, make_augmentation, make_recipe
+from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.weights import pretrained
 from tests.test_training import OFF, WEIGHTS, make_batch

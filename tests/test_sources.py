@@ -188,16 +188,16 @@ def test_a_name_filed_in_the_other_class_is_a_problem(tmp_path):
     os.rename(base / "benign/SOB", base / "malignant/moved")
     images, problems = scan(tmp_path)
     assert sorted(images) == sorted(NAMES[2:])
-    assert set(problems.values()) == {"the name says benign, the folder does not"}
+    assert set(problems.values()) == {"the name says benign, but the folder does not"}
 
 
 def test_too_large_files_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 1000)
     make_tree(tmp_path, NAMES[:1])
     (reason,) = scan(tmp_path)[1].values()
-    assert "no BreaKHis image" in reason
+    assert "an image of BreaKHis has at most" in reason
     (reason,) = scan(pack(tmp_path, tmp_path / "a.tar.gz"))[1].values()
-    assert "no BreaKHis image" in reason
+    assert "an image of BreaKHis has at most" in reason
 
 
 def test_loops_of_links_end(tmp_path):
@@ -375,7 +375,7 @@ def test_two_trees_with_the_same_images_are_ambiguous(tmp_path, seed, content):
     make_tree(tmp_path / "two", NAMES, seed=seed)
     with pytest.raises(UserError, match="2 BreaKHis trees") as caught:
         image_files.find(tmp_path)
-    assert f"4 images have their names in several, for example {NAMES[0]}, with {content}" in str(
+    assert f"4 file names are in several trees, for example {NAMES[0]}, with {content}" in str(
         caught.value
     )
 
@@ -384,7 +384,9 @@ def test_a_tree_of_another_data_set_beside_is_ambiguous(tmp_path):
     make_tree(tmp_path / "one", NAMES)
     (tmp_path / "other" / "benign").mkdir(parents=True)
     (tmp_path / "other" / "benign" / "ultrasound (1).png").write_bytes(GOOD)
-    with pytest.raises(UserError, match="2 BreaKHis trees.*other has no image that is named"):
+    with pytest.raises(
+        UserError, match="2 BreaKHis trees.*other has no image with a BreaKHis name"
+    ):
         image_files.find(tmp_path)
 
 
@@ -449,7 +451,7 @@ def test_trees_that_are_read_together_are_told(tmp_path):
     source = image_files.find(tmp_path)
     assert source.path == tmp_path / "BreaKHis 400X"
     assert image_files.describe_walk(source) == [
-        "2 trees are read together; how they divide the images is not used: test, train"
+        "2 trees are read together, and their division is not used: test, train"
     ]
 
 
@@ -465,10 +467,10 @@ def test_a_tree_below_another_is_accounted_for(tmp_path):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        (f"benign/400X/{NAMES[0]}", "the name says 40X, the folder 400X"),
-        (f"400X/benign/{NAMES[0]}", "the name says 40X, the folder 400X"),
-        (f"malignant/{NAMES[0]}", "the name says benign, the folder does not"),
-        (f"Malignant/{NAMES[0]}", "the name says benign, the folder does not"),
+        (f"benign/400X/{NAMES[0]}", "the name says 40X, but the folder says 400X"),
+        (f"400X/benign/{NAMES[0]}", "the name says 40X, but the folder says 400X"),
+        (f"malignant/{NAMES[0]}", "the name says benign, but the folder does not"),
+        (f"Malignant/{NAMES[0]}", "the name says benign, but the folder does not"),
         (f"benign/{NAMES[0].replace('.png', '.tif')}", "its suffix is .tif: images of BreaKHis"),
     ],
 )

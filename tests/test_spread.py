@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data.breakhis import builder
+from data.breakhis import preparation
 from se_resnet.errors import UserError
 from tests.datasets import make_records
 from tests.image_trees import make_tree
@@ -23,7 +23,7 @@ def tree(tmp_path_factory) -> Path:
 
 
 def found(tree: Path, cache: Path, policy: str = "error", options: list[str] | None = None):
-    prepared = builder.prepare(tree, cache, policy, options)
+    prepared = preparation.prepare(tree, cache, policy, options)
     return prepared.fingerprint, prepared.summary, list(prepared.examples())
 
 
@@ -65,7 +65,7 @@ def test_what_the_command_prepares_on_several_workers_a_run_finds(tree, tmp_path
     assert "subset: 60 of 7,909 images" in done.stdout
     (prepared,) = (tmp_path / "prepared").iterdir()
     before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*")}
-    assert builder.prepare(tree, tmp_path).num_images == 60
+    assert preparation.prepare(tree, tmp_path).num_images == 60
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
 
 

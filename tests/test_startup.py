@@ -86,7 +86,7 @@ def test_what_is_no_field_is_told(field):
     command = [sys.executable, "train.py", "--config=configs/smoke.py", "--workdir=w", given]
     told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert told.returncode == 2, told.stderr
-    assert told.stderr.startswith(f"error: --config.{field} names no field of the configuration: ")
+    assert told.stderr.startswith(f"error: --config.{field} is not a field of the configuration: ")
 
 
 def test_a_mistake_in_the_config_file_keeps_its_traceback(tmp_path):

@@ -48,7 +48,7 @@ def test_links_are_followed_once_and_the_path_without_links_wins(tmp_path):
     (tmp_path / "elsewhere" / "back").symlink_to("../in")
     passed_over = PassedOver()
     assert walk(tmp_path / "in", passed_over).files == ["linked/b.png", "z/a.png"]
-    assert passed_over.describe() == "links to folders that were looked at 2 (a, linked/back)"
+    assert passed_over.describe() == "links to folders that were read already 2 (a, linked/back)"
 
 
 def test_folders_nested_too_deeply_are_named(tmp_path, monkeypatch):

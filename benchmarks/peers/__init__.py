@@ -1,8 +1,8 @@
-"""One network in several frameworks, each built to do the same work from the same tensors.
+"""One network in several frameworks, for the same work from the same tensors.
 
-Every module here has ``trainer(task, ...)`` and ``predictor(task, ...)``. Both return a function of
-an iterable of batches, which asks for the next one when it has the result of the last: a trainer
-takes a step on each and returns the losses, a predictor returns the logits.
+Every module has ``trainer(task, ...)`` and ``predictor(task, ...)``. Both return a function of an
+iterable of batches, which takes the next batch after the result of the last. A trainer runs a step
+on each batch and returns the losses. A predictor returns the logits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.generate import picture
 
 LEARNING_RATE = 1e-4
-EPSILON = 1e-8  # of Adam, everywhere
+EPSILON = 1e-8  # of Adam
 Batch = tuple[np.ndarray, np.ndarray]
 Work = Callable[[Iterable[Batch]], Sequence[float] | np.ndarray]
 Channels = tuple[float, float, float]
@@ -27,14 +27,14 @@ class Task:
     """A network and its input.
 
     Attributes:
-        batch_size: images in a batch.
-        dtype: of the features, ``'float32'`` or ``'bfloat16'``; parameters are float32.
+        batch_size: number of images in a batch.
+        dtype: type of the features, ``'float32'`` or ``'bfloat16'``; parameters are float32.
         size: height and width of the images in pixels.
         stage_sizes: number of bottlenecks in each stage.
         width: channels of the stem.
         tensors: ``.npz`` of our variables by path, ``params/stem/conv/kernel`` and so on.
-        mean: of the pixels, 0 to 255, per channel.
-        std: of the pixels.
+        mean: mean of the pixels, 0 to 255, per channel.
+        std: standard deviation of the pixels, likewise.
         bn_epsilon: added to the variances in batch normalisation.
     """
 
@@ -49,11 +49,11 @@ class Task:
     bn_epsilon: float = 1e-3
 
     def load(self) -> dict[str, np.ndarray]:
-        """The tensors by path."""
+        """Returns the tensors by path."""
         with np.load(self.tensors) as arrays:
             return dict(arrays)
 
     def batch(self) -> Batch:
-        """Generated images ``uint8 [B, size, size, 3]``, and labels ``float32 [B]``."""
+        """Returns generated images ``uint8 [B, size, size, 3]`` and labels ``float32 [B]``."""
         images = np.stack([picture(row, self.size, self.size) for row in range(self.batch_size)])
         return images, (np.arange(self.batch_size) % 2).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The network in Keras on TensorFlow, run by Keras' own ``train_on_batch`` and its like."""
+"""The network in Keras on TensorFlow, run by ``train_on_batch`` and ``predict_on_batch``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.peers import EPSILON, LEARNING_RATE, Batch, Task, Work
 
 
 def network(task: Task) -> keras.Model:
-    """From ``uint8 [B, H, W, 3]`` to logits ``float32 [B, 1]``."""
+    """Builds the network, from ``uint8 [B, H, W, 3]`` to logits ``float32 [B, 1]``."""
     mean, std = np.array(task.mean), np.array(task.std)
     pixels = keras.Input((task.size, task.size, 3), dtype="uint8")
     x = layers.Rescaling(1 / std, -mean / std, dtype="float32")(pixels)
@@ -50,20 +50,20 @@ def _bottleneck(task: Task, x: Any, name: str, width: int, stride: int, project:
 def _conv_norm(
     task: Task, x: Any, conv: str, norm: str, features: int, size: int, stride: int
 ) -> Any:
-    # TensorFlow's own padding is lopsided where the stride is 2; there the caller pads.
+    # The padding of TensorFlow is asymmetric at stride 2; there the caller pads.
     padding = "same" if stride == 1 else "valid"
     x = layers.Conv2D(features, size, stride, padding, use_bias=False, name=conv)(x)
     return layers.BatchNormalization(momentum=0.9, epsilon=task.bn_epsilon, name=norm)(x)
 
 
 def trainer(task: Task) -> Work:
-    """Keras' graph of a training step."""
+    """Returns a function that trains by ``train_on_batch``."""
     model = _filled(task)
 
     def work(batches: Iterable[Batch]) -> list[float]:
         losses = []
         for images, labels in batches:
-            model.reset_metrics()  # what it returns is the mean since then
+            model.reset_metrics()  # the return value is the mean since the reset
             losses.append(float(model.train_on_batch(images, labels[:, None])))
         return losses
 
@@ -71,7 +71,7 @@ def trainer(task: Task) -> Work:
 
 
 def predictor(task: Task) -> Work:
-    """Keras' graph of a prediction."""
+    """Returns a function that predicts by ``predict_on_batch``."""
     model = _filled(task)
 
     def work(batches: Iterable[Batch]) -> np.ndarray:
@@ -94,6 +94,6 @@ def _filled(task: Task) -> keras.Model:
     assert not tensors
     optimizer = keras.optimizers.Adam(LEARNING_RATE, epsilon=EPSILON)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    # XLA, Keras' default, is slower on a CPU than TensorFlow's own kernels.
+    # XLA, the default of Keras, is slower on a CPU than the kernels of TensorFlow.
     model.compile(optimizer, loss, jit_compile=False)
     return model

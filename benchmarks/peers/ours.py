@@ -1,4 +1,4 @@
-"""This project's own network, training step and prediction."""
+"""The network, training step and prediction of this project."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from se_resnet.weights import pretrained
 
 
 def write_tensors(task: Task) -> None:
-    """Random variables that hide nothing: no gate is 1, no head 0, no statistic at its start."""
+    """Writes random variables in which no gate is 1, no head 0 and no statistic at its start."""
     classifier = _classifier(task, "plain")
     shapes = flatten_dict(classifier.abstract_variables(), sep="/")
     rng = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def write_tensors(task: Task) -> None:
 
 
 def trainer(task: Task, formulation: str) -> Work:
-    """The jitted step of ``train.py``."""
+    """Returns a function that trains by the jitted step of ``train.py``."""
     phase = Phase(make_optimizer(LEARNING_RATE))
     state = TrainState.create(unflatten_dict(task.load(), sep="/"), [phase])
     state = jax.device_put(state, replicated(data_mesh()))
@@ -58,7 +58,7 @@ def trainer(task: Task, formulation: str) -> Work:
 
 
 def predictor(task: Task, formulation: str) -> Work:
-    """The prediction of ``eval.py``: normalisations folded anew at each call."""
+    """Returns the prediction of ``eval.py``, which folds normalisations in each call."""
     variables = jax.device_put(unflatten_dict(task.load(), sep="/"))
     predict = _classifier(task, formulation).make_predict()
     mask = np.ones(task.batch_size, bool)

@@ -1,4 +1,4 @@
-"""The network in torch, for eager mode and ``torch.compile``; images lie channels last."""
+"""The network in torch, for eager mode and ``torch.compile``, with channels last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Gate(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its normalisation, with the stem's and the projection's names."""
+    """A convolution and a normalisation, with the names of stem and projection."""
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int, epsilon: float):
         super().__init__()
@@ -40,7 +40,7 @@ class ConvNorm(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Variant v1: the first convolution takes the stride."""
+    """Bottleneck of variant v1: the first convolution has the stride."""
 
     def __init__(self, inputs: int, width: int, stride: int, project: bool, epsilon: float):
         super().__init__()
@@ -82,7 +82,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(channels, 1)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits of malignant."""
+        """Returns logits of malignant."""
         x = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
         x = F.max_pool2d(F.relu(self.stem(x)), 3, 2, 1)
         for i in range(self.num_stages):
@@ -91,9 +91,9 @@ class ResNet(nn.Module):
 
 
 def trainer(task: Task, compiled: bool = False) -> Work:
-    """Forward and backward pass, compiled or not, and the fused Adam."""
+    """Returns a function that trains with the fused Adam, compiled or not."""
     model = _filled(task).train()
-    # Fused is torch's fastest on a CPU, and no default.
+    # The fused Adam is the fastest of torch on a CPU, but not the default.
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, eps=EPSILON, fused=True)
     forward = torch.compile(model) if compiled else model
 
@@ -113,7 +113,7 @@ def trainer(task: Task, compiled: bool = False) -> Work:
 
 
 def predictor(task: Task, compiled: bool = False, frozen: bool = False) -> Work:
-    """Evaluation mode; ``frozen`` lets the compiler fold normalisations and pack weights."""
+    """Returns a function that predicts; ``frozen`` lets the compiler fold and pack weights."""
     import torch._inductor.config
 
     model = _filled(task).eval()

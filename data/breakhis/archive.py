@@ -1,4 +1,4 @@
-"""Reads tar archives of images as a stream, and recognises those that must be extracted first."""
+"""Reads tar archives of images as a stream, and refuses archives that must be extracted."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from se_resnet.runtime.walk import HIDDEN, NOT_REGULAR, PassedOver, is_hidden
 
 OFFICIAL_ARCHIVE = "BreaKHis_v1.tar.gz"
 SUFFIXES = (".tar.gz", ".tgz", ".tar")
-# By their suffixes, archives that are not read.
+# Suffixes of archives that are not read.
 OTHER_SUFFIXES = (".zip", ".7z", ".rar", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 
-# What the files of archives that are not read begin with.
+# The first bytes of archives that are not read.
 _OTHER = {
     b"PK\x03\x04": "a zip archive",
     b"PK\x05\x06": "an empty zip archive",
@@ -31,12 +31,12 @@ _OTHER = {
     b"Rar!": "a RAR archive",
     b"\x28\xb5\x2f\xfd": "compressed by Zstandard",
 }
-# An archive of PNG images hardly expands; one made to fill memory or time does without end.
+# An archive of PNG images hardly expands. A malicious archive expands without end.
 _MAX_EXPANSION = 20
-# Names and extended attributes, which are read at once.
+# Long names and extended attributes, which tarfile reads into memory.
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_MEMBER_BYTES = 2**32  # more than all of BreaKHis
-_MOST_ENDS = 1000
+_MAX_EMPTY_READS = 1000
 _HEADER_TYPES = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -47,18 +47,18 @@ _HEADER_TYPES = (
 
 
 def is_archive(path: Path) -> bool:
-    """Returns whether a file begins as a tar archive does, plain or compressed by gzip.
+    """Returns whether a file begins like a tar archive, plain or compressed by gzip.
 
     Raises:
-        UserError: it is an archive of another kind.
-        OSError: it cannot be read.
+        UserError: the file is an archive of another kind.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         start = file.read(512)
     for signature, kind in _OTHER.items():
         if start.startswith(signature):
             raise UserError(
-                f"{path} is {kind}, of which images are not read: extract it and give the folder "
+                f"{path} is {kind}, which is not read: extract it and give the folder "
                 f"(tar archives are read, plain or compressed by gzip, such as {OFFICIAL_ARCHIVE})."
             )
     return start.startswith(b"\x1f\x8b") or start[257:262] == b"ustar"
@@ -67,42 +67,41 @@ def is_archive(path: Path) -> bool:
 def read_archive(
     path: Path, limit: int, passed_over: PassedOver
 ) -> Iterator[tuple[str, bytes | Problem]]:
-    """Yields name and content of every candidate image, or what kept it from being read.
+    """Yields name and content of every candidate image, or the problem with the image.
 
-    Where the archive holds no image in a class folder, it is read again for images whose names tell
-    the class.
+    If the archive has no image in a class folder, it is read again for images whose names state the
+    class.
 
     Args:
-        path: of the archive.
-        limit: most bytes of an image.
-        passed_over: takes what is not read; emptied first.
+        path: path of the archive.
+        limit: largest size of an image in bytes.
+        passed_over: counts the members that are not read; cleared first.
 
     Raises:
-        UserError: the archive is damaged or incomplete, or holds no candidate.
+        UserError: the archive is damaged or incomplete, or has no candidate image.
     """
-    found, named_alike = yield from _read(path, limit, passed_over, flat=False)
-    if not found and named_alike:
+    found, has_named_images = yield from _read(path, limit, passed_over, flat=False)
+    if not found and has_named_images:
         found, _ = yield from _read(path, limit, passed_over, flat=True)
     if not found:
         raise UserError(
-            f"{path} holds no image below benign/ or malignant/ and none that is named as BreaKHis "
-            f"names them: give {OFFICIAL_ARCHIVE}."
+            f"{path} has no image below benign/ or malignant/ and no image with a BreaKHis name: "
+            f"give {OFFICIAL_ARCHIVE}."
         )
 
 
 def _read(
     path: Path, limit: int, passed_over: PassedOver, *, flat: bool
 ) -> Generator[tuple[str, bytes | Problem], None, tuple[bool, bool]]:
-    """One reading from beginning to end.
+    """Reads the archive once from start to end.
 
     Returns:
-        Whether there were candidates; and whether there were images outside class folders that are
-        named alike.
+        Whether there were candidates, and whether images outside class folders have BreaKHis names.
     """
     passed_over.clear()
-    found = named_alike = False
+    found = has_named_images = False
     try:
-        # tarfile's own gzip reader takes a truncated stream for a finished one; gzip's does not.
+        # The gzip reader of tarfile accepts a truncated stream; the module gzip does not.
         with (
             path.open("rb") as file,
             _Expansion(file, limit) if _is_gzip(path) else file as stream,
@@ -110,7 +109,7 @@ def _read(
         ):
             for member in archive:
                 if archive.offset - member.offset > _MAX_MEMBER_BYTES:
-                    raise tarfile.ReadError("extended headers that claim too much")
+                    raise tarfile.ReadError("extended headers are too large")
                 if member.isdir():
                     continue
                 parts = [
@@ -120,10 +119,10 @@ def _read(
                     passed_over.add(HIDDEN, member.name)
                     continue
                 in_class_folder = candidates.tree_of("/".join(parts[:-1])) is not None
-                alike = candidates.is_named_alike(member.name)
-                named_alike |= alike and not in_class_folder
+                has_name = candidates.has_breakhis_name(member.name)
+                has_named_images |= has_name and not in_class_folder
                 if not candidates.has_image_suffix(member.name) or not (
-                    alike if flat else in_class_folder
+                    has_name if flat else in_class_folder
                 ):
                     candidates.pass_over(member.name, flat, passed_over)
                     continue
@@ -148,47 +147,47 @@ def _read(
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason(error)}.") from error
-    return found, named_alike
+    return found, has_named_images
 
 
 def too_large(size: int, limit: int) -> str:
-    """The reason why an image of so many bytes is not read."""
-    return f"{size / 1e6:.0f} MB: more than {limit >> 20} MiB is no BreaKHis image"
+    """Returns the reason for refusing an image of this size."""
+    return f"{size / 1e6:.0f} MB: an image of BreaKHis has at most {limit >> 20} MiB"
 
 
-# What tarfile and gzip raise; ValueError for numbers and texts in headers.
+# The exceptions of tarfile and gzip; ValueError for numbers and texts in headers.
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, struct.error, ValueError, OverflowError)
 
 
 class _Member(tarfile.TarInfo):
-    """A header that claims no more than it may."""
+    """A header with a limit on the size that it claims."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
         member = super().frombuf(buf, encoding, errors)
-        # A stream's end is not noticed while tarfile skips a member, block after block.
-        most = _MAX_HEADER_BYTES if member.type in _HEADER_TYPES else _MAX_MEMBER_BYTES
-        if not 0 <= member.size <= most:
+        # tarfile does not notice the end of a stream while it skips the blocks of a member.
+        limit = _MAX_HEADER_BYTES if member.type in _HEADER_TYPES else _MAX_MEMBER_BYTES
+        if not 0 <= member.size <= limit:
             raise tarfile.ReadError(f"a header of {member.size} bytes")
         return member
 
 
 class _Expansion(gzip.GzipFile):
-    """A gzip stream that ends where it expands to too much, and once only.
+    """A gzip stream that raises if it expands too far, or is read long after its end.
 
-    tarfile asks for every block of a member that it skips, also long after the end.
+    tarfile reads every block of a member that it skips, also long after the end.
     """
 
     def __init__(self, file: BinaryIO, limit: int):
         super().__init__(fileobj=file)
         self._file, self._limit = file, limit
-        self._expanded = self._empty = 0
+        self._expanded = self._empty_reads = 0
 
     def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
         self._expanded += len(data)
-        self._empty += not data
-        if self._empty > _MOST_ENDS:
+        self._empty_reads += not data
+        if self._empty_reads > _MAX_EMPTY_READS:
             raise EOFError
         if self._expanded > self._limit + _MAX_EXPANSION * self._file.tell():
             raise tarfile.ReadError("it expands to far more than images do")

@@ -21,12 +21,12 @@ from se_resnet.runtime.files import write_json
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """An image that was found usable.
+    """A usable image.
 
     Attributes:
         path: relative to the tree.
-        name: of the file.
-        digest: of its pixels, see :class:`data.breakhis.image_files.ImageFacts`.
+        name: parsed file name.
+        digest: digest of its pixels, see :class:`data.breakhis.decode.ImageFacts`.
         content: SHA-256 of the file.
     """
 
@@ -37,7 +37,7 @@ class Checked:
 
 
 def pipeline_options(options: list[str]) -> Any:
-    """Beam's ``PipelineOptions``.
+    """Returns the ``PipelineOptions`` of Beam.
 
     Raises:
         UserError: Beam is not installed.
@@ -46,15 +46,15 @@ def pipeline_options(options: list[str]) -> Any:
 
 
 def check(source: Source, options: list[str], folder: Path) -> tuple[list[Checked], list[Problem]]:
-    """Validates every candidate image of a tree: what :func:`data.breakhis.image_files.scan` does.
+    """Validates every candidate image of a tree, like :func:`data.breakhis.decode.scan`.
 
     Args:
-        source: what :func:`data.breakhis.image_files.find` found.
-        options: of Beam.
-        folder: where workers can leave what they found.
+        source: images from :func:`data.breakhis.image_files.find`.
+        options: options of Beam.
+        folder: folder in which workers can write their results.
 
     Returns:
-        The usable images and the others, each in the order of their paths.
+        The usable images and the problems with other images, each in the order of paths.
 
     Raises:
         UserError: the source is an archive.
@@ -65,7 +65,7 @@ def check(source: Source, options: list[str], folder: Path) -> tuple[list[Checke
             "the folder."
         )
     named = image_files.check_names(source)
-    found = folder / "found.json"
+    results = folder / "found.json"
     beam = _import_beam()
     with beam.Pipeline(options=pipeline_options(options)) as pipeline:
         _ = (
@@ -74,24 +74,24 @@ def check(source: Source, options: list[str], folder: Path) -> tuple[list[Checke
             | beam.Reshuffle()
             | beam.Map(functools.partial(_check_one, source.path))
             | beam.combiners.ToList()
-            | beam.Map(functools.partial(_write, found))
+            | beam.Map(functools.partial(_write, results))
         )
     checked, problems = [], []
-    for number, *facts in sorted(json.loads(found.read_text())):
+    for number, *facts in sorted(json.loads(results.read_text())):
         path, name = named[number]
         if len(facts) == 2:
             assert isinstance(name, ImageName)
             checked.append(Checked(path, name, *facts))
         else:
             problems.append(Problem(path, *facts))
-    found.unlink()
+    results.unlink()
     return checked, problems
 
 
 def read(
     source: Source, checked: list[Checked], example_of: Callable[[SourceImage], tuple[int, dict]]
 ) -> Any:
-    """A transform that reads the usable images again, as the examples that TFDS stores."""
+    """Returns a transform that reads the usable images again, as examples for TFDS."""
     beam = _import_beam()
     return (
         beam.Create(checked)
@@ -118,8 +118,8 @@ def _check_one(root: Path, numbered: tuple[int, tuple[str, ImageName | Problem]]
     return number, image.facts.digest, hashlib.sha256(image.data).hexdigest()
 
 
-def _write(path: Path, found: list[tuple]) -> None:
-    write_json(path, found)
+def _write(path: Path, results: list[tuple]) -> None:
+    write_json(path, results)
 
 
 def _read_one(

@@ -1,20 +1,15 @@
-"""BreaKHis as a TensorFlow Datasets builder, and the preparation that runs use."""
+"""BreaKHis as a TensorFlow Datasets builder."""
 
 from __future__ import annotations
 
 import bisect
-import contextlib
-import dataclasses
 import hashlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging as absl_logging
-from google.protobuf.json_format import ParseError
 from tqdm import tqdm
 
 from data.breakhis import decode, image_files
@@ -25,18 +20,17 @@ from data.breakhis.filenames import CLASS_FOLDERS, SUBTYPES
 from data.breakhis.image_files import Source
 from data.breakhis.official import official_names
 from data.breakhis.summary import Summary, summarise
-from data.disk import unfinished
 from se_resnet.errors import UserError
 
 BAD_IMAGE_POLICIES = ("error", "skip")
-SPLIT = "images"  # TFDS keeps the name "all" for itself
+SPLIT = "images"  # TFDS reserves the name "all"
 
 
 class Breakhis(tfds.core.GeneratorBasedBuilder):
     """BreaKHis: 7,909 images of benign and malignant breast tumours at four magnifications.
 
-    One split, ``images``: official names sorted, then any others, in an order of their own. Every
-    image keeps its original encoded bytes.
+    One split, ``images``: official names in order, then other names, ordered by digest. Every image
+    keeps its original encoded bytes.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -60,13 +54,14 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
         beam_options: list[str] | None = None,
         **kwargs: Any,
     ):
-        """Builds from ``source``, or from what the manual folder of the download holds.
+        """Builds from ``source``, or from the manual folder of the download.
 
         Args:
-            source: where the images are; None looks in ``dl_manager.manual_dir``.
-            on_bad_image: ``error`` refuses a source with unusable files and names them all;
-                ``skip`` leaves them out and keeps the list in the summary.
-            beam_options: works on Apache Beam, with these options; see :mod:`data.breakhis.beam`.
+            source: the images; None searches ``dl_manager.manual_dir``.
+            on_bad_image: ``error`` refuses a source with unusable files and names them all.
+                ``skip`` leaves them out and lists them in the summary.
+            beam_options: options of Apache Beam, which then does the work; see
+                :mod:`data.breakhis.beam`.
             **kwargs: ``data_dir`` and ``version`` of ``tfds.core.DatasetBuilder``.
 
         Raises:
@@ -84,7 +79,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
 
     @property
     def summary(self) -> Summary:
-        """What was prepared; stored with the data set."""
+        """The summary of the prepared images, stored with the data set."""
         return Summary.from_json(self.info.metadata["summary"])
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -126,7 +121,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
 
         checked, problems = beam.check(source, self._beam_options, Path(self.data_dir))
         digests = {str(image.name): image.digest for image in checked}
-        self._settle(source, digests, problems)
+        self._store_summary(source, digests, problems)
         return {SPLIT: beam.read(source, checked, example_of)}
 
     def _generate_examples(self, source: Source) -> Iterator[tuple[int, dict]]:
@@ -137,7 +132,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
             total=image_files.count_files(source),
             desc="preparing",
             unit="image",
-            disable=None,  # quiet when not a terminal
+            disable=None,  # no bar without a terminal
         )
         for item in scanned:
             if isinstance(item, Problem):
@@ -146,143 +141,27 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
             digests[str(item.name)] = item.facts.digest
             if not problems or self._on_bad_image == "skip":
                 yield example_of(item)
-        self._settle(source, digests, problems)
+        self._store_summary(source, digests, problems)
 
-    def _settle(self, source: Source, digests: dict[str, str], problems: list[Problem]) -> None:
-        """Keeps the summary of what was found, or refuses it."""
+    def _store_summary(
+        self, source: Source, digests: dict[str, str], problems: list[Problem]
+    ) -> None:
+        """Stores the summary, or refuses the images by ``on_bad_image``."""
         if problems and self._on_bad_image == "error":
             raise UserError(_list_problems(source, problems, len(digests) + len(problems)))
         if not digests:
             raise UserError(
-                f"{source.path} holds no usable image"
+                f"{source.path} has no usable image"
                 + (f": all {len(problems)} were skipped." if problems else ".")
             )
-        # Stored by TFDS together with the images, under the same rename.
+        # TFDS stores the metadata together with the images, by the same rename.
         self.info.metadata["summary"] = summarise(digests, problems).to_json()
-        if source.is_archive:  # a folder is walked at every start, an archive only now
+        if source.is_archive:  # a folder is read at every start, an archive only now
             self.info.metadata["walk"] = image_files.describe_walk(source)
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """Validated images, ready to be read.
-
-    Attributes:
-        num_images: how many.
-        summary: complete or a subset, counts, duplicates, skipped files.
-        fingerprint: identity of the content: SHA-256 over sorted file names and pixel digests.
-        path: the folder TFDS reads from.
-        walk: lines about what is read together and what was not looked at.
-    """
-
-    num_images: int
-    summary: Summary
-    fingerprint: str
-    path: Path
-    walk: tuple[str, ...] = ()
-
-    @property
-    def skipped(self) -> list[tuple[str, str]]:
-        """Path and reason of every file that was left out."""
-        return [(problem.path, problem.reason) for problem in self.summary.skipped]
-
-    def examples(self) -> Iterator[dict[str, Any]]:
-        """Reads the images, in an order that depends on their names alone, not on the source.
-
-        Yields:
-            ``image`` (encoded PNG bytes), ``file``, ``slide``, ``accession``, ``magnification``
-            (int), ``subtype``, ``label`` (0 benign, 1 malignant) and ``digest``.
-        """
-        builder = Breakhis(data_dir=self.path)
-        subtype_name = builder.info.features["subtype"].int2str
-        images = builder.as_dataset(
-            split=SPLIT,
-            decoders={"image": tfds.decode.SkipDecoding()},
-            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
-        )
-        for example in _read_whole(images, self.path):
-            yield {
-                "image": example["image"],
-                "file": example["file_name"].decode(),
-                "slide": example["slide"].decode(),
-                "accession": example["accession"].decode(),
-                "magnification": int(example["magnification"]),
-                "subtype": subtype_name(example["subtype"]),
-                "label": int(example["label"]),
-                "digest": example["digest"].decode(),
-            }
-
-
-def prepare(
-    source: str | Path,
-    cache_dir: str | Path,
-    on_bad_image: str = "error",
-    beam_options: list[str] | None = None,
-) -> Prepared:
-    """Validates and prepares the images at ``source`` once; later calls reuse the result.
-
-    Args:
-        source: BreaKHis or a part of it: a folder at any height above ``benign/`` and
-            ``malignant/``, an archive, or a folder that holds the archive.
-        cache_dir: where prepared images are kept; about the size of the source.
-        on_bad_image: ``error`` or ``skip``, see :class:`Breakhis`.
-        beam_options: works on Apache Beam, with these options; see :mod:`data.breakhis.beam`.
-
-    Raises:
-        UserError: the source holds no usable images; files are unusable under ``error`` (the
-            message lists each with its reason); or ``cache_dir`` is full or not writable.
-    """
-    found = image_files.find(source)
-    # The policy changes what is prepared, so it is part of the key.
-    key = f"{image_files.fingerprint(found)[:32]}-{on_bad_image}"
-    data_dir = Path(cache_dir).absolute() / "prepared" / key
-    with _quiet():
-        try:
-            builder = Breakhis(data_dir=data_dir, on_bad_image=on_bad_image)
-        except ParseError as error:
-            raise _damaged(data_dir) from error
-        if not Path(builder.data_dir).exists():
-            _prepare(found, data_dir, on_bad_image, beam_options)
-            builder = Breakhis(data_dir=data_dir)
-        try:
-            summary = builder.summary
-            walk = builder.info.metadata.get("walk", ())
-        except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(data_dir) from error
-    return Prepared(
-        num_images=summary.num_images,
-        summary=summary,
-        fingerprint=summary.fingerprint,
-        path=data_dir,
-        walk=tuple(walk if found.is_archive else image_files.describe_walk(found)),
-    )
-
-
-def _read_whole(images: Any, path: Path) -> Iterator[dict[str, Any]]:
-    import tensorflow as tf
-
-    try:
-        yield from images.as_numpy_iterator()
-    except tf.errors.OpError as error:
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> UserError:
-    return UserError(
-        f"the prepared images in {path} are damaged: delete that folder and run again."
-    )
-
-
-def _download_config(beam_options: list[str] | None) -> tfds.download.DownloadConfig | None:
-    if beam_options is None:
-        return None
-    from data.breakhis import beam
-
-    return tfds.download.DownloadConfig(beam_options=beam.pipeline_options(beam_options))
-
-
 def example_of(image: SourceImage) -> tuple[int, dict[str, Any]]:
-    """The key of an image, by which TFDS sorts, and its features."""
+    """Returns the key of an image, by which TFDS sorts, and its features."""
     return _order_key(str(image.name)), {
         "image": image.data,
         "label": image.name.label,
@@ -296,12 +175,12 @@ def example_of(image: SourceImage) -> tuple[int, dict[str, Any]]:
 
 
 def _order_key(file_name: str) -> int:
-    """A 128-bit key that sorts the official names like themselves and puts all others after them.
+    """Returns a 128-bit key: official names in their order, then all other names.
 
-    TFDS divides the key space into 1,000 files and sorts each in memory. Consecutive numbers would
-    put the whole data set into one of them; all over the space they would open all at once, more
-    than macOS allows. So the leading eight bits, 256 parts of the space, divide the official names
-    into 64 equal runs, and spread the others by digest over 128 parts behind them.
+    TFDS divides the key space into 1,000 files and sorts each file in memory. Consecutive keys
+    would put the whole data set into one file. Keys over the whole space would open all files at
+    once, more than macOS allows. So the first eight bits divide the key space into 256 parts: 64
+    parts for equal runs of the official names, then 128 parts for other names, by digest.
     """
     names = official_names()
     index = bisect.bisect_left(names, file_name)
@@ -319,49 +198,3 @@ def _list_problems(source: Source, problems: list[Problem], total: int) -> str:
     ]
     lines.extend(f"  {problem.path}: {problem.reason}" for problem in problems)
     return "\n".join(lines)
-
-
-def _prepare(
-    source: Source, data_dir: Path, on_bad_image: str, beam_options: list[str] | None
-) -> None:
-    remedy = "set config.data.cache_dir to another folder"
-    # TFDS sorts what exceeds 1 GB on disk, but removes each part before writing the next.
-    needed = image_files.size_bytes(source)
-    with contextlib.ExitStack() as stack:
-        try:
-            temporary = stack.enter_context(
-                unfinished(data_dir, needed, purpose="preparing", remedy=remedy)
-            )
-        except OSError as error:
-            raise UserError(
-                f"{data_dir} cannot be written ({error.strerror}): {remedy}."
-            ) from error
-        builder = Breakhis(
-            data_dir=temporary,
-            source=source,
-            on_bad_image=on_bad_image,
-            beam_options=beam_options,
-        )
-        written = Path(builder.data_dir)
-        finished = data_dir / written.relative_to(temporary)
-        try:
-            builder.download_and_prepare(download_config=_download_config(beam_options))
-            finished.parent.mkdir(parents=True, exist_ok=True)
-            written.rename(finished)
-        except (OSError, RuntimeError) as error:  # a full disk comes as either
-            # Another process that prepared the same images may have been first to rename.
-            if not finished.exists():
-                raise UserError(f"preparing into {data_dir} failed: {error}.") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps TFDS from logging, printing and drawing its own progress bars."""
-    tfds.disable_progress_bar()
-    before = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        absl_logging.set_verbosity(before)

@@ -12,9 +12,9 @@ from se_resnet.images.decode import SUFFIXES
 from se_resnet.runtime.walk import PassedOver, printable
 
 OUTSIDE = "images outside the class folders"
-UNNAMED = "images whose names tell no class"
+UNNAMED = "images whose names state no class"
 
-# What people take for images, so that a file that cannot be used is listed with its reason.
+# Files with these suffixes count as images, so that an unusable file is listed with its reason.
 _SUFFIXES = (*SUFFIXES, ".gif")
 _CLASSES = frozenset(CLASS_FOLDERS.values())
 _MAGNIFICATION = re.compile(r"([0-9]+)X", re.IGNORECASE)
@@ -22,19 +22,19 @@ _MAGNIFICATION = re.compile(r"([0-9]+)X", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that cannot be used, and why."""
+    """An unusable file, with the reason."""
 
     path: str
     reason: str
 
     def __post_init__(self) -> None:
-        # A file name need not be text; the list of problems must be.
+        # A file name need not be valid text, but the list of problems must be.
         readable = self.path.encode("utf-8", "backslashreplace").decode()
         object.__setattr__(self, "path", readable)
 
 
 def tree_of(folder: str) -> str | None:
-    """Returns the folder that holds the topmost class folder of a path, None without one.
+    """Returns the parent folder of the topmost class folder in a path, None without one.
 
     >>> tree_of("train/Benign/40X")
     'train'
@@ -47,7 +47,7 @@ def tree_of(folder: str) -> str | None:
 
 
 def trees(folders: Iterable[str]) -> list[str]:
-    """Returns the folders that hold class folders, without those that lie below another such."""
+    """Returns the parent folders of class folders, without trees that lie inside another tree."""
     found = {tree for folder in folders if (tree := tree_of(folder)) is not None}
     return sorted(
         tree
@@ -61,18 +61,18 @@ def has_image_suffix(path: str) -> bool:
     return path.lower().endswith(_SUFFIXES)
 
 
-def is_named_alike(path: str) -> bool:
-    """Returns whether a file outside class folders is named as a BreaKHis image."""
+def has_breakhis_name(path: str) -> bool:
+    """Returns whether a file is named like a BreaKHis image."""
     return has_image_suffix(path) and PurePosixPath(path).name.startswith("SOB_")
 
 
 def pass_over(path: str, flat: bool, passed_over: PassedOver) -> None:
-    """Accounts for a file that is no candidate.
+    """Counts a file that is not a candidate.
 
     Args:
-        path: of the file.
-        flat: whether names alone identify images, because there are no class folders.
-        passed_over: takes it.
+        path: path of the file.
+        flat: whether images are identified only by name, because there are no class folders.
+        passed_over: counts the file.
     """
     if has_image_suffix(path):
         passed_over.add(UNNAMED if flat else OUTSIDE, path)
@@ -81,13 +81,13 @@ def pass_over(path: str, flat: bool, passed_over: PassedOver) -> None:
 
 
 def check_name(path: str, first_path: dict[str, str], above: str = "") -> ImageName | Problem:
-    """Parses a file's name and checks it against the folders that the file lies in.
+    """Parses a file name and compares it with the folders of the file.
 
     Args:
-        path: with ``/`` between folders.
-        first_path: of each image by its name; the file is added.
-        above: name of the folder that ``path`` begins in. It counts where no folder of ``path``
-            tells a class, or a magnification.
+        path: path of the file, with ``/`` between folders.
+        first_path: path of each image by its name; this file is added.
+        above: name of the folder that ``path`` starts from. It counts if no folder of ``path``
+            states a class, or a magnification.
     """
     *folders, file = PurePosixPath(path).parts
     try:
@@ -96,10 +96,12 @@ def check_name(path: str, first_path: dict[str, str], above: str = "") -> ImageN
         return Problem(path, str(error))
     expected = CLASS_FOLDERS[name.tumour_class]
     if (_classes(folders) or _classes([above])) - {expected}:
-        return Problem(path, f"the name says {expected}, the folder does not")
+        return Problem(path, f"the name says {expected}, but the folder does not")
     magnifications = _magnifications(folders) or _magnifications([above])
     if other := magnifications - {name.magnification}:
-        return Problem(path, f"the name says {name.magnification}X, the folder {min(other)}X")
+        return Problem(
+            path, f"the name says {name.magnification}X, but the folder says {min(other)}X"
+        )
     if str(name) in first_path:
         return Problem(path, f"the same file name as {printable(first_path[str(name)])}")
     first_path[str(name)] = path

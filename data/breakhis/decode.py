@@ -1,11 +1,8 @@
-"""Decodes and validates BreaKHis images, and says which are unusable."""
+"""Decodes and validates BreaKHis images, and lists unusable images."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +12,18 @@ from data.breakhis.image_files import Source, read_file, read_files
 from se_resnet.images import png
 from se_resnet.images.decode import decode_image
 from se_resnet.images.pixels import digest
+from se_resnet.runtime.parallel import parallel_map
 
 MIN_SIDE, MAX_SIDE = 16, 8192
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What a decoded image is.
+    """Size and identity of a decoded image.
 
     Attributes:
         height, width: pixels.
-        digest: SHA-256 of shape and RGB pixels: equal means the same image, however compressed.
+        digest: SHA-256 of shape and RGB pixels, equal for the same image under any compression.
     """
 
     height: int
@@ -52,37 +50,25 @@ def read_image(root: Path, relative: str, name: ImageName) -> SourceImage | Prob
 def scan(source: Source, workers: int | None = None) -> Iterator[SourceImage | Problem]:
     """Reads, decodes and validates every candidate image, several at a time.
 
-    At most four images per worker are held in memory. The order is that of :func:`read_files`.
+    At most four images per worker are in memory. The order is that of :func:`read_files`.
 
     Args:
-        source: what :func:`data.breakhis.image_files.find` found.
-        workers: decoding threads, by default one per CPU.
+        source: images from :func:`data.breakhis.image_files.find`.
+        workers: number of decoding threads, by default one per CPU.
     """
-    workers = workers or os.cpu_count() or 1
     first_path: dict[str, str] = {}
     above = "" if source.is_archive else source.path.name
-    pending: deque[Future[SourceImage | Problem]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for path, content in read_files(source):
-            name = check_name(path, first_path, above)
-            if isinstance(content, Problem):
-                future = _done(content)
-            elif isinstance(name, Problem):
-                future = _done(name)
-            else:
-                future = pool.submit(_examine, path, name, content)
-            pending.append(future)
-            if len(pending) >= 4 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    named_files = (
+        (path, check_name(path, first_path, above), content) for path, content in read_files(source)
+    )
+    return parallel_map(_examine_file, named_files, workers)
 
 
 def inspect(data: bytes) -> ImageFacts | str:
     """Decodes an encoded image and returns its facts, or the reason why it is unusable.
 
-    Usable is a whole PNG file of 8-bit RGB with sides of 16 to 8,192 pixels, every pixel of which
-    is seen as it is stored: BreaKHis has no other.
+    A usable image is a complete PNG file of 8-bit RGB with sides of 16 to 8,192 pixels, without
+    transparency, orientation or animation, like all images of BreaKHis.
     """
     problem = png.problem(data) or _header_problem(png.read_header(data))
     if problem:
@@ -95,19 +81,22 @@ def inspect(data: bytes) -> ImageFacts | str:
     return ImageFacts(height, width, digest(image))
 
 
+def _examine_file(
+    file: tuple[str, ImageName | Problem, bytes | Problem],
+) -> SourceImage | Problem:
+    path, name, content = file
+    if isinstance(content, Problem):
+        return content
+    return name if isinstance(name, Problem) else _examine(path, name, content)
+
+
 def _examine(path: str, name: ImageName, data: bytes) -> SourceImage | Problem:
     facts = inspect(data)
     return Problem(path, facts) if isinstance(facts, str) else SourceImage(path, name, data, facts)
 
 
-def _done(problem: Problem) -> Future[SourceImage | Problem]:
-    future: Future[SourceImage | Problem] = Future()
-    future.set_result(problem)
-    return future
-
-
 def _header_problem(header: png.Header) -> str | None:
-    """Returns why a whole PNG file is no BreaKHis image, by its header, or None."""
+    """Returns why the header of a complete PNG file is not that of a BreaKHis image, or None."""
     sides = (header.width, header.height)
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in sides):
         return (

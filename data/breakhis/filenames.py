@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from se_resnet.metrics.labels import CLASS_NAMES, MAGNIFICATIONS, TUMOUR_TYPES
+from se_resnet.metrics.labels import CLASS_NAMES, MAGNIFICATIONS, MAGNIFICATIONS_TEXT, TUMOUR_TYPES
 
 CLASS_FOLDERS = dict(zip("BM", CLASS_NAMES, strict=True))
 SUBTYPE_FOLDERS = {  # the archive has American spelling
@@ -28,14 +28,14 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class ImageName:
-    """A parsed file name; ``str()`` gives the file name back, with ``.png`` in lower case.
+    """A parsed file name. ``str()`` returns the file name, with ``.png`` in lower case.
 
     Attributes:
         tumour_class: ``B`` benign or ``M`` malignant.
         subtype: A, F, PT, TA (benign), DC, LC, MC or PC (malignant).
         year: two digits.
-        accession_number: digits; with the year it identifies the patient's case.
-        section: letters of the tissue section, or nothing.
+        accession_number: digits, which identify the case of a patient together with the year.
+        section: letters of the tissue section, or empty.
         magnification: 40, 100, 200 or 400.
         sequence: number of the image within its slide and magnification, from 1 to 999.
     """
@@ -65,10 +65,10 @@ class ImageName:
 
     @property
     def folder(self) -> str:
-        """Where the official tree keeps the file.
+        """Folder of the file in the official tree.
 
-        For example ``benign/SOB/adenosis/SOB_B_A_14-22549AB/40X``: the slide's folder has an
-        underscore before the year where the file name has a hyphen.
+        For example ``benign/SOB/adenosis/SOB_B_A_14-22549AB/40X``. The name of the slide folder has
+        an underscore before the year, the file name has a hyphen.
         """
         slide = f"SOB_{self.tumour_class}_{self.subtype}_{self.accession}{self.section}"
         return (
@@ -84,7 +84,7 @@ def parse(name: str) -> ImageName:
     """Parses a BreaKHis file name without its folders.
 
     Raises:
-        ValueError: the name does not follow the grammar; the message says in what.
+        ValueError: the name does not follow the grammar. The message states the difference.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -101,7 +101,7 @@ def parse(name: str) -> ImageName:
         )
     if int(match["magnification"]) not in MAGNIFICATIONS:
         raise ValueError(
-            f"magnification {match['magnification']} is unknown: 40, 100, 200 and 400 exist"
+            f"magnification {match['magnification']} is unknown: {MAGNIFICATIONS_TEXT} exist"
         )
     if match["sequence"] == "000":
         raise ValueError("images are numbered from 001")

@@ -1,8 +1,8 @@
 """Finds the BreaKHis images at a path and reads their bytes.
 
-A source is a folder that holds ``benign/`` or ``malignant/`` at any depth, or images whose names
-tell the class, or an archive of these such as ``BreaKHis_v1.tar.gz``. An archive is streamed:
-nothing of it is ever written to disk, so neither its paths nor its links can reach a file.
+A source is a folder with ``benign/`` or ``malignant/`` at any depth, a folder of images whose names
+state the class, or an archive of either, such as ``BreaKHis_v1.tar.gz``. An archive is streamed and
+never written to disk, so that its paths and links cannot reach a file.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ MAX_FILE_BYTES = 64 << 20  # an official image has about half a megabyte
 
 @dataclass(frozen=True)
 class Source:
-    """Where the images are.
+    """The location of the images.
 
     Attributes:
-        path: the folder that holds ``benign/`` and ``malignant/``, or the archive.
+        path: the parent folder of ``benign/`` and ``malignant/``, or the archive.
         is_archive: whether ``path`` is a file.
         files: candidate images of a folder, relative to ``path``, with ``/`` between folders,
             sorted.
-        trees: where several trees are read together, the folders that hold them.
-        passed_over: what was not looked at; of an archive known once it was read.
+        trees: folders of the trees, if several trees are read together.
+        passed_over: counts of files that were not read; for an archive known after reading.
     """
 
     path: Path
@@ -49,47 +49,45 @@ class Source:
 
 
 def find(path: str | Path) -> Source:
-    """Finds the images at, or anywhere below, ``path``.
+    """Finds the images at ``path`` or anywhere below.
 
     Args:
-        path: a folder at any height above ``benign/`` and ``malignant/`` (one of them suffices,
-            case does not matter), a tar archive, a folder that holds one, or a folder of images
-            whose names tell the class. Several trees, such as ``train`` and ``test`` or one for
-            each magnification, are read together where no image is in two of them.
+        path: a folder at any height above ``benign/`` and ``malignant/`` (one of them is enough,
+            case does not matter), a tar archive, the folder of an archive, or a folder of images
+            whose names state the class. Several trees, such as ``train`` and ``test`` or one tree
+            for each magnification, are read together if no image is in two trees.
 
     Raises:
-        UserError: the path does not exist, cannot be read, or holds no BreaKHis images; or it
-            holds several trees or archives, so that it is not clear which one is meant.
+        UserError: the path does not exist, cannot be read or has no BreaKHis images, or the path
+            has several trees or archives and the choice is not clear.
     """
     if not str(path):
-        raise UserError("no path was given: give the folder or archive that holds BreaKHis.")
+        raise UserError("no path was given: give the folder or archive of BreaKHis.")
     try:
         path = Path(path).expanduser()
         if not path.exists():
-            raise UserError(
-                f"{path} does not exist: give the folder or archive that holds BreaKHis."
-            )
+            raise UserError(f"{path} does not exist: give the folder or archive of BreaKHis.")
         if path.is_dir():
             return _find_in_folder(path)
         if path.is_file() and archive.is_archive(path):
             return Source(path, is_archive=True)
-    except (OSError, RuntimeError, ValueError) as error:  # pathlib's answers to hostile paths
+    except (OSError, RuntimeError, ValueError) as error:  # errors of pathlib on hostile paths
         raise UserError(f"{path} cannot be read: {reason(error)}.") from error
     raise UserError(
         f"{path} is neither a folder nor a tar archive: give {OFFICIAL_ARCHIVE} or the folder "
-        "it was extracted to."
+        "that it was extracted to."
     )
 
 
 def describe_walk(source: Source) -> list[str]:
-    """Lines about what is read together and what was not looked at, where there is any.
+    """Returns lines about trees read together and files that were not read, if there are any.
 
-    Of an archive this is known once it was read.
+    For an archive the lines are complete only after reading.
     """
     lines = []
     if source.trees:
         lines.append(
-            f"{len(source.trees)} trees are read together; how they divide the images is not used: "
+            f"{len(source.trees)} trees are read together, and their division is not used: "
             + ", ".join(map(printable, source.trees[:4]))
             + (" and others" if len(source.trees) > 4 else "")
         )
@@ -99,7 +97,7 @@ def describe_walk(source: Source) -> list[str]:
 
 
 def fingerprint(source: Source) -> str:
-    """Identifies a source's files by name, size and modification time, without reading them."""
+    """Returns a hash of names, sizes and modification times, without reading the files."""
     digest = hashlib.sha256()
     if source.is_archive:
         entries = [(source.path.name, source.path)]
@@ -116,7 +114,7 @@ def fingerprint(source: Source) -> str:
 
 
 def size_bytes(source: Source) -> int:
-    """Bytes on disk of the archive or of all candidate images."""
+    """Returns the size of the archive or of all candidate images in bytes."""
     if source.is_archive:
         return source.path.stat().st_size
     total = 0
@@ -124,21 +122,21 @@ def size_bytes(source: Source) -> int:
         try:
             total += (source.path / relative).stat().st_size
         except OSError:
-            continue  # reported, with its reason, when it is read
+            continue  # the error is reported when the file is read
     return total
 
 
 def count_files(source: Source) -> int | None:
-    """How many candidate images a tree holds; None for an archive, which has no index."""
+    """Returns the number of candidate images; None for an archive, which has no index."""
     return None if source.is_archive else len(source.files)
 
 
 def read_files(source: Source) -> Iterator[tuple[str, bytes | Problem]]:
-    """Yields the path and the bytes of every candidate image, or what kept it from being read.
+    """Yields the path and the bytes of every candidate image, or the problem with the image.
 
-    A candidate is a file with an image's suffix that is not hidden, below ``benign/`` or
-    ``malignant/``; where there is no such folder, one that is named alike. Paths are relative to
-    the tree, or as the archive spells them.
+    A candidate is a file with the suffix of an image, not hidden, below ``benign/`` or
+    ``malignant/``. Without such a folder, a candidate is a file with the name of a BreaKHis image.
+    Paths are relative to the tree, or as in the archive.
 
     Raises:
         UserError: the archive is damaged or incomplete.
@@ -151,7 +149,7 @@ def read_files(source: Source) -> Iterator[tuple[str, bytes | Problem]]:
 
 
 def check_names(source: Source) -> list[tuple[str, ImageName | Problem]]:
-    """The path of every candidate image of a tree with its name, or what is wrong with that."""
+    """Returns the path and the parsed name of every candidate image of a tree, or the problem."""
     first_path: dict[str, str] = {}
     return [(path, check_name(path, first_path, source.path.name)) for path in source.files]
 
@@ -167,25 +165,25 @@ def _find_in_folder(folder: Path) -> Source:
         if "/" not in name and name.lower().endswith(archive.SUFFIXES) and (folder / name).is_file()
     ]
     official = [path for path in archives if path.name == OFFICIAL_ARCHIVE]
-    named_alike = tuple(filter(candidates.is_named_alike, listing.files))
-    if named_alike and not official:
-        chosen = set(named_alike)
+    named_images = tuple(filter(candidates.has_breakhis_name, listing.files))
+    if named_images and not official:
+        chosen = set(named_images)
         _pass_over([path for path in listing.files if path not in chosen], True, passed_over)
-        return Source(folder, False, named_alike, passed_over=passed_over)
+        return Source(folder, False, named_images, passed_over=passed_over)
     if len(official or archives) > 1:
         raise UserError(
-            f"{folder} holds {len(archives)} archives, {archives[0].name} and {archives[1].name}"
-            f"{' among them' if len(archives) > 2 else ''}: give the one that is meant."
+            f"{folder} has {len(archives)} archives, {archives[0].name} and {archives[1].name}"
+            f"{' among them' if len(archives) > 2 else ''}: give one of them."
         )
     if archives:
         return find((official or archives)[0])
     others = [name for name in listing.files if name.lower().endswith(archive.OTHER_SUFFIXES)]
     _pass_over(listing.files, True, passed_over)
     raise UserError(
-        f"{folder} holds no folder benign/ or malignant/, no image named as BreaKHis names them "
+        f"{folder} has no folder benign/ or malignant/, no image with a BreaKHis name "
         f"and no {OFFICIAL_ARCHIVE}: "
         + (f"extract {others[0]}, or " if others else "")
-        + "give the folder or archive that holds BreaKHis"
+        + "give the folder or archive of BreaKHis"
         + (f"; not looked at: {passed_over.describe()}." if passed_over else ".")
     )
 
@@ -193,7 +191,7 @@ def _find_in_folder(folder: Path) -> Source:
 def _join_trees(
     folder: Path, trees: list[str], files: list[str], passed_over: PassedOver
 ) -> Source:
-    """The images of one tree, or of several that share none."""
+    """Returns the images of one tree, or of several trees that share no image."""
     by_tree: dict[str, list[str]] = {tree: [] for tree in trees}
     others = []
     for path in files:
@@ -204,11 +202,11 @@ def _join_trees(
             others.append(path)
     _pass_over(others, False, passed_over)
     trees = [tree for tree in trees if by_tree[tree]] or trees[:1]
-    if len(trees) > 1 and (reason := _why_not_together(folder, trees, by_tree)):
+    if len(trees) > 1 and (conflict := _conflict_of_trees(folder, trees, by_tree)):
         raise UserError(
-            f"{folder} holds {len(trees)} BreaKHis trees, {folder / trees[0]} and "
-            f"{folder / trees[1]}{' among them' if len(trees) > 2 else ''}, and {reason}: give the "
-            "one that is meant."
+            f"{folder} has {len(trees)} BreaKHis trees, {folder / trees[0]} and "
+            f"{folder / trees[1]}{' among them' if len(trees) > 2 else ''}, and {conflict}: "
+            "give one of them."
         )
     root = os.path.commonpath([f"/{tree}" for tree in trees])[1:]
     start = len(root) + 1 if root else 0
@@ -221,25 +219,26 @@ def _join_trees(
     )
 
 
-def _why_not_together(folder: Path, trees: list[str], by_tree: dict[str, list[str]]) -> str:
-    """The reason why several trees cannot be parts of one data set, or an empty string."""
+def _conflict_of_trees(folder: Path, trees: list[str], by_tree: dict[str, list[str]]) -> str:
+    """Returns why several trees cannot be parts of one data set, or an empty string."""
     first: dict[str, str] = {}
     shared = []
     for tree in trees:
         names = {path.rpartition("/")[2].lower(): path for path in by_tree[tree]}
-        if not any(map(candidates.is_named_alike, by_tree[tree])):
-            return f"{folder / tree} has no image that is named as BreaKHis names them"
+        if not any(map(candidates.has_breakhis_name, by_tree[tree])):
+            return f"{folder / tree} has no image with a BreaKHis name"
         shared += [(first[name], path) for name, path in names.items() if name in first]
         first |= {name: path for name, path in names.items() if name not in first}
     if not shared:
         return ""
-    one, other = (folder / path for path in shared[0])
+    left, right = (folder / path for path in shared[0])
     try:
-        content = "the same content" if filecmp.cmp(one, other, shallow=False) else "other content"
+        same = filecmp.cmp(left, right, shallow=False)
+        content = "the same content" if same else "other content"
     except OSError:
         content = "content that cannot be read"
-    images = "image has its name" if len(shared) == 1 else "images have their names"
-    return f"{len(shared):,} {images} in several, for example {one.name}, with {content}"
+    label = "file name is" if len(shared) == 1 else "file names are"
+    return f"{len(shared):,} {label} in several trees, for example {left.name}, with {content}"
 
 
 def _pass_over(paths: Iterable[str], flat: bool, passed_over: PassedOver) -> None:
@@ -248,16 +247,16 @@ def _pass_over(paths: Iterable[str], flat: bool, passed_over: PassedOver) -> Non
 
 
 def read_file(root: Path, relative: str) -> bytes | Problem:
-    """Returns the bytes of one image of a tree, or what kept it from being read."""
+    """Returns the bytes of one image of a tree, or the problem with the image."""
     path = root / relative
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe could block forever
             return Problem(relative, "not a regular file")
         if status.st_size > MAX_FILE_BYTES:
             return Problem(relative, archive.too_large(status.st_size, MAX_FILE_BYTES))
         return path.read_bytes()
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise  # too many open files: not this file's fault, so it must not be skipped
+            raise  # too many open files: no fault of this file, which must not be skipped
         return Problem(relative, f"cannot be read: {reason(error)}")

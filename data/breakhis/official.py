@@ -1,4 +1,4 @@
-"""The official contents of BreaKHis: 82 slides, 70 accessions, 7,909 images, five folds."""
+"""The official content of BreaKHis: 82 slides, 70 accessions, 7,909 images, five folds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _TABLE = Path(__file__).with_name("slides.csv")
 
 @cache
 def slide_table() -> tuple[dict[str, str], ...]:
-    """The 82 slides, one dictionary each.
+    """Returns a dict for each of the 82 slides.
 
-    ``slide``, ``subtype``, ``accession``; ``n40`` .. ``n400``: images at each magnification;
-    ``fold1`` .. ``fold5``: ``train`` or ``test`` in the authors' folds (Spanhol et al. 2016);
-    ``sequence40`` .. ``sequence400``: the images' sequence numbers as ranges, ``1-20 22`` for 1
-    to 20 and 22, because some slides skip numbers.
+    Keys: ``slide``, ``subtype``, ``accession``. ``n40`` to ``n400``: number of images at each
+    magnification. ``fold1`` to ``fold5``: ``train`` or ``test`` in the authors' folds (Spanhol et
+    al. 2016). ``sequence40`` to ``sequence400``: sequence numbers of the images as ranges, for
+    example ``1-20 22`` for 1 to 20 and 22, because some slides skip numbers.
     """
     with _TABLE.open(newline="") as file:
         return tuple(csv.DictReader(file))
@@ -26,7 +26,7 @@ def slide_table() -> tuple[dict[str, str], ...]:
 
 @cache
 def official_names() -> tuple[str, ...]:
-    """The 7,909 official file names, sorted."""
+    """Returns the 7,909 official file names, sorted."""
     return tuple(
         sorted(
             f"{row['slide']}-{magnification}-{sequence:03d}.png"
@@ -38,7 +38,7 @@ def official_names() -> tuple[str, ...]:
 
 
 def _expand(ranges: str) -> list[int]:
-    """``1-3 5`` gives 1, 2, 3, 5."""
+    """Returns the numbers in ranges: ``1-3 5`` gives 1, 2, 3, 5."""
     numbers: list[int] = []
     for part in ranges.split():
         first, _, last = part.partition("-")

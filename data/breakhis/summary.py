@@ -1,4 +1,4 @@
-"""What a set of BreaKHis images is: complete or a subset, what is filed twice, what is missing."""
+"""Summarises a set of BreaKHis images: complete or a subset, duplicates, missing images."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Summary:
     """Facts about the images of a source.
 
     Attributes:
-        num_images: usable images.
-        num_slides: distinct slides among them.
-        num_accessions: distinct accessions among them.
-        counts: images by class (``benign``, ``malignant``) and magnification.
-        num_missing: official files that are not among them.
+        num_images: number of usable images.
+        num_slides: number of distinct slides.
+        num_accessions: number of distinct accessions.
+        counts: number of images by class (``benign``, ``malignant``) and magnification.
+        num_missing: number of official files that are missing.
         unofficial: file names that follow the grammar but are not in the official list.
-        duplicates: groups of file names whose pixels are identical.
+        duplicates: groups of file names with identical pixels.
         skipped: files left out, with the reason.
-        fingerprint: SHA-256 over the sorted file names and pixel digests: the content's identity,
-            wherever and however it is stored.
+        fingerprint: SHA-256 of the sorted file names and pixel digests, the identity of the content
+            in any form of storage.
     """
 
     num_images: int
@@ -43,11 +43,11 @@ class Summary:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every official image is here."""
+        """Whether no official image is missing."""
         return self.num_missing == 0
 
     def describe(self) -> str:
-        """Plain text of a few lines; the first says ``complete`` or ``subset``."""
+        """Returns a few lines of text. The first line begins with ``complete`` or ``subset``."""
         total = len(official_names())
         size = f"{self.num_slides} slides, {self.num_accessions} accessions"
         if self.is_complete:
@@ -93,12 +93,12 @@ class Summary:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-serialisable dictionary; :meth:`from_json` reads it back."""
+        """Returns a dict for JSON; :meth:`from_json` reads it back."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Summary:
-        """Reads what :meth:`to_json` wrote, before or after a trip through a file."""
+        """Builds a summary from the dict of :meth:`to_json`, also after reading it from a file."""
         return cls(
             **{
                 **value,
@@ -114,7 +114,7 @@ class Summary:
 
 
 def summarise(digests: Mapping[str, str], skipped: Iterable[Problem] = ()) -> Summary:
-    """Summarises usable images, given as file name to pixel digest, and the files left out."""
+    """Summarises usable images, given as pixel digests by file name, and skipped files."""
     names = [parse(file_name) for file_name in sorted(digests)]
     counts = {
         class_name: {

@@ -1,4 +1,4 @@
-"""Batches for the devices.
+"""Makes batches for the devices.
 
 ``choose``: the feed of a run, from the host or from device memory; open this first.
 ``batch_order``: which rows of the plan form which batch. ``host``: tf.data over memory-mapped

@@ -1,7 +1,7 @@
-"""Which rows of the plan make which batch, and what their pixels are.
+"""Chooses the rows of the plan for each batch, and computes their pixels.
 
-A training batch is a pure function of seed and step, so resuming needs no state but the step
-number. Only indices are shuffled.
+A training batch is a pure function of seed and step, so that only the step number is needed to
+resume. Only indices are shuffled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from se_resnet.errors import UserError
 
 
 def steps_per_epoch(plan: Plan, batch_size: int) -> int:
-    """Full batches in one epoch; the rows left over differ from epoch to epoch.
+    """Returns the number of full batches in one epoch. Each epoch leaves out other rows.
 
     Raises:
         UserError: the plan is smaller than one batch.
@@ -32,21 +32,21 @@ def steps_per_epoch(plan: Plan, batch_size: int) -> int:
 
 
 def rows_of_step(plan: Plan, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """The plan rows of the batch of step ``step`` (from 0): ``int64 [batch_size]``."""
+    """Returns the plan rows in the batch of step ``step`` (from 0): ``int64 [batch_size]``."""
     epoch, position = divmod(step, steps_per_epoch(plan, batch_size))
     order = _order(len(plan), seed, epoch)
     return order[position * batch_size : (position + 1) * batch_size]
 
 
 def files_of_step(plan: Plan, records: Records, batch_size: int, seed: int, step: int) -> list[str]:
-    """The files that the batch of step ``step`` (from 0) is made of, each once.
+    """Returns the files in the batch of step ``step`` (from 0), each once.
 
     Args:
-        plan: of the run.
-        records: of the images that the plan points into.
-        batch_size: rows in one step.
-        seed: decides the order.
-        step: which batch.
+        plan: plan of the run.
+        records: records of the images in the plan.
+        batch_size: number of rows in one step.
+        seed: seed of the order.
+        step: number of the step.
     """
     rows = rows_of_step(plan, batch_size, seed, step)
     images = np.stack([plan.base[rows], plan.neighbour[rows]], axis=1).ravel()
@@ -54,7 +54,7 @@ def files_of_step(plan: Plan, records: Records, batch_size: int, seed: int, step
     return [names[row] for row in dict.fromkeys(images.tolist())]
 
 
-@functools.lru_cache(maxsize=2)  # so that a step costs the same for a plan of any length
+@functools.lru_cache(maxsize=2)  # so that a step takes the same time for any length of the plan
 def _order(rows: int, seed: int, epoch: int) -> np.ndarray:
     order = np.random.default_rng((seed, epoch)).permutation(rows)
     order.flags.writeable = False
@@ -62,20 +62,34 @@ def _order(rows: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def padded(batch_size: int, devices: int) -> int:
-    """The size of an evaluation's batches: the wanted one, filled up to the next multiple."""
+    """Returns the batch size of an evaluation, rounded up to a multiple of the devices."""
     return -(-batch_size // devices) * devices
 
 
+def fill_batch(rows: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows at these positions, and a mask that is false past the end of the rows.
+
+    Args:
+        rows: ``int [M]``.
+        positions: ``int [B]``. Positions past the end get the first row.
+
+    Returns:
+        ``int [B]`` and ``bool [B]``.
+    """
+    mask = positions < len(rows)
+    return rows[np.where(mask, positions, 0)], mask
+
+
 def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:
-    """The pixels of plan rows.
+    """Computes the pixels of plan rows.
 
     Args:
         images: ``uint8 [N, H, W, 3]``.
-        plan: whose rows to make.
-        rows: ``int [B]``.
+        plan: the plan.
+        rows: ``int [B]``, rows of the plan.
 
     Returns:
-        ``uint8 [B, H, W, 3]``, synthetic images rounded to whole grey values.
+        ``uint8 [B, H, W, 3]``. Synthetic images are rounded to whole grey values.
     """
     batch = images[plan.base[rows]]
     for position in np.flatnonzero(plan.weight[rows]):

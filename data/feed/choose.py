@@ -1,4 +1,4 @@
-"""Chooses where batches come from, ``config.data.placement``: the host or the devices' memory."""
+"""Opens the batches of a run, from the host or from device memory (``config.data.placement``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data.balance import Plan
 from data.feed import batch_order, device
 from data.run_data import RunData
 from se_resnet.runtime import processes
-from se_resnet.runtime.mesh import batch_sharding, divided, replicated
+from se_resnet.runtime.mesh import batch_sharding, first_axis_sharding, replicated
 from se_resnet.training.config import ON_DEVICE
 
 
@@ -24,11 +24,11 @@ class Feed:
 
     Attributes:
         validation_label: ``int [n]``.
-        resident: images and plan in the devices' memory, or None.
-        make_batch: makes a batch of ``resident``, or None.
-        blocks: ``(start, stop)`` to an iterator of blocks.
-        validation_batches: a new iterator of batches.
-        files_of_step: files of the batch of a step, counted from 1.
+        resident: images and plan in device memory, or None.
+        make_batch: makes a batch from ``resident``, or None.
+        blocks: maps ``(start, stop)`` to an iterator of blocks.
+        validation_batches: returns a new iterator of batches.
+        files_of_step: returns the files in the batch of a step, counted from 1.
     """
 
     validation_label: np.ndarray
@@ -43,8 +43,8 @@ def open_feed(config: ConfigDict, data: RunData, mesh: Mesh) -> Feed:
     """Opens the feed of a run.
 
     Args:
-        config: of the run.
-        data: its images and plan.
+        config: configuration of the run.
+        data: images and plan of the run.
         mesh: all devices.
 
     Raises:
@@ -72,7 +72,7 @@ def open_feed(config: ConfigDict, data: RunData, mesh: Mesh) -> Feed:
             lambda: device.eval_batches(resident.images, rows, **validation),
             files_of_step,
         )
-    from data.feed import host  # TensorFlow, which the other placement does not need
+    from data.feed import host  # imports TensorFlow, which the other placement does not need
 
     return Feed(
         data.validation.label,
@@ -87,7 +87,7 @@ def open_feed(config: ConfigDict, data: RunData, mesh: Mesh) -> Feed:
 def eval_batches(
     placement: str, images: np.ndarray, rows: np.ndarray, batch_size: int, mesh: Mesh
 ) -> Iterator[dict[str, Any]]:
-    """Yields the images ``rows`` once, in order; the last batch is filled up and masked.
+    """Yields the images at ``rows`` once, in order. The last batch is filled up and masked.
 
     Args:
         placement: ``config.data.placement`` of the run.
@@ -96,12 +96,12 @@ def eval_batches(
         batch_size: images per batch.
         mesh: all devices.
     """
-    sharding = divided(mesh)
+    sharding = first_axis_sharding(mesh)
     if placement == ON_DEVICE:
         placed = processes.put(images[rows], replicated(mesh))
         order = np.arange(len(rows))
         return device.eval_batches(placed, order, batch_size=batch_size, sharding=sharding)
-    from data.feed import host  # TensorFlow, which the other placement does not need
+    from data.feed import host  # imports TensorFlow, which the other placement does not need
 
     return host.eval_batches(images, rows, batch_size=batch_size, sharding=sharding)
 

@@ -1,8 +1,8 @@
-"""Images and plan in the memory of the devices: a batch is made there, inside the training step.
+"""Keeps images and plan in device memory, and makes batches there, inside the training step.
 
-All of BreaKHis at 224x224 takes 1.2 GB as ``uint8``. With it on the device, a step needs a few row
-numbers from the host and nothing else, so several steps go in one dispatch. Nothing here imports
-TensorFlow.
+All of BreaKHis at 224x224 takes 1.2 GB as ``uint8``. With the images on the device, a step needs
+only a few row numbers from the host, so that one dispatch can run several steps. This module does
+not import TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data.balance import Plan
-from data.feed.batch_order import padded, rows_of_step, steps_per_epoch
+from data.feed.batch_order import fill_batch, padded, rows_of_step, steps_per_epoch
 from se_resnet.errors import UserError
 
 Batch = dict[str, jax.Array]
@@ -49,11 +49,11 @@ def place(images: np.ndarray, plan: Plan, sharding: NamedSharding) -> Resident:
 
     Args:
         images: ``uint8 [N, H, W, 3]``.
-        plan: whose rows will be asked for.
-        sharding: says that every device holds all of it.
+        plan: the plan.
+        sharding: sharding that keeps whole arrays on every device.
 
     Raises:
-        UserError: the devices' memory is too small.
+        UserError: the memory of the devices is too small.
     """
     columns = (
         plan.base.astype(np.int32),
@@ -71,12 +71,12 @@ def place(images: np.ndarray, plan: Plan, sharding: NamedSharding) -> Resident:
 
 
 def make_batch(resident: Resident, rows: jax.Array) -> Batch:
-    """The batch of plan rows ``int32 [B]``, to be called inside a jitted function.
+    """Returns the batch of plan rows ``int32 [B]``; to be called inside a jitted function.
 
     Returns:
         ``image float32 [B, H, W, 3]`` of whole grey values, ``label float32 [B]`` and
-        ``importance float32 [B]``: as :func:`data.feed.batch_order.blend` on the host has it, but
-        for sums that end in a half and may be rounded to the other side.
+        ``importance float32 [B]``. The pixels equal those of :func:`data.feed.batch_order.blend` on
+        the host, except that values that end in one half may be rounded the other way.
     """
     weight = resident.weight[rows][:, None, None, None]
     base, neighbour = (
@@ -100,22 +100,21 @@ def row_blocks(
     pause: int,
     sharding: NamedSharding,
 ) -> Iterator[jax.Array]:
-    """The rows of steps ``start`` to ``stop - 1``, many steps at a time.
+    """Yields the rows of steps ``start`` to ``stop - 1``, many steps at a time.
 
     Args:
-        plan: whose rows to draw.
-        batch_size: rows in one step.
-        seed: decides the order.
+        plan: the plan.
+        batch_size: number of rows in one step.
+        seed: seed of the order.
         start: first step.
         stop: step after the last.
-        pause: a block ends with every step whose number, counted from 1, is a multiple of it, and
-            with the last step of every epoch, so that the host can look at the figures there.
-        sharding: of one batch over the devices.
+        pause: a block ends at every step whose number, counted from 1, is a multiple of ``pause``,
+            and at the last step of every epoch, so that the host can read the metrics there.
+        sharding: sharding of one batch over the devices.
 
     Yields:
-        ``int32 [k, batch_size]``, sharded over the second axis, where ``k`` is ``pause``, or 1 for
-        each step between two pauses that lie nearer together: every other ``k`` would be another
-        program to compile.
+        ``int32 [k, batch_size]``, sharded over the second axis, where ``k`` is ``pause``, or 1 if
+        two pauses are nearer together. Every other ``k`` would be another program to compile.
     """
     epoch_steps = steps_per_epoch(plan, batch_size)
     layout = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
@@ -131,26 +130,26 @@ def row_blocks(
 def eval_batches(
     images: jax.Array, rows: np.ndarray, *, batch_size: int, sharding: NamedSharding
 ) -> Iterator[Batch]:
-    """As :func:`data.feed.host.eval_batches`, from pixels on the device.
+    """Yields the batches of :func:`data.feed.host.eval_batches`, from pixels on the device.
 
     Args:
         images: ``uint8 [N, H, W, 3]``, whole on every device.
         rows: ``int [M]``, rows of ``images``.
-        batch_size: images per batch, filled up to a multiple of the device count.
-        sharding: where the batches go.
+        batch_size: images per batch, rounded up to a multiple of the device count.
+        sharding: sharding of a batch over the devices.
 
     Yields:
-        ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``, false where an image only fills up.
+        ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``, false for images that only fill the
+        batch.
     """
     batch_size = padded(batch_size, sharding.num_devices)
     for start in range(0, len(rows), batch_size):
-        position = start + np.arange(batch_size)
-        mask = position < len(rows)
-        index = _put(rows[np.where(mask, position, 0)].astype(np.int32), sharding)
+        batch_rows, mask = fill_batch(rows, start + np.arange(batch_size))
+        index = _put(batch_rows.astype(np.int32), sharding)
         yield {"image": images[index], "mask": _put(mask, sharding)}
 
 
 def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """To the devices of every process, all of which have the whole array."""
-    # device_put would first compare the array between the processes.
+    """Copies an array to the devices of all processes. Every process has the whole array."""
+    # device_put would compare the array between the processes first.
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

@@ -1,7 +1,7 @@
-"""tf.data over plan rows: gathered, blended, prefetched, laid out over the devices.
+"""Makes batches from plan rows by tf.data: gathers, blends, prefetches, shards over devices.
 
-Pixels are read when a batch needs them, each by the process whose devices get it; see
-:mod:`data.feed.batch_order` for which rows make which batch.
+A process reads only the pixels for its devices, when a batch needs them. See
+:mod:`data.feed.batch_order` for the order of rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.balance import Plan
-from data.feed.batch_order import blend, padded, rows_of_step, steps_per_epoch
+from data.feed.batch_order import blend, fill_batch, padded, rows_of_step, steps_per_epoch
 
 Batch = dict[str, jax.Array]
 
@@ -29,17 +29,17 @@ def train_batches(
     stop: int,
     sharding: jax.sharding.NamedSharding,
 ) -> Iterator[Batch]:
-    """The batches of steps ``start`` to ``stop - 1``.
+    """Yields the batches of steps ``start`` to ``stop - 1``.
 
     Yields:
         ``image uint8 [B, H, W, 3]``, ``label float32 [B]`` and ``importance float32 [B]``, global
         arrays sharded over their first axis.
     """
-    steps_per_epoch(plan, batch_size)  # refuses here rather than inside tf.data
-    own = own_positions(batch_size, sharding)
+    steps_per_epoch(plan, batch_size)  # raises here instead of inside tf.data
+    positions = local_positions(batch_size, sharding)
 
     def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rows = rows_of_step(plan, batch_size, seed, int(step))[own]
+        rows = rows_of_step(plan, batch_size, seed, int(step))[positions]
         return (
             blend(images, plan, rows),
             plan.label[rows].astype(np.float32),
@@ -57,31 +57,31 @@ def eval_batches(
     batch_size: int,
     sharding: jax.sharding.NamedSharding,
 ) -> Iterator[Batch]:
-    """Every image once, in order; the last batch is filled up and masked.
+    """Yields every image once, in order. The last batch is filled up and masked.
 
     Args:
         images: ``uint8 [N, H, W, 3]``.
         rows: ``int [M]``, rows of ``images``.
-        batch_size: images per batch, filled up to a multiple of the device count.
-        sharding: where the batches go.
+        batch_size: images per batch, rounded up to a multiple of the device count.
+        sharding: sharding of a batch over the devices.
 
     Yields:
-        ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``, false where an image only fills up.
+        ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``, false for images that only fill the
+        batch.
     """
     batch_size = padded(batch_size, sharding.num_devices)
     steps = -(-len(rows) // batch_size)
-    own = own_positions(batch_size, sharding)
+    positions = local_positions(batch_size, sharding)
 
     def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        position = int(step) * batch_size + own
-        mask = position < len(rows)
-        return images[rows[np.where(mask, position, 0)]], mask
+        batch_rows, mask = fill_batch(rows, int(step) * batch_size + positions)
+        return images[batch_rows], mask
 
     return _batches(load, range(steps), ("image", "mask"), batch_size, sharding)
 
 
-def own_positions(batch_size: int, sharding: jax.sharding.NamedSharding) -> np.ndarray:
-    """Which images of a batch go to devices of this process: ``int [b]``, ascending."""
+def local_positions(batch_size: int, sharding: jax.sharding.NamedSharding) -> np.ndarray:
+    """Returns the positions in a batch of the images for this process: ``int [b]``, ascending."""
     parts = sharding.addressable_devices_indices_map((batch_size,)).values()
     return np.unique([np.arange(batch_size)[part] for part in parts if part is not None])
 
@@ -113,9 +113,9 @@ def _batches(
 
 
 def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Takes the next batch from tf.data to the devices while the step works on the last one."""
+    """Copies the next batch to the devices while the step computes."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, batches, None)
+        pending = pool.submit(next, batches, None)
+        while (batch := pending.result()) is not None:
+            pending = pool.submit(next, batches, None)
             yield batch

@@ -1,8 +1,11 @@
-"""Which image trains, validates and tests, and what a split leaks: ``python -m data.protocols``.
+"""Divides images into training, validation and test, and audits splits for leaks.
+
+``python -m data.protocols`` audits a split.
 
 ``roles``: the protocols and the roles they assign. ``split_file``: roles as a table, ``split.csv``.
-``audit``: what training and test share. ``near_duplicates``: the same picture under two names.
-``source_notebook``: the procedure behind a claimed accuracy of 98.29 %, reproduced.
+``audit``: what training and test share. ``audit_text``: the result of an audit as text.
+``near_duplicates``: the same picture under two names. ``source_notebook``: reproduces the procedure
+behind a claimed accuracy of 98.29 %.
 
 A new protocol goes to ``roles``. Imports :mod:`data.dataset` and what it imports.
 """

@@ -1,4 +1,4 @@
-"""The command ``python -m data.protocols``: audits a split, tells and writes what it found."""
+"""The command ``python -m data.protocols``: audits a split, prints and writes the result."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import numpy as np
 
 from data.dataset import Dataset, load_dataset
 from data.protocols.audit import audit
-from data.protocols.near_duplicates import HASH_BITS, NEAR_DISTANCE
+from data.protocols.audit_text import describe
 from data.protocols.roles import PROTOCOLS, SOURCE, assign_roles, number_of_folds
-from data.protocols.split_file import own_roles, write_split
+from data.protocols.split_file import user_roles, write_split
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runs.run_files import read_split
@@ -27,7 +27,7 @@ from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_optio
 from se_resnet.runtime.files import atomic_write, write_json
 from se_resnet.runtime.folders import whole_folder
 
-_USAGE = """Audits a split: what the test set shares with the images trained or validated on.
+_USAGE = """Audits a split: finds what the test set shares with training and validation images.
 
   python -m data.protocols --data_dir=/path/to/BreaKHis_v1
   python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --protocol=official --fold=2
@@ -35,24 +35,24 @@ _USAGE = """Audits a split: what the test set shares with the images trained or 
   python -m data.protocols --data_dir=runs/leaky/source --split=runs/leaky/split.csv
 
 Prints the audit and writes into --out: audit.json, near_duplicates.csv with every pair found, and
-split.csv with the roles that a protocol assigned. A --split of your own needs the columns file
-(the image's name, with or without folders) and role (train, val, test or excluded); slides and
+split.csv with the roles that a protocol assigned. The file of --split needs the columns file
+(the name of the image, with or without folders) and role (train, val, test or excluded). Slides and
 accessions are read from the names of the images. A run of protocol 'source' keeps the images that
-it divided in its folder 'source'; --protocol=source makes them anew, without augmentation. Leaks do
-not change the exit code."""
+it divided in its folder 'source'. --protocol=source makes these images again, without augmentation.
+Leaks do not change the exit code."""
 
 _FILES = ("split.csv", "near_duplicates.csv", "audit.json")
 _PAIR_COLUMNS = ("test_file", "file", "role", "distance", "same_accession")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command; ``argv`` without the program's name, None for the process's own."""
+    """Runs the command. ``argv`` lacks the program name; None reads the command line."""
     with exit_on_user_error():
         options = _parser().parse_args(argv)
         try:
             _run(options)
         except UserError as error:
-            # The sentences name fields of a configuration; here they are options.
+            # The messages name fields of a configuration, which are options here.
             message = re.sub(r"config\.data\.dir\b", "--data_dir", str(error))
             raise UserError(re.sub(r"config\.(data|split)\.", "--", message)) from error
         except KeyboardInterrupt:
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     out = Path(options.out)
-    # A split.csv that is audited may lie in the folder, and stays.
+    # An audited split.csv in this folder must stay.
     names = _FILES[1:] if options.split else _FILES
     with whole_folder(out, names, "give another folder by --out", lambda: names) as new:
         _write_audit(options, new)
@@ -72,22 +72,22 @@ def _run(options: argparse.Namespace) -> None:
 def _write_audit(options: argparse.Namespace, out: Path) -> None:
     """Prints the audit and writes its files into an empty folder."""
     split: dict[str, Any]
-    # What can be refused without the images is refused before minutes go into reading them.
+    # Check the split before reading the images, which takes minutes.
     if options.split:
-        lines = read_split(Path(options.split), ("file", "role"))
-        split, told = {"file": options.split}, options.split
+        listed = read_split(Path(options.split), ("file", "role"))
+        split, split_name = {"file": options.split}, options.split
     else:
         settings = {name: getattr(options, name) for name in ("folds", "fold", "val_folds", "seed")}
         split = {"protocol": options.protocol, **settings}
         folds = number_of_folds(options.protocol, options.folds)
-        told = f"{options.protocol}, fold {options.fold} of {folds}"
+        split_name = f"{options.protocol}, fold {options.fold} of {folds}"
     with _open_images(options, out) as dataset:
         records = dataset.records.at_magnifications(options.magnifications)
-        found = [dataset.description, *dataset.records.describe_left_out(records)]
-        print("\n".join([*found, "", f"split: {told}", ""]), flush=True)
+        lines = [dataset.description, *dataset.records.describe_left_out(records)]
+        print("\n".join([*lines, "", f"split: {split_name}", ""]), flush=True)
         absent: Mapping[str, int] = {}
         if options.split:
-            roles, absent = own_roles(lines, dataset.records, options.split)
+            roles, absent = user_roles(listed, dataset.records, options.split)
             roles = roles[np.isin(dataset.records.file, records.file)]
         else:
             roles = assign_roles(records, options.protocol, **settings)
@@ -112,7 +112,7 @@ def _write_audit(options: argparse.Namespace, out: Path) -> None:
 
 @contextmanager
 def _open_images(options: argparse.Namespace, out: Path) -> Iterator[Dataset]:
-    """The images to audit; those that protocol ``source`` makes are removed afterwards."""
+    """Opens the images to audit. Images made by protocol ``source`` are removed afterwards."""
     from data.protocols import source_notebook  # imports TensorFlow, which takes seconds
 
     if (Path(options.data_dir) / "cache.json").is_file():
@@ -128,91 +128,26 @@ def _open_images(options: argparse.Namespace, out: Path) -> Iterator[Dataset]:
     description = "\n".join([dataset.description, *dataset.records.describe_left_out(chosen)])
     dataset = dataclasses.replace(dataset, records=chosen, description=description)
     with tempfile.TemporaryDirectory(prefix=".source-", dir=out) as folder:
-        derived = source_notebook.derive(
-            dataset, Path(folder) / "images", _as_they_are, options.seed
-        )
+        derived = source_notebook.derive(dataset, Path(folder) / "images", _unchanged, options.seed)
         yield dataclasses.replace(
             derived, description=derived.description.replace("augmented once", "not augmented here")
         )
 
 
-def _as_they_are(images: np.ndarray) -> np.ndarray:
+def _unchanged(images: np.ndarray) -> np.ndarray:
     return images
-
-
-def describe(result: Mapping[str, Any]) -> str:
-    """What :func:`audit` returned, as lines of text that end with the verdict."""
-    near = result["near_duplicates"]
-    pair_names = [" and ".join(row["roles"]) for row in next(iter(result["overlap"].values()))]
-    shared: list[list[Any]] = [["shared by", *pair_names]]
-    for level, rows in result["overlap"].items():
-        shared.append([level, *(row["shared"] for row in rows)])
-    shared.append(["near-duplicates", *["-"] * (len(pair_names) - 1), near["test_images"]])
-    lines = [*_table(_balance_cells(result["balance"])), "", *_table(shared)]
-    if near["pairs"]:
-        lines += ["", f"near-duplicates, up to {NEAR_DISTANCE} of {HASH_BITS} bits apart:"]
-        lines += [
-            f"  {pair['test_file']} (test) and {pair['file']} ({pair['role']}): {pair['distance']}"
-            for pair in near["pairs"][:5]
-        ]
-        if more := len(near["pairs"]) - 5:
-            lines += [f"  and {more:,} more pairs"] if more > 0 else []
-    lines += [""]
-    lines += [f"note: {note}" for note in result["notes"]]
-    lines += [f"WARNING: {leak}" for leak in result["leaks"]]
-    return "\n".join([*lines, f"verdict: {result['verdict']}"])
-
-
-def _balance_cells(balance: list[dict[str, Any]]) -> list[list[Any]]:
-    magnifications = list(dict.fromkeys(row["magnification"] for row in balance))
-    cells: list[list[Any]] = [
-        [
-            "role",
-            "class",
-            *(f"{m}X" for m in magnifications if m is not None),
-            "images",
-            "slides",
-            "accessions",
-        ]
-    ]
-    for start in range(0, len(balance), len(magnifications)):
-        group = balance[start : start + len(magnifications)]
-        total = group[-1]
-        cells.append(
-            [
-                total["role"],
-                total["class"],
-                *(row["images"] for row in group),
-                total["slides"],
-                total["accessions"],
-            ]
-        )
-    return cells
-
-
-def _table(cells: list[list[Any]]) -> list[str]:
-    text = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in cells]
-    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
-    words = [all(isinstance(row[k], str) for row in cells) for k in range(len(widths))]
-    return [
-        "  ".join(
-            cell.ljust(width) if word else cell.rjust(width)
-            for cell, width, word in zip(row, widths, words, strict=True)
-        ).rstrip()
-        for row in text
-    ]
 
 
 def _magnifications(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list such as 100,200") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 100,200") from error
 
 
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {2**32 - 1}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {2**32 - 1}")
     return int(text)
 
 
@@ -225,8 +160,8 @@ def _parser() -> ArgumentParser:
     add("--protocol", default="strict", help=f"{', '.join(PROTOCOLS)} (default: strict)")
     add("--folds", type=int, default=5, help="folds of strict and random (default: 5)")
     add("--fold", type=int, default=0, help="the fold to test on, from 0 (default: 0)")
-    add("--val_folds", type=int, default=5, help="validate on one of so many parts (default: 5)")
-    add("--seed", type=_seed, default=0, help="of the folds (default: 0)")
+    add("--val_folds", type=int, default=5, help="parts of the rest; one validates (default: 5)")
+    add("--seed", type=_seed, default=0, help="seed of the folds (default: 0)")
     add(
         "--magnifications",
         type=_magnifications,
@@ -234,7 +169,7 @@ def _parser() -> ArgumentParser:
         help="for example 200 or 100,200 (default: all)",
     )
     add("--on_bad_image", default="error", help="error, or skip to leave broken files out")
-    cache_help = "where decoded images are kept (default: user's cache)"
+    cache_help = "folder for decoded images (default: the user's cache)"
     add("--cache_dir", default="", help=cache_help, **path)
     add("--out", default="audit", help="folder to write into (default: audit)", **path)
     return parser

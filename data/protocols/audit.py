@@ -1,9 +1,10 @@
-"""What a split shares between its roles: the audit of any division into train, val and test.
+"""Audits a split: finds what training, validation and test images share.
 
-A test figure speaks of unseen patients only if nothing of the test patients was trained on or
-chosen on. :func:`count_leaks` counts what a run keeps with its results, :func:`verify` refuses a
-split that breaks its protocol's promise, and :func:`audit` looks at everything: the same image by
-content, the same field of view photographed twice, slides, accessions, synthetic images, balance.
+A test metric applies to unseen patients only if no image of the test patients was used for training
+or validation. :func:`count_leaks` counts the leaks that a run reports with its results.
+:func:`verify` refuses a split that breaks the promise of its protocol. :func:`audit` checks
+everything: equal images, fields of view photographed twice, slides, accessions, synthetic images
+and balance.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runs.run_files import EXCLUDED, ROLES, TEST, TRAIN, VAL
 
-UNASSIGNED = "unassigned"  # the data set holds the image, the split does not list it
+UNASSIGNED = "unassigned"  # an image of the data set that the split does not list
 _SEEN_VS_TEST = (SEEN, (TEST,))
 _PAIRS = (*(((a,), (b,)) for a, b in combinations(ROLES, 2)), _SEEN_VS_TEST)
 _LEVELS = {"image content": "digest", "slide": "slide", "accession": "accession"}
 
 
 def count_leaks(records: Records, roles: np.ndarray) -> dict[str, int]:
-    """Counts what two roles share.
+    """Counts the leaks between roles.
 
     Returns:
-        ``shared_images``: distinct images in more than one role; ``straddling_accessions``:
-        accessions of the test set that also train or validate; ``straddling_test_images``: the
-        test images of those accessions; ``synthetic_test_images``: test images that are no
-        photographs; ``excluded_copies``: images left out as second copies.
+        ``shared_images``: distinct images in more than one role. ``straddling_accessions``:
+        accessions of the test set that also train or validate. ``straddling_test_images``: the
+        test images of those accessions. ``synthetic_test_images``: test images that are not
+        photographs. ``excluded_copies``: images left out as second copies.
     """
     digests = [set(records.digest[roles == role].tolist()) for role in ROLES]
     straddling = _shared(records.accession, roles, *_SEEN_VS_TEST)
@@ -49,16 +50,17 @@ def count_leaks(records: Records, roles: np.ndarray) -> dict[str, int]:
 
 
 def verify(records: Records, roles: np.ndarray, protocol: str) -> None:
-    """Refuses a split that breaks its protocol's promise or that nothing can be learned from.
+    """Refuses a split that breaks the promise of its protocol or that cannot train a network.
 
     Raises:
-        UserError: an image in two roles unless under ``source``, which promises nothing; under
-            ``strict`` an accession in two roles; an empty role, or a training set with one class.
+        UserError: an image has two roles (not under ``source``, which promises nothing), an
+            accession has two roles under ``strict``, a role has no image, or the training set has
+            one class.
     """
     counts = count_leaks(records, roles)
     if counts["shared_images"] and protocol != SOURCE:
         raise UserError(
-            f"the split leaks: {counts['shared_images']} images stand in more than one role."
+            f"the split leaks: {counts['shared_images']} images have more than one role."
         )
     if protocol == "strict":
         pairs = {*zip(records.accession.tolist(), roles.tolist(), strict=True)}
@@ -67,20 +69,20 @@ def verify(records: Records, roles: np.ndarray, protocol: str) -> None:
         if straddling:
             raise UserError(
                 "the split leaks: protocol 'strict' promises unseen patients, but accession "
-                f"{', '.join(straddling[:5])} stands in more than one role."
+                f"{', '.join(straddling[:5])} has more than one role."
             )
     for role in ROLES:
         if not (roles == role).any():
             raise UserError(f"the split has no {role} image: bring more data or change the folds.")
     if len(set(records.label[roles == TRAIN].tolist())) < 2:
         raise UserError(
-            "the training set holds one class only: bring images of both benign and malignant "
+            "the training set has only one class: bring images of both benign and malignant "
             "tumours."
         )
 
 
 def summarise(records: Records, roles: np.ndarray) -> list[dict]:
-    """One row per role and class: ``role``, ``class``, ``images``, ``slides``, ``accessions``."""
+    """Returns ``role``, ``class``, ``images``, ``slides``, ``accessions`` by role and class."""
     return [
         {"role": role, "class": name, **_sizes(records.take((roles == role) & of_class))}
         for role in ROLES
@@ -94,22 +96,23 @@ def audit(
     images: np.ndarray,
     absent_synthetic: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Looks for everything that test images may share with images trained or validated on.
+    """Finds everything that test images share with training or validation images.
 
     Args:
         records: N images.
         roles: ``str [N]``: ``train``, ``val``, ``test``, ``excluded`` or ``unassigned``.
         images: ``uint8 [*, H, W, 3]`` RGB, the pixel array that ``records.row`` points into.
-        absent_synthetic: synthetic images by role that a split lists and ``records`` lack.
+        absent_synthetic: number of synthetic images by role that the split lists and ``records``
+            lack.
 
     Returns:
-        A JSON-serialisable dictionary: ``verdict``, ``leaks`` and ``notes`` in sentences;
-        ``counts``, see :func:`count_leaks`; ``overlap`` of image content, slides and accessions
-        for each pair of roles, with names and images concerned; ``near_duplicates``, pairs as in
-        :func:`data.protocols.near_duplicates.near_duplicates`; ``synthetic`` images by role;
-        ``balance``: images, slides and accessions by role, class and magnification;
-        ``filed_twice``: accessions with more than one subtype, and how many of their images are
-        identical by content; ``unassigned`` files.
+        A dict for JSON. ``verdict``, ``leaks`` and ``notes``: sentences. ``counts``: see
+        :func:`count_leaks`. ``overlap``: shared image content, slides and accessions of each pair
+        of roles, with names and numbers of images. ``near_duplicates``: pairs as in
+        :func:`data.protocols.near_duplicates.near_duplicates`. ``synthetic``: synthetic images by
+        role. ``balance``: images, slides and accessions by role, class and magnification.
+        ``filed_twice``: accessions with more than one subtype, and the number of their images that
+        are identical by content. ``unassigned``: file names.
     """
     absent = Counter(absent_synthetic or {})
     counts = count_leaks(records, roles)
@@ -151,7 +154,7 @@ def audit(
 def _shared(
     keys: np.ndarray, roles: np.ndarray, left: tuple[str, ...], right: tuple[str, ...]
 ) -> np.ndarray:
-    """``bool [N]``: images of either side whose key is on both."""
+    """Marks the images of both sides whose key is on both sides: ``bool [N]``."""
     in_left, in_right = np.isin(roles, left), np.isin(roles, right)
     common = np.intersect1d(keys[in_left], keys[in_right])
     return np.isin(keys, common) & (in_left | in_right)
@@ -165,7 +168,7 @@ def _overlap(
     right: tuple[str, ...],
 ) -> dict[str, Any]:
     shared = _shared(keys, roles, left, right)
-    # A digest tells a reader nothing: content is named by its files.
+    # A digest means nothing to a reader: content is named by its files.
     named = records.file if keys is records.digest else keys
     return {
         "roles": ["+".join(left), "+".join(right)],
@@ -188,7 +191,7 @@ def _classes(records: Records) -> list[tuple[str, np.ndarray]]:
 
 
 def _balance(records: Records, roles: np.ndarray) -> list[dict[str, Any]]:
-    """Rows by role, class and magnification; ``magnification`` is None where all count together."""
+    """Returns rows by role, class and magnification, which is None for all together."""
     return [
         {"role": role, "class": name, "magnification": magnification, **_sizes(records.take(part))}
         for role in (*ROLES, EXCLUDED, UNASSIGNED)
@@ -223,7 +226,7 @@ def _filed_twice(records: Records, roles: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _leaks(result: Mapping[str, Any]) -> list[str]:
-    """One sentence for each way in which the test set is known to the run."""
+    """Returns a sentence for each kind of leak into the test set."""
     content, slide, accession = (rows[-1] for rows in result["overlap"].values())
     near, synthetic = result["near_duplicates"], result["synthetic"]
     leaks = []
@@ -234,8 +237,8 @@ def _leaks(result: Mapping[str, Any]) -> list[str]:
         )
     if near["test_images"]:
         leaks.append(
-            f"{_many(near['test_images'], 'test image')} nearly the same as one in training or "
-            f"validation, {near['test_images_near_another_accession']} of them under another "
+            f"{_many(near['test_images'], 'test image')} nearly the same as an image in training "
+            f"or validation, {near['test_images_near_another_accession']} of them under another "
             "accession."
         )
     for row, noun in ((slide, "slide"), (accession, "accession")):
@@ -288,7 +291,7 @@ def _verdict(roles: np.ndarray, leaks: list[str]) -> str:
         return "nothing to judge: the split has neither training nor validation images."
     if leaks:
         return (
-            "NOT clean: figures on this test set do not tell how well unseen patients are "
+            "NOT clean: metrics on this test set do not show how well unseen patients are "
             "diagnosed, for the reasons above."
         )
     return (
@@ -302,7 +305,7 @@ def _number(count: int, noun: str) -> str:
 
 
 def _many(count: int, noun: str) -> str:
-    """``1 image is``, ``2 images are``."""
+    """Returns for example ``1 image is`` or ``2 images are``."""
     return f"{_number(count, noun)} {'is' if count == 1 else 'are'}"
 
 

@@ -1,20 +1,20 @@
-"""Which image trains, validates and tests: the protocols, and the promise each one keeps.
+"""Assigns images to training, validation and test, by a protocol with a promise.
 
-* ``strict``: k folds of accessions, stratified by class, so no patient of the test set was seen in
-  training. The headline protocol. Patients are divided evenly, not images: one benign accession
-  holds a fifth of all benign images, and folds of equal image counts would test on it alone.
-* ``official``: the authors' five folds (Spanhol et al. 2016). They separate slide folders; ten
-  accessions span several folders, so some patients stand on both sides.
-* ``random``: k folds stratified by class over images. Leaks patients by design: the control that
-  shows what leakage is worth.
+* ``strict``: k folds of accessions, stratified by class, so that training sees no patient of the
+  test set. The headline protocol. It divides patients evenly, not images: one benign accession has
+  a fifth of all benign images, and with equal numbers of images a fold would test on it only.
+* ``official``: the authors' five folds (Spanhol et al. 2016). They separate slide folders. Ten
+  accessions have several folders, so some patients are in both training and test.
+* ``random``: k folds of images, stratified by class. Leaks patients by design, as the control that
+  shows the effect of leakage.
 * ``source``: the procedure of the notebook that claimed 98.29 % accuracy: a random fifth of the
-  images that :func:`data.protocols.source_notebook.derive` has augmented and evened out by SMOTE
-  already. Promises
-  nothing: patients, blends of training images and second copies may all be tested on.
+  images that :func:`data.protocols.source_notebook.derive` has augmented and balanced by SMOTE
+  before. Promises nothing: the test may contain known patients, blends of training images and
+  second copies.
 
-Every protocol carves its validation set out of its training part, by accession where the protocol
-knows patients. All but ``source`` use each distinct image once: accession 14-13412 is filed twice,
-as ductal and as lobular carcinoma, and its second copy is left out.
+Every protocol takes its validation set from its training part, by accession under ``strict`` and
+``official``. All protocols except ``source`` use each distinct image once: accession 14-13412 is
+filed twice, as ductal and as lobular carcinoma, and its second copy is left out.
 """
 
 from __future__ import annotations
@@ -32,38 +32,40 @@ from se_resnet.runs.run_files import read_split as read_split
 
 SOURCE = "source"
 PROTOCOLS = ("strict", "official", "random", SOURCE)
-SEEN = (TRAIN, VAL)  # learned from, or chosen on
-_OWN_FOLDS = {"official": 5, SOURCE: 1}
+SEEN = (TRAIN, VAL)  # used for training or for the choice of a checkpoint
+_FIXED_FOLDS = {"official": 5, SOURCE: 1}
 
 
 def assign_roles(
     records: Records, protocol: str, *, folds: int, fold: int, val_folds: int, seed: int
 ) -> np.ndarray:
-    """Gives every image its role.
+    """Returns the role of every image.
 
     Args:
-        records: N images; for ``source`` those that :func:`data.protocols.source_notebook.derive`
-            made, with ``row`` in the order that it gave them.
+        records: N images; for ``source`` the images of
+            :func:`data.protocols.source_notebook.derive`, with its order in ``row``.
         protocol: ``strict``, ``official``, ``random`` or ``source``.
-        folds: number of folds of ``strict`` and ``random``; ``official`` has five, ``source`` one.
-        fold: which fold is the test set, from 0; ``official`` fold 0 is the authors' fold 1.
-        val_folds: the training part is divided into so many folds and one becomes the validation
-            set: 5 means a fifth.
-        seed: decides the folds; ``official`` and ``source`` use it for the validation set only.
+        folds: number of folds of ``strict`` and ``random``. ``official`` has five folds, ``source``
+            has one.
+        fold: number of the test fold, from 0. Fold 0 of ``official`` is fold 1 of the authors.
+        val_folds: number of parts of the training part. One part validates: 5 means a fifth.
+        seed: seed of the folds. ``official`` and ``source`` use it only for the validation set.
 
     Returns:
         ``str [N]``: ``train``, ``val``, ``test``, or ``excluded`` for the second copy of an image.
 
     Raises:
-        UserError: a value out of range, too few accessions for the folds, slides that the
-            authors' folds do not know, or images that are not what ``source`` divides.
+        UserError: a value is out of range, the accessions are too few for the folds, the authors'
+            folds lack a slide, or the images are not those of ``source``.
     """
     folds = number_of_folds(protocol, folds)
     if not 0 <= fold < folds:
         choice = "choose 0" + (f" to {folds - 1}" if folds > 1 else "")
         raise UserError(f"config.split.fold = {fold} does not exist: {choice}.")
     if val_folds < 2:
-        raise UserError(f"config.split.val_folds = {val_folds} trains on nothing: give 2 or more.")
+        raise UserError(
+            f"config.split.val_folds = {val_folds} leaves no training images: give 2 or more."
+        )
 
     roles = np.full(len(records), EXCLUDED, dtype="<U8")
     used = np.arange(len(records)) if protocol == SOURCE else records.first_copies()
@@ -90,7 +92,7 @@ def assign_roles(
 
 
 def number_of_folds(protocol: str, folds: int) -> int:
-    """How many test sets a protocol has, given ``config.split.folds``.
+    """Returns the number of test sets of a protocol, given ``config.split.folds``.
 
     Raises:
         UserError: the protocol is unknown, or ``folds`` is below 2.
@@ -99,8 +101,8 @@ def number_of_folds(protocol: str, folds: int) -> int:
         raise UserError(
             f"config.split.protocol = {protocol!r} is unknown: choose from {', '.join(PROTOCOLS)}."
         )
-    if protocol in _OWN_FOLDS:
-        return _OWN_FOLDS[protocol]
+    if protocol in _FIXED_FOLDS:
+        return _FIXED_FOLDS[protocol]
     if folds < 2:
         raise UserError(f"config.split.folds = {folds} leaves no test set: give 2 or more.")
     return folds
@@ -110,17 +112,18 @@ def _fold(
     images: Records, folds: int, fold: int, seed: int, grouped: bool, option: str
 ) -> np.ndarray:
     """Marks the held-out images of one fold: ``bool [N]``."""
-    # The unit that is divided: a patient with all images, or an image by itself.
+    # A unit of the division is a patient with all images, or a single image.
     _, first, unit = np.unique(
         images.accession if grouped else images.file, return_index=True, return_inverse=True
     )
+    unit_name = "accessions" if grouped else "images"
     label = images.label[first]
     for value, name in enumerate(CLASS_NAMES):
         available = int((label == value).sum())
         if available < folds:
             raise UserError(
-                f"{folds} folds need {folds} {'accessions' if grouped else 'images'} of each "
-                f"class, but there are only {available} {name} ones to divide: lower {option} or "
+                f"{folds} folds need {folds} {unit_name} of each "
+                f"class, but there are only {available} {name} {unit_name}: lower {option} or "
                 "bring more data."
             )
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, label)
@@ -134,18 +137,18 @@ def _official_test_images(images: Records, fold: int) -> np.ndarray:
     unknown = sorted(set(images.slide.tolist()) - set(role_of))
     if unknown:
         raise UserError(
-            f"the authors' folds do not know slide {', '.join(unknown[:5])}"
+            f"the authors' folds lack the slide {', '.join(unknown[:5])}"
             f"{' and others' if len(unknown) > 5 else ''}: use config.split.protocol = 'strict'."
         )
     return np.array([role_of[slide] == TEST for slide in images.slide.tolist()])
 
 
 def _source_test_images(images: Records) -> np.ndarray:
-    """The notebook's own call on the images in its own order: ``bool [N]``."""
+    """Marks the test images by the call and the order of the notebook: ``bool [N]``."""
     benign, malignant = np.bincount(images.label, minlength=2)
     if benign != malignant:
         raise UserError(
-            f"protocol 'source' divides images whose classes SMOTE has evened out, but these are "
+            f"protocol 'source' divides images whose classes SMOTE has balanced, but these are "
             f"{benign} benign and {malignant} malignant: audit the split.csv of a run of train.py "
             "or choose another config.split.protocol."
         )
@@ -156,5 +159,5 @@ def _source_test_images(images: Records) -> np.ndarray:
 
 
 def is_seen(roles: np.ndarray) -> np.ndarray:
-    """``bool [N]``: the run has learned from these images or chosen its checkpoint on them."""
+    """Marks the training and validation images: ``bool [N]``."""
     return np.isin(roles, SEEN)

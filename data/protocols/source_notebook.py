@@ -1,11 +1,11 @@
-"""The procedure behind a claimed accuracy of 98.29 %, made again to show what the figure measures.
+"""Reproduces the procedure behind a claimed accuracy of 98.29 %, to show what it measures.
 
-The notebook took the first 3,000 of the 7,909 images in folder order (all 2,480 benign ones and 520
-malignant ones of six slides), drew augmentation once, evened out the classes by SMOTE on the
+The notebook took the first 3,000 of the 7,909 images in folder order: all 2,480 benign images and
+520 malignant images of six slides. It augmented them once, balanced the classes by SMOTE on the
 pixels, and only then divided the 4,960 images at random. So a test image can be a blend of two
-training images, or one of the two that a training image was blended from: 376 of its 486
-malignant test images are synthetic. ``derive`` makes the images; protocol ``source`` of
-``data.protocols.roles`` divides them.
+training images, or a training image can be a blend of a test image. 376 of its 486 malignant test
+images are synthetic. ``derive`` makes the images. Protocol ``source`` of ``data.protocols.roles``
+divides them.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ _BLOCK = 64  # images in memory at once
 def derive(
     dataset: Dataset, folder: Path, augment: Callable[[np.ndarray], np.ndarray], seed: int
 ) -> Dataset:
-    """Makes the images that the notebook divided, or opens them if ``folder`` holds them.
+    """Makes the images that the notebook divided, or opens them if ``folder`` exists.
 
-    The images keep the notebook's order in the pixel array: folder order, then the synthetic ones.
-    An augmented image keeps its file name and the digest of its original, so that an audit finds
-    the original again. A synthetic one, ``synthetic-00001.png`` and so on, has a digest of its own
-    and is filed under the slide, accession, subtype and magnification of the base image of its
-    :class:`data.balance.Plan` row; the neighbour may be another patient's. Pixels are rounded to
-    whole grey values.
+    The pixel array has the order of the notebook: folder order, then the synthetic images. An
+    augmented image keeps its file name and the digest of its original, so that an audit finds the
+    original again. A synthetic image, ``synthetic-00001.png`` and so on, has a new digest. Its
+    slide, accession, subtype and magnification are those of the base image of its
+    :class:`data.balance.Plan` row; the neighbour may belong to another patient. Pixels are rounded
+    to whole grey values.
 
     Args:
-        dataset: the original images; second copies count, as they did in the notebook.
-        folder: where the images are kept, in the format of :mod:`data.cache`.
-        augment: ``uint8 [B, H, W, 3]`` to any real dtype ``[B, H, W, 3]``, 0 to 255, called once
-            on each block of images in order. Nothing here can tell one ``augment`` from another:
-            a folder is for one.
-        seed: of SMOTE.
+        dataset: the original images, with second copies, as in the notebook.
+        folder: folder for the images, in the format of :mod:`data.cache`.
+        augment: maps ``uint8 [B, H, W, 3]`` to any real dtype ``[B, H, W, 3]``, 0 to 255. It is
+            called once on each block of images, in order. The folder does not record ``augment``:
+            use another folder for another function.
+        seed: seed of SMOTE.
 
     Raises:
-        UserError: one class is missing among the images taken, too little disk space, or
-            ``folder`` is damaged or holds other images.
+        UserError: the first images have only one class, the disk has too little space, or
+            ``folder`` is damaged or has other images.
     """
     chosen = _first_images(dataset.records)
     fingerprint = hashlib.sha256(
@@ -67,36 +67,37 @@ def derive(
     if derived.fingerprint != fingerprint:
         raise UserError(
             f"{folder} was made from other images or with another seed: delete the folder or "
-            "choose another."
+            "choose another folder."
         )
     return dataclasses.replace(derived, skipped=dataset.skipped)
 
 
 def reopen(folder: Path) -> Dataset:
-    """Opens what :func:`derive` made; needs no original images.
+    """Opens a folder of :func:`derive`, without the original images.
 
     Raises:
         UserError: the folder is missing or damaged.
     """
     cache = open_cache(folder)
     if "description" not in cache.facts:
-        raise UserError(f"{folder} holds no images of protocol 'source': give another folder.")
+        raise UserError(f"{folder} has no images of protocol 'source': give another folder.")
     description = cache.facts["description"]
     return Dataset(cache.images, cache.records, cache.fingerprint, description, skipped=[])
 
 
 def folder_order(records: Records) -> np.ndarray:
-    """The order in which a sorted walk of the BreaKHis tree meets the images: ``int64 [N]``.
+    """Returns the order of the images in a sorted walk of the BreaKHis tree: ``int64 [N]``.
 
-    Class folder, tumour type, slide, magnification as text (100X, 200X, 400X, 40X), file.
+    The order is class folder, tumour type, slide, magnification as text (100X, 200X, 400X, 40X),
+    file.
     """
     magnification = np.char.add(records.magnification.astype(str), "X")
-    # The abbreviations of the tumour types sort as the names of their folders do.
+    # The abbreviations of the tumour types sort like the names of their folders.
     return np.lexsort((records.file, magnification, records.slide, records.subtype, records.label))
 
 
 def _first_images(records: Records) -> Records:
-    """As large a share of the images as the notebook took, in folder order."""
+    """Returns the same share of the images as in the notebook, in folder order."""
     count = round(len(records) * 3000 / 7909)
     chosen = records.take(folder_order(records)[:count])
     for label, name in enumerate(CLASS_NAMES):
@@ -123,18 +124,18 @@ def _build(
 
     def fill(array: np.ndarray) -> tuple[list[dict], dict[str, str]]:
         for block in _blocks(real, "augmenting"):
-            drawn = np.asarray(augment(dataset.images[chosen.row[block]]))
-            array[block] = np.clip(np.rint(drawn), 0, 255)
+            augmented = np.asarray(augment(dataset.images[chosen.row[block]]))
+            array[block] = np.clip(np.rint(augmented), 0, 255)
         plan = make_plan(
             placed, array, method="smote", within_magnification=False, k_neighbors=5, seed=seed
         )
-        assert len(plan) == total, "SMOTE evens out two classes exactly"
+        assert len(plan) == total, "SMOTE balances two classes exactly"
         for block in _blocks(total - real, "blending"):
             array[real + block] = blend(array, plan, real + block)
         description = [
             dataset.description,
             f"protocol source: the first {real} images in folder order, augmented once, and "
-            f"{total - real} synthetic ones",
+            f"{total - real} synthetic images",
             *plan.notes,
         ]
         rows = [*_rows(placed), *_synthetic_rows(placed, plan, array)]

@@ -1,4 +1,4 @@
-"""Roles of images as a table: ``split.csv``, of a run or made by a user."""
+"""Reads and writes ``split.csv``, the table of roles, by a run or by a user."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ def write_split(path: Path, records: Records, roles: np.ndarray) -> None:
 
 
 def read_roles(path: Path, records: Records) -> np.ndarray:
-    """The roles that ``split.csv`` gives these images: ``str [N]``, ``excluded`` if not listed."""
+    """Returns the roles of these images in ``split.csv``, ``excluded`` if not listed."""
     role_of = {line["file"]: line["role"] for line in read_split(path)}
     return np.array([role_of.get(name, EXCLUDED) for name in records.file.tolist()], dtype="<U8")
 
 
-def own_roles(
+def user_roles(
     lines: Iterable[Mapping[str, str]], records: Records, path: str
 ) -> tuple[np.ndarray, Mapping[str, int]]:
-    """The roles that the lines of anybody's ``split.csv`` give these images.
+    """Returns the roles of these images in the ``split.csv`` of a user.
 
     Args:
-        lines: with ``file``, a name with or without folders, and ``role``.
+        lines: rows with ``file``, a name with or without folders, and ``role``.
         records: all images of the data set.
-        path: of the file, for messages.
+        path: path of the file, for messages.
 
     Returns:
-        ``str [N]``, ``unassigned`` where no line lists an image; and how many synthetic images,
-        told by their names, are listed in each role without the data set holding them.
+        ``str [N]``, ``unassigned`` for an image that is not listed; and the number of synthetic
+        images by role, recognised by name, that are listed but not in the data set.
 
     Raises:
-        UserError: an image is listed twice or not in the data set.
+        UserError: an image is listed twice or is not in the data set.
     """
     role_of: dict[str, str] = {}
     for line in lines:
@@ -61,8 +61,8 @@ def own_roles(
     unknown = [name for name in absent if not name.startswith(SYNTHETIC_PREFIX)]
     if unknown:
         raise UserError(
-            f"{path} lists images that the data set does not hold, {len(unknown):,} in all, for "
-            f"example {unknown[0]!r}: give the --data_dir that holds them or remove their lines."
+            f"{path} lists images that the data set lacks, {len(unknown):,} in all, for example "
+            f"{unknown[0]!r}: give the --data_dir of these images or remove their lines."
         )
     roles = [role_of.get(name, UNASSIGNED) for name in records.file.tolist()]
     return np.array(roles, dtype="<U10"), Counter(role_of[name] for name in absent)

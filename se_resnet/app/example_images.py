@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.images.decode import SUFFIXES
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runs.run_files import TEST
 from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runtime.paths import SAMPLE_FOLDER
 from se_resnet.runtime.tables import read_table
-
-# Beside this package; named by its path because this package does not import the data room.
-SHIPPED = Path(__file__).parent.parent / "data" / "sample"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> li
         own = [
             Sample(
                 found[name],
-                "malignant" if row["label"] == "1" else "benign",
+                CLASS_NAMES[int(row["label"])],
                 int(row["magnification"]),
                 role=TEST,
             )
@@ -65,12 +64,12 @@ def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> li
         ]
         if own:
             return _choose(own, count)
-    if not (SHIPPED / "manifest.csv").exists():
+    if not (SAMPLE_FOLDER / "manifest.csv").exists():
         return []
-    shipped = read_table(SHIPPED / "manifest.csv", ("path", "class", "magnification"))
+    shipped = read_table(SAMPLE_FOLDER / "manifest.csv", ("path", "class", "magnification"))
     samples = [
         Sample(
-            SHIPPED / row["path"],
+            SAMPLE_FOLDER / row["path"],
             row["class"],
             int(row["magnification"]),
             role=rows.get(Path(row["path"]).name, {"role": ""})["role"],
@@ -96,5 +95,5 @@ def _choose(samples: list[Sample], count: int) -> list[Sample]:
                 ranked.append((rank, sample.path.name, sample))
         return [sample for *_, sample in sorted(ranked, key=lambda one: one[:2])]
 
-    pairs = itertools.zip_longest(spread("benign"), spread("malignant"))
+    pairs = itertools.zip_longest(*map(spread, CLASS_NAMES))
     return [sample for pair in pairs for sample in pair if sample][:count]

@@ -1,4 +1,4 @@
-"""Attention modules by name: each takes features ``[B, H, W, C]`` and returns the same shape.
+"""Attention modules by name. Each maps features ``[B, H, W, C]`` to the same shape.
 
 =========  ============================  ======================================
 ``se``     squeeze-and-excitation        :class:`.channel.SqueezeExcite`
@@ -7,27 +7,28 @@
 ``cbam``   channel, then pixels          :class:`.spatial.CBAM`
 ``coord``  rows and columns              :class:`.spatial.CoordinateAttention`
 ``gc``     global context                :class:`.context.GlobalContext`
-``simam``  every value by itself         :class:`.simam.SimAM`
+``simam``  each value alone              :class:`.simam.SimAM`
 =========  ============================  ======================================
 
-A module of your own is named by file and class, ``config.model.attention = 'my_file:Mine'``, or
-becomes ``'mine'`` wherever its file is imported, by one decorator::
+To use your own module, name its file and class: ``config.model.attention = 'my_file:Mine'``. A
+decorator gives the module a short name, ``'mine'``, after its file is imported::
 
     @register("mine")
     class Mine(nn.Module):
         @nn.compact
         def __call__(self, features): ...
 
-If it multiplies channels by gates ``[B, C]``, ``self.sow("intermediates", "gates", gates)`` shows
-them to :func:`se_resnet.explain.gates`; it costs nothing elsewhere. If they depend on the channels'
-means alone, a subclass of :class:`ChannelGate` runs faster on a CPU.
+If your module multiplies channels by gates ``[B, C]``, add
+``self.sow("intermediates", "gates", gates)`` to make the gates visible to
+:func:`se_resnet.explain.gates`. The call costs nothing elsewhere. If the gates depend only on the
+means of the channels, a subclass of :class:`ChannelGate` runs faster on a CPU.
 
 Files: ``channel``, ``spatial``, ``context`` and ``simam`` hold the modules; ``registry`` finds and
-creates them; ``user_module`` imports yours; ``gate_options`` has the functions that gates share. A
-new module is a class in one of the first four, with paper, formula and parameters. Imports
+creates them. ``user_module`` imports your module. ``gate_options`` has the functions that gates
+share. A new module is a class in one of the first four, with paper, formula and parameters. Imports
 :mod:`se_resnet.errors` and :mod:`se_resnet.runtime`.
 
-``python -m se_resnet.attention`` prints what each module costs.
+``python -m se_resnet.attention`` prints the cost of each module.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the modules at first use: ``--help`` of the command must not wait for JAX."""
+    """Imports the modules at first use, so that ``--help`` does not wait for JAX."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for part in ("channel", "spatial", "context", "simam"):

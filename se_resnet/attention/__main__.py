@@ -1,4 +1,4 @@
-"""The command ``python -m se_resnet.attention``: a table of what each attention module costs."""
+"""The command ``python -m se_resnet.attention``: prints the cost of each attention module."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import argparse
 
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, run_command
 from se_resnet.runtime.interpreter import restart
+from se_resnet.runtime.text_table import text_table
 
-_USAGE = """What each attention module costs in every residual branch, at its default options.
+_USAGE = """Prints the cost of each attention module in every residual branch, at default options.
 
   python -m se_resnet.attention
   python -m se_resnet.attention --modules=se,my_file:MyAttention --size=224 --batch=32
 
-Parameters and operations (a multiply-add counts as two) are those added to a ResNet50 with one
-logit, for one image of 224x224. Training steps are timed on this machine, in a network of one block
-in each of the four stages, all modules in turn in every round; the ratio is to the network without
-attention."""
+Parameters and operations (a multiply-add counts as two) are those that the module adds to a
+ResNet50 with one logit, for one image of 224x224. Training steps are timed on this machine, in a
+network with one block in each of the four stages. Every round times all modules in turn. The ratio
+compares with
+the network without attention."""
 
 
 def _options() -> argparse.Namespace:
@@ -31,12 +33,12 @@ def _options() -> argparse.Namespace:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
 def main(options: argparse.Namespace) -> None:
-    """Measures and prints."""
+    """Measures the modules and prints a table."""
     from se_resnet.attention import REGISTRY
     from se_resnet.training import module_cost  # takes seconds: after the options are known
 
@@ -49,16 +51,21 @@ def main(options: argparse.Namespace) -> None:
         flush=True,
     )
     costs = module_cost.measure(names, size=size, batch=batch, rounds=options.rounds)
-    width = max(len("module"), *(len(cost.module) for cost in costs))
-    print(f"{'module':<{width}}{'parameters':>12}{'GFLOPs':>9}{'step':>10}{'ratio':>7}")
+    rows: list[tuple] = [("module", "parameters", "GFLOPs", "step", "ratio")]
     for cost in costs:
-        print(
-            f"{cost.module:<{width}}{cost.parameters:>12,}{cost.flops / 1e9:>9.4f}"
-            f"{1000 * cost.seconds:>7.0f} ms{cost.ratio:>7.2f}"
+        rows.append(
+            (
+                cost.module,
+                cost.parameters,
+                f"{cost.flops / 1e9:.4f}",
+                f"{1000 * cost.seconds:.0f} ms",
+                f"{cost.ratio:.2f}",
+            )
         )
+    print("\n".join(text_table(rows, "<>>>>")))
 
 
 if __name__ == "__main__":
-    given = _options()
+    parsed = _options()
     restart()
-    run_command(lambda: main(given))
+    run_command(lambda: main(parsed))

@@ -1,4 +1,4 @@
-"""Attention by gates of whole channels, which follow from the channels' means alone."""
+"""Attention that multiplies whole channels by gates, computed from the means of the channels."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class SqueezeExcite(ChannelGate):
     """Squeeze-and-Excitation (Hu et al. 2018, "Squeeze-and-Excitation networks").
 
     Each channel is multiplied by a gate computed from the means of all channels:
-    ``gate(W2 relu(W1 mean(features) + b1) + b2)``. With ``m`` hidden units there are
-    ``2 C m + m + C`` parameters.
+    ``gate(W2 relu(W1 mean(features) + b1) + b2)``. It has ``2 C m + m + C`` parameters with ``m``
+    hidden units.
 
     Attributes:
         reduction: the hidden layer has ``C // reduction`` units, but at least one.
         gate: ``'identity'`` is ``2 * sigmoid`` with W2 and b2 starting at zero, so that a new block
-            multiplies by exactly 1 and leaves pretrained features alone; gates lie in (0, 2).
-            ``'sigmoid'`` is the paper's own, in (0, 1), for weights that were trained with it.
+            multiplies by exactly 1 and keeps pretrained features; gates lie in (0, 2).
+            ``'sigmoid'`` is the gate of the paper, in (0, 1), for weights trained with that gate.
 
     Raises:
         UserError: ``reduction`` is not positive or ``gate`` is neither of the two.
@@ -60,8 +60,8 @@ class EffectiveSqueezeExcite(ChannelGate):
     """Effective Squeeze-and-Excitation (Lee and Park 2020, "CenterMask", VoVNet v2).
 
     One layer, without the bottleneck that loses channels: ``gate(W mean(features) + b)``. It has
-    ``C² + C`` parameters. The sigmoid is the paper's; timm puts a piecewise linear one
-    (``hard_sigmoid``) in its place.
+    ``C² + C`` parameters. The paper uses the sigmoid; timm uses a piecewise linear
+    function (``hard_sigmoid``).
 
     Attributes:
         gate: ``'identity'`` or the paper's ``'sigmoid'``, see :class:`SqueezeExcite`.
@@ -89,14 +89,14 @@ class EffectiveSqueezeExcite(ChannelGate):
 class EfficientChannelAttention(ChannelGate):
     """Efficient channel attention (Wang et al. 2020, "ECA-Net").
 
-    A channel's gate follows from the means of its ``k`` neighbours in the order of channels, with
-    the same ``k`` weights everywhere: ``gate(conv1d_k(mean(features)))``, zero-padded, without
-    bias. ``k`` is the odd number nearest to ``log2(C) / gamma + b / gamma``, the larger one in a
-    tie: 5 for 256 to 1024 channels, 7 for 2048. It has ``k`` parameters.
+    Each gate is computed from the means of ``k`` neighbouring channels, with the same ``k`` weights
+    for all channels: ``gate(conv1d_k(mean(features)))``, zero-padded, without bias. ``k`` is the
+    odd number nearest to ``log2(C) / gamma + b / gamma``, the larger number in a tie: 5 for 256 to
+    1024 channels, 7 for 2048. It has ``k`` parameters.
 
     Attributes:
-        gamma: positive; a larger one makes the kernel smaller.
-        b: shifts the kernel's size.
+        gamma: positive; a larger value makes the kernel smaller.
+        b: shifts the size of the kernel.
         gate: ``'identity'`` or the paper's ``'sigmoid'``, see :class:`SqueezeExcite`.
 
     Raises:
@@ -118,8 +118,8 @@ class EfficientChannelAttention(ChannelGate):
         check_gate(self)
 
     def kernel_size(self, channels: int) -> int:
-        """The odd number of neighbours for so many channels."""
-        # Between an even number and the next odd one the latter is nearest, and so it is above it.
+        """Returns the odd number of neighbours for a number of channels."""
+        # Between an even number and the next odd number, the odd number is the nearest.
         return int(abs((math.log2(channels) + self.b) / self.gamma)) | 1
 
     @nn.compact

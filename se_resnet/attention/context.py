@@ -1,4 +1,4 @@
-"""Attention that adds a summary of all pixels to each of them."""
+"""Attention that adds a summary of all pixels to each pixel."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from se_resnet.attention.registry import register
 class GlobalContext(nn.Module):
     """Global context block (Cao et al. 2019, "GCNet: non-local networks meet squeeze-excitation").
 
-    Pixels are pooled with weights that a softmax over all pixels gives; what a bottleneck makes of
-    that context is added to every pixel::
+    A softmax over all pixels gives the weights of the pooling. A bottleneck transforms the pooled
+    context, and the result is added to every pixel::
 
         context = sum_p softmax_p(w features_p) features_p            # [B, C]
         out = features + W2 relu(LayerNorm(W1 context + b1)) + b2
 
-    W2 and b2 start at zero, so that a new block leaves pretrained features alone. The weights of
-    the pooling have no bias, which a softmax would cancel. With ``m`` hidden units there are
-    ``2 C m + 2 C + 3 m`` parameters. Nothing is multiplied, so there are no gates to look at.
+    W2 and b2 start at zero, so that a new block keeps pretrained features. The pooling has no bias,
+    because the softmax would cancel a bias. It has ``2 C m + 2 C + 3 m`` parameters with ``m``
+    hidden units. It multiplies nothing, so it has no gates.
 
     Attributes:
         reduction: the bottleneck has ``C // reduction`` units, but at least one.

@@ -1,4 +1,4 @@
-"""Which attention modules there are, how one is made, and what a network asks of it."""
+"""Registers, finds, creates and applies attention modules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Module = TypeVar("Module", bound=type[nn.Module])
 
 
 def register(name: str) -> Callable[[Module], Module]:
-    """Class decorator: makes a Flax module known to :func:`create` as ``name``.
+    """Returns a class decorator that registers a Flax module for :func:`create` as ``name``.
 
     Raises:
         ValueError: ``name`` is taken.
@@ -37,31 +37,31 @@ def register(name: str) -> Callable[[Module], Module]:
 
 
 def find(name: str) -> type[nn.Module] | None:
-    """The class that ``name`` stands for; None for ``'none'``.
+    """Returns the class of the attention module ``name``; None for ``'none'``.
 
     Args:
-        name: as registered, or ``'my_package.my_file:MyAttention'``, which is imported.
+        name: a registered name, or ``'my_package.my_file:MyAttention'``, which is imported.
 
     Raises:
-        UserError: nothing has this name.
+        UserError: the name is unknown.
     """
     if name == NONE:
         return None
     if name in REGISTRY:
         return REGISTRY[name]
     if ":" in name:
-        return _complete(import_module_class(name), name)
+        return _require_complete(import_module_class(name), name)
     raise UserError(
         f"unknown attention module {name!r}: set config.model.attention to one of "
         f"{', '.join([NONE, *REGISTRY])}, or to 'my_package.my_file:MyAttention' for your own."
     )
 
 
-def _complete(module: type[nn.Module], name: str) -> type[nn.Module]:
-    """The class, which must be one to make a module of.
+def _require_complete(module: type[nn.Module], name: str) -> type[nn.Module]:
+    """Returns the class, unless it lacks a computation.
 
     Raises:
-        UserError: it is a parent class that computes nothing itself.
+        UserError: the class is a parent class that computes nothing.
     """
     computes = any("__call__" in vars(base) for base in module.__mro__ if base is not nn.Module)
     if not computes or getattr(module, "gates", None) is ChannelGate.gates:
@@ -73,38 +73,38 @@ def _complete(module: type[nn.Module], name: str) -> type[nn.Module]:
 
 
 def require_trusted(name: str, source: str) -> None:
-    """Refuses a user's own module that only a file names, so that no file chooses what is imported.
+    """Refuses to import a user's module that only a file names: a file must not choose imports.
 
-    A module that this process has imported already, because a configuration or a flag named it, is
-    as good as one of ours.
+    Accepts a module that a configuration or a flag has named before, so that it is imported
+    already.
 
     Args:
-        name: as in the file.
-        source: what to call the file.
+        name: name of the module in the file.
+        source: name of the file, for the message.
 
     Raises:
         UserError: ``name`` would have to be imported.
     """
     if ":" in name and name.partition(":")[0] not in sys.modules:
         raise UserError(
-            f"{source} was trained with the attention module {name!r}, which is a program of its "
-            f"own: if you trust it, name it yourself, by --attention={name} "
+            f"{source} was trained with the attention module {name!r}, which is code outside of "
+            f"this project: if you trust it, name it yourself, by --attention={name} "
             "of the command, by config.model.attention, or as an argument of load_run."
         )
 
 
 def create(name: str, /, **options: Any) -> nn.Module | None:
-    """Makes the attention module ``name`` with ``options`` as its attributes.
+    """Creates the attention module ``name`` with ``options`` as its attributes.
 
     Args:
         name: see :func:`find`.
-        options: ``config.model.attention_options``, and ``name`` for the module's own in Flax.
+        options: ``config.model.attention_options``, and ``name`` for the name of the Flax module.
 
     Returns:
         The module, or None for the name ``'none'``, which takes no options.
 
     Raises:
-        UserError: the name is unknown, or an option or its value is, or an option is missing.
+        UserError: the name, an option or a value is unknown, or an option is missing.
     """
     module = find(name)
     fields = [] if module is None else [f for f in dataclasses.fields(module) if f.init]
@@ -126,13 +126,14 @@ def create(name: str, /, **options: Any) -> nn.Module | None:
 
 
 class ChannelGate(nn.Module):
-    """Attention that multiplies channels by gates which depend on their means alone.
+    """Attention that multiplies channels by gates, computed from the means of the channels only.
 
-    A subclass defines :meth:`gates`; a network can then join them to the normalisation before.
+    A subclass defines :meth:`gates`. A network can then fuse the gates with the normalisation
+    before.
     """
 
     def gates(self, means: jax.Array) -> jax.Array:
-        """Factors of the channels, ``[B, C]``, from their means over the pixels, ``[B, C]``."""
+        """Maps the means of the channels over the pixels, ``[B, C]``, to gates ``[B, C]``."""
         raise NotImplementedError
 
     def __call__(self, features: jax.Array) -> jax.Array:
@@ -142,18 +143,18 @@ class ChannelGate(nn.Module):
 
 
 def channel_gates(module: ChannelGate, means: jax.Array) -> jax.Array:
-    """The gates ``[B, C]`` of a module for the channels' means ``[B, C]``.
+    """Returns the gates ``[B, C]`` of a module for the means of the channels ``[B, C]``.
 
     Raises:
-        UserError: they have another shape.
+        UserError: the gates have another shape.
     """
     return _checked(module, means, module.gates(means))
 
 
 def attend(module: nn.Module, features: jax.Array) -> jax.Array:
-    """Applies a module to features ``[B, H, W, C]``, whose shape and dtype the result has.
+    """Applies a module to features ``[B, H, W, C]``. The result has the same shape and dtype.
 
-    The shape is known when a program is traced: the check costs nothing when it runs.
+    The shape is checked while JAX traces the program, and costs nothing at run time.
 
     Raises:
         UserError: the module returned another shape.
@@ -161,13 +162,13 @@ def attend(module: nn.Module, features: jax.Array) -> jax.Array:
     return _checked(module, features, module(features)).astype(features.dtype)
 
 
-def _checked(module: nn.Module, given: jax.Array, made: Any) -> jax.Array:
-    shape = getattr(made, "shape", None)
-    if shape != given.shape:
-        told = f"a {type(made).__name__}" if shape is None else f"the shape {list(shape)}"
+def _checked(module: nn.Module, inputs: jax.Array, output: Any) -> jax.Array:
+    shape = getattr(output, "shape", None)
+    if shape != inputs.shape:
+        result = f"a {type(output).__name__}" if shape is None else f"the shape {list(shape)}"
         name = f"{type(module).__module__}:{type(module).__name__}"
         raise UserError(
-            f"attention module {name} made {told} of the shape {list(given.shape)}: it must return "
-            "an array of the shape that it is given."
+            f"attention module {name} made {result} of the shape {list(inputs.shape)}: it must "
+            "return an array of the shape of its input."
         )
-    return made
+    return output

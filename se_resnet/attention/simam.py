@@ -1,4 +1,4 @@
-"""Attention without parameters."""
+"""Attention without parameters: SimAM."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from se_resnet.attention.registry import register
 class SimAM(nn.Module):
     """SimAM (Yang et al. 2021, "SimAM: a simple, parameter-free attention module").
 
-    A value is the more important, the farther it lies from its channel's mean; ``mean`` and
-    ``variance`` are each image's and channel's own, over the pixels::
+    A value is more important the farther it lies from the mean of its channel. ``mean`` and
+    ``variance`` are taken over the pixels of each image and channel::
 
         1 / energy = (features - mean)² / (4 (variance + regularisation)) + 1 / 2
         out = features * sigmoid(1 / energy)
 
-    Mean and variance divide by the number of pixels, as in the paper's formulas; its authors' code
-    divides the sum of squares by that number less 1.
+    Mean and variance divide by the number of pixels, as in the formulas of the paper. The code of
+    its authors divides the sum of squares by that number less 1.
 
-    There is nothing to learn, and the gates, between sigmoid(1/2) = 0.62 and 1, cannot start as
-    identity: pretrained features change before the first step. With the shipped ImageNet weights,
-    in every branch, on two photographs, stage 1 differs from that without attention by 39 % (norm
-    of the difference over the norm), the last stage by 51 % and the ImageNet logits by 36 %
-    (``tests/test_attention_pretrained.py``).
+    There is nothing to learn. The gates lie between sigmoid(1/2) = 0.62 and 1 and cannot start as
+    identity, so pretrained features change before the first step. With the shipped ImageNet
+    weights, in every branch, on two photographs, stage 1 differs from stage 1 without attention by
+    39 % (norm of the difference over the norm), the last stage by 51 % and the ImageNet logits by
+    36 % (``tests/test_attention_pretrained.py``).
 
     Attributes:
         regularisation: the paper's lambda, positive.

@@ -1,4 +1,4 @@
-"""Attention whose gates differ from pixel to pixel."""
+"""Attention with a gate for each pixel, or each row and column."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from flax import linen as nn
 from se_resnet.attention.gate_options import check_gate, check_reduction, last_kernel, to_gates
 from se_resnet.attention.registry import register
 
-_LEAST_WIDTH = 8  # of coordinate attention's hidden layer, by its authors
+_LEAST_WIDTH = 8  # of the hidden layer of coordinate attention, by its authors
 
 
 @register("cbam")
 class CBAM(nn.Module):
     """CBAM (Woo et al. 2018, "CBAM: convolutional block attention module").
 
-    First gates of channels, from their means and maxima through one shared perceptron, then gates
-    of pixels, from mean and maximum over the channels::
+    First come gates of channels, computed from means and maxima by one shared perceptron. Then come
+    gates of pixels, computed from mean and maximum over the channels::
 
         x = features * gate(W2 relu(W1 mean(features)) + W2 relu(W1 max(features)))
         out = x * gate(conv7x7([mean_C(x), max_C(x)]))
 
-    As in the paper's formulas, none of the layers has a bias or a normalisation; in the authors'
-    code the perceptron has biases and the convolution a normalisation. With ``m`` hidden units
-    there are ``2 C m + 98`` parameters.
+    No layer has a bias or a normalisation, as in the formulas of the paper. In the code of the
+    authors the perceptron has biases and the convolution a normalisation. The module has
+    ``2 C m + 98`` parameters with ``m`` hidden units.
 
     Attributes:
         reduction: the hidden layer has ``C // reduction`` units, but at least one.
-        gate: of both parts: ``'identity'`` is ``2 * sigmoid`` with W2 and the convolution starting
-            at zero, which leaves features alone at first; ``'sigmoid'`` is the paper's own.
+        gate: of both parts. ``'identity'`` is ``2 * sigmoid`` with W2 and the convolution starting
+            at zero, which keeps features at first. ``'sigmoid'`` is the gate of the paper.
 
     Raises:
         UserError: ``reduction`` is not positive or ``gate`` is neither of the two.
@@ -66,22 +66,23 @@ class CBAM(nn.Module):
 class CoordinateAttention(nn.Module):
     """Coordinate attention (Hou et al. 2021, "Coordinate attention for efficient mobile networks").
 
-    Means along each row and each column pass one shared layer; each value is then multiplied by a
-    gate of its row and one of its column::
+    Means along each row and each column pass one shared layer. Each value is then multiplied by a
+    gate of its row and a gate of its column::
 
         f = hswish(W1 [mean_W(features), mean_H(features)] + b1)      # [B, H + W, m]
         out = features * gate(W2 f_rows + b2) * gate(W3 f_columns + b3)
 
-    with ``hswish(x) = x * clip(x + 3, 0, 6) / 6`` and ``m = max(8, C // reduction)``. There are
-    ``3 C m + m + 2 C`` parameters. The batch normalisation that the authors put before ``hswish``,
-    in their figure but not in their formulas, is left out: here a module acts alike in training and
-    evaluation. Weights that were trained with it can be loaded: with fixed statistics it is part of
-    W1 and b1 (:mod:`se_resnet.weights.trained_attention`).
+    with ``hswish(x) = x * clip(x + 3, 0, 6) / 6`` and ``m = max(8, C // reduction)``. The
+    module has ``3 C m + m + 2 C`` parameters. The figure of the paper, but not its formulas, has a
+    batch normalisation before ``hswish``. It is left out, so that the module behaves alike in
+    training and evaluation. Weights that were trained with the normalisation can be loaded: with
+    fixed statistics the normalisation becomes part of W1 and b1
+    (:mod:`se_resnet.weights.trained_attention`).
 
     Attributes:
         reduction: divides the channels of the shared layer.
         gate: ``'identity'`` is ``2 * sigmoid`` with W2, b2, W3 and b3 starting at zero, which
-            leaves features alone at first; ``'sigmoid'`` is the paper's own.
+            keeps features at first. ``'sigmoid'`` is the gate of the paper.
 
     Raises:
         UserError: ``reduction`` is not positive or ``gate`` is neither of the two.

@@ -22,11 +22,11 @@ from se_resnet.runs.run_files import TEST
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run
 from se_resnet.runtime.files import full_disk_codes
+from se_resnet.runtime.paths import SAMPLE_FOLDER
 
 TOLERANCE = 1e-4  # of a probability
 BATCHES = (1, 3, 16)
 _IMAGES = 16
-_SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 _RUNNER = Path(__file__).with_name("runtimes.py")
 
 
@@ -47,19 +47,19 @@ def choose_images(workdir: Path, data_dir: str, given: Path | None) -> tuple[lis
     """
     if given:
         return _spread(find_images(given, "--images")), "given images"
-    folder = _SAMPLE if data_dir == "sample" else Path(data_dir)
+    folder = SAMPLE_FOLDER if data_dir == "sample" else Path(data_dir)
     split = RunFolder(workdir).split(("file", "role"))
     tested = {row["file"] for row in split if row["role"] == TEST}
     if data_dir and os.path.isdir(folder):  # False as well for what can be no path
         own = [path for path in sorted(folder.rglob("*")) if path.name in tested]
         if own:
             return _spread(own), "test images of the run"
-    if not _SAMPLE.is_dir():
+    if not SAMPLE_FOLDER.is_dir():
         raise UserError(
             f"neither the run's test images in {data_dir!r} nor the project's sample are here: "
             "give a folder of images by --images."
         )
-    return _spread(find_images(_SAMPLE, "--images")), "sample images"
+    return _spread(find_images(SAMPLE_FOLDER, "--images")), "sample images"
 
 
 def _spread(paths: list[Path]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""BMP and WebP, decoded by Pillow."""
+"""Decodes BMP and WebP with Pillow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import BmpImagePlugin, ImageFile, WebPImagePlugin
 from se_resnet.images import exif, pixels
 from se_resnet.images.pixels import ImageError
 
-# What Pillow raises over a broken file.
+# The exceptions of Pillow on a broken file.
 _FAULTS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error)
 
 
@@ -19,7 +19,7 @@ def decode_bmp(content: bytes) -> np.ndarray:
     """Returns ``uint8 [h, w, 3]`` RGB of a BMP file.
 
     Raises:
-        ImageError: it cannot be decoded, or is too large.
+        ImageError: the file cannot be decoded or is too large.
     """
     return _decode(BmpImagePlugin.BmpImageFile, content, "BMP")
 
@@ -28,21 +28,21 @@ def decode_webp(content: bytes) -> np.ndarray:
     """Returns ``uint8 [h, w, 3]`` RGB of a WebP file.
 
     Raises:
-        ImageError: it cannot be decoded, is too large, moves or ends in zeros.
+        ImageError: the file cannot be decoded, is too large, is an animation or ends in zeros.
     """
     return _decode(WebPImagePlugin.WebPImageFile, content, "WebP image")
 
 
 def _decode(kind: type[ImageFile.ImageFile], content: bytes, name: str) -> np.ndarray:
     try:
-        # Not Image.open, whose limit of size is another.
+        # Not Image.open, which has another limit of size.
         image = kind(io.BytesIO(content))
     except _FAULTS as error:
         raise ImageError(f"is a broken {name} or of a rare kind ({error})") from error
     pixels.check_size(*image.size)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        raise ImageError(f"is an animation of {frames} frames: save the one that is meant")
+        raise ImageError(f"is an animation of {frames} frames: save one frame")
     if kind is WebPImagePlugin.WebPImageFile:
         _check_tail(content, image.width * image.height)
     try:
@@ -57,9 +57,9 @@ def _decode(kind: type[ImageFile.ImageFile], content: bytes, name: str) -> np.nd
 
 
 def _check_tail(content: bytes, pixels: int) -> None:
-    """Refuses zeros in place of lost data, which libwebp decodes without an error.
+    """Refuses a file whose lost data are zeros, which libwebp decodes without an error.
 
-    An image of one colour ends in zeros as well, of which there is one in 10,000 pixels.
+    A valid image of one colour also ends in zeros: one byte for 10,000 pixels.
     """
     zeros = len(content) - len(content.rstrip(b"\0"))
     if zeros > 64 + pixels // 4000:

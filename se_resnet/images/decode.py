@@ -1,4 +1,4 @@
-"""Decodes an image file: the one function that training, prediction and the page share."""
+"""Decodes an image file of any format that is read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from se_resnet.images.pixels import ImageError
 from se_resnet.runtime.files import read_small_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-MAX_FILE_BYTES = 2**29  # all pixels that are allowed, of four channels of 16 bits, uncompressed
+MAX_FILE_BYTES = 2**29  # the largest image, uncompressed, with four channels of 16 bits
 
-# How the content starts: at which byte, with what, what decodes it.
+# The first bytes of each format: their position, the bytes, the decoder.
 _FORMATS: tuple[tuple[int, bytes, Callable[[bytes], np.ndarray]], ...] = (
     (0, png.SIGNATURE, png.decode),
     (0, b"\xff\xd8\xff", jpeg.decode),
@@ -22,7 +22,7 @@ _FORMATS: tuple[tuple[int, bytes, Callable[[bytes], np.ndarray]], ...] = (
     (0, b"BM", bitmap.decode_bmp),
     (8, b"WEBP", bitmap.decode_webp),
 )
-# What somebody may take for an image that can be read.
+# Formats that are not read, for a message.
 _OTHERS = (
     (0, b"GIF8", "a GIF"),
     (4, b"ftypavif", "an AVIF image"),
@@ -51,10 +51,10 @@ def read_image(path: Path) -> np.ndarray:
 
     Returns:
         ``uint8 [h, w, 3]`` RGB; grey is repeated, 16 bits are rounded to 8, transparent pixels lie
-        on white, and an orientation is obeyed.
+        on white, and an orientation is applied.
 
     Raises:
-        ImageError: the file cannot be decoded, or not without doubt. A ``ValueError``.
+        ImageError: the file cannot be decoded, or its meaning is in doubt. A ``ValueError``.
     """
     try:
         content = read_small_file(path, MAX_FILE_BYTES)
@@ -66,7 +66,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def decode_image(content: bytes) -> np.ndarray:
-    """As :func:`read_image`, from the content of a file."""
+    """Decodes the content of an image file, see :func:`read_image`."""
     for at, start, decode in _FORMATS:
         if content.startswith(start, at):
             return decode(content)
@@ -77,7 +77,7 @@ def decode_image(content: bytes) -> np.ndarray:
         raise ImageError(f"is an SVG drawing, which is not read: {_REMEDY}")
     if content and png.SIGNATURE.startswith(content):
         raise ImageError("is truncated")
-    raise ImageError("is no image, or a broken one")
+    raise ImageError("is not an image, or is broken")
 
 
 _REMEDY = "save it as PNG, JPEG, TIFF, BMP or WebP"

@@ -1,4 +1,4 @@
-"""The orientation that EXIF data, or a TIFF tag of the same meaning, gives an image."""
+"""Reads the orientation of an image from EXIF data, and turns the image."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _SHORT = 3
 
 
 def orientation(block: bytes) -> int:
-    """Returns the orientation, 1 to 8, that an EXIF block names.
+    """Returns the orientation in an EXIF block, 1 to 8.
 
     Args:
         block: content of a JPEG APP1 segment, or of an ``eXIf`` or ``EXIF`` chunk.
 
     Returns:
-        1, as stored, where the block is damaged or names none: so viewers take it.
+        The orientation, or 1 (as stored) if the block is damaged or has none, as viewers do.
     """
     block = block.removeprefix(_HEADER)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
@@ -39,9 +39,9 @@ def orientation(block: bytes) -> int:
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Returns an image ``[h, w, ...]`` as its orientation says it is meant to be seen.
+    """Returns an image ``[h, w, ...]`` turned by its orientation.
 
-    A number that is no orientation leaves the image as it is.
+    A number that is not an orientation leaves the image unchanged.
     """
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)

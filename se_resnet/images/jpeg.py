@@ -1,4 +1,4 @@
-"""JPEG, decoded by libjpeg-turbo with its warnings as errors."""
+"""Decodes JPEG with libjpeg-turbo, whose warnings count as errors."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from se_resnet.images.pixels import ImageError
 
 _MOST_SCANS = 500  # of a progressive file; each costs a pass over all pixels
 _APP1, _START_OF_SCAN, _END = 0xE1, 0xDA, 0xD9
-# Of a segment: no byte of a scan that is written with a zero behind it, no restart, no fill.
+# The start of a segment. Not an escaped byte of a scan, a restart marker or a fill byte.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Returns ``uint8 [h, w, 3]`` RGB of a JPEG file, turned as its EXIF data says.
+    """Returns ``uint8 [h, w, 3]`` RGB of a JPEG file, turned by its EXIF orientation.
 
-    An embedded colour profile is not applied. Of several pictures (MPO) the first is decoded.
+    An embedded colour profile is not applied. If there are several pictures (MPO), the first one
+    is decoded.
 
     Raises:
-        ImageError: it is truncated or damaged, or too large, or CMYK, or of a rare kind.
+        ImageError: the file is truncated, damaged, too large, in CMYK or of a rare kind.
     """
     orientation = 1
     for marker, start, end in _segments(content):
@@ -36,16 +37,16 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def decode_stream(content: bytes, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """Returns ``uint8 [h, w, 3]`` of a JPEG stream as it is stored.
+    """Returns ``uint8 [h, w, 3]`` of a JPEG stream, without turning it.
 
-    Damage that leaves a valid code of the same length goes unseen: JPEG has no checksum.
+    Damage that leaves a valid code of the same length is not detected: JPEG has no checksum.
 
     Args:
         content: the stream.
-        shape: largest height and width that it may have; by default what is allowed for an image.
+        shape: largest height and width; by default the limit of any image.
 
     Raises:
-        ImageError: as of :func:`decode`.
+        ImageError: see :func:`decode`.
     """
     segments = list(_segments(content))
     if sum(marker == _START_OF_SCAN for marker, *_ in segments) > _MOST_SCANS:
@@ -76,23 +77,24 @@ def _refusal(error: ValueError) -> ImageError:
 def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
     """Yields marker, start and end of the body of each segment, up to the end of the picture.
 
-    What a file holds behind it, such as a film or another picture, is not looked at.
+    Data after the picture, such as a film or another picture, are not read.
     """
-    at = 2
-    while found := _MARKER.search(content, at):
-        marker, at = content[found.end() - 1], found.end()
+    position = 2
+    while found := _MARKER.search(content, position):
+        marker, position = content[found.end() - 1], found.end()
         if marker == _END:
-            yield marker, at, at
+            yield marker, position, position
             return
-        end = at + max(int.from_bytes(content[at : at + 2], "big"), 2)
-        yield marker, at + 2, end
-        at = end
+        length = int.from_bytes(content[position : position + 2], "big")
+        end = position + max(length, 2)
+        yield marker, position + 2, end
+        position = end
 
 
 def _without_padding(content: bytes, end: int) -> bytes:
-    """A stream without the zeros that some cameras put before its end.
+    """Removes the zeros that some cameras write before the end of a stream.
 
-    Zeros in place of lost data are removed as well, which libjpeg then misses.
+    Zeros in place of lost data are removed too. libjpeg then reports the missing data.
     """
     scan = content[: end - 2].rstrip(b"\0")
     if scan.endswith(b"\xff"):  # the zero belongs to this byte

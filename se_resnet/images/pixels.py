@@ -1,4 +1,4 @@
-"""Steps that the formats share: limit of size, 8 bits per sample, transparency on white."""
+"""Steps that the formats share: size limit, 8 bits per sample, transparency on white."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from se_resnet import PIXEL_LIMIT
 
 
 class ImageError(ValueError):
-    """Why an image is not decoded: words that go on after its name."""
+    """The reason why an image is refused, worded to follow the name of the image."""
 
 
-# Cameras of 8 to 14 bits store their values in samples of 16, often without scaling them.
+# Cameras of 8 to 14 bits store samples of 16 bits, often without scaling the values.
 _LOW = 2**14 - 1
-_FEW = 0.01  # share of samples that defects of a camera or a drawn scale bar make
+_FEW = 0.01  # share of samples that camera defects or a scale bar may take
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuses an image before memory is taken for its pixels.
+    """Checks the size of an image before its pixels take memory.
 
     Raises:
-        ImageError: it has no pixels, or more than ``$OPENCV_IO_MAX_IMAGE_PIXELS`` allows.
+        ImageError: the image has no pixels, or more than ``$OPENCV_IO_MAX_IMAGE_PIXELS`` allows.
     """
     if width < 1 or height < 1:
         raise ImageError(f"is broken: it claims {width}x{height} pixels")
@@ -34,7 +34,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def to_8_bits(samples: np.ndarray, largest: int) -> np.ndarray:
-    """Scales samples so that ``largest`` becomes 255; rounds.
+    """Scales samples so that ``largest`` becomes 255, and rounds.
 
     Args:
         samples: unsigned integers ``[h, w]`` or ``[h, w, 1 to 4]``.
@@ -50,29 +50,29 @@ def to_8_bits(samples: np.ndarray, largest: int) -> np.ndarray:
 
 
 def refuse_low_values(samples: np.ndarray, few: float = _FEW) -> None:
-    """Refuses 16-bit colours that plainly hold fewer bits, which would come out black.
+    """Refuses 16-bit colours that hold fewer bits and would look black.
 
     Args:
         samples: unsigned 16-bit integers.
-        few: share of samples that may be brighter than those bits allow, and prove nothing.
+        few: share of brighter samples that does not prove that all 16 bits are used.
 
     Raises:
-        ImageError: no sample, or only a few, are brighter than a quarter of the range.
+        ImageError: no samples, or only a few, are brighter than a quarter of the range.
     """
     brightest = int(samples.max())
-    some = ""
+    share_note = ""
     if brightest > _LOW:
         if np.count_nonzero(samples > _LOW) > few * samples.size:
             return
-        some, brightest = f" in {100 - 100 * few:g} % of them", _LOW
+        share_note, brightest = f" in {100 - 100 * few:g} % of them", _LOW
     raise ImageError(
-        f"has samples of 16 bits but no value above {brightest:,} of 65,535{some}, so that it "
-        "would be seen as black: save it with 8 bits per sample, or with values that fill 16"
+        f"has samples of 16 bits but no value above {brightest:,} of 65,535{share_note}, so that "
+        "it would be seen as black: save it with 8 bits per sample, or with values that fill 16"
     )
 
 
 def on_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool = False) -> np.ndarray:
-    """Lays a transparent image on white, as glass is under the light of a microscope.
+    """Lays a transparent image on white, as light shines through glass in a microscope.
 
     Args:
         colours: ``uint8 [h, w, 1 or 3]``.
@@ -80,7 +80,7 @@ def on_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool = False
         premultiplied: whether the colours were multiplied by alpha already.
 
     Raises:
-        ImageError: nothing of the image can be seen.
+        ImageError: the whole image is transparent.
     """
     if (alpha == 255).all():
         return colours
@@ -103,7 +103,7 @@ def to_rgb(samples: np.ndarray) -> np.ndarray:
 
 
 def digest(image: np.ndarray) -> str:
-    """Returns the SHA-256 of decoded pixels: equal means the same image.
+    """Returns the SHA-256 of decoded pixels. Equal digests mean the same image.
 
     Args:
         image: contiguous ``uint8 [h, w, 3]`` RGB.

@@ -1,4 +1,4 @@
-"""PNG, decoded by OpenCV once the container is known to be whole."""
+"""Decodes PNG with OpenCV, after the container is checked."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from se_resnet.images import exif, pixels
 from se_resnet.images.pixels import ImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-GREY, GREY_ALPHA, RGBA = 0, 4, 6  # types of colour
+GREY, GREY_ALPHA, RGBA = 0, 4, 6  # colour types
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What the chunks of a PNG file say of its pixels.
+    """Facts about the pixels of a PNG file, from its chunks.
 
     Attributes:
         width, height: in pixels, as stored.
         depth: bits per sample.
-        colour: type, as the format numbers them.
+        colour: colour type, as the format numbers it.
         transparency: content of the ``tRNS`` chunk; empty without one.
         orientation: of the ``eXIf`` chunk, 1 to 8.
-        frames: more than 1 of an animation.
+        frames: number of frames, more than 1 for an animation.
     """
 
     width: int
@@ -40,10 +40,10 @@ class Header:
 
 
 def problem(data: bytes) -> str | None:
-    """What is wrong with the container of a PNG file: chunks, checksums, end marker.
+    """Returns what is wrong with the container of a PNG file, or None.
 
-    OpenCV 5 writes to standard error, returns half an image in some cases, and takes the memory
-    that a chunk claims, up to 2 GB, before it reads it.
+    Checks chunks, checksums and the end marker. OpenCV 5 writes to standard error, returns half an
+    image in some cases, and allocates the size that a chunk claims, up to 2 GB, before reading it.
     """
     if not data:
         return "empty (0 bytes)"
@@ -70,7 +70,7 @@ def problem(data: bytes) -> str | None:
 
 
 def read_header(data: bytes) -> Header:
-    """Returns the header of a whole PNG file, one that has no :func:`problem`."""
+    """Returns the header of a PNG file without a :func:`problem`."""
     chunks = {kind: body for kind, body in _chunks(data)}
     width, height, depth, colour = struct.unpack_from(">IIBB", chunks[b"IHDR"])
     frames = chunks.get(b"acTL", b"")[:4]
@@ -91,14 +91,14 @@ def decode(content: bytes) -> np.ndarray:
     Gamma and colour profiles are not applied.
 
     Raises:
-        ImageError: it is damaged, too large, an animation, or dark beyond what 16 bits are for.
+        ImageError: the file is damaged, too large, an animation, or has 16 bits but dark values.
     """
-    if wrong := problem(content):
-        raise ImageError(f"is {wrong}")
+    if defect := problem(content):
+        raise ImageError(f"is {defect}")
     header = read_header(content)
     pixels.check_size(header.width, header.height)
     if header.frames > 1:
-        raise ImageError(f"is an animation of {header.frames} frames: save the one that is meant")
+        raise ImageError(f"is an animation of {header.frames} frames: save one frame")
     try:
         stored = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -121,11 +121,11 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def _alpha(stored: np.ndarray, header: Header) -> np.ndarray | None:
-    """Alpha ``uint8 [h, w]`` of what OpenCV decoded, None where all is opaque."""
+    """Returns alpha ``uint8 [h, w]`` of an image that OpenCV decoded, None if it is opaque."""
     if stored.ndim == 3 and stored.shape[2] == 4:
         return pixels.to_8_bits(stored[..., 3], 65535 if header.depth == 16 else 255)
     if header.colour == GREY and len(header.transparency) == 2:
-        # OpenCV leaves this one out. It stretches fewer than 8 bits.
+        # OpenCV ignores this transparency. It scales samples of fewer than 8 bits to 8.
         key = int.from_bytes(header.transparency, "big")
         if header.depth < 8:
             key = key * 255 // (2**header.depth - 1)
@@ -134,7 +134,7 @@ def _alpha(stored: np.ndarray, header: Header) -> np.ndarray | None:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields kind and body of the chunks that say something of the pixels."""
+    """Yields kind and body of the chunks that describe the pixels."""
     position = len(SIGNATURE)
     while position < len(data):
         length, kind = struct.unpack_from(">I4s", data, position)

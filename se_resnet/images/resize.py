@@ -1,4 +1,4 @@
-"""Bringing an image to the network's size: the one function that training and prediction share."""
+"""Resizes an image to the size of the network's input, for training and prediction alike."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import numpy as np
 
 from se_resnet.errors import UserError
 
-# The parts of an image along its longer side, in order.
+# Crops at the start, the centre and the end of the longer side.
 TILE_RULES = ("crop_start", "crop", "crop_end")
 RESIZE_RULES = ("squash", *TILE_RULES, "none")
-# What prediction averages over, see se_resnet.predict.tta.
+# Choices of test-time augmentation, see se_resnet.predict.tta.
 TTA = ("none", "dihedral", "tiles", "both")
 
 
@@ -20,17 +20,17 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
     Args:
         image: ``uint8 [h, w, 3]``.
         size: wanted height and width in pixels.
-        rule: ``squash`` scales each axis on its own, so the aspect ratio changes (what the
-            original notebook did); ``crop`` scales both axes alike until the image covers the
-            wanted size and cuts out the centre; ``crop_start`` cuts out the upper or left end and
-            ``crop_end`` the other; ``none`` asks that the size agrees already.
+        rule: ``squash`` scales each axis by itself, so the aspect ratio changes (as in the
+            original notebook). ``crop`` scales both axes alike until the image covers the wanted
+            size, and cuts out the centre. ``crop_start`` cuts out the upper or left end, and
+            ``crop_end`` the other end. ``none`` requires an image of the wanted size.
 
     Returns:
-        ``uint8 [height, width, 3]``. Shrinking averages over areas, which does not alias;
-        enlarging interpolates linearly.
+        ``uint8 [height, width, 3]``. Shrinking averages over areas, without aliasing. Enlarging
+        interpolates linearly.
 
     Raises:
-        UserError: under ``none``, when the sizes differ; for an unknown rule.
+        UserError: the sizes differ under ``none``, or the rule is unknown.
     """
     height, width = size
     if rule == "none":
@@ -50,8 +50,8 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
             max(height, round(image.shape[0] * scale)),
             max(width, round(image.shape[1] * scale)),
         )
-        place = TILE_RULES.index(rule)
-        top, left = place * (scaled.shape[0] - height) // 2, place * (scaled.shape[1] - width) // 2
+        tile = TILE_RULES.index(rule)
+        top, left = tile * (scaled.shape[0] - height) // 2, tile * (scaled.shape[1] - width) // 2
         return scaled[top : top + height, left : left + width]
     raise UserError(
         f"config.data.resize = {rule!r} is unknown: choose from {', '.join(RESIZE_RULES)}."
@@ -61,7 +61,7 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
 def _scale(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
-    # In two steps, because OpenCV averages over areas only where no axis grows.
+    # In two steps, because OpenCV averages over areas only if no axis grows.
     smaller = (min(width, image.shape[1]), min(height, image.shape[0]))
     image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

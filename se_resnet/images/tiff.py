@@ -1,4 +1,4 @@
-"""TIFF: its tags decide whether a file can be read, tifffile and imagecodecs decode it."""
+"""Decodes TIFF with tifffile and imagecodecs, after the tags are checked."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from se_resnet.errors import one_line
 from se_resnet.images import exif, jpeg, pixels
 from se_resnet.images.pixels import ImageError
 
@@ -23,30 +24,30 @@ _COMPRESSIONS = (_NONE, 5, _JPEG, 8, 32773, 32946, 50000)  # LZW, deflate, PackB
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _MOST_PAGES = 100
 _META_MORPH_PLANES = 33629
-_SAVE_ONE = "save the one that is meant, in colour, as a file of its own"
+_SAVE_ONE = "save one of them, in colour, as a separate file"
 _AGAIN = "save it as 8-bit RGB, uncompressed or with LZW"
 
-# It comments on a file's mistakes, of which those that matter are refused here.
+# tifffile logs errors in a file. This module refuses the files with errors that matter.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Returns ``uint8 [h, w, 3]`` RGB of a TIFF file, of a pyramid its full resolution.
+    """Returns ``uint8 [h, w, 3]`` RGB of a TIFF file; of a pyramid, the full resolution.
 
-    Grey, palette and RGB of 1 to 16 bits are read, and YCbCr in JPEG; colour profiles are not
+    Reads grey, palette and RGB of 1 to 16 bits, and YCbCr in JPEG. Colour profiles are not
     applied.
 
     Raises:
-        ImageError: it is damaged, too large, or holds more than one image, or its tags leave open
-            how it is meant to be seen.
+        ImageError: the file is damaged, too large or holds more than one image, or its tags do not
+            define the colours.
     """
     try:
         return _decode(content)
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # whatever tifffile makes of hostile tags
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise ImageError(f"is a broken TIFF or of a rare kind ({reason})") from error
+    except Exception as error:  # tifffile raises many errors on hostile tags
+        problem = one_line(error, 120)
+        raise ImageError(f"is a broken TIFF or of a rare kind ({problem})") from error
 
 
 def _decode(content: bytes) -> np.ndarray:
@@ -66,7 +67,7 @@ def _decode(content: bytes) -> np.ndarray:
 
 
 def _count_pages(content: bytes) -> int:
-    """Follows the chain of pages before tifffile does, which would follow a loop for long."""
+    """Counts the pages. Refuses a loop of pages, which tifffile would follow for a long time."""
     order = "<" if content.startswith(b"II") else ">"
     big = content[2:4] in (b"+\0", b"\0+")
     entry, number, link = (20, f"{order}Q", f"{order}Q") if big else (12, f"{order}H", f"{order}I")
@@ -89,11 +90,9 @@ def _count_pages(content: bytes) -> int:
 
 
 def _check_pages(file: tifffile.TiffFile, page: tifffile.TiffPage, pages: int) -> None:
-    """Checks that the first page is the image, and others are smaller copies of it."""
+    """Checks that the first page is the image and that other pages are smaller copies."""
     if page.subfiletype & 0b1101:
-        raise ImageError(
-            "begins with a thumbnail or a mask: save the image that is meant by itself"
-        )
+        raise ImageError("begins with a thumbnail or a mask: save the image by itself")
     if len(page.subifds or ()) > _MOST_PAGES:
         raise ImageError(f"holds more than {_MOST_PAGES} pages: {_SAVE_ONE}")
     others: list[Any] = [file.pages[index] for index in range(1, pages)]
@@ -106,11 +105,11 @@ def _check_pages(file: tifffile.TiffFile, page: tifffile.TiffPage, pages: int) -
 
 
 def _planes(page: tifffile.TiffPage) -> int:
-    """How many planes a description names, which need not be pages of this file."""
+    """Returns the number of planes in the description, which need not be pages of this file."""
     text = page.description
     if text.startswith("ImageJ="):
-        named = re.search(r"^images=(\d{1,9})\s*$", text, re.MULTILINE)
-        return int(named[1]) if named else 1
+        count = re.search(r"^images=(\d{1,9})\s*$", text, re.MULTILINE)
+        return int(count[1]) if count else 1
     if "<OME" in text and (first := re.search(r"<(?:\w+:)?Pixels\b[^>]*>", text)):
         sizes = re.findall(r'\bSize[CZT]="(\d{1,9})"', first[0])
         return math.prod(map(int, sizes)) // max(page.samplesperpixel, 1)
@@ -123,7 +122,7 @@ def _area(page: tifffile.TiffPage) -> int:
 
 
 def _check_layout(page: tifffile.TiffPage) -> None:
-    """Refuses, by name, what would not be decoded as it is meant to be seen."""
+    """Refuses layouts and colours that would be decoded wrongly, each with its name."""
     pixels.check_size(page.imagewidth, page.imagelength)
     if page.imagedepth != 1:
         raise ImageError(f"is a volume of {page.imagedepth} slices: {_SAVE_ONE}")
@@ -143,8 +142,8 @@ def _check_layout(page: tifffile.TiffPage) -> None:
     bits = page.bitspersample
     if not isinstance(bits, int) or bits not in range(1, 17):
         raise ImageError(f"has pixels of type {page.dtype or bits}: 8 or 16 bits are needed")
-    if shown := _range_in_imagej(page):
-        raise ImageError(f"is shown by ImageJ with {shown}, by others not: {_AGAIN}")
+    if display_range := _range_in_imagej(page):
+        raise ImageError(f"is shown by ImageJ with {display_range}, by others not: {_AGAIN}")
     wanted = 3 if page.photometric in (_RGB, _YCBCR) else 1
     extra = page.samplesperpixel - wanted
     if extra not in (0, 1) or (extra and page.photometric in (_PALETTE, _YCBCR)):
@@ -156,7 +155,7 @@ def _check_layout(page: tifffile.TiffPage) -> None:
 
 
 def _range_in_imagej(page: tifffile.TiffPage) -> str:
-    """The values that ImageJ shows as black or white where they are not the ends of the range."""
+    """Returns the value that ImageJ shows as black or white, if not the end of the range."""
     if not page.description.startswith("ImageJ="):
         return ""
     ends = {"min": (0, "black"), "max": (2**page.bitspersample - 1, "white")}
@@ -176,7 +175,7 @@ def _name(value: Any) -> str:
 
 
 def _check_segments(page: tifffile.TiffPage, content: bytes) -> None:
-    """Checks that every strip or tile is in the file: memory for others would stay as it was."""
+    """Checks that every strip or tile is in the file; others would leave memory uninitialised."""
     tiled = 322 in page.tags
     offsets = page.tags.valueof(324 if tiled else 273, ())
     sizes = page.tags.valueof(325 if tiled else 279, ())
@@ -199,20 +198,20 @@ def _check_segments(page: tifffile.TiffPage, content: bytes) -> None:
 
 
 def _stored_bytes(page: tifffile.TiffPage, number: int) -> int:
-    """Bytes of an uncompressed strip or tile; each row starts at a byte."""
+    """Returns the size of an uncompressed strip or tile in bytes. Each row starts at a byte."""
     rows, columns = page.chunks[:2]
     if not page.is_tiled:
-        place = number % math.ceil(page.imagelength / rows)
-        rows = min(rows, page.imagelength - place * rows)
+        strip = number % math.ceil(page.imagelength / rows)
+        rows = min(rows, page.imagelength - strip * rows)
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
     return rows * math.ceil(columns * samples * page.bitspersample / 8)
 
 
 def _colours(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
-    """Colours ``uint8 [h, w, 1 or 3]`` of the samples, as the tags say they are to be seen."""
+    """Returns colours ``uint8 [h, w, 1 or 3]`` of the samples, as the tags define them."""
     bits = page.bitspersample
     if page.photometric == _PALETTE:
-        return _palette(page)[samples[..., 0].astype(np.uint16)]  # 1 bit comes as truth
+        return _palette(page)[samples[..., 0].astype(np.uint16)]  # tifffile returns 1 bit as bool
     white = _white(page, samples)
     wanted = 3 if samples.shape[2] >= 3 else 1
     colours = samples[..., :wanted]
@@ -238,21 +237,21 @@ def _colours(page: tifffile.TiffPage, samples: np.ndarray) -> np.ndarray:
 
 
 def _palette(page: tifffile.TiffPage) -> np.ndarray:
-    """Colours ``uint8 [2 ** bits, 3]``; some writers fill only the low bytes of the 16 bits."""
+    """Returns ``uint8 [2 ** bits, 3]``. Some programs fill only the low byte of the 16 bits."""
     table = np.array(page.tags.valueof(320), np.uint16).reshape(3, -1).T
     return (table if table.max() < 256 else table >> 8).astype(np.uint8)
 
 
 def _white(page: tifffile.TiffPage, samples: np.ndarray) -> int:
-    """The value that means white: all bits set, or fewer where a tag says so.
+    """Returns the value of white: all bits set, or fewer if a tag says so.
 
-    Writers also put the brightest sample of an image into that tag, which is no scale.
+    Some programs write the brightest sample of an image into that tag. Such a value is ignored.
     """
     full = 2**page.bitspersample - 1
     if page.bitspersample != 16:
         return full
-    named = page.tags.valueof(281, page.tags.valueof(341, full))
-    values = set(named) if isinstance(named, tuple) else {named}
+    largest = page.tags.valueof(281, page.tags.valueof(341, full))
+    values = set(largest) if isinstance(largest, tuple) else {largest}
     if len(values) != 1:
         return full
     (value,) = values

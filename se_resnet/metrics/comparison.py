@@ -11,6 +11,7 @@ from se_resnet.metrics.binary import METRIC_NAMES
 from se_resnet.metrics.bootstrap import estimate, resample
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.metrics.resampled import ResampledMetric, all_metrics, map_metrics
+from se_resnet.runtime.text_table import text_table
 
 
 def compare(a: Predictions, b: Predictions, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -67,16 +68,12 @@ def table(comparison: dict[str, Any]) -> str:
         rows |= {f"patient {score} {name}": row for name, row in patient[score].items()}
     lines: list[tuple[str, ...]] = [("", "A", "B", "B - A", "95 % interval", "P(B > A)")]
     lines += [(_title(name), *_cells(row)) for name, row in rows.items()]
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
     return "\n".join(
         [
             f"{comparison['images']} images of {comparison['accessions']} patients in common "
             f"({', '.join(left_out)})",
             "",
-            *(
-                f"{first:<{widths[0]}}  {'  '.join(map(str.rjust, rest, widths[1:]))}  {last}"
-                for first, *rest, last in lines
-            ),
+            *text_table(lines, "<>>>><"),
         ]
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 CLASS_NAMES = ("benign", "malignant")  # by label; malignant is the positive class
 MAGNIFICATIONS = (40, 100, 200, 400)  # of BreaKHis
+MAGNIFICATIONS_TEXT = "40, 100, 200 and 400"  # for messages
 
 TUMOUR_TYPES = {
     "A": "adenosis",

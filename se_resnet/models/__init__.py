@@ -4,8 +4,8 @@
 convolution, normalisation and pooling, from operations in ``ops_plain`` (GPU, TPU) or ``ops_fast``
 (CPU), where ``winograd`` computes 3x3 convolutions. ``folding``: variables prepared for many
 batches in evaluation mode. ``preprocessing``: normalisation of RGB pixels. ``classifier``: a
-network together with its preprocessing, the unit that checkpoints hold.
+network with its preprocessing, the unit that checkpoints hold.
 
-A new layer goes to ``layers``, a faster formulation of one to ``ops_fast``. Imports
+A new layer goes to ``layers``, a faster form of an operation to ``ops_fast``. Imports
 :mod:`se_resnet.attention`, :mod:`se_resnet.images` and what those import.
 """

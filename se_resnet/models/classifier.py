@@ -1,4 +1,4 @@
-"""A network together with all that turns pixels into its input: what a checkpoint must carry."""
+"""A network with its preprocessing and input size: the unit that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from se_resnet.runtime.processes import to_host
 from se_resnet.runtime.schema import Between, misfit
 
 MAX_SIDE = 4096  # pixels of a network's input
-# What as_dict() makes, for se_resnet.runtime.schema.
+# The form of as_dict(), for se_resnet.runtime.schema.
 FORM = {
     "model": {
         **dict.fromkeys(("attention", "attention_position", "variant"), str),
@@ -39,13 +39,13 @@ FORM = {
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """Benign or malignant, from an image of any size.
+    """Classifies an image of any size as benign or malignant.
 
     Attributes:
         model: the network, with one output: the logit of malignant.
-        preprocessing: from RGB pixels of 0 to 255 to the network's input.
-        size: height and width of the network's input in pixels.
-        resize: how an image is brought to that size, see :func:`se_resnet.images.resize.resize`.
+        preprocessing: maps RGB pixels of 0 to 255 to the input of the network.
+        size: height and width of the input of the network in pixels.
+        resize: rule that brings an image to that size, see :func:`se_resnet.images.resize.resize`.
     """
 
     model: ResNet
@@ -54,7 +54,7 @@ class Classifier:
     resize: str
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON knows it; :meth:`from_dict` reads it back."""
+        """Returns the classifier as JSON values; :meth:`from_dict` reads them back."""
         names = ("attention", "attention_position", "variant", "bn_epsilon", "width", "dtype")
         return {
             "model": {
@@ -68,7 +68,7 @@ class Classifier:
         }
 
     def describe(self, weights: str, params: Mapping, devices: int) -> str:
-        """Size, cost and place of the network, for people."""
+        """Returns a line about architecture, weights, cost and devices, for the log."""
         height, width = self.size
         processes = jax.process_count()
         return (
@@ -81,7 +81,7 @@ class Classifier:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Classifier:
-        """Rebuilds what :meth:`as_dict` described.
+        """Builds a classifier from the values of :meth:`as_dict`.
 
         Raises:
             ValueError: a value is missing, unknown, of another kind or out of range.
@@ -92,7 +92,7 @@ class Classifier:
             raise ValueError(f"the resize rule {facts['resize']!r} is unknown")
         model = facts["model"]
         try:
-            attention.find(model["attention"])  # what the user's own file raises stays as it is
+            attention.find(model["attention"])  # other exceptions of a user's file pass
         except UserError as error:
             raise ValueError(reason(error)) from error
         try:
@@ -103,33 +103,33 @@ class Classifier:
                 facts["resize"],
             )
             hash(classifier.model)
-        except Exception as error:  # the constructor of an attention module raises what it likes
+        except Exception as error:  # the constructor of an attention module may raise any error
             raise ValueError(reason(error)) from error
         return classifier
 
     def abstract_variables(self) -> dict[str, Any]:
-        """Returns shapes and dtypes of ``{'params', 'batch_stats'}``; nothing is allocated.
+        """Returns shapes and dtypes of ``{'params', 'batch_stats'}``. Nothing is allocated.
 
         Raises:
-            ValueError: the values make no network.
+            ValueError: the values do not form a network.
         """
         images = jax.ShapeDtypeStruct((1, *self.size, 3), jnp.float32)
         model = self.model
         try:
             return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
-        except Exception as error:  # an attention module raises what it likes
-            raise ValueError(f"they make no network: {reason(error)}") from error
+        except Exception as error:  # an attention module may raise any error
+            raise ValueError(f"they do not form a network: {reason(error)}") from error
 
     def make_predict(self) -> Callable[[Mapping, Iterable[Mapping]], np.ndarray]:
-        """Builds the jitted forward pass over batches.
+        """Returns the jitted forward pass over batches.
 
         Returns:
             ``(variables, batches) -> float64 [M]``, the logit of malignant for every image whose
-            ``mask`` is true; a batch holds ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``. A
+            ``mask`` is true. A batch holds ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``. A
             call first folds the variables (:func:`se_resnet.models.folding.fold`), which takes the
-            time of one or two images: hand it many batches.
+            time of one or two images: pass many batches in one call.
         """
-        ready = jax.jit(lambda variables: fold(self.model, variables, self.size))
+        fold_variables = jax.jit(lambda variables: fold(self.model, variables, self.size))
 
         @jax.jit
         def forward(variables: Mapping, images: jax.Array) -> jax.Array:
@@ -137,7 +137,7 @@ class Classifier:
             return logits[:, 0]
 
         def predict(variables: Mapping, batches: Iterable[Mapping]) -> np.ndarray:
-            folded = ready(variables)
+            folded = fold_variables(variables)
             logits = [
                 to_host(forward(folded, batch["image"]))[to_host(batch["mask"])]
                 for batch in batches

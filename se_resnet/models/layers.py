@@ -1,4 +1,4 @@
-"""Convolution, normalisation and pooling for images ``[B, H, W, C]``, the layers of a ResNet."""
+"""The layers of a ResNet for images ``[B, H, W, C]``: convolution, normalisation, pooling."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from jax import lax
 from se_resnet.models import ops_fast, ops_plain, winograd
 
 FORMULATIONS = ("auto", "plain", "fast")
-# Collections of variables that se_resnet.models.folding makes, and that take others' places.
+# Collections of variables that se_resnet.models.folding creates; they replace other variables.
 TRANSFORMED = "transformed"  # kernels ready for Winograd's algorithm
-FOLDED = "folded"  # what is left to add where a normalisation's factor is in the kernel before
+FOLDED = "folded"  # offsets of normalisations whose factors are part of the kernels
 MOMENTUM = 0.9  # share of the old running statistics that a step keeps; torch calls it 0.1
 
 
 def is_fast(formulation: str) -> bool:
-    """Returns whether to trace :mod:`se_resnet.models.ops_fast`; ``'auto'`` does so on CPUs."""
+    """Returns whether to use :mod:`se_resnet.models.ops_fast`; ``'auto'`` does so on CPUs."""
     return formulation == "fast" or (formulation == "auto" and jax.default_backend() == "cpu")
 
 
 class Conv(nn.Module):
-    """Convolution without bias, zero-padded on both sides alike: as in Caffe and torch.
+    """Convolution without bias, zero-padded by the same amount on both sides, as in torch.
 
-    Its kernel has the shape ``[size, size, C_in, features]`` (HWIO) and starts with He's normal
-    initialisation over the outputs (He et al. 2015, "Delving deep into rectifiers").
+    The kernel has the shape ``[size, size, C_in, features]`` (HWIO). It starts with the normal
+    initialisation of He et al. over the outputs (2015, "Delving deep into rectifiers").
 
     Attributes:
         features: number of output channels.
@@ -61,9 +61,10 @@ class Conv(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over all but the channels (Ioffe and Szegedy 2015).
 
-    The batch's variance is the mean square less the squared mean, so that one pass over the input
-    gives both moments, and normalisation is one multiplication and one addition per value: XLA
-    joins it to what follows, and stores no centred copy of the input. Statistics are float32.
+    The variance of the batch is the mean square less the squared mean, so that one pass over the
+    input gives both moments. Normalisation is one multiplication and one addition per value: XLA
+    fuses it with the next operations and stores no centred copy of the input. Statistics are
+    float32.
 
     Attributes:
         epsilon: added to the variances.
@@ -72,16 +73,17 @@ class BatchNorm(nn.Module):
     epsilon: float
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalises ``x [B, H, W, C]``, with its statistics if ``train``, else running ones."""
+        """Normalises ``x [B, H, W, C]``, by the batch if ``train``, else by running statistics."""
         factor, offset, _ = self.coefficients(x, train)
         return (x * factor + offset).astype(x.dtype)
 
     @nn.compact
     def coefficients(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What normalisation multiplies ``x [B, H, W, C]`` by and adds to it.
+        """Returns the factor and the offset that normalise ``x [B, H, W, C]``.
 
         Returns:
-            ``factor`` and ``offset``, both ``[C]``, and each image's means of ``x``, ``[B, C]``.
+            ``factor`` and ``offset``, both ``[C]``, and the means of ``x`` in each image, ``[B,
+            C]``.
         """
         channels = x.shape[-1:]
         values = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -106,20 +108,20 @@ class BatchNorm(nn.Module):
 def normalisation(
     scale: jax.Array, bias: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float
 ) -> tuple[jax.Array, jax.Array]:
-    """The factor and the offset, both ``[C]``, of ``(x - mean) / sqrt(var + epsilon)``, scaled."""
+    """Returns factor and offset ``[C]`` of ``scale * (x - mean) / sqrt(var + epsilon) + bias``."""
     factor = scale * lax.rsqrt(var + epsilon)
     return factor, bias - mean * factor
 
 
 def max_pool(x: jax.Array, formulation: str) -> jax.Array:
-    """The 3x3 maximum of ``[B, H, W, C]`` at stride 2: ``[B, ceil(H / 2), ceil(W / 2), C]``."""
+    """Maps ``[B, H, W, C]`` to ``[B, ceil(H / 2), ceil(W / 2), C]``: 3x3 maximum, stride 2."""
     return ops_fast.max_pool(x) if is_fast(formulation) else ops_plain.max_pool(x)
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:
-    """The mean of ``[B, H, W, C]`` over height and width: ``[B, C]``."""
-    # A dot with ones: XLA on CPU would compute a mean together with the layers before it and round
-    # them otherwise than elsewhere, so that a network with new gates, which are exactly 1, and the
-    # same network without them would differ in the logits' last bit.
+    """Returns the mean of ``[B, H, W, C]`` over height and width: ``[B, C]``."""
+    # A dot with ones. XLA on CPU would fuse a mean with the layers before and round differently
+    # than elsewhere. A network with new gates, which are exactly 1, and the same network without
+    # gates would then differ in the last bit of the logits.
     pixels = x.shape[1] * x.shape[2]
     return jnp.einsum("bhwc,hw->bc", x, jnp.ones(x.shape[1:3]), precision="highest") / pixels

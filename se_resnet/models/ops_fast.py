@@ -1,21 +1,20 @@
-"""Formulations of a ResNet's operations that XLA compiles to faster code for a CPU.
+"""The operations of a ResNet in a form that XLA compiles to faster code for a CPU.
 
-Each computes what the function of the same name in :mod:`se_resnet.models.ops_plain` computes, up
-to rounding:
+Each function gives the result of the function of the same name in
+:mod:`se_resnet.models.ops_plain`, up to rounding:
 
-* A convolution of 1x1 is a dot over the channels, at a stride over the pixels it keeps: XLA takes
-  two to three times as long for the weight gradient of the same thing written as a convolution. The
-  gradients are written out too: derived by JAX, the weight gradient makes XLA compute the gradient
-  of the output anew in transposed order, value by value, which took two fifths of a whole step.
-* A convolution of 3x3 at stride 1 uses Winograd's algorithm, see :mod:`se_resnet.models.winograd`.
-* The maximum over windows is made of elementwise maxima of slices: the gradient of a windowed
+* A 1x1 convolution is a dot over the channels; with a stride, a dot over the pixels that remain.
+  Written as a convolution, its weight gradient takes XLA two to three times as long. The gradients
+  are written out too. With the gradient that JAX derives, XLA computes the gradient of the output
+  again in transposed order, value by value, which took two fifths of a whole step.
+* A 3x3 convolution at stride 1 uses Winograd's algorithm, see :mod:`se_resnet.models.winograd`.
+* The maximum over windows is a chain of elementwise maxima of slices. The gradient of a windowed
   reduction is a select-and-scatter, which runs on one core, element by element.
 * The end of a residual block, ``relu(shortcut + attend(norm(x)))``, is one multiplication and one
-  addition by image and channel where attention gates channels: the gates follow from the means of
-  ``x``, and the gradients of gates and normalisation from two sums, so the normalised features are
-  never stored.
+  addition per image and channel if attention gates channels. The means of ``x`` give the gates, and
+  two sums give the gradients of gates and normalisation. The normalised features are never stored.
 
-On a GPU cuDNN chooses its own algorithms, and the plain operations are the right ones.
+On a GPU cuDNN chooses its algorithms, and the plain operations are the better choice.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 @jax.custom_vjp
 def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """``[B, H, W, C]`` times ``[C, K]``."""
+    """Multiplies ``[B, H, W, C]`` by ``[C, K]``."""
     return jnp.dot(x, kernel)
 
 
@@ -60,9 +59,9 @@ _dot.defvjp(_dot_forward, _dot_backward)
 
 
 def winograd_applies(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
-    """Whether Winograd's algorithm computes this convolution, and faster once it has the kernel.
+    """Returns whether Winograd's algorithm is faster for this convolution, given its kernel.
 
-    Not in bfloat16, where its rounding errors would show in the logits.
+    Excludes bfloat16, in which the rounding errors would change the logits.
     """
     possible = len(kernel) == 3 and stride == 1 and x.dtype != jnp.bfloat16
     return possible and winograd.pays(x.shape, kernel.shape[-1])
@@ -72,13 +71,13 @@ def winograd_applies(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
 def scale_add_relu(
     x: jax.Array, factor: jax.Array, offset: jax.Array, shortcut: jax.Array
 ) -> jax.Array:
-    """``relu(shortcut + factor * x + offset)``.
+    """Returns ``relu(shortcut + factor * x + offset)``.
 
     Args:
         x: ``[B, H, W, C]``.
         factor: ``[B, C]``.
         offset: ``[B, C]``.
-        shortcut: as ``x``, also in dtype.
+        shortcut: same shape and dtype as ``x``.
     """
     scaled = x * factor[:, None, None] + offset[:, None, None]
     return nn.relu(shortcut + scaled).astype(x.dtype)
@@ -102,8 +101,7 @@ scale_add_relu.defvjp(_scale_add_relu_forward, _scale_add_relu_backward)
 
 def max_pool(x: jax.Array) -> jax.Array:
     """See :func:`se_resnet.models.ops_plain.max_pool`."""
-    # Along the width first: the first column of the first row with the maximum is then the first
-    # maximum of the window.
+    # Along the width first. The gradient then goes to the first maximum of the window, row by row.
     for axis in (2, 1):
         border = [(0, 0)] * x.ndim
         border[axis] = (1, 1)
@@ -117,5 +115,5 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def _first_maximum(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The maximum, or NaN where one is; its gradient goes to ``a`` alone where both are equal."""
+    """Returns the maximum or NaN. Where both are equal, the gradient goes to ``a`` only."""
     return jnp.where((a >= b) | jnp.isnan(a), a, b)

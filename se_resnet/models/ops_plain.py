@@ -1,6 +1,6 @@
-"""A ResNet's operations as XLA has them, for GPU and TPU.
+"""The operations of a ResNet as XLA provides them, for GPU and TPU.
 
-:mod:`se_resnet.models.ops_fast` has the formulations for CPU.
+:mod:`se_resnet.models.ops_fast` has the same operations for CPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from jax import lax
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolution padded with zeros on both sides alike, as in Caffe and torch.
+    """Convolution, zero-padded by the same amount on both sides, as in Caffe and torch.
 
     Args:
         x: ``[B, H, W, C]``.
@@ -32,10 +32,10 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """The 3x3 maximum at stride 2, with a border of one pixel that never wins.
+    """The 3x3 maximum at stride 2, with a border of one pixel of minus infinity.
 
-    Where values tie the gradient goes to the first of them, row by row. Ties are common: all that a
-    ReLU has set to zero.
+    If values are equal, the gradient goes to the first of them, row by row. Equal values are
+    common, because a ReLU sets many values to zero.
 
     Args:
         x: ``[B, H, W, C]``.

@@ -1,4 +1,4 @@
-"""From RGB pixels to a network's input, as the network's weights were trained with."""
+"""Maps RGB pixels to the input of a network, in the way that its weights were trained."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 from se_resnet.errors import UserError
 
 CHANNEL_ORDERS = ("RGB", "BGR")
-# What as_dict() makes, for se_resnet.runtime.schema.
+# The form of as_dict(), for se_resnet.runtime.schema.
 FORM = {"channel_order": str, "mean": [float] * 3, "std": [float] * 3, "scale": float}
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """From pixels to network input: ``(scale * pixels - mean) / std`` in the weights' own order.
+    """Computes ``(scale * pixels - mean) / std`` in the channel order of the weights.
 
     Attributes:
-        channel_order: order of the network's input channels, ``'RGB'`` or ``'BGR'``.
-        mean: per channel, in the network's order and after scaling.
-        std: per channel, in the network's order and after scaling.
+        channel_order: order of the input channels of the network, ``'RGB'`` or ``'BGR'``.
+        mean: mean of each channel, in the order of the network and after scaling.
+        std: standard deviation of each channel, likewise.
         scale: factor on pixel values of 0..255.
 
     Raises:
@@ -59,7 +59,7 @@ class Preprocessing:
         return (self.scale * pixels - mean) / std
 
     def as_dict(self) -> dict[str, Any]:
-        """The attributes as JSON knows them; :meth:`from_dict` reads them back."""
+        """Returns the attributes as JSON values; :meth:`from_dict` reads them back."""
         return {
             "channel_order": self.channel_order,
             "mean": list(self.mean),
@@ -69,7 +69,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Makes a preprocessing from :meth:`as_dict`'s values.
+        """Builds a preprocessing from the values of :meth:`as_dict`.
 
         Raises:
             UserError: a value is missing, unknown or of the wrong kind.
@@ -85,7 +85,7 @@ class Preprocessing:
             ) from error
 
 
-# What Keras calls 'caffe', and what torchvision, timm and transformers use.
+# The preprocessing that Keras calls 'caffe', and that of torchvision, timm and transformers.
 CAFFE = Preprocessing("BGR", mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), scale=1.0)
 IMAGENET = Preprocessing(
     "RGB", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), scale=1 / 255

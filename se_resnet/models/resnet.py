@@ -5,6 +5,15 @@ Variables are ``{'params': ..., 'batch_stats': ...}``. Parameters are nested by 
 ``head/{kernel,bias}``, and ``attention`` in every block or in every stage.
 """
 
+# Read this first. A network is built from the outside in: ResNet, Stage, Bottleneck,
+# Conv/BatchNorm.  images [B, H, W, 3] -> stem [H/4, W/4] -> stage1 [H/4] -> stage2 [H/8] -> stage3
+# [H/16] -> stage4 [H/32] -> mean over pixels [B, C] -> head -> logits [B, num_outputs]  A
+# Bottleneck computes relu(shortcut(x) + attention(norm3(conv3(...)))). It exists in two
+# formulations with the same result: `plain` follows the paper line by line; `fast` fuses the last
+# normalisation, the gates and the addition for a CPU (se_resnet.models.ops_fast). Attention modules
+# come from se_resnet.attention by name. `create_model` checks all values and is the way to make a
+# network; the classes below check nothing.
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -56,16 +65,16 @@ class ConvNorm(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut; attention acts before the addition.
+    """1x1, 3x3 and 1x1 convolutions with a shortcut; attention acts before the addition.
 
     Attributes:
         width: channels of the 3x3 convolution; the output has ``4 * width``.
-        stride: taken by the first convolution in variant v1 and by the 3x3 in v1.5.
+        stride: stride of the first convolution in variant v1, of the 3x3 convolution in v1.5.
         project: whether the shortcut is a 1x1 convolution rather than the identity.
         variant: ``'v1'`` or ``'v1.5'``.
         bn_epsilon: added to the variances in batch normalisation.
         attention: name of the attention module in the residual branch, or ``'none'``.
-        attention_options: its options.
+        attention_options: options of the attention module.
         formulation: see :class:`ResNet`.
     """
 
@@ -104,7 +113,7 @@ class Bottleneck(nn.Module):
                 name="projection",
             )(x, train)
         if is_fast(self.formulation) and (attend is None or isinstance(attend, ChannelGate)):
-            # Behind the barriers gates of 1 leave every bit alone, whatever XLA fuses around them.
+            # Between the barriers, gates of 1 change no bit, whatever XLA fuses around them.
             factor, offset, means = lax.optimization_barrier(norm.coefficients(residual, train))
             gates = jnp.ones_like(means)
             if attend is not None:
@@ -118,7 +127,7 @@ class Bottleneck(nn.Module):
 
 
 class Stage(nn.Module):
-    """Bottlenecks of one width, the first of which may take a stride; see :class:`ResNet`."""
+    """Bottlenecks of one width. The first may have a stride; see :class:`ResNet`."""
 
     blocks: int
     width: int
@@ -156,12 +165,12 @@ class Stage(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A ResNet with bottlenecks, to be made by :func:`create_model`, which checks the values.
+    """A ResNet with bottlenecks. Use :func:`create_model`, which checks the values.
 
     Attributes:
         attention: name of the attention module, see :mod:`se_resnet.attention`.
         attention_position: ``'branch'``, in every residual branch before the addition (Hu et al.),
-            or ``'stage'``, once on each stage's output.
+            or ``'stage'``, once on the output of each stage.
         attention_options: options of the attention module.
         variant: ``'v1'`` strides in the first 1x1 convolution of a stage (He et al. 2016, Caffe and
             Keras weights), ``'v1.5'`` in its 3x3 convolution (torch weights).
@@ -169,13 +178,12 @@ class ResNet(nn.Module):
         stage_sizes: number of bottlenecks in each stage.
         width: channels of the stem; stage ``i`` has ``4 * width * 2**(i - 1)`` output channels.
         num_outputs: number of logits.
-        formulation: which operations compute the same function: ``'plain'``, as XLA knows them,
-            ``'fast'``, rewritten for a CPU (:mod:`se_resnet.models.ops_fast`), or ``'auto'``, by
-            platform.
+        formulation: operations that compute the network: ``'plain'``, those of XLA, ``'fast'``,
+            rewritten for a CPU (:mod:`se_resnet.models.ops_fast`), or ``'auto'``, by platform.
         dtype: of the features between the layers, ``'float32'`` or ``'bfloat16'``. Parameters,
             statistics and logits are float32 with either.
         dropout: share of the pooled features that a training step sets to zero (Srivastava et al.
-            2014), drawn from the random numbers ``'dropout'``.
+            2014), by the random numbers ``'dropout'``.
     """
 
     attention: str
@@ -192,7 +200,7 @@ class ResNet(nn.Module):
 
     @property
     def stage_names(self) -> list[str]:
-        """``'stem'``, ``'stage1'``, ... from the input on."""
+        """Names of the parts from the input on: ``'stem'``, ``'stage1'``, ..."""
         return ["stem", *(f"stage{i + 1}" for i in range(len(self.stage_sizes)))]
 
     @nn.compact
@@ -202,13 +210,13 @@ class ResNet(nn.Module):
         """Computes logits from preprocessed images.
 
         Args:
-            images: float32 ``[B, H, W, 3]`` as the weights' preprocessing makes them, of any size.
-            train: normalise with the statistics of the batch and update the running ones
-                (``mutable=['batch_stats']``), rather than with the running ones.
-            return_stages: also return the feature maps.
+            images: float32 ``[B, H, W, 3]`` of any size, after the preprocessing of the weights.
+            train: normalise by the statistics of the batch and update the running statistics
+                (``mutable=['batch_stats']``), instead of normalising by the running statistics.
+            return_stages: whether to also return the feature maps.
 
         Returns:
-            Logits float32 ``[B, num_outputs]``; with ``return_stages`` a pair of these and a dict
+            Logits float32 ``[B, num_outputs]``. With ``return_stages`` a pair of logits and a dict
             of ``'stem'`` (after the max-pool, ``[B, ceil(H / 4), ceil(W / 4), width]``) and
             ``'stage1'``, ``'stage2'``, ... at a quarter, an eighth, ... of the image's size.
         """
@@ -231,16 +239,16 @@ class ResNet(nn.Module):
             )(x, train)
             x = self._perturbed(f"stage{i + 1}", x)
             stages[f"stage{i + 1}"] = x
-        # From zero the first loss of a binary classifier is exactly ln 2, and the first gradients
-        # stop at the head instead of bending pretrained features towards random directions.
+        # A head of zeros makes the first loss of a binary classifier exactly ln 2. The first
+        # gradients stop at the head instead of pulling pretrained features in random directions.
         head = nn.Dense(self.num_outputs, kernel_init=nn.initializers.zeros, name="head")
         pooled = nn.Dropout(self.dropout, deterministic=not train)(global_average_pool(x))
         logits = head(pooled)
         return (logits, stages) if return_stages else logits
 
     def _perturbed(self, stage: str, x: jax.Array) -> jax.Array:
-        """Adds what ``variables['perturbations'][stage]`` holds, to differentiate by it."""
-        # `perturb` alone would make `init` return the collection, and would demand every stage.
+        """Adds ``variables['perturbations'][stage]``, if given, for gradients by the features."""
+        # `perturb` alone would make `init` return the collection, and would require every stage.
         return self.perturb(stage, x) if self.has_variable(PERTURBATIONS, stage) else x
 
 
@@ -258,13 +266,13 @@ def create_model(
     dtype: str = "float32",
     dropout: float = 0.0,
 ) -> ResNet:
-    """Makes a :class:`ResNet`, by default the SE-ResNet50 with one logit.
+    """Creates a :class:`ResNet`, by default the SE-ResNet50 with one logit.
 
     ``variant`` and ``bn_epsilon`` belong to the weights: take them from the
     :class:`se_resnet.weights.pretrained.Pretrained` that will fill the model.
 
     Raises:
-        UserError: a value is unknown or out of range; the sentence names it.
+        UserError: a value is unknown or out of range. The message names the value.
 
     >>> import jax
     >>> import numpy as np
@@ -298,7 +306,7 @@ def create_model(
             f"stage_sizes {tuple(stage_sizes)} and width {width} make a network of more than "
             f"{MAX_BLOCKS} blocks or {MAX_CHANNELS:,} channels: lower them"
         )
-    # JSON knows only lists, and a model that holds one has no hash: no static argument of a jit.
+    # Lists from JSON become tuples: a model with a list has no hash and cannot be static in a jit.
     options: FrozenDict[str, Any] = FrozenDict(
         {
             name: tuple(value) if isinstance(value, list) else value
@@ -322,20 +330,21 @@ def create_model(
 
 
 def count_parameters(params: Any) -> int:
-    """The number of values in a tree of arrays or shapes."""
+    """Returns the number of values in a tree of arrays or shapes."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def flops(model: ResNet, image_size: tuple[int, int]) -> float:
-    """Floating-point operations (a multiply-add counts as two) of one image's forward pass.
+    """Returns the floating-point operations of the forward pass of one image.
 
-    They are counted by XLA in the lowered program; nothing is compiled or allocated.
+    A multiply-add counts as two. XLA counts the operations in the lowered program. Nothing is
+    compiled or allocated.
 
     Args:
-        model: any model of this module.
+        model: the network.
         image_size: height and width in pixels.
     """
-    # The fast formulation does the same work with fewer operations.
+    # The fast formulation computes the same function with fewer operations.
     model = model.clone(formulation="plain")
     images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
     apply = jax.jit(lambda variables, x: model.apply(variables, x, train=False))

@@ -1,15 +1,15 @@
 """3x3 convolutions at stride 1 by Winograd's minimal filtering F(4x4, 3x3).
 
 Lavin and Gray 2016, "Fast algorithms for convolutional neural networks". A tile of 4x4 outputs
-needs 36 multiplications for each pair of channels instead of 144: with the input tile ``d`` of 6x6
+needs 36 multiplications for each pair of channels instead of 144. With the input tile ``d`` of 6x6
 pixels and the kernel ``g`` of 3x3,
 
     y = A^T [(G g G^T) * (B^T d B)] A
 
-and, where channels are summed, the products ``*`` of all tiles become 36 matrix products. The map
-is bilinear, so the gradient of the kernel is its transpose, ``G^T [(B^T d B) * (A dy A^T)] G``,
-summed over tiles by 36 matrix products as well. The gradient of the input is the convolution of
-``dy`` with the kernel turned by 180 degrees.
+The sum over channels turns the products ``*`` of all tiles into 36 matrix products. The map is
+bilinear, so the gradient of the kernel is its transpose, ``G^T [(B^T d B) * (A dy A^T)] G``, summed
+over tiles by 36 matrix products too. The gradient of the input is the convolution of ``dy`` with
+the kernel turned by 180 degrees.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from jax import lax
 from numpy.polynomial import polynomial
 
 TILE = 4  # outputs of a tile along one axis
-MIN_CHANNELS = 64  # from 32 on it is level with direct convolution
-# Interpolation happens at these and at infinity. Of the usual 0, +-1, +-2 the rounding errors are
-# twice as large (see Barabasz et al. 2020, "Error analysis and improving the accuracy of Winograd
-# convolution for deep neural networks"); binary fractions make the matrices' entries exact.
+MIN_CHANNELS = 64  # with 32 channels it is only as fast as direct convolution
+# Interpolation points, besides infinity. With the usual 0, +-1, +-2 the rounding errors are twice
+# as large (see Barabasz et al. 2020, "Error analysis and improving the accuracy of Winograd
+# convolution for deep neural networks"). Binary fractions make the entries of the matrices exact.
 _POINTS = np.array([0, 0.75, -0.75, 1.5, -1.5])
 
 
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``A [6, 4]``, ``B [6, 6]`` and ``G [6, 3]`` of the Toom-Cook algorithm at the points."""
+    """Returns ``A [6, 4]``, ``B [6, 6]`` and ``G [6, 3]`` of the Toom-Cook algorithm."""
     others = [np.delete(_POINTS, i) for i in range(len(_POINTS))]
     at_infinity = [0] * len(_POINTS) + [1]
     a = np.vander(_POINTS, TILE, increasing=True)
@@ -51,7 +51,7 @@ _A, _B, _G = _matrices()
 
 @jax.custom_vjp
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of stride 1 padded by one zero on each side.
+    """Convolution of stride 1, padded by one zero on each side.
 
     Args:
         x: ``[B, H, W, C]``, of any size.
@@ -65,30 +65,30 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def transform_kernel(kernel: jax.Array) -> jax.Array:
-    """``G g G^T`` of a kernel ``[3, 3, C, K]``: ``[6, 6, C, K]``."""
+    """Returns ``G g G^T [6, 6, C, K]`` of a kernel ``[3, 3, C, K]``."""
     return _both_axes(_G, kernel)
 
 
 def convolve_transformed(x: jax.Array, transformed: jax.Array) -> jax.Array:
-    """As :func:`convolve`, with the kernel ``[6, 6, C, K]`` from :func:`transform_kernel`."""
+    """Computes :func:`convolve` with a kernel ``[6, 6, C, K]`` from :func:`transform_kernel`."""
     tiles = _input_tiles(x)
     return _join(_product(tiles, transformed, (2, 1)).reshape(*tiles.shape[:-1], -1), x.shape)
 
 
 def pays(shape: tuple[int, ...], channels: int) -> bool:
-    """Whether products outweigh the sums that make and join tiles, as measured.
+    """Returns whether the algorithm is faster than direct convolution, as measured.
 
     Args:
-        shape: of the images, ``(B, H, W, C)``.
-        channels: ``K`` of the outputs.
+        shape: shape of the images, ``(B, H, W, C)``.
+        channels: number of output channels, ``K``.
     """
     tiles = -(-shape[1] // TILE) * -(-shape[2] // TILE)
-    # At least half of the direct multiplications must go: on a few pixels a tile is mostly padding.
+    # The algorithm must save half of the multiplications: on few pixels a tile is mostly padding.
     return 8 * tiles <= shape[1] * shape[2] and min(shape[3], channels) >= MIN_CHANNELS
 
 
 def pays_with_transform(shape: tuple[int, ...], channels: int) -> bool:
-    """As :func:`pays`, where the kernel is transformed for this batch alone."""
+    """Returns the same as :func:`pays`, for a kernel that is transformed for this batch only."""
     tiles = -(-shape[1] // TILE) * -(-shape[2] // TILE)
     return pays(shape, channels) and 16 * shape[0] * tiles >= channels
 
@@ -110,23 +110,23 @@ convolve.defvjp(_forward, _backward)
 
 
 def _input_tiles(x: jax.Array) -> jax.Array:
-    """``B^T d B`` of the overlapping tiles of ``x [B, H, W, C]``: ``[6, 6, B, H/4, W/4, C]``."""
+    """Maps ``x [B, H, W, C]`` to ``B^T d B`` of its tiles ``[6, 6, B, H/4, W/4, C]``."""
     return _split(_B.T, _pad(x, before=1, after=1))
 
 
 def _output_tiles(dy: jax.Array) -> jax.Array:
-    """``A dy A^T`` of the tiles of ``dy [B, H, W, K]``: ``[6, 6, B, H/4, W/4, K]``."""
+    """Maps ``dy [B, H, W, K]`` to ``A dy A^T`` of its tiles ``[6, 6, B, H/4, W/4, K]``."""
     return _split(_A, _pad(dy, before=0, after=0))
 
 
 def _pad(x: jax.Array, before: int, after: int) -> jax.Array:
-    """Zeros around the images, and up to whole tiles at their end."""
+    """Adds zeros around the images, and at their end up to whole tiles."""
     height, width = ((before, -size % TILE + after) for size in x.shape[1:3])
     return jnp.pad(x, ((0, 0), height, width, (0, 0)))
 
 
 def _split(matrix: np.ndarray, x: jax.Array) -> jax.Array:
-    """``M d M^T`` of tiles that start every four pixels; ``M [6, size of a tile]``."""
+    """Returns ``M d M^T`` of tiles that start every four pixels; ``M [6, size of a tile]``."""
     batch, height, width, channels = x.shape
     size = matrix.shape[1]
 
@@ -134,7 +134,7 @@ def _split(matrix: np.ndarray, x: jax.Array) -> jax.Array:
         stop = x.shape[1] - size + 1
         return [lax.slice_in_dim(x, i, i + stop, TILE, 1) for i in range(size)]
 
-    # Axes that a step leaves alone are merged: XLA compiles loops over fewer axes much faster.
+    # Unused axes are merged: XLA compiles loops over fewer axes much faster.
     x = _weighted_sums(matrix, windows(x.reshape(batch, height, width * channels)), 0)
     rows = x.shape[2]
     x = _weighted_sums(matrix, windows(x.reshape(6 * batch * rows, width, channels)), 0)
@@ -142,7 +142,7 @@ def _split(matrix: np.ndarray, x: jax.Array) -> jax.Array:
 
 
 def _join(tiles: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """``A^T m A`` of tiles ``m [6, 6, B, H/4, W/4, K]``, laid side by side: ``[B, H, W, K]``."""
+    """Joins ``A^T m A`` of tiles ``m [6, 6, B, H/4, W/4, K]`` to images ``[B, H, W, K]``."""
     _, _, batch, rows, columns, channels = tiles.shape
     tiles = _weighted_sums(_A.T, list(tiles.reshape(6, -1, channels)), 1)
     tiles = _weighted_sums(_A.T, list(tiles.reshape(6, batch * rows, -1)), 1)
@@ -151,7 +151,7 @@ def _join(tiles: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _both_axes(matrix: np.ndarray, kernel: jax.Array) -> jax.Array:
-    """``M g M^T`` for the first two axes of ``g [n, n, C, K]``."""
+    """Returns ``M g M^T`` for the first two axes of ``g [n, n, C, K]``."""
     n, _, *channels = kernel.shape
     columns = _weighted_sums(matrix, [kernel[:, i].reshape(n, -1) for i in range(n)], 0)
     rows = _weighted_sums(matrix, [columns[:, i] for i in range(n)], 1)
@@ -159,17 +159,17 @@ def _both_axes(matrix: np.ndarray, kernel: jax.Array) -> jax.Array:
 
 
 def _weighted_sums(matrix: np.ndarray, parts: Sequence[jax.Array], axis: int) -> jax.Array:
-    """``sum_j matrix[i, j] * parts[j]`` for each row ``i``, stacked along ``axis``."""
-    # Sums of whole arrays: a dot with so small a matrix would be several times slower.
+    """Stacks ``sum_j matrix[i, j] * parts[j]`` of each row ``i`` along ``axis``."""
+    # Sums of whole arrays: a dot with such a small matrix would be several times slower.
     sums = [
         sum(part * float(weight) for weight, part in zip(row, parts, strict=True) if weight)
         for row in matrix
     ]
-    # The barrier keeps XLA from computing one axis' sums anew for each sum along the other.
+    # The barrier keeps XLA from repeating the sums along one axis for each sum along the other.
     return lax.optimization_barrier(jnp.stack(sums, axis))
 
 
 def _product(a: jax.Array, b: jax.Array, contracted: tuple[int, int]) -> jax.Array:
-    """The 36 matrix products of ``a [6, 6, ..., C]`` and ``b [6, 6, ..., K]``."""
+    """Returns the 36 matrix products of ``a [6, 6, ..., C]`` and ``b [6, 6, ..., K]``."""
     a, b = (t.reshape(t.shape[0] * t.shape[1], -1, t.shape[-1]) for t in (a, b))
     return lax.dot_general(a, b, (([contracted[0]], [contracted[1]]), ([0], [0])))

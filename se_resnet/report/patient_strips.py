@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.metrics.predictions import Predictions
 
 HEIGHT = 24  # pixels; the page sets the width
@@ -38,8 +39,7 @@ def patient_groups(
     bounds = np.searchsorted(group[order], np.arange(len(names) + 1))
     wrong = (predictions.probability >= threshold) != (predictions.label == 1)
     groups: list[dict[str, Any]] = [
-        {"name": name, "label": label, "patients": []}
-        for label, name in enumerate(("benign", "malignant"))
+        {"name": name, "label": label, "patients": []} for label, name in enumerate(CLASS_NAMES)
     ]
     for row in sorted(patients, key=lambda row: (row["mean_probability"], row["accession"])):
         k = index_of[row["accession"]]

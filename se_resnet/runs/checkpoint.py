@@ -22,7 +22,7 @@ from absl import logging
 
 from se_resnet.errors import UserError
 from se_resnet.runs.integrity import facts_of, seal
-from se_resnet.runtime.files import full_disk_told, read_json, reason
+from se_resnet.runtime.files import read_json, reason, report_full_disk
 from se_resnet.runtime.processes import barrier, is_primary
 from se_resnet.runtime.schema import misfit
 
@@ -200,7 +200,7 @@ class Checkpoints:
         # With Orbax' index, and room to spare.
         size = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 2**20
         try:
-            with full_disk_told(path, size):
+            with report_full_disk(path, size):
                 with _first_process() as first:
                     if first:
                         for left in path.parent.glob(".[0-9]*"):  # by processes that were killed

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from se_resnet.errors import UserError
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.file_locks import why_missing
+from se_resnet.runtime.file_locks import lock_error
 from se_resnet.runtime.files import read_json, reason, writable_folder, write_json
 from se_resnet.runtime.processes import is_primary
 
@@ -35,7 +35,7 @@ def locked(run: RunFolder) -> Iterator[None]:
         return
     workdir = run.path
     writable_folder(workdir, "choose another --workdir")
-    if missing := why_missing(workdir):
+    if missing := lock_error(workdir):
         print(
             f"warning: the file system of --workdir={workdir} has no locks ({missing}): start no "
             "second command on this folder while this one runs.",

@@ -17,7 +17,7 @@ from se_resnet.metrics.decision import Decision
 from se_resnet.models.classifier import FORM, Classifier
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import reason
-from se_resnet.runtime.mesh import data_mesh, on_devices, replicated
+from se_resnet.runtime.mesh import abstract_arrays, data_mesh, replicated
 from se_resnet.runtime.schema import short
 
 BEST_FORM = FORM | {"decision": DECISION_FORM}  # what is saved beside the best weights
@@ -106,7 +106,7 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
             f"the facts of the best checkpoint in {workdir} are damaged ({reason(error)}): delete "
             f"{run.checkpoints.folder} and run train.py again."
         ) from error
-    like = on_devices(shapes, replicated(data_mesh()))
+    like = abstract_arrays(shapes, replicated(data_mesh()))
     return Run(classifier, run.checkpoints.restore_best(like), decision)
 
 

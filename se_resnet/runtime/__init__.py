@@ -1,12 +1,13 @@
-"""How a process starts, joins others, reads and writes files, and ends.
+"""Everything that a program needs around its work: start, processes, files, end.
 
 Start: ``cli`` (flags, help, exit codes), ``interpreter`` (huge pages, UTF-8), ``environment``
 (variables and limits), ``numerics`` (JAX settings that change results), ``streams`` (screen and
 pipes), ``compilation_cache``, ``lazy`` (imports at first use). Several devices and processes:
 ``mesh``, ``launch`` (flags), ``processes`` (agreement). Files: ``files`` (one file), ``folders``
 (several at once), ``paths`` (``~`` and ``$VAR``), ``walk``, ``schema`` (the form of a JSON value),
-``tables`` and ``csv_dialect``, ``file_locks``, ``templates``. Screen: ``log``. End: ``signals``.
+``tables`` and ``csv_dialect``, ``text_table``, ``file_locks``, ``templates``. Work in threads:
+``parallel``. Screen: ``log``. End: ``signals``.
 
-Imports only :mod:`se_resnet.errors`. Code that would suit any other program belongs here; code that
-knows networks or images does not.
+Imports only :mod:`se_resnet.errors`. Code that would suit any other program belongs here. Code
+that knows networks or images does not.
 """

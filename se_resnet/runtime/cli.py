@@ -1,4 +1,4 @@
-"""What the commands have in common: reading flags, and how they end.
+"""Parses the flags of a command, runs the command and chooses its exit code.
 
 A command defines and parses its flags at the top of its file, before the imports that take seconds,
 and runs at the bottom::
@@ -7,7 +7,7 @@ and runs at the bottom::
         _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
         parse_flags()
 
-So ``--help``, whose text is the file's docstring, and mistakes in flags are answered at once.
+Help and errors in flags then appear at once. The text of ``--help`` is the file's docstring.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from se_resnet.runtime.streams import require_written
 
 
 def parse_flags(epilogue: Callable[[], str] | None = None) -> None:
-    """Parses the command line, or ends the process: after ``--help``, or with a mistake's sentence.
+    """Parses the command line. Ends the process after ``--help`` or an error in a flag.
 
     The text above the flags in ``--help`` is the docstring of the file that was started.
 
     Args:
-        epilogue: gives the text below the flags.
+        epilogue: returns the text below the flags.
     """
     app.define_help_flags()
     for name in ("help", "helpshort", "helpfull", "helpxml"):
@@ -61,22 +61,22 @@ def parse_flags(epilogue: Callable[[], str] | None = None) -> None:
 def run_command(main: Callable[[], None]) -> None:
     """Runs ``main``, the work of a command whose flags are parsed, and ends the process.
 
-    The exit code is 0 after success, 2 after a user's mistake, told in one sentence on standard
-    error, 130 after Ctrl-C and 75 after SIGTERM. A bug ends with its traceback.
+    The exit code is 0 after success, 2 after a user error, 130 after Ctrl-C and 75 after SIGTERM.
+    A user error prints one sentence on standard error. A bug ends with its traceback.
     """
     from se_resnet.runtime import processes
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
 
     keep_compiled_programs()
-    with processes.leaving_together():
+    with processes.exit_together():
         try:
             with signals.raised(), exit_on_user_error():
                 launch.join()
                 environment.require_devices()
                 main()
         except KeyboardInterrupt as error:
-            done = str(error) or "nothing that was saved is lost"
-            print(f"interrupted: {done}; the same command goes on from there.", file=sys.stderr)
+            progress = str(error) or "nothing that was saved is lost"
+            print(f"interrupted: {progress}; the same command resumes from there.", file=sys.stderr)
             sys.exit(getattr(error, "exit_code", signals.EXIT_CODES[signal.SIGINT]))
 
 
@@ -84,10 +84,11 @@ def run_command(main: Callable[[], None]) -> None:
 def exit_on_user_error() -> Iterator[None]:
     """Ends the process with exit code 2 and one sentence when the block raises a UserError.
 
-    So it does when memory, threads or files ran out, also while modules are imported later.
+    An error because memory, threads or open files ran out ends the process in the same way, also
+    after the block.
     """
     environment.prepare()
-    sys.excepthook = _tell_shortage
+    sys.excepthook = _report_shortage
     try:
         yield
         require_written()
@@ -96,7 +97,7 @@ def exit_on_user_error() -> Iterator[None]:
         sys.exit(2)
 
 
-def _tell_shortage(
+def _report_shortage(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     if message := environment.shortage(error):
@@ -122,9 +123,9 @@ PATH = _LocalPath()
 
 
 def path_option(text: str) -> str:
-    """The type of options of :class:`ArgumentParser` that are paths, see :func:`local_path`.
+    """Parses the value of an option that is a path, as ``type`` of :class:`ArgumentParser`.
 
-    Empty text, with which an option leaves the choice to the command, stays.
+    Empty text is returned as given: the option leaves the choice to the command.
     """
     try:
         return text and local_path(text)
@@ -133,11 +134,11 @@ def path_option(text: str) -> str:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """For the commands that read no configuration: a mistake in an option is a UserError.
+    """Parser for commands without a configuration; an error in an option is a UserError.
 
     Args:
-        prog: how the command is started.
-        description: text above the options in ``--help``, shown as it is.
+        prog: the command, as a user types it.
+        description: text above the options in ``--help``, shown without changes.
     """
 
     def __init__(self, prog: str, description: str):
@@ -149,28 +150,29 @@ class ArgumentParser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raises the mistake instead of ending the process."""
+        """Raises a UserError instead of ending the process."""
         raise UserError(f"{message} (--help lists the options).")
 
 
 def describe_fields(get_config: Callable[[], ConfigDict]) -> str:
-    """The fields that a configuration sets and its comments on them, as flags.
+    """Returns the fields of a configuration with their comments, written as flags.
 
-    The function must do nothing but set literals and return.
+    Args:
+        get_config: may only set literals and return.
     """
-    told = []
+    lines = []
     for line in inspect.getsource(get_config).splitlines():
         part = re.fullmatch(r" +config\.?(\w*) = ConfigDict\(\)(?:  # (.+))?", line)
         field = re.fullmatch(r" +config\.([\w.]+) = (.+?)(  # .+)?", line)
         comment = re.fullmatch(r" +(# .+)", line)
         if part:
-            told += ["", *([f"  # {part[1]}: {part[2]}"] if part[2] else [])]
+            lines += ["", *([f"  # {part[1]}: {part[2]}"] if part[2] else [])]
         elif field and "ConfigDict" not in field[2]:
             value = ast.literal_eval(field[2])
-            told.append(f"  --config.{field[1]}={shlex.quote(str(value))}{field[3] or ''}")
+            lines.append(f"  --config.{field[1]}={shlex.quote(str(value))}{field[3] or ''}")
         elif comment:
-            told.append(f"  {comment[1]}")
-    return "\n".join(told)
+            lines.append(f"  {comment[1]}")
+    return "\n".join(lines)
 
 
 def _show_help(
@@ -178,18 +180,18 @@ def _show_help(
 ) -> None:
     try:
         parse(value)
-    except SystemExit:  # absl ends with exit code 1, but who asked for help got it
+    except SystemExit:  # absl ends with exit code 1, but asking for help is no error
         if epilogue:
             print(epilogue())
         sys.exit(0)
 
 
 def _expand_config(argv: list[str]) -> None:
-    """Expands the path of the flag ``--config``, whose parser takes it as it is."""
-    for place, argument in enumerate(argv):
+    """Expands the path of the flag ``--config``, whose parser does not."""
+    for index, argument in enumerate(argv):
         name, given, path = argument.partition("=")
         if given and name.lstrip("-") == "config":
-            argv[place] = f"{name}={local_path(path, '--config =')}"
+            argv[index] = f"{name}={local_path(path, '--config =')}"
 
 
 def _parse(argv: list[str]) -> None:
@@ -197,25 +199,25 @@ def _parse(argv: list[str]) -> None:
         name = re.match(r"--?config\.([^=]*)", argument)
         if name and not re.fullmatch(r"(?!\d)\w+(\.(?!\d)\w+|\[\d{1,6}\])*", name[1]):
             raise UserError(
-                f"{argument.split('=')[0]!r} names no field of the configuration: write "
+                f"{argument.split('=')[0]!r} is not a field of the configuration: write "
                 "--config.FIELD=VALUE."
             )
     try:
         rest = flags.FLAGS(argv)[1:]
     except flags.Error as error:
-        told = str(error).strip().splitlines()[-1]
-        raise UserError(f"{told} (--help lists the flags)") from error
+        message = str(error).strip().splitlines()[-1]
+        raise UserError(f"{message} (--help lists the flags)") from error
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         if not any(Path(frame.filename).name == "config_path.py" for frame in frames):
-            raise  # the config file's own mistake
+            raise  # a bug in the config file
         # ml_collections names the last part of the path only, and the field it resembles.
         key = (re.findall(r"\w+", str(error.args[0])) or [""])[0]
         names = [arg.split("=")[0] for arg in argv if re.match(r"--?config\.", arg)]
         given = next((name for name in names if f".{key}" in name), " or ".join(names))
         hint = re.search(r'Did you mean "(\w+)"', str(error))
         raise UserError(
-            f"{given} names no field of the configuration: "
+            f"{given} is not a field of the configuration: "
             + (f"did you mean {hint[1]}?" if hint else "the config file lists the fields.")
         ) from error
     except OSError as error:
@@ -225,7 +227,7 @@ def _parse(argv: list[str]) -> None:
 
 
 def read_config(value: ConfigDict | None) -> ConfigDict:
-    """The loaded value of the ``--config`` flag.
+    """Returns the loaded value of the ``--config`` flag, locked.
 
     Raises:
         UserError: the flag was not given, or its file does not exist.
@@ -240,7 +242,7 @@ def read_config(value: ConfigDict | None) -> ConfigDict:
 
 
 def _missing_config(argv: list[str]) -> UserError:
-    # A flag that could not be parsed does not tell its value.
+    # The value of a flag that could not be parsed stands only in the command line.
     path = re.search(r"--?config[= ](\S+)", " ".join(argv))
     return UserError(
         f"the config file {path[1] if path else ''} does not exist: see the folder configs."

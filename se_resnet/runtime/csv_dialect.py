@@ -1,4 +1,4 @@
-"""Reads tables also as a spreadsheet program has saved them again."""
+"""Parses CSV tables, also those that a spreadsheet program has saved."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def decode_table(content: bytes, errors: str = "strict") -> str:
     """Returns the text of a table: UTF-8, with or without a byte order mark, or UTF-16 with one.
 
     Args:
-        content: of the file. A spreadsheet's "Unicode text" is UTF-16.
-        errors: what to do with other bytes, see :meth:`bytes.decode`.
+        content: bytes of the file. A spreadsheet's "Unicode text" is UTF-16.
+        errors: how to treat other bytes, see :meth:`bytes.decode`.
 
     Raises:
-        ValueError: bytes are not of that encoding.
+        ValueError: the bytes have another encoding.
     """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16")
     text = content.decode("utf-8-sig", errors)
-    # Excel's "CSV (Macintosh)" ends lines as computers of that name once did.
+    # Excel's "CSV (Macintosh)" ends lines with a carriage return.
     return text if "\n" in text else text.replace("\r", "\n")
 
 
@@ -39,8 +39,8 @@ def table_lines(text: str) -> Iterator[tuple[int, list[str]]]:
     r"""Yields the cells of each line of a table, with the number of the line, the header first.
 
     The separator is the comma, semicolon or tab that divides the header into most columns. Lines
-    whose cells are all empty are left out, and so are empty columns behind the last header. Spaces
-    around cells are left out where the header has some too: a file's name may begin with one.
+    whose cells are all empty are left out. So are empty columns after the last header. Spaces
+    around cells are removed if the header has such spaces too: a file name may begin with a space.
 
     >>> list(table_lines("sep=;\nfile;role;\na.png;test;\n;;\n"))
     [(2, ['file', 'role']), (3, ['a.png', 'test'])]
@@ -48,17 +48,19 @@ def table_lines(text: str) -> Iterator[tuple[int, list[str]]]:
     Raises:
         LineError: a line is malformed.
     """
-    told = re.match(r"\s*sep=([,;\t])\r?\n", text, re.IGNORECASE)
+    declared = re.match(r"\s*sep=([,;\t])\r?\n", text, re.IGNORECASE)
     header = text.lstrip().partition("\n")[0]
     width = 0
     padded = False
     reader = None
     try:
-        separator = told[1] if told else max(_SEPARATORS, key=lambda one: _columns(header, one))
+        separator = (
+            declared[1] if declared else max(_SEPARATORS, key=lambda mark: _columns(header, mark))
+        )
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         for cells in reader:
             stripped = [cell.strip(" ") for cell in cells]
-            if not any(stripped) or (told and not width and stripped[0].lower() == "sep="):
+            if not any(stripped) or (declared and not width and stripped[0].lower() == "sep="):
                 continue
             padded = padded if width else cells != stripped
             cells = stripped if padded else cells
@@ -77,9 +79,9 @@ def parse_number(text: str) -> float:
     0.25
 
     Raises:
-        ValueError: it is no number.
+        ValueError: the text is not a number.
     """
-    if "_" in text:  # which Python takes for a thousands separator
+    if "_" in text:  # Python would accept it as a thousands separator
         raise ValueError(f"{text!r} is no number")
     return float(text.replace(",", ".", 1))
 

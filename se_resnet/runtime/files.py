@@ -1,4 +1,4 @@
-"""Where files go, written so that a reader sees the old content or the new, never half of it."""
+"""Atomic file writes, bounded reads, JSON helpers and the cache folder."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from se_resnet.runtime.paths import local_path
 from se_resnet.runtime.schema import misfit
 
 SMALL_FILE_BYTES = 2**25
-MAX_DEPTH = 64  # of the objects and lists in a JSON file
-NAME_LENGTH = 40  # of a file's name, in that of its temporary: file systems take 255 bytes
+MAX_DEPTH = 64  # levels of objects and lists in a JSON file
+# Characters of a file name in the name of its temporary file: file systems allow 255 bytes.
+NAME_LENGTH = 40
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK = 2**20
 
 
 @contextmanager
-def full_disk_told(path: Path, needed: int = 0) -> Iterator[None]:
-    """Names what cannot be written when the block finds the disk full.
+def report_full_disk(path: Path, needed: int = 0) -> Iterator[None]:
+    """Turns the error of a full disk in the block into a UserError that names the file.
 
     Args:
-        path: what the block writes.
-        needed: bytes of it; where the block fails by another OSError or ValueError, it is tried
-            whether they fit, because TensorStore's threads also fail by what others could not
-            write.
+        path: the file or folder that the block writes.
+        needed: size of the content in bytes. If the block raises another OSError or ValueError,
+            a file of this size is written on trial: after a failed write of one TensorStore thread
+            another thread may fail with an unrelated error.
 
     Raises:
-        UserError: it is, or a quota or a limit on the size of files is reached.
+        UserError: the disk is full, or a quota or a limit on the size of files is reached.
     """
     try:
         yield
-    except Exception as error:  # TensorFlow and TensorStore have errors of their own
+    except Exception as error:  # TensorFlow and TensorStore define further errors
         number = getattr(error, "errno", None)
         full = [number] if number in _FULL else full_disk_codes(str(error))
         if needed and not full and isinstance(error, (OSError, ValueError)):
@@ -55,7 +56,7 @@ def full_disk_told(path: Path, needed: int = 0) -> Iterator[None]:
 
 
 def full_disk_codes(message: str) -> list[int]:
-    """The codes of a full disk, a quota or a limit on the size of files that a message names."""
+    """Returns the error codes of a full disk, a quota or a file size limit that a message names."""
     return [
         code
         for code in _FULL
@@ -64,7 +65,7 @@ def full_disk_codes(message: str) -> list[int]:
 
 
 def _room_error(folder: Path, size: int) -> list[int]:
-    """The code in ``_FULL`` that writing so many bytes ends with, if it does."""
+    """Writes ``size`` bytes on trial. Returns the code in ``_FULL`` of the error, if any."""
     probe = folder / f".{uuid.uuid4().hex[:8]}"
     try:
         with probe.open("wb") as file:
@@ -78,11 +79,11 @@ def _room_error(folder: Path, size: int) -> list[int]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Returns the value of a JSON text, which holds only what :func:`write_json` can write.
+    """Returns the value of a JSON text. Accepts only values that :func:`write_json` can write.
 
     Raises:
-        ValueError: it is no JSON, holds a number that is not finite or a field twice, or is nested
-            more deeply than ``MAX_DEPTH``.
+        ValueError: the text is not JSON, holds a number that is not finite or a field twice, or is
+            nested more deeply than ``MAX_DEPTH``.
     """
     too_deep = ValueError("it is nested too deeply")
     try:
@@ -93,7 +94,7 @@ def parse_json(text: str | bytes) -> Any:
         raise too_deep from error
     level = _parts([value])
     for _ in range(MAX_DEPTH):
-        level = [part for whole in level for part in _parts(whole)]
+        level = [part for parent in level for part in _parts(parent)]
     if level:
         raise too_deep
     return value
@@ -107,21 +108,21 @@ def _finite(text: str) -> float:
 
 
 def _unique(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    whole = dict(fields)
-    if len(whole) < len(fields):
+    unique = dict(fields)
+    if len(unique) < len(fields):
         ((twice, _),) = Counter(name for name, _ in fields).most_common(1)
         raise ValueError(f"it holds {twice[:60]!r} twice")
-    return whole
+    return unique
 
 
 def _parts(value: Any) -> list[Any]:
-    """The lists and objects in a list or an object."""
-    whole = value.values() if isinstance(value, dict) else value
-    return [part for part in whole if isinstance(part, (dict, list))]
+    """Returns the lists and objects in a list or an object."""
+    parts = value.values() if isinstance(value, dict) else value
+    return [part for part in parts if isinstance(part, (dict, list))]
 
 
 def reason(error: BaseException) -> str:
-    """Returns in a few words on one line why a file could not be read, for a message."""
+    """Returns the cause of a failed read as a few words on one line, for a message."""
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     text = " ".join(text.split())
     return text if len(text) <= 200 else f"{text[:197]}..."
@@ -130,15 +131,15 @@ def reason(error: BaseException) -> str:
 def read_small_file(path: str | Path, limit: int = SMALL_FILE_BYTES) -> bytes:
     """Returns the content of a regular file.
 
-    A pipe or a device in its place is refused instead of waited for or read without end.
+    Refuses a pipe or a device, which could block or never end.
 
     Args:
-        path: of the file, which may be a link to one.
+        path: path of the file or of a link to the file.
         limit: largest size in bytes.
 
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError: it is not a regular file, or is larger than ``limit``.
+        ValueError: the path is not a regular file, or the file is larger than ``limit``.
     """
 
     def open_without_waiting(name: str, flags: int) -> int:
@@ -158,7 +159,8 @@ def read_text(path: str | Path, limit: int = SMALL_FILE_BYTES) -> str:
 
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError: it is not a regular file, is larger than ``limit`` bytes, or is not UTF-8.
+        ValueError: the path is not a regular file, or the file is larger than ``limit`` bytes or
+            not UTF-8.
     """
     return read_small_file(path, limit).decode("utf-8-sig")
 
@@ -167,14 +169,14 @@ def read_json(path: str | Path, form: Any = object, limit: int = SMALL_FILE_BYTE
     """Returns the value of a regular JSON file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         form: required form of the value, see :func:`se_resnet.runtime.schema.misfit`.
         limit: largest size in bytes.
 
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError: it is not a regular file, is too large, is not JSON in UTF-8, is nested too
-            deeply, or its value has another form.
+        ValueError: the path is not a regular file, or the file is too large, is not JSON in UTF-8,
+            is nested too deeply, or its value has another form.
     """
     value = parse_json(read_text(path, limit))
     if problem := misfit(value, form):
@@ -196,7 +198,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     options = {} if "b" in mode else text
     try:
-        with full_disk_told(path):
+        with report_full_disk(path):
             with temporary.open(mode, **options) as file:  # type: ignore[call-overload]
                 yield file
                 file.flush()
@@ -208,14 +210,14 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
 
 
 def user_cache_dir(configured: str = "") -> Path:
-    """Returns the folder that prepared images are kept in.
+    """Returns the folder for prepared images and compiled programs.
 
     Args:
-        configured: ``config.data.cache_dir``. If it is empty, ``$SE_RESNET_CACHE`` names the
-            folder, or else it is ``se_resnet`` in the user's cache folder.
+        configured: ``config.data.cache_dir``. If empty, ``$SE_RESNET_CACHE`` names the folder. By
+            default the folder is ``se_resnet`` in the user's cache folder.
 
     Raises:
-        UserError: the user has no home folder, or the folder that is named is not a local one.
+        UserError: the user has no home folder, or the named folder is not local.
     """
     if configured:
         return Path(local_path(configured, "config.data.cache_dir ="))
@@ -231,10 +233,10 @@ def user_cache_dir(configured: str = "") -> Path:
 
 
 def writable_folder(path: Path, remedy: str) -> None:
-    """Makes a folder and sees that files can be made in it, before work is spent on them.
+    """Creates a folder and checks that files can be created in the folder.
 
     Raises:
-        UserError: they cannot; the sentence ends with ``remedy``.
+        UserError: no file can be created. The message ends with ``remedy``.
     """
     probe = path / f".{uuid.uuid4().hex[:8]}"
     try:
@@ -248,7 +250,7 @@ def writable_folder(path: Path, remedy: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes ``value`` as indented JSON; NaN and infinity, which JSON lacks, are refused."""
+    """Writes ``value`` as indented JSON. Refuses NaN and infinity, which JSON lacks."""
     text = json.dumps(value, indent=2, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text + "\n")

@@ -1,15 +1,15 @@
-"""The environment that Python itself reads at its start: huge pages and UTF-8.
+"""Restarts a command with huge pages and UTF-8, which Python reads from the environment at start.
 
-A training step of an SE-ResNet50 with 16 images takes some 2 GB from the operating system and
-returns them: 450,000 page faults a step, in which the kernel clears and maps 4 kB each. With
-``glibc.malloc.hugetlb=1`` malloc asks for transparent huge pages of 2 MB, so that 2,000 faults do,
-and the peak of memory stays as it was.
+A training step of an SE-ResNet50 with 16 images takes about 2 GB from the operating system and
+returns them: 450,000 page faults a step, in each of which the kernel clears and maps 4 kB. With
+``glibc.malloc.hugetlb=1`` malloc asks for transparent huge pages of 2 MB. Then 2,000 faults are
+enough, and the peak of memory stays the same.
 
-Where the locale is not UTF-8, Python would encode the names of files otherwise than the libraries
-that write checkpoints and images do, which know only UTF-8.
+If the locale is not UTF-8, Python encodes file names in another way than the libraries that write
+checkpoints and images. Those use UTF-8 always.
 
-Both are read when a process starts, so a command that was started without them starts itself anew,
-once its flags are known to be right.
+A process reads both settings only at its start. A command that was started without them therefore
+starts itself again, after its flags are checked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def with_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which malloc asks for huge pages; what it says itself stays."""
+    """Returns the environment with huge pages switched on, unless it sets them already."""
     tunables = environment.get(_VARIABLE, "")
     if _TUNABLE in tunables:
         return dict(environment)
@@ -34,20 +34,20 @@ def with_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_utf8(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which names of files are UTF-8; a terminal keeps its own encoding."""
+    """Returns the environment with UTF-8 file names. A terminal keeps its encoding."""
     shown = f"{sys.stdout.encoding}:backslashreplace"
     return {"PYTHONIOENCODING": shown, **environment, "PYTHONUTF8": "1"}
 
 
 def restart() -> None:
-    """Replaces this process by the same command with huge pages and UTF-8, as it needs them.
+    """Replaces this process by the same command with huge pages and UTF-8, if it lacks them.
 
-    Huge pages are asked for on Linux with glibc, if the kernel gives them to those who ask, unless
-    ``SE_RESNET_HUGE_PAGES=0``. Left alone are a process that has what it needs, one in a debugger,
-    and one whose ``__main__`` is not the command that was started.
+    Huge pages need Linux, glibc and a kernel that gives them on request.
+    ``SE_RESNET_HUGE_PAGES=0`` switches them off. A process in a debugger is not replaced, nor a
+    process whose ``__main__`` is not the command that was started.
     """
     environment = dict(os.environ)
-    if os.environ.get(SWITCH) != "0" and _kernel_waits_to_be_asked():
+    if os.environ.get(SWITCH) != "0" and _gives_huge_pages_on_request():
         environment = with_huge_pages(environment)
     if sys.getfilesystemencoding() != "utf-8":
         environment = with_utf8(environment)
@@ -55,10 +55,10 @@ def restart() -> None:
         try:
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
         except OSError:
-            return  # the command runs as well without
+            return  # the command also runs without
 
 
-def _kernel_waits_to_be_asked() -> bool:
+def _gives_huge_pages_on_request() -> bool:
     try:
         return "[madvise]" in _KERNEL.read_text()
     except OSError:
@@ -66,7 +66,7 @@ def _kernel_waits_to_be_asked() -> bool:
 
 
 def _is_started_command() -> bool:
-    """Whether ``sys.argv`` is what the interpreter was started with, as a script or a module."""
+    """Returns whether the interpreter was started with ``sys.argv``, a script or a module."""
     before = len(sys.orig_argv) - len(sys.argv) + 1
     if before < 2 or sys.orig_argv[before:] != sys.argv[1:]:
         return False

@@ -1,4 +1,4 @@
-"""Imports the public names of a package at first use, so that ``--help`` never waits for JAX."""
+"""Imports the public names of a package at first use, so that ``--help`` does not wait for JAX."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """Returns the ``__getattr__`` of a package (PEP 562).
 
     Args:
-        package: its ``__name__``.
-        homes: for each public name the module that defines it, or that is it.
+        package: the ``__name__`` of the package.
+        homes: for each public name the module that defines the name, or the module of that name.
     """
 
     def getattr_of_package(name: str) -> Any:

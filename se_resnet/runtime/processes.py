@@ -1,8 +1,8 @@
-"""One run by several processes: they agree, and leave all writing to the first.
+"""Agreement between the processes of one run; only process 0 writes files.
 
 Every process runs the same command and computes every step, see :mod:`se_resnet.runtime.launch`.
-Process 0 alone prints and writes; the others see its files on a file system that all share. In a
-run of one process nothing here does anything.
+Only process 0 prints and writes. The other processes read its files on a shared file system. In a
+run of one process these functions do nothing.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from se_resnet.runtime import launch
 
 T = TypeVar("T")
 
-_WAIT_SECONDS = 24 * 3600  # longer than any work of one process that the others wait for
+_WAIT_SECONDS = 24 * 3600  # longer than any work of process 0
 _LEAVE_SECONDS = 5
 
 _barriers = itertools.count()
 
 
 @contextmanager
-def leaving_together() -> Iterator[None]:
-    """Lets a process that fails end at once, not after waiting for those that wait for it.
+def exit_together() -> Iterator[None]:
+    """If one process fails, exits immediately instead of hanging in a barrier.
 
-    Where all fail alike, as at a mistake that each of them sees, they end in order.
+    If all processes fail, as they do with the same user error, each ends in the usual way.
     """
     try:
         yield
@@ -63,21 +63,21 @@ def _all_leave() -> bool:
 
 
 def is_primary() -> bool:
-    """Whether this is process 0, which prints and writes."""
+    """Returns whether this is process 0, which prints and writes."""
     return jax.process_index() == 0
 
 
 def barrier() -> None:
-    """Waits until every process is here; a process that died meanwhile ends the job."""
+    """Waits until every process is here. A process that dies meanwhile ends the job."""
     if jax.process_count() > 1:
-        # Not by a collective: on CPUs and GPUs those are not made to wait for hours.
+        # Not by a collective, which on CPUs and GPUs cannot wait for hours.
         multihost.get_barrier_sync_fn()(
             key=f"barrier {next(_barriers)}", timeout_ms=1000 * _WAIT_SECONDS
         )
 
 
 def primary_first(work: Callable[[], T]) -> T:
-    """What ``work`` returns, done by process 0 and then by the others, who find its files."""
+    """Runs ``work`` on process 0, then on the other processes, which find its files."""
     if not is_primary():
         barrier()
         return work()
@@ -87,7 +87,7 @@ def primary_first(work: Callable[[], T]) -> T:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether ``flag`` is true in any process: all of them get the same answer."""
+    """Returns whether ``flag`` is true in any process. All processes get the same answer."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.bool_(flag)).any())
@@ -97,17 +97,17 @@ def require_same(facts: Mapping[str, Any]) -> None:
     """Checks that all processes are about to compute the same.
 
     Args:
-        facts: by the name that a user knows them by, text or arrays.
+        facts: texts or arrays, by a name for the message.
 
     Raises:
-        UserError: one of them is another than in process 0.
+        UserError: a fact differs between processes.
     """
     if jax.process_count() == 1:
         return
     for name, fact in facts.items():
         content = fact.encode() if isinstance(fact, str) else np.ascontiguousarray(fact).tobytes()
-        own = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
-        if (multihost_utils.process_allgather(own) != own).any():
+        digest = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+        if (multihost_utils.process_allgather(digest) != digest).any():
             raise UserError(
                 f"the processes of this job have different {name}: start the same command on the "
                 "same images with the same library versions everywhere."
@@ -118,11 +118,11 @@ def require_shared(folder: Path) -> None:
     """Checks that all processes see the files that process 0 writes.
 
     Raises:
-        UserError: this one does not.
+        UserError: this process does not see them.
     """
     if jax.process_count() == 1:
         return
-    # Named by process 0, so that what an earlier start left is not taken for it.
+    # Process 0 chooses the name, so that no file of an earlier start is mistaken for the probe.
     name = multihost_utils.broadcast_one_to_all(np.frombuffer(uuid.uuid4().bytes, np.uint8))
     probe = folder / f".shared.{name.tobytes().hex()}"
     if is_primary():
@@ -140,26 +140,26 @@ def require_shared(folder: Path) -> None:
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:
-    """Lays arrays out over the devices of all processes, each of which has all of their values."""
+    """Distributes arrays over the devices of all processes. Each process has all the values."""
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
 
-    def one(leaf: Any) -> jax.Array:
+    def put_leaf(leaf: Any) -> jax.Array:
         values = np.asarray(leaf)
         return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(put_leaf, tree)
 
 
 def to_host(array: Any) -> np.ndarray:
-    """All values of an array, wherever they are."""
+    """Returns all values of an array, also those on devices of other processes."""
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         return multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
 
 
-def to_own_device(tree: Any) -> Any:
-    """Replicated arrays as a process alone can compute with them."""
+def to_local_device(tree: Any) -> Any:
+    """Returns replicated arrays as arrays on one device of this process."""
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

@@ -1,4 +1,4 @@
-"""Whether a JSON value has the form that its reader counts on."""
+"""Compares a JSON value with the form that its reader requires."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Between:
-    """The form of a number from ``least`` to ``most``, both included; whole if they are."""
+    """The form of a number from ``least`` to ``most``, inclusive; whole if the limits are."""
 
     least: float
     most: float
@@ -22,28 +22,32 @@ class Maybe:
 
 
 def misfit(value: Any, wanted: Any, name: str = "") -> str:
-    """Returns where a value first differs from what is wanted.
+    """Returns a description of the first difference between a value and a form.
 
     Args:
-        value: as :func:`json.loads` makes them.
-        wanted: a type, None, or a :class:`Between`; ``[wanted]`` for a list of such values, a list
-            of any other length for one value of each form; a tuple of forms, one of which must fit;
-            a dictionary of the fields that must be there, unless their form is a :class:`Maybe`,
-            with ``str`` for the form of all other fields. A ``float`` may be whole and must be
-            finite, an ``int`` fits into 64 bits.
-        name: of the value, for the answer.
+        value: a value that :func:`json.loads` can return.
+        wanted: the form:
+
+            * a type, None or a :class:`Between`. A ``float`` may be whole and must be finite. An
+              ``int`` must fit into 64 bits.
+            * a list: ``[form]`` for any number of such values, any other length for one value of
+              each form.
+            * a tuple of forms, one of which must fit.
+            * a dictionary of the required fields with their forms. A field with a :class:`Maybe`
+              may be missing. The key ``str`` holds the form of all other fields.
+        name: name of the value, for the description.
 
     Returns:
-        ``'split.0.images is None'``, or an empty string where the value fits.
+        For example ``'split.0.images is None'``, or an empty string if the value fits.
     """
     if isinstance(wanted, tuple):
         problems = [misfit(value, form, name) for form in wanted]
-        # Of several the most detailed one: it comes from the form that nearly fits.
+        # The problem with the longest path comes from the form that nearly fits.
         return max(problems, key=lambda text: text.count(".")) if all(problems) else ""
     if isinstance(wanted, list) and isinstance(value, list):
         forms = wanted * len(value) if len(wanted) == 1 else wanted
         if len(forms) != len(value):
-            return _told(name, value, wanted)
+            return _difference(name, value, wanted)
         parts = [(str(i), *pair) for i, pair in enumerate(zip(value, forms, strict=True))]
     elif isinstance(wanted, dict) and isinstance(value, dict):
         for field, form in wanted.items():
@@ -52,7 +56,7 @@ def misfit(value: Any, wanted: Any, name: str = "") -> str:
         others = wanted.get(str, object)
         parts = [(field, part, wanted.get(field, others)) for field, part in value.items()]
     else:
-        return "" if _is(value, wanted) else _told(name, value, wanted)
+        return "" if _is(value, wanted) else _difference(name, value, wanted)
     for field, part, form in parts:
         form = form.form if isinstance(form, Maybe) else form
         if problem := misfit(part, form, f"{name and f'{name}.'}{field[:60]}"):
@@ -75,12 +79,12 @@ def _is(value: Any, wanted: Any) -> bool:
 
 
 def short(value: Any) -> str:
-    """Returns the ``repr`` of a value, cut to what a sentence can hold."""
+    """Returns the ``repr`` of a value, cut to 60 characters."""
     text = repr(value)
     return text if len(text) < 60 else text[:57] + "..."
 
 
-def _told(name: str, value: Any, wanted: Any) -> str:
+def _difference(name: str, value: Any, wanted: Any) -> str:
     text = short(value)
     if isinstance(wanted, Between):
         text += f", not {wanted.least:,} to {wanted.most:,}"

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: Ctrl-C, and the SIGTERM before a preemption."""
+"""Handles signals that ask a process to end: Ctrl-C, and SIGTERM before a preemption."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Interrupted(KeyboardInterrupt):
     """A signal asked the process to end.
 
     Args:
-        signum: the signal.
-        told: what was done before.
+        signum: number of the signal.
+        progress: what was saved before, for the message.
     """
 
-    def __init__(self, signum: int, told: str = ""):
-        super().__init__(told)
+    def __init__(self, signum: int, progress: str = ""):
+        super().__init__(progress)
         self.exit_code = EXIT_CODES[signal.Signals(signum)]
 
 
@@ -33,7 +33,7 @@ class Pending:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """For the block, SIGTERM raises :class:`Interrupted`, as Ctrl-C does KeyboardInterrupt."""
+    """Lets SIGTERM raise :class:`Interrupted` in the block, as Ctrl-C raises KeyboardInterrupt."""
 
     def stop(signum: int, _frame: object) -> None:
         raise Interrupted(signum)
@@ -44,16 +44,16 @@ def raised() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[Pending]:
-    """For the block, the first signal is noted only; a second one ends the process at once.
+    """Only records the first signal in the block. A second signal ends the process at once.
 
-    Outside the main thread, which alone may handle signals, nothing is changed.
+    Does nothing outside the main thread, because only the main thread may handle signals.
     """
     pending = Pending()
 
     def note(signum: int, _frame: object) -> None:
         pending.signum = signum
-        for each in EXIT_CODES:  # the system's own, which no long computation delays
-            signal.signal(each, signal.SIG_DFL)
+        for handled in EXIT_CODES:  # no long computation delays the default handler
+            signal.signal(handled, signal.SIG_DFL)
 
     with _handled(list(EXIT_CODES), note):
         yield pending

@@ -1,4 +1,4 @@
-"""Standard input, output and error that end no work, whatever they are connected to."""
+"""Makes standard input, output and error safe: a failed write does not end the work."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from se_resnet.errors import UserError
 
 
 class _Output(io.FileIO):
-    """A stream whose failures are noted: what cannot be written is dropped.
+    """A stream that drops data it cannot write, and keeps the error.
 
     Attributes:
-        failure: the first error.
+        failure: the first error, or None.
     """
 
     failure: OSError | None = None
@@ -28,12 +28,12 @@ class _Output(io.FileIO):
             return memoryview(data).nbytes
 
 
-def settle() -> None:
-    """Opens streams that were closed on the null device, and keeps all from raising.
+def make_safe() -> None:
+    """Opens closed streams on the null device, and keeps all streams from raising.
 
-    The next file to be opened would take the place of a closed stream, and what a library logs
-    would be written into that file. A reader that went away, a full disk and a name that the
-    encoding lacks must not end a training.
+    Otherwise the next opened file would take the number of a closed stream, and log messages of a
+    library would be written into that file. A reader that went away, a full disk or a character
+    that the encoding lacks must not end a training.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -47,19 +47,19 @@ def settle() -> None:
 
 
 def require_written() -> None:
-    """Checks that all was written that the command printed.
+    """Checks that all printed text was written.
 
-    A reader that went away, as ``head`` does, wanted no more.
+    A reader that went away, as ``head`` does, is no error.
 
     Raises:
-        UserError: it was not, as on a full disk.
+        UserError: text could not be written, for example on a full disk.
     """
     if (raw := _raw(sys.stdout)) is not None:
         sys.stdout.flush()
         if raw.failure is not None and raw.failure.errno != errno.EPIPE:
             raise UserError(
-                f"standard output could not be written ({raw.failure.strerror}): what the command "
-                "printed is lost, the files that it wrote are whole."
+                f"standard output could not be written ({raw.failure.strerror}): the printed text "
+                "is lost, the files of the command are complete."
             )
 
 

@@ -16,9 +16,9 @@ def read_table(
     """Returns the rows of a CSV table with a header, each with the number of its line.
 
     Args:
-        path: of the file, as written or as a spreadsheet program has saved it again.
-        columns: names that the header must have; the rows hold the others as well.
-        errors: what to do with bytes that are not UTF-8, see :meth:`bytes.decode`.
+        path: path of the file, which a spreadsheet program may have saved again.
+        columns: names that the header must have. The rows hold the other columns too.
+        errors: how to treat bytes that are not UTF-8, see :meth:`bytes.decode`.
 
     Raises:
         OSError: the file is missing or cannot be read.
@@ -26,12 +26,12 @@ def read_table(
         ValueError: the file is not a regular file, too large, or not UTF-8.
     """
     lines = table_lines(decode_table(read_small_file(path, SMALL_FILE_BYTES), errors))
-    first, header = next(lines, (1, []))
+    header_line, header = next(lines, (1, []))
     if missing := [name for name in columns if header.count(name) != 1]:
         problem = "has twice" if missing[0] in header else "lacks"
         needed = ", ".join(columns)
         raise LineError(
-            first,
+            header_line,
             f"the header {problem} the column {missing[0]!r}: {needed} are needed, between commas",
         )
     rows = []

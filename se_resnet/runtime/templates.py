@@ -1,4 +1,4 @@
-"""Jinja templates of a package, from its folder ``templates/``."""
+"""Renders Jinja templates from the folder ``templates/`` of a package."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def render(
     Args:
         package: dotted name of the package that has the template.
         template: file name of the template.
-        filters: by the names that the template uses.
+        filters: functions by the names that the template uses.
         autoescape: whether values are escaped for HTML.
-        values: what the template may use; a name that it uses and does not get is an error.
+        values: variables of the template. A variable that the template uses and lacks is an error.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package),

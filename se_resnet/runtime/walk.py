@@ -1,4 +1,4 @@
-"""Lists the files below a folder and accounts for what was not looked at."""
+"""Lists the files below a folder and counts the files and folders that it skips."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 HIDDEN = "hidden"
 UNREADABLE = "folders that cannot be read"
 TOO_DEEP = "folders nested too deeply"
-VISITED = "links to folders that were looked at"
+VISITED = "links to folders that were read already"
 OTHER_SUFFIX = "other suffixes"
 NOT_REGULAR = "pipes, sockets and devices"
 
-MAX_DEPTH = 40  # of folders; paths of file systems end soon after
-# What macOS, Synology and Windows put beside a user's files, thumbnails and deleted images too.
+MAX_DEPTH = 40  # nested folders; file systems limit paths to little more
+# macOS, Synology and Windows create these; they may hold thumbnails and deleted images.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
-_TOLD, _SUFFIXES_TOLD = 3, 6
-_REMEMBERED = 20
+_SHOWN_EXAMPLES, _SHOWN_SUFFIXES = 3, 6
+_KEPT_EXAMPLES = 20
 
 
 class PassedOver:
-    """Counts what a walk did not look at, by reason, with a few examples of each."""
+    """Counts the files and folders that a walk skipped, by reason, with a few examples."""
 
     def __init__(self) -> None:
         self._examples: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -34,10 +34,10 @@ class PassedOver:
         return bool(self._counts)
 
     def add(self, reason: str, example: str) -> None:
-        """Counts one file or folder; ``example`` is its path, or what it shares with others."""
+        """Counts one file or folder. ``example`` is its path or suffix."""
         self._counts[reason] += 1
         examples = self._examples[reason]
-        if example in examples or len(examples) < _REMEMBERED:
+        if example in examples or len(examples) < _KEPT_EXAMPLES:
             examples[example] += 1
 
     def clear(self) -> None:
@@ -46,11 +46,11 @@ class PassedOver:
         self._counts.clear()
 
     def add_suffix(self, path: str) -> None:
-        """Counts one file as of another suffix."""
+        """Counts one file with another suffix."""
         self.add(OTHER_SUFFIX, PurePosixPath(path).suffix.lower()[:20] or "no suffix")
 
     def describe(self) -> str:
-        """One line without a line break, or an empty string where nothing was passed over.
+        """Returns the counts on one line, or an empty string if nothing was skipped.
 
         For example ``hidden 2 (.DS_Store, a/._b.png); other suffixes 5 (.txt 3, .csv 2)``.
         """
@@ -60,15 +60,20 @@ class PassedOver:
         )
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """``count`` and some ``examples`` by reason, as JSON takes them."""
+        """Returns ``count`` and some ``examples`` by reason, for JSON."""
         return {
-            reason: {"count": count, "examples": [printable(one) for one in self._examples[reason]]}
+            reason: {
+                "count": count,
+                "examples": [printable(name) for name in self._examples[reason]],
+            }
             for reason, count in self._counts.items()
         }
 
     def _describe_examples(self, reason: str) -> str:
         suffixes = reason == OTHER_SUFFIX
-        examples = self._examples[reason].most_common(_SUFFIXES_TOLD if suffixes else _TOLD)
+        examples = self._examples[reason].most_common(
+            _SHOWN_SUFFIXES if suffixes else _SHOWN_EXAMPLES
+        )
         parts = [printable(name) + (f" {count:,}" if suffixes else "") for name, count in examples]
         more = self._counts[reason] - sum(count for _, count in examples)
         return ", ".join(parts) + (f" and {more:,} more" if more else "")
@@ -76,12 +81,12 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below a folder.
+    """The files and folders below a folder.
 
     Attributes:
-        files: paths relative to the folder, with ``/`` between folders, sorted. Everything that is
-            no folder is among them, also pipes and links that lead nowhere.
-        folders: the folders that were looked into, likewise.
+        files: paths relative to the folder, with ``/`` between folders, sorted. Everything but a
+            folder counts as a file, also a pipe or a broken link.
+        folders: paths of the folders that were read, in the same form.
     """
 
     files: list[str]
@@ -91,13 +96,12 @@ class Listing:
 def walk(root: Path, passed_over: PassedOver) -> Listing:
     """Lists everything below a folder.
 
-    Links to folders are followed. Each folder is listed once, by its path without links where it
-    has one. Hidden files and folders, and those that systems put beside a user's files, are passed
-    over.
+    Follows links to folders. Lists each folder once, by its path without links if it has one.
+    Skips hidden files and folders, and folders that operating systems create.
 
     Args:
         root: the folder.
-        passed_over: takes what was not looked at.
+        passed_over: counts what is skipped.
 
     Raises:
         OSError: ``root`` cannot be read, or too many files are open.
@@ -109,8 +113,8 @@ def walk(root: Path, passed_over: PassedOver) -> Listing:
     while waiting or linked:
         follows_link = not waiting
         relative = (waiting or linked).popleft()
-        place = os.path.join(root, relative)
-        if (real := os.path.realpath(place)) in seen:
+        folder = os.path.join(root, relative)
+        if (real := os.path.realpath(folder)) in seen:
             if follows_link:
                 passed_over.add(VISITED, relative)
             continue
@@ -119,8 +123,8 @@ def walk(root: Path, passed_over: PassedOver) -> Listing:
             passed_over.add(TOO_DEEP, relative)
             continue
         try:
-            with os.scandir(place) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            with os.scandir(folder) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
             if not relative or error.errno in (errno.EMFILE, errno.ENFILE):
                 raise
@@ -140,12 +144,12 @@ def walk(root: Path, passed_over: PassedOver) -> Listing:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is not the user's own, by its name."""
+    """Returns whether the name is that of a hidden file or a folder of the system."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
 def printable(path: str) -> str:
-    """A path that need not be text, as text of one line."""
+    """Returns a path, which need not be valid text, as text on one line."""
     text = path.encode("utf-8", "backslashreplace").decode()
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
@@ -153,5 +157,5 @@ def printable(path: str) -> str:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links that lead to each other
+    except OSError:  # a loop of links
         return False

@@ -16,11 +16,11 @@ from se_resnet.errors import UserError
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import (
     atomic_write,
-    full_disk_told,
     parse_json,
     read_json,
     read_small_file,
     reason,
+    report_full_disk,
     write_json,
 )
 from se_resnet.runtime.processes import is_primary
@@ -88,7 +88,7 @@ class _JsonLines:
     def scalars(self, step: int, metrics: Mapping[str, float | None]) -> None:
         epoch = round(step / self._epoch_steps, 4)
         line = json.dumps({"step": step, "epoch": epoch, **metrics}, allow_nan=False)
-        with full_disk_told(self._path):
+        with report_full_disk(self._path):
             self._file.write(line + "\n")
             self._file.flush()
 

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from se_resnet.errors import UserError
+from se_resnet.errors import UserError, one_line
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.files import full_disk_told, reason, writable_folder
+from se_resnet.runtime.files import report_full_disk, writable_folder
 
 _PROJECT = "se-resnet"
 # Metrics beside the hyper-parameters in TensorBoard's table.
@@ -90,7 +90,7 @@ class _TensorBoard:
         writable_folder(self._folder, "move what is there")
         # SummaryWriter writes in a thread. If the thread fails, as on a full disk, the run would
         # wait for it forever. EventsWriter has no thread.
-        with full_disk_told(self._folder):
+        with report_full_disk(self._folder):
             # The suffix separates the files of two starts in the same second.
             suffix = f".{start.step}.{uuid.uuid4().hex[:8]}"
             self._writer = EventsWriter(str(self._folder / "events"), suffix)
@@ -124,7 +124,7 @@ class _TensorBoard:
         self._writer.close()
 
     def _write(self, events: Iterable[Any], step: int) -> None:
-        with full_disk_told(self._folder):
+        with report_full_disk(self._folder):
             for event in events:
                 event.wall_time, event.step = time.time(), step
                 self._writer.write_event(event)
@@ -151,7 +151,7 @@ class _WeightsAndBiases:
             )
         except wandb.Error as error:
             raise UserError(
-                f"W&B cannot be reached ({reason(error)}): run `wandb login`, set "
+                f"W&B cannot be reached ({one_line(error)}): run `wandb login`, set "
                 "WANDB_MODE=offline to write to the workdir, or remove wandb from config.trackers."
             ) from error
 
@@ -207,7 +207,7 @@ class _MLflow:
                 self.run_id = self._client.create_run(experiment, run_name=run_name).info.run_id
         except MlflowException as error:
             raise UserError(
-                f"MLflow at {uri} cannot be used ({reason(error)}): set MLFLOW_TRACKING_URI, or "
+                f"MLflow at {uri} cannot be used ({one_line(error)}): set MLFLOW_TRACKING_URI, or "
                 "remove mlflow from config.trackers."
             ) from error
         # Without this, MLflow would show a failed run as running for ever.

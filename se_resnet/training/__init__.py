@@ -1,11 +1,12 @@
-"""One training step and everything that shapes it.
+"""One training step and everything that determines it.
 
-``step``: the jitted step, a pure function of state and batch; read this first. ``recipe``: what a
-step does as configured: ``losses``, ``augment``, ``mixup``. ``optim`` (optimizers, schedules,
+``step``: the jitted step, a pure function of state and batch; read this first. ``recipe``: the
+configured parts of a step: ``losses``, ``augment``, ``mixup``. ``optim`` (optimizers, schedules,
 phases) and ``lr_multipliers`` (per parameter, by regular expression). ``config``: validates a
-configuration. ``loop``: all steps, with log, validation and checkpoints; ``progress``: its length
-and state; ``validation``: metrics after an epoch. ``divergence``, ``early_stopping`` and
-``step_metrics`` watch the steps. ``module_cost``: parameters and time of each attention module.
+configuration and builds the recipe. ``loop``: all steps, with log, validation and checkpoints.
+``progress``: length and state of a training. ``validation``: metrics after an epoch.
+``divergence``, ``early_stopping`` and ``step_metrics`` watch the steps. ``module_cost``: parameters
+and time of each attention module.
 
 A new loss goes to ``losses``, a new configuration field is checked in ``config``. Imports
 :mod:`se_resnet.models` and what it imports.

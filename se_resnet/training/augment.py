@@ -1,8 +1,8 @@
 """Augmentation of a whole batch inside the jitted step, in plain JAX.
 
-Histology has no up and no left, so flips and right-angle rotations lose nothing; stain strength
-and scanner settings differ between laboratories, so colours are jittered where they come from, in
-haematoxylin-eosin-DAB space.
+Histology has no up and no left, so flips and right-angle rotations lose nothing. Stain strength and
+scanner settings differ between laboratories, so colours are jittered in haematoxylin-eosin-DAB
+space.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _RGB_OF_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.7
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training image; False or 0 switches a part off.
+    """Random changes of a training image. False or 0 switches a change off.
 
     Attributes:
         flip: mirror along either axis, each with probability 1/2.
@@ -31,9 +31,9 @@ class Augmentation:
             reaches all eight dihedral views).
         translate: largest shift along each axis, as a fraction of the image side.
         zoom: largest relative change of scale, the same on both axes.
-        stain: largest relative change of each stain's strength (Tellez et al. 2018).
+        stain: largest relative change of the strength of each stain (Tellez et al. 2018).
         brightness: largest shift, as a fraction of the range 0 to 255.
-        contrast: largest relative change of the distance from the image's mean.
+        contrast: largest relative change of the distance from the mean of the image.
     """
 
     flip: bool = True
@@ -54,17 +54,17 @@ class Augmentation:
                 )
 
     def __call__(self, key: jax.Array, images: jax.Array) -> jax.Array:
-        """Augments each image of a batch on its own.
+        """Augments each image of a batch independently.
 
         Args:
-            key: decides everything: the same key gives the same batch.
+            key: random key; the same key gives the same batch.
             images: ``float32 [B, H, W, 3]``, RGB, 0 to 255.
 
         Returns:
             ``float32 [B, H, W, 3]``, RGB, 0 to 255.
         """
         keys = iter(jax.random.split(key, 4))
-        # A plane for each colour: XLA on a CPU computes along the last axis, which has to be long.
+        # A plane for each colour: XLA on a CPU vectorises over the last axis, which must be long.
         planes = images.transpose(0, 3, 1, 2)
         if self.flip or self.rotate or self.translate or self.zoom:
             planes = self._move(next(keys), planes)
@@ -79,7 +79,7 @@ class Augmentation:
         return jnp.clip(planes, 0, 255).transpose(0, 2, 3, 1)
 
     def _move(self, key: jax.Array, planes: jax.Array) -> jax.Array:
-        """All that moves pixels; mirroring costs nothing where positions are looked up anyway."""
+        """Turns, zooms, shifts and mirrors by one lookup of positions, so mirroring is free."""
         keys = iter(jax.random.split(key, 6))
         coin = (len(planes), 1)
         turn = jnp.zeros(coin, bool)
@@ -100,22 +100,22 @@ class Augmentation:
         return jnp.where(turn[..., None, None], planes.swapaxes(2, 3), planes) if square else planes
 
 
-def drawn_once(augment: Augmentation, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    """For pixels that are augmented once and kept: a function to call on one block after another.
+def make_block_augmenter(augment: Augmentation, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function that augments one block of images after another, for pixels to be kept.
 
     Returns:
-        ``uint8 [B, H, W, 3]`` to ``float32 [B, H, W, 3]``, RGB, 0 to 255; what it draws is decided
-        by the seed and by how often it has been called before.
+        A function from ``uint8 [B, H, W, 3]`` to ``float32 [B, H, W, 3]``, RGB, 0 to 255. The seed
+        and the number of previous calls decide the random changes.
     """
     root = jax.random.key(seed)
-    number = itertools.count()
+    calls = itertools.count()
     apply = jax.jit(augment)
 
-    def draw(images: np.ndarray) -> np.ndarray:
-        key = jax.random.fold_in(root, next(number))
+    def augment_block(images: np.ndarray) -> np.ndarray:
+        key = jax.random.fold_in(root, next(calls))
         return np.asarray(apply(key, images.astype(np.float32)))
 
-    return draw
+    return augment_block
 
 
 def _uniform(key: jax.Array, planes: jax.Array, limit: float) -> jax.Array:
@@ -146,13 +146,13 @@ def _resample_rows(
     share = (source - below)[:, None, :, None]
     take = jax.vmap(lambda image, index: jnp.take(image, index, axis=1, mode="clip"))
     mixed = (1 - share) * take(planes, below) + share * take(planes, above)
-    return jax.lax.optimization_barrier(mixed)  # XLA would compute it anew for each use
+    return jax.lax.optimization_barrier(mixed)  # XLA would repeat the computation for each use
 
 
 def _stain_jitter(key: jax.Array, planes: jax.Array, limit: float) -> jax.Array:
     strength = 1 + jax.random.uniform(key, (len(planes), 1, 3, 1), minval=-limit, maxval=limit)
-    # To stains, their new strengths, and back, as one 3x3 matrix an image. Written as sums, because
-    # XLA is 25 times slower at matrix products as narrow as this on a CPU.
+    # One 3x3 matrix per image: to stains, new strengths, and back. Written as sums, because XLA on
+    # a CPU is 25 times slower at such narrow matrix products.
     to_stains = np.linalg.inv(_RGB_OF_HED).astype(np.float32)
     change = (to_stains[:, :, None] * strength * _RGB_OF_HED).sum(axis=2)[..., None, None]
     logarithm = jnp.log((planes + 1) / 256)

@@ -1,7 +1,8 @@
-"""What a configuration must hold before a run spends work on it."""
+"""Validates a configuration before training starts, and builds the recipe that it describes."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -15,9 +16,13 @@ from se_resnet.metrics.decision import parse_target
 from se_resnet.models.resnet import DTYPES
 from se_resnet.runs.run_files import MAX_BATCH, MAX_RESAMPLES
 from se_resnet.tracking import trackers
+from se_resnet.training.augment import Augmentation
 from se_resnet.training.early_stopping import METRICS
+from se_resnet.training.losses import Loss
 from se_resnet.training.lr_multipliers import parse_rules
+from se_resnet.training.mixup import Mixing
 from se_resnet.training.optim import SCHEDULES
+from se_resnet.training.recipe import Recipe
 from se_resnet.weights import pretrained
 
 _COUNTS = (
@@ -29,7 +34,7 @@ _COUNTS = (
     "optim.accumulate",
     "early_stopping.patience",
 )
-# From 0 on, to less than the number given.
+# Upper limits, exclusive; the lower limit is 0.
 _NUMBERS = {
     "checkpoint_minutes": math.inf,
     "augment.mixup": math.inf,
@@ -66,23 +71,23 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
-def without_places(config: ConfigDict) -> dict[str, Any]:
-    """Returns a configuration as ``config.json`` holds it, without folders of the machine."""
+def without_paths(config: ConfigDict) -> dict[str, Any]:
+    """Returns a configuration like ``config.json``, without the paths of a machine."""
     content = plain(config)
     del content["data"]["dir"], content["data"]["cache_dir"]
     return content
 
 
 def check_config(config: ConfigDict) -> None:
-    """Refuses, before any work, values that would fail after it.
+    """Checks all values, so that no value fails after hours of training.
 
     Raises:
-        UserError: a value is out of range; the sentence names the field and the range.
+        UserError: a value is out of range. The message names the field and the range.
     """
     for name in _COUNTS:
         _require(config, name, lambda value: value >= 1, "1 or more")
-    for name, most in _LARGEST.items():
-        _require(config, name, lambda value, most=most: value <= most, f"at most {most:,}")
+    for name, limit in _LARGEST.items():
+        _require(config, name, lambda value, limit=limit: value <= limit, f"at most {limit:,}")
     for name, stop in _NUMBERS.items():
         wanted = "a finite number of 0 or more" if stop == math.inf else f"0 to less than {stop}"
         _require(config, name, lambda value, stop=stop: 0 <= value < stop, wanted)
@@ -101,7 +106,7 @@ def check_config(config: ConfigDict) -> None:
     attention.create(config.model.attention, **config.model.attention_options.to_dict())
     if config.split.fold != ALL_FOLDS and not config.split.fold.isdecimal():
         raise UserError(
-            f"config.split.fold = {config.split.fold!r} names no fold: give a number from 0, or "
+            f"config.split.fold = {config.split.fold!r} is not a fold: give a number from 0, or "
             f"'{ALL_FOLDS}' for all of them in turn."
         )
     trackers.parse(config.trackers)
@@ -109,9 +114,32 @@ def check_config(config: ConfigDict) -> None:
     _check_recipe(config)
 
 
+def make_augmentation(config: ConfigDict) -> Augmentation:
+    """Returns the configured augmentation.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    names = [field.name for field in dataclasses.fields(Augmentation)]
+    return Augmentation(**{name: config.augment[name] for name in names})
+
+
+def make_recipe(config: ConfigDict, augment: Augmentation) -> Recipe:
+    """Returns the configured recipe, with this augmentation."""
+    return Recipe(
+        augment=augment,
+        seed=config.seed,
+        loss=Loss(**config.loss),
+        mixing=Mixing(config.augment.mixup, config.augment.cutmix),
+        fixed_statistics=config.model.batch_norm == FIXED_STATISTICS,
+        accumulate=config.optim.accumulate,
+        ema_decay=config.optim.ema_decay,
+    )
+
+
 def _check_profile(steps: tuple) -> None:
-    whole = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
-    if steps and not (len(steps) == 2 and whole and 1 <= steps[0] <= steps[1]):
+    integers = all(isinstance(step, int) and not isinstance(step, bool) for step in steps)
+    if steps and not (len(steps) == 2 and integers and 1 <= steps[0] <= steps[1]):
         raise UserError(
             f"config.profile_steps = {steps!r} is out of range: give the first and the last step "
             "to trace, counted from 1, for example 10,20."
@@ -119,7 +147,7 @@ def _check_profile(steps: tuple) -> None:
 
 
 def _check_recipe(config: ConfigDict) -> None:
-    """What fields of the recipe ask of each other."""
+    """Checks fields that depend on each other."""
     optim = config.optim
     parse_rules(optim.rules)
     if optim.rules and optim.layer_decay != 1:

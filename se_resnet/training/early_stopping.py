@@ -1,22 +1,22 @@
-"""Ends a training whose validation no longer improves."""
+"""Ends a training when a validation metric no longer improves."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 
-# Whether more is better.
+# True if a larger value is better.
 METRICS = {"val/roc_auc": True, "val/accuracy": True, "val/loss": False}
 
 
 @dataclasses.dataclass
 class EarlyStopping:
-    """Counts the epochs since a figure was best.
+    """Counts the epochs since the best value of a metric.
 
     Attributes:
-        metric: a key of ``METRICS``, or empty: never stop.
-        patience: stop after so many epochs without a new best.
-        best: the best figure so far.
+        metric: a key of ``METRICS``; empty never stops.
+        patience: number of epochs without a new best value before the end.
+        best: the best value so far.
         waited: epochs since then.
     """
 
@@ -27,11 +27,11 @@ class EarlyStopping:
 
     @property
     def stopped(self) -> bool:
-        """Whether the training is over."""
+        """Whether the training must end."""
         return bool(self.metric) and self.waited >= self.patience
 
     def update(self, scalars: Mapping[str, float | None]) -> None:
-        """Takes the figures of one epoch, which does not count where the metric is undefined."""
+        """Reads the metrics of one epoch. An epoch with an undefined metric does not count."""
         value = scalars[self.metric] if self.metric else None
         if value is None:
             return
@@ -41,9 +41,9 @@ class EarlyStopping:
             self.waited += 1
 
     def describe(self) -> str:
-        """A sentence for the log."""
+        """Returns a sentence for the log."""
         return f"{self.metric} has not improved on {self.best:.4g} for {self.waited} epochs"
 
     def progress(self) -> dict[str, float | int | None]:
-        """What a run that goes on must hand to the constructor besides the configuration."""
+        """Returns the state to restore on resume, as arguments of the constructor."""
         return {"best": self.best, "waited": self.waited}

@@ -24,7 +24,7 @@ from se_resnet.runtime.signals import Interrupted, deferred
 from se_resnet.tracking import trackers
 from se_resnet.tracking.metric_log import MetricLog
 from se_resnet.tracking.profiling import Profiler
-from se_resnet.training.config import without_places
+from se_resnet.training.config import without_paths
 from se_resnet.training.divergence import make_check
 from se_resnet.training.optim import Phase, phase_at
 from se_resnet.training.progress import Progress, Steps
@@ -113,7 +113,7 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
         start,
         steps.per_epoch,
         trackers.parse(config.trackers),
-        flatten(without_places(config)),
+        flatten(without_paths(config)),
     )
     profiler = Profiler(config.profile_steps, training.run.tensorboard_path, start, steps.total)
     metrics = StepMetrics(start, progress.unlogged, check)

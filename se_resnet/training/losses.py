@@ -1,4 +1,4 @@
-"""The loss of one image: binary cross-entropy, with smoothed labels, or focal."""
+"""The loss of one image: binary cross-entropy with label smoothing, or focal loss."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import optax
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """Binary cross-entropy of logits and what may change it; 0 switches a part off.
+    """Binary cross-entropy of logits, with options. 0 switches an option off.
 
     Attributes:
         label_smoothing: in [0, 1): a label ``y`` becomes ``(1 - s) * y + s / 2`` (Szegedy et al.
             2016).
         focal_gamma: 0 or more (Lin et al. 2017): the loss of each class is multiplied by
-            ``(1 - p) ** gamma``, with ``p`` the class's own probability, so that images which are
-            classified well count less. Labels between 0 and 1, as smoothing and mixing make them,
-            weigh the two classes' losses.
+            ``(1 - p) ** gamma``, with ``p`` the probability of the class, so that images that are
+            classified well count less. Labels between 0 and 1, from smoothing or mixing, weigh the
+            losses of the two classes.
     """
 
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
 
     def __call__(self, logits: jax.Array, label: jax.Array) -> jax.Array:
-        """The losses ``float32 [B]`` of logits ``[B]`` and labels ``[B]`` in [0, 1]."""
+        """Returns losses ``float32 [B]`` of logits ``[B]`` and labels ``[B]`` in [0, 1]."""
         if self.label_smoothing:
             label = (1 - self.label_smoothing) * label + self.label_smoothing / 2
         if not self.focal_gamma:

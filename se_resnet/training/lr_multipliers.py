@@ -1,9 +1,9 @@
-"""Learning-rate multipliers of parameters by regular expressions; a multiplier of 0 freezes.
+"""Learning-rate multipliers of parameters by regular expression; a multiplier of 0 freezes.
 
 The rules are one line of text, so that a flag can give them: ``'stem|stage[12]=0 stage3=0.1
-stage4=0.3 head=1'``. A pattern describes a parameter's whole path (``stage1/block1/conv1/kernel``)
-or its beginning up to a slash. Every parameter must be matched by exactly one rule: neither a new
-module nor a slip in a pattern can be trained, or left out, unseen.
+stage4=0.3 head=1'``. A pattern matches the whole path of a parameter
+(``stage1/block1/conv1/kernel``) or its beginning up to a slash. Exactly one rule must match each
+parameter, so that no new module and no typing error trains or freezes a parameter unnoticed.
 
 =================================================  =================================
 ``'stem|stage[12]=0 stage[34]|head=1'``            the first stages are frozen
@@ -24,6 +24,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from se_resnet.errors import UserError
+from se_resnet.runtime.text_table import text_table
 
 _FIELD = "config.optim.rules"
 
@@ -41,7 +42,7 @@ class Rule:
     multiplier: float
 
     def matches(self, path: str) -> bool:
-        """Whether the rule speaks of this parameter."""
+        """Returns whether the rule applies to the parameter with this path."""
         return re.fullmatch(f"(?:{self.pattern})(?:/.*)?", path) is not None
 
 
@@ -49,22 +50,22 @@ ALL_TRAINED = (Rule(".*", 1.0),)
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
-    """Reads ``'PATTERN=MULTIPLIER PATTERN=MULTIPLIER ...'``; no text means that all is trained.
+    """Parses ``'PATTERN=MULTIPLIER PATTERN=MULTIPLIER ...'``. Empty text trains all parameters.
 
     Raises:
-        UserError: a rule has no multiplier, the multiplier is no number of 0 or more, or the
-            pattern is no regular expression.
+        UserError: a rule has no multiplier, the multiplier is not a number of 0 or more, or the
+            pattern is not a regular expression.
     """
     rules = []
     for rule in text.split():
-        # From the right: a lookahead (?=...) holds the sign too.
+        # From the right, because a lookahead (?=...) contains the sign too.
         pattern, _, number = rule.rpartition("=")
         try:
             multiplier = float(number)
             re.compile(pattern)
         except (ValueError, re.error) as error:
             raise UserError(
-                f"{_FIELD}: {rule!r} is no rule ({error}): give PATTERN=MULTIPLIER, for example "
+                f"{_FIELD}: {rule!r} is not a rule ({error}): give PATTERN=MULTIPLIER, for example "
                 "stage1=0."
             ) from error
         if not pattern or not 0 <= multiplier < math.inf:
@@ -77,63 +78,61 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
 
 
 def layer_decay_rules(parts: Sequence[str], decay: float) -> tuple[Rule, ...]:
-    """Layer-wise learning rates (Howard & Ruder 2018): ``decay`` to the power of the depth.
+    """Returns rules of layer-wise decay (Howard & Ruder 2018): ``decay`` to the power of depth.
 
     Args:
-        parts: the network's parts from the input on; the last has the multiplier 1, the one before
-            it ``decay``, and so on.
+        parts: parts of the network from the input on. The last part has the multiplier 1, the part
+            before has ``decay``, and so on.
         decay: in (0, 1].
     """
     return tuple(Rule(re.escape(part), decay**depth) for depth, part in enumerate(reversed(parts)))
 
 
 def make_rules(optim: ConfigDict, parts: Sequence[str]) -> tuple[Rule, ...]:
-    """The rules of the part ``optim`` of a configuration, for a network of these parts."""
+    """Returns the rules of the section ``optim`` of a configuration, for these parts."""
     if optim.layer_decay == 1:
         return parse_rules(optim.rules)
     return layer_decay_rules(parts, optim.layer_decay)
 
 
 def multipliers(rules: Iterable[Rule], params: Mapping) -> dict[str, float]:
-    """Each parameter's multiplier, by its path ``part/.../name``.
+    """Returns the multiplier of each parameter by its path ``part/.../name``.
 
     Raises:
-        UserError: a parameter is matched by no rule or by several, a rule matches none, or all
+        UserError: no rule or several rules match a parameter, a rule matches no parameter, or all
             parameters are frozen.
     """
     rules = tuple(rules)
-    found = {}
+    multiplier_of = {}
     unused = {rule.pattern for rule in rules}
     for path in flatten_dict(params, sep="/"):
         matching = [rule for rule in rules if rule.matches(path)]
         if len(matching) != 1:
             patterns = " and ".join(repr(rule.pattern) for rule in matching) or "no pattern"
             raise UserError(
-                f"{_FIELD}: the parameter {path} is matched by {patterns}: let exactly one match."
+                f"{_FIELD}: the parameter {path} is matched by {patterns}: let exactly one "
+                "pattern match."
             )
-        found[path] = matching[0].multiplier
+        multiplier_of[path] = matching[0].multiplier
         unused.discard(matching[0].pattern)
     if unused:
         raise UserError(
             f"{_FIELD}: {sorted(unused)[0]!r} matches no parameter: the paths are like "
-            f"{next(iter(found))}."
+            f"{next(iter(multiplier_of))}."
         )
-    if not any(found.values()):
-        raise UserError(f"{_FIELD} freezes every parameter: give at least one a multiplier.")
-    return found
+    if not any(multiplier_of.values()):
+        raise UserError(
+            f"{_FIELD} freezes every parameter: give at least one parameter a multiplier above 0."
+        )
+    return multiplier_of
 
 
 def describe_rules(rules: Iterable[Rule], params: Mapping) -> str:
-    """A table: each rule's pattern and multiplier, its tensors and the values in them."""
+    """Returns a table of each rule: pattern, multiplier, number of tensors and of values."""
     leaves: dict[str, jax.Array] = flatten_dict(params, sep="/")
-    rows = [("pattern", "multiplier", "tensors", "parameters")]
+    rows: list[tuple] = [("pattern", "multiplier", "tensors", "parameters")]
     for rule in rules:
         sizes = [leaf.size for path, leaf in leaves.items() if rule.matches(path)]
         multiplier = "frozen" if rule.multiplier == 0 else f"{rule.multiplier:.4g}"
-        rows.append((rule.pattern, multiplier, f"{len(sizes):,}", f"{sum(sizes):,}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        f"{row[0]:<{widths[0]}}"
-        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    )
+        rows.append((rule.pattern, multiplier, len(sizes), sum(sizes)))
+    return "\n".join(text_table(rows, "<>>>"))

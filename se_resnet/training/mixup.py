@@ -1,4 +1,4 @@
-"""Mixing the images of a batch and their labels, inside the jitted step."""
+"""Mixes the images of a batch and their labels, inside the jitted step."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Mixing:
-    """Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019); 0 switches a part off.
+    """Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019). 0 switches a method off.
 
     Attributes:
-        mixup: alpha of Beta(alpha, alpha), from which each image's own share is drawn; the rest
-            is its partner's.
-        cutmix: alpha of Beta(alpha, alpha), from which the area that an image keeps is drawn; a
+        mixup: alpha of Beta(alpha, alpha), the distribution of the share that an image keeps. Its
+            partner gets the rest.
+        cutmix: alpha of Beta(alpha, alpha), the distribution of the area that an image keeps. A
             box of its partner covers the rest. With both on, a coin decides for each image.
     """
 
@@ -24,54 +24,54 @@ class Mixing:
     cutmix: float = 0.0
 
     def __call__(self, key: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """Mixes each image with its partner, the image as far from the batch's other end.
+        """Mixes image ``i`` of the batch with its partner, image ``B - 1 - i``.
 
-        Batches are shuffled, so the partner is random. Losses are linear in the label: the mixed
-        label and importance give ``share`` times the importance-weighted loss of the own label
-        plus ``1 - share`` times that of the partner's.
+        Batches are shuffled, so the partner is random. Losses are linear in the label. The mixed
+        label and importance give ``share`` times the importance-weighted loss of the first label
+        plus ``1 - share`` times the importance-weighted loss of the label of the partner.
 
         Args:
-            key: decides everything.
+            key: random key.
             batch: ``image float32 [B, H, W, 3]``, ``label float32 [B]`` in [0, 1] and
                 ``importance float32 [B]``.
 
         Returns:
-            The same, mixed.
+            The same entries, mixed.
         """
         if not (self.mixup or self.cutmix):
             return dict(batch)
         images, label, importance = (batch[name] for name in ("image", "label", "importance"))
-        of_pixel = self._share(key, images.shape)
-        share = of_pixel.mean((1, 2))
+        pixel_share = self._share(key, images.shape)
+        share = pixel_share.mean((1, 2))
 
         def mix(values: jax.Array, share: jax.Array) -> jax.Array:
             return share * values + (1 - share) * values[::-1]
 
         weight = mix(importance, share)
         return {
-            "image": mix(images, of_pixel[..., None]),
+            "image": mix(images, pixel_share[..., None]),
             "label": mix(importance * label, share) / jnp.maximum(weight, 1e-12),
             "importance": weight,
         }
 
     def _share(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """How much of its own each pixel keeps, ``[B, H, W]`` in [0, 1]."""
+        """Returns the share of its value that each pixel keeps, ``[B, H, W]`` in [0, 1]."""
         count, height, width = shape[:3]
-        of_mixup, of_cutmix, of_place, of_coin = jax.random.split(key, 4)
+        mixup_key, cutmix_key, centre_key, coin_key = jax.random.split(key, 4)
         mixed = cut = jnp.zeros(())
         if self.mixup:
-            mixed = jax.random.beta(of_mixup, self.mixup, self.mixup, (count, 1, 1))
+            mixed = jax.random.beta(mixup_key, self.mixup, self.mixup, (count, 1, 1))
         if self.cutmix:
-            side = jnp.sqrt(1 - jax.random.beta(of_cutmix, self.cutmix, self.cutmix, (count, 1)))
-            centre = jax.random.uniform(of_place, (2, count, 1))
+            side = jnp.sqrt(1 - jax.random.beta(cutmix_key, self.cutmix, self.cutmix, (count, 1)))
+            centre = jax.random.uniform(centre_key, (2, count, 1))
             inside = (
                 # Pixel centres, as a fraction of the image.
-                jnp.abs((jnp.arange(size) + 0.5) / size - place) < side / 2
-                for size, place in zip((height, width), centre, strict=True)
+                jnp.abs((jnp.arange(size) + 0.5) / size - middle) < side / 2
+                for size, middle in zip((height, width), centre, strict=True)
             )
             rows, columns = inside
             cut = 1.0 - (rows[:, :, None] & columns[:, None, :])
         coin = jnp.full((count, 1, 1), bool(self.cutmix))
         if self.mixup and self.cutmix:
-            coin = jax.random.bernoulli(of_coin, 0.5, (count, 1, 1))
+            coin = jax.random.bernoulli(coin_key, 0.5, (count, 1, 1))
         return jnp.broadcast_to(jnp.where(coin, cut, mixed), (count, height, width))

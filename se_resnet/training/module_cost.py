@@ -1,4 +1,4 @@
-"""What each attention module costs: parameters, operations and time of a training step."""
+"""Measures the cost of attention modules: parameters, operations, time of a training step."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ COUNTED_SIZE = 224
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a module adds to a network without attention.
+    """The cost that a module adds to a network without attention.
 
     Attributes:
-        module: its name.
-        parameters: how many more.
-        flops: how many more floating-point operations the forward pass of an image takes.
+        module: name of the module.
+        parameters: number of added parameters.
+        flops: added floating-point operations of the forward pass of one image.
         seconds: median time of a training step with the module.
-        ratio: median over the rounds of this time to that without attention in the same round.
+        ratio: median over the rounds of the ratio of this time to the time without attention.
     """
 
     module: str
@@ -55,14 +55,14 @@ def measure(
 ) -> list[Cost]:
     """Measures modules in every residual branch, at their default options.
 
-    In each round every network takes one training step, without augmentation, one after another, so
-    that what else the machine does meanwhile meets all of them.
+    In each round every network takes one training step, one after another, without augmentation.
+    Other load of the machine then affects all networks alike.
 
     Args:
-        modules: names as in ``config.model.attention``; ``'none'`` comes first by itself.
+        modules: names as in ``config.model.attention``; ``'none'`` is added as the first.
         size: side of the images of a training step in pixels.
         batch: images in a training step.
-        rounds: number of timed steps of each network, after one that compiles.
+        rounds: number of timed steps of each network, after a first step that compiles.
         width: channels of the stem of both networks.
         counted_size: side of the image whose operations are counted.
         stage_sizes: bottlenecks of the network whose parameters and operations are counted.
@@ -104,7 +104,7 @@ def _count(name: str, size: int, width: int, stage_sizes: tuple[int, ...]) -> tu
 def _make_step(
     name: str, size: int, batch: int, width: int, stage_sizes: tuple[int, ...]
 ) -> Callable[[], float]:
-    """A function that takes a training step and returns its seconds; it has been called once."""
+    """Returns a function that runs a training step and returns its seconds; already compiled."""
     weights = pretrained.load("none")
     model = _model(name, width, stage_sizes)
     classifier = Classifier(model, weights.preprocessing, (size, size), "squash")

@@ -1,4 +1,4 @@
-"""Optimizer, learning-rate schedules, and the phases of a training."""
+"""Builds the optimizer, the learning-rate schedule and the phases of a training."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from se_resnet.training.lr_multipliers import Rule, multipliers
 
 SCHEDULES = ("constant", "cosine", "linear")
 HEAD = "head"
-_UNTOLD = optax.constant_schedule(math.nan)
+_UNKNOWN = optax.constant_schedule(math.nan)
 
 
 def make_schedule(kind: str, peak: float, steps: int, warmup_steps: int = 0) -> optax.Schedule:
-    """The learning rate by step, from 0 on.
+    """Returns the learning rate by step, counted from 0.
 
     Args:
-        kind: how it goes on after the warm-up: ``'constant'``, or falling to 0 at ``steps`` along
-            half a ``'cosine'`` (Loshchilov & Hutter 2017) or a ``'linear'`` line.
+        kind: shape after the warm-up: ``'constant'``, or a fall to 0 at ``steps`` along half a
+            ``'cosine'`` (Loshchilov & Hutter 2017) or a ``'linear'`` line.
         peak: the highest learning rate.
-        steps: of the whole training, warm-up included.
-        warmup_steps: in these the learning rate rises to the peak in equal parts; the first step
-            has one part already.
+        steps: number of steps of the whole training, with the warm-up.
+        warmup_steps: number of steps in which the learning rate rises to the peak in equal parts.
+            The first step already has one part.
     """
     rest = max(1, steps - warmup_steps)
     after = {
@@ -49,16 +49,15 @@ def make_optimizer(
     clip_norm: float = 0.0,
     multiplier_of: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) where weights decay.
+    """Returns Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) with weight decay.
 
     Args:
-        learning_rate: a number, or a schedule of the optimizer's own steps.
-        weight_decay: share of a weight that goes in a step, times the learning rate. Vectors do
-            not decay: biases, and scales and offsets of normalisations.
-        clip_norm: gradients are scaled down together so that their global norm is at most this;
-            0 leaves them.
-        multiplier_of: factors of the learning rate by path, for every parameter given; by default
-            1 for all.
+        learning_rate: a number, or a schedule over the steps of this optimizer.
+        weight_decay: share of a weight that is subtracted in a step, times the learning rate.
+            Vectors do not decay: biases, and scales and offsets of normalisations.
+        clip_norm: largest global norm of the gradients, which are scaled down together; 0 does not
+            scale.
+        multiplier_of: factor of the learning rate of each parameter by path; by default 1 for all.
     """
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     parts.append(optax.scale_by_adam())
@@ -84,28 +83,28 @@ def _multiply(multiplier_of: Mapping[str, float]) -> optax.GradientTransformatio
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """Steps in which the same parameters are trained, by an optimizer of their own.
+    """A range of steps in which one optimizer trains the same parameters.
 
     Attributes:
-        optimizer: of the trained parameters alone.
-        frozen: paths ``part/.../name`` of the others.
-        number: which phase it is, from 0.
-        start: its first step.
-        schedule: the optimizer's learning rate by the phase's own steps, as far as it is told.
+        optimizer: optimizer of the trained parameters only.
+        frozen: paths ``part/.../name`` of the other parameters.
+        number: number of the phase, from 0.
+        start: first step of the phase.
+        schedule: learning rate by step of the phase; NaN if unknown.
     """
 
     optimizer: optax.GradientTransformation
     frozen: frozenset[str] = frozenset()
     number: int = 0
     start: int = 0
-    schedule: optax.Schedule = _UNTOLD
+    schedule: optax.Schedule = _UNKNOWN
 
     def learning_rate(self, step: int) -> float:
-        """Of the training's step ``step``, before multipliers."""
+        """Returns the learning rate of step ``step`` of the training, before multipliers."""
         return float(self.schedule(step - self.start))
 
     def split(self, params: Mapping) -> tuple[dict, dict]:
-        """Two nested dicts: the trained parameters and the frozen ones."""
+        """Returns two nested dicts: the trained parameters and the frozen parameters."""
         flat = flatten_dict(params, sep="/")
         trained = {path: leaf for path, leaf in flat.items() if path not in self.frozen}
         frozen = {path: leaf for path, leaf in flat.items() if path in self.frozen}
@@ -113,29 +112,29 @@ class Phase:
 
 
 def merge(trained: Mapping, frozen: Mapping) -> dict:
-    """The whole parameters of what :meth:`Phase.split` returned."""
+    """Joins the two dicts that :meth:`Phase.split` returns."""
     return unflatten_dict({**flatten_dict(trained), **flatten_dict(frozen)})
 
 
 def make_phases(
     optim: ConfigDict, rules: Iterable[Rule], params: Mapping, *, epochs: int, epoch_steps: int
 ) -> list[Phase]:
-    """The phases of a training: one, or the head's epochs and then the rest.
+    """Returns the phases of a training: one phase, or the epochs of the head and then the rest.
 
-    First the head alone, so that the first gradients of a pretrained network's features do not
-    come from an untrained head (Kumar et al. 2022). Attention modules wait with the backbone: new
-    ones begin as identity, and their gradients would need those of all features after them.
+    Training the head first keeps gradients of an untrained head away from pretrained features
+    (Kumar et al. 2022). Attention modules are frozen with the backbone in that phase: new modules
+    begin as identity, and their gradients would need the gradients of all features after them.
 
     Args:
-        optim: the part ``optim`` of the configuration. Its schedule is that of the last phase; the
-            head's learning rate is constant.
-        rules: cover ``params``.
-        params: of the network, or their shapes.
-        epochs: of the whole training.
-        epoch_steps: steps in one epoch.
+        optim: the section ``optim`` of the configuration. Its schedule belongs to the last phase.
+            The learning rate of the head phase is constant.
+        rules: rules that cover ``params``.
+        params: parameters of the network, or their shapes.
+        epochs: number of epochs of the whole training.
+        epoch_steps: number of steps in one epoch.
 
     Raises:
-        UserError: the rules do not cover the parameters, or freeze the head that is to be trained.
+        UserError: the rules do not cover the parameters, or freeze the head of the head phase.
     """
     multiplier_of = multipliers(rules, params)
     frozen = {path for path, multiplier in multiplier_of.items() if multiplier == 0}
@@ -146,7 +145,7 @@ def make_phases(
         if frozen - features:
             raise UserError(
                 f"config.optim.rules freezes the head, which config.optim.head_epochs = "
-                f"{optim.head_epochs} trains: set one of the two otherwise."
+                f"{optim.head_epochs} trains: change one of the two."
             )
         phases.append((0, frozen | features, optax.constant_schedule(optim.learning_rate)))
     warmup_steps = round(optim.warmup_epochs * epoch_steps)
@@ -161,15 +160,15 @@ def make_phases(
                 clip_norm=optim.clip_norm,
                 multiplier_of=multiplier_of,
             ),
-            frozenset(held),
+            frozenset(frozen_paths),
             number,
             start,
             schedule,
         )
-        for number, (start, held, schedule) in enumerate(phases)
+        for number, (start, frozen_paths, schedule) in enumerate(phases)
     ]
 
 
 def phase_at(phases: Iterable[Phase], step: int) -> Phase:
-    """The phase of the step ``step``, from 0."""
+    """Returns the phase of step ``step``, counted from 0."""
     return [phase for phase in phases if phase.start <= step][-1]

@@ -1,35 +1,32 @@
-"""What a training step does, as configured."""
+"""The configured parts of a training step, besides network and optimizer."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from ml_collections import ConfigDict
-
 from se_resnet.training.augment import Augmentation
-from se_resnet.training.config import FIXED_STATISTICS
 from se_resnet.training.losses import Loss
 from se_resnet.training.mixup import Mixing
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a training step does besides the network's forward pass and the optimizer's update.
+    """The parts of a training step besides the forward pass and the update of the optimizer.
 
     Attributes:
-        augment: changes each image.
-        seed: with the step's number it decides all that is random.
-        loss: of one image.
+        augment: augmentation of each image.
+        seed: seed of all random numbers, together with the number of the step.
+        loss: loss of one image.
         mixing: mixes the augmented images of a batch.
-        fixed_statistics: whether all batch normalisations use their running statistics, as in
-            evaluation, and keep them. Without, those do whose scale and bias are both frozen: a
-            frozen layer then computes what the pretrained one did.
-        accumulate: the gradient is the mean of those of so many parts of the batch, computed one
-            after another, so that memory is needed for one part only. Batch statistics are those of
-            a part, and the running ones are updated by each.
-        ema_decay: of the exponential moving average of parameters and running statistics; 0 for
-            none. In step ``t``, from 0, it is at most ``(1 + t) / (10 + t)``, so that a short
-            training's average forgets where it began.
+        fixed_statistics: whether all batch normalisations use and keep their running statistics, as
+            in evaluation. Otherwise only normalisations with frozen scale and bias do, so that a
+            frozen layer computes the same as in the pretrained network.
+        accumulate: number of parts of the batch. The gradient is the mean of the gradients of the
+            parts, computed one after another, so that only one part takes memory. A part has
+            its batch statistics, and each part updates the running statistics.
+        ema_decay: decay of the exponential moving average of parameters and running statistics; 0
+            for no average. In step ``t``, from 0, it is at most ``(1 + t) / (10 + t)``, so that the
+            average of a short training forgets the start.
     """
 
     augment: Augmentation
@@ -39,26 +36,3 @@ class Recipe:
     fixed_statistics: bool = False
     accumulate: int = 1
     ema_decay: float = 0.0
-
-
-def make_augmentation(config: ConfigDict) -> Augmentation:
-    """What happens to each image on its own.
-
-    Raises:
-        UserError: a value is out of range.
-    """
-    names = [field.name for field in dataclasses.fields(Augmentation)]
-    return Augmentation(**{name: config.augment[name] for name in names})
-
-
-def make_recipe(config: ConfigDict, augment: Augmentation) -> Recipe:
-    """The configured recipe, with this augmentation."""
-    return Recipe(
-        augment=augment,
-        seed=config.seed,
-        loss=Loss(**config.loss),
-        mixing=Mixing(config.augment.mixup, config.augment.cutmix),
-        fixed_statistics=config.model.batch_norm == FIXED_STATISTICS,
-        accumulate=config.optim.accumulate,
-        ema_decay=config.optim.ema_decay,
-    )

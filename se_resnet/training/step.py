@@ -1,5 +1,13 @@
 """The training step: a pure function of a state and a batch."""
 
+# Read this first. One call of the function that `make_train_step` returns does, in this order:  1.
+# derives the random key of the step from recipe.seed and state.step (a resumed run repeats it), 2.
+# augments each image, mixes the batch, normalises the pixels (recipe.augment, recipe.mixing,
+# classifier.preprocessing), 3. computes loss and gradient for the trained parameters only
+# (phase.split), in recipe.accumulate parts, 4. updates these parameters with the optimizer of the
+# phase, and the moving averages.  TrainState holds everything that a step changes. Recipe
+# (training/recipe.py) and Phase (training/optim.py) hold everything that is fixed.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,14 +30,14 @@ Metrics = dict[str, jax.Array]
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a step changes, and all that a resumed run needs.
+    """Everything that a step changes and that a resumed run needs.
 
     Attributes:
-        step: ``int32 []``, optimizer steps done; names the position in the data and the random
-            numbers of the next step.
+        step: ``int32 []``, number of finished steps. Decides the batch and the random numbers of
+            the next step.
         params: all parameters, float32.
         batch_stats: running means and variances of the batch normalisations, float32.
-        opt_state: each phase's optimizer state, which holds its trained parameters' moments.
+        opt_state: optimizer state of each phase, with the moments of its trained parameters.
         average: ``{'params', 'batch_stats'}`` averaged over the steps, or None.
     """
 
@@ -43,14 +51,14 @@ class TrainState:
     def create(
         cls, variables: Mapping, phases: Sequence[Phase], averaged: bool = False
     ) -> TrainState:
-        """The state before the first step, from ``{'params', 'batch_stats'}``."""
+        """Returns the state before the first step, from ``{'params', 'batch_stats'}``."""
         params, batch_stats = variables["params"], variables["batch_stats"]
         return cls(
             jnp.zeros((), jnp.int32),
             params,
             batch_stats,
             tuple(phase.optimizer.init(phase.split(params)[0]) for phase in phases),
-            # Copies: a step is given the memory of all of its state.
+            # Copies, because a step takes over the memory of its whole state.
             jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
             if averaged
             else None,
@@ -58,24 +66,24 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """``{'params', 'batch_stats'}`` to evaluate: the averages where there are any."""
+        """``{'params', 'batch_stats'}`` to evaluate: the averages if there are any."""
         return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def make_train_step(
     classifier: Classifier, recipe: Recipe, phase: Phase
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Builds the jitted step; the state passed in is donated and must not be used again.
+    """Returns the jitted step. The state passed in is donated and must not be used again.
 
     A batch holds ``image uint8 [B, H, W, 3]``, ``label float32 [B]`` and
-    ``importance float32 [B]``. The loss is the mean over the batch of importance times each image's
-    loss. Under a sharded batch the statistics of batch normalisation, the loss and the gradient are
-    those of the whole batch. No gradient is computed below the lowest trained parameter.
+    ``importance float32 [B]``. The loss is the mean over the batch of importance times the loss of
+    each image. With a sharded batch, the statistics of batch normalisation, the loss and the
+    gradient cover the whole batch. No gradient is computed below the lowest trained parameter.
 
     Returns:
-        ``(state, batch) -> (state, {'loss', 'accuracy', 'finite'})``: ``float32 []``, where a mixed
-        image's class is that of its larger share, and ``bool []``, whether the whole gradient is
-        finite.
+        ``(state, batch) -> (state, {'loss', 'accuracy', 'finite'})``. Loss and accuracy are
+        ``float32 []``; a mixed image has the class of its larger share. ``finite`` is ``bool []``,
+        true if the whole gradient is finite.
     """
     return jax.jit(_step(classifier, recipe, phase), donate_argnums=0)
 
@@ -86,12 +94,12 @@ def make_train_steps(
     phase: Phase,
     make_batch: Callable[[Any, jax.Array], Batch],
 ) -> Callable[[Any, TrainState, jax.Array], tuple[TrainState, Metrics]]:
-    """Builds many steps in one jitted call, on batches that are made on the device.
+    """Returns many steps in one jitted call, on batches that are made on the device.
 
     Args:
-        classifier: as in :func:`make_train_step`, like ``recipe`` and ``phase``.
-        recipe: see there.
-        phase: see there.
+        classifier: see :func:`make_train_step`.
+        recipe: see :func:`make_train_step`.
+        phase: see :func:`make_train_step`.
         make_batch: ``(data, rows int32 [B]) -> batch``, pure.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The figures of the training steps since the last line of the log."""
+"""Collects the metrics of the training steps since the last line of the log."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 
 class StepMetrics:
-    """Takes figures from the devices when they are asked for, and averages them.
+    """Copies metrics from the devices on request, and averages them.
 
     Args:
-        step: steps done before.
-        rows: loss and accuracy of those of them that no line of the log holds yet, as :meth:`rows`
-            gave them.
-        check: called with a name, a step and whether the named value of that step is finite.
+        step: number of steps done before.
+        rows: loss and accuracy of the last steps that no line of the log holds yet, from
+            :meth:`rows`.
+        check: is called with a name, a step and True if that value of the step is finite.
     """
 
     def __init__(
@@ -30,18 +30,17 @@ class StepMetrics:
         self._check = check
         self._unread: deque[Mapping[str, jax.Array]] = deque()
 
-    def add(self, figures: Mapping[str, jax.Array]) -> int:
-        """Adds what a training step, or several in one, returned; says how many there were."""
-        self._unread.append(figures)
-        return figures["loss"].size
+    def add(self, metrics: Mapping[str, jax.Array]) -> int:
+        """Adds the metrics of one dispatch; returns its number of training steps."""
+        self._unread.append(metrics)
+        return metrics["loss"].size
 
     def read(self, leave: int) -> Iterator[float]:
-        """Waits for figures, but for the last ``leave`` that were added, and yields each loss."""
+        """Waits for all but the last ``leave`` added metrics, and yields each loss."""
         while len(self._unread) > leave:
-            done = {name: np.atleast_1d(value) for name, value in self._unread.popleft().items()}
-            for row, finite in zip(
-                np.stack([done["loss"], done["accuracy"]], axis=1), done["finite"], strict=True
-            ):
+            metrics = {name: np.atleast_1d(value) for name, value in self._unread.popleft().items()}
+            rows = np.stack([metrics["loss"], metrics["accuracy"]], axis=1)
+            for row, finite in zip(rows, metrics["finite"], strict=True):
                 self._step += 1
                 self._check("the loss", self._step, bool(np.isfinite(row[0])))
                 self._check("a gradient", self._step, bool(finite))
@@ -49,11 +48,11 @@ class StepMetrics:
                 yield float(row[0])
 
     def rows(self) -> list[list[float]]:
-        """Loss and accuracy of each step that was read since the last :meth:`take`, exactly."""
+        """Returns loss and accuracy of each step read since the last :meth:`take`, exactly."""
         return [row.tolist() for row in self._rows]
 
     def take(self) -> dict[str, float]:
-        """``train/loss`` and ``train/accuracy``: the means over :meth:`rows`, which it clears."""
+        """Returns ``train/loss`` and ``train/accuracy``: means over :meth:`rows`; clears them."""
         loss, accuracy = np.mean(self._rows, axis=0)
         self._rows.clear()
         return {"train/loss": float(loss), "train/accuracy": float(accuracy)}

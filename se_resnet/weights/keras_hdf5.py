@@ -8,6 +8,8 @@ import re
 import h5py
 import numpy as np
 
+from se_resnet.errors import one_line
+
 MAX_VALUES = 2**28  # a ResNet152 has 6e7; HDF5 can declare more than it holds
 _NO_WEIGHTS = ("optimizer", "optimizer_weights", "metrics", "_metrics", "compile_metrics")
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
@@ -72,8 +74,8 @@ def tensors(content: bytes) -> dict[str, np.ndarray]:
     except RefusedError:
         raise
     except _ERRORS as error:
-        text = " ".join(str(error).split())[:160]
-        raise RefusedError(f"it is broken HDF5 ({text}): fetch or save it again") from error
+        problem = one_line(error, 160)
+        raise RefusedError(f"it is broken HDF5 ({problem}): fetch or save it again") from error
     return found
 
 

@@ -14,8 +14,7 @@ from ml_collections import config_flags
 from configs import smoke
 from se_resnet.models import resnet
 from se_resnet.runtime import cli
-from se_resnet.training import recipe
-from se_resnet.training.config import check_config
+from se_resnet.training.config import check_config, make_augmentation, make_recipe
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import Place
 
@@ -53,7 +52,7 @@ def check(arguments: list[str]) -> None:
         cli._parse(arguments)
         config = cli.read_config(values["config"].value)
     check_config(config)
-    recipe.make_recipe(config, recipe.make_augmentation(config))
+    make_recipe(config, make_augmentation(config))
     resnet.create_model(
         attention=config.model.attention,
         attention_position=config.model.attention_position,

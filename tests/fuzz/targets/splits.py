@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 
 from data.protocols.roles import PROTOCOLS, assign_roles
-from data.protocols.split_file import own_roles, read_roles, write_split
+from data.protocols.split_file import read_roles, user_roles, write_split
 from data.records import Records
 from se_resnet.runs.run_files import EXCLUDED, ROLES, read_split
 from tests.datasets import make_records
@@ -27,7 +27,7 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
     def action() -> None:
         read_roles(path, RECORDS)
         lines = read_split(path, ("file", "role"))
-        own_roles(lines, RECORDS, str(path))
+        user_roles(lines, RECORDS, str(path))
 
     def assign() -> None:
         """The fold tables: folds of any number, of any part of the images."""
