@@ -56,7 +56,7 @@ def test_gates_that_start_as_identity_become_plain_sigmoids_exactly():
     ("change", "words"),
     [
         ({"variant": "v1"}, "first 1x1 convolutions"),
-        ({"attention": "eca"}, "'eca' is none of timm's"),
+        ({"attention": "eca"}, "'eca' is not that of timm's"),
         ({"attention_position": "stage"}, "gates sit at 'stage'"),
         ({"attention_options": {"reduction": 8}}, "reduce 8-fold"),
         ({"bn_epsilon": 1e-3}, "add 0.001, timm's 1e-05"),

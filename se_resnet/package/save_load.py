@@ -133,7 +133,7 @@ def from_pretrained(
         )
     try:
         weights = formats.read(path)
-        variables = layout.ours(weights.tensors, str(path))
+        variables = layout.project_variables(weights.tensors, str(path))
     except formats.RefusedWeightsError as error:
         package_config.refuse(path, error.problem, error)
     if not variables:
@@ -174,6 +174,6 @@ def _is_package(directory: Path) -> bool:
         return True
     try:
         path = directory / formats.SAFETENSORS
-        return bool(layout.ours(formats.read(path).tensors, str(path)))
+        return bool(layout.project_variables(formats.read(path).tensors, str(path)))
     except UserError:
         return False
