@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from data.balance import Plan
 from data.feed.batch_order import blend, padded, rows_of_step, steps_per_epoch
+from se_resnet.runtime.batches import batch_count, batch_positions
 
 Batch = dict[str, jax.Array]
 
@@ -69,13 +70,12 @@ def eval_batches(
         ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``, false where an image only fills up.
     """
     batch_size = padded(batch_size, sharding.num_devices)
-    steps = -(-len(rows) // batch_size)
+    steps = batch_count(len(rows), batch_size)
     own = own_positions(batch_size, sharding)
 
     def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        position = int(step) * batch_size + own
-        mask = position < len(rows)
-        return images[rows[np.where(mask, position, 0)]], mask
+        positions, mask = batch_positions(len(rows), batch_size, int(step))
+        return images[rows[positions[own]]], mask[own]
 
     return _batches(load, range(steps), ("image", "mask"), batch_size, sharding)
 

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.runtime.cli import PATH, parse_flags, run_command
+from se_resnet.runtime.cli import PATH, define_attention_flag, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
     _PORT = flags.DEFINE_integer(
         "port", 7860, "Of this machine; 0 for any that is free.", lower_bound=0, upper_bound=65535
     )
-    _ATTENTION = flags.DEFINE_string(
-        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
-    )
+    _ATTENTION = define_attention_flag()
     parse_flags()
 
 from pathlib import Path

@@ -86,11 +86,8 @@ class Analyst:
         }
 
     def _heat(self, images: np.ndarray, target: int) -> np.ndarray:
-        last = self._run.classifier.model.stage_names[-1]
-        (heat,) = explain.grad_cam(
-            self._run.classifier, self._run.variables, images, stage=last, target=target
-        )
-        return np.asarray(heat)
+        (heat,) = explain.grad_cam(self._run.classifier, self._run.variables, images, target=target)
+        return heat
 
 
 def create_page(workdir: Path, largest_image: int, attention: str = "none") -> Starlette:

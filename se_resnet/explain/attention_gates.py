@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.models.classifier import Classifier
+from se_resnet.runtime.batches import batch_count, batch_positions
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BATCH = 16
@@ -108,12 +109,8 @@ def describe(
     """
     count = min(limit, len(rows))
     drawn = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))
-    # Whole batches only, so that one compilation serves them all.
-    filled = np.resize(rows[drawn], -(-count // _BATCH) * _BATCH)
-    parts = [
-        gates(classifier, variables, pixels[filled[start : start + _BATCH]])
-        for start in range(0, len(filled), _BATCH)
-    ]
+    batches = [batch_positions(count, _BATCH, n)[0] for n in range(batch_count(count, _BATCH))]
+    parts = [gates(classifier, variables, pixels[rows[drawn][batch]]) for batch in batches]
     whole = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
     return {f"{by}s": gate_summary(whole, label[drawn], by=by) for by in ("block", "stage")}
 

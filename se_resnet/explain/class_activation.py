@@ -21,7 +21,7 @@ def grad_cam(
     variables: Mapping[str, Any],
     images: np.ndarray,
     *,
-    stage: str = "stage4",
+    stage: str | None = None,
     target: int | None = None,
 ) -> np.ndarray:
     """Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: Visual explanations from deep networks").
@@ -33,8 +33,9 @@ def grad_cam(
         classifier: the network and its preprocessing.
         variables: ``{'params', 'batch_stats'}`` of the network.
         images: RGB ``uint8 [B, H, W, 3]``, of any size.
-        stage: whose output is explained: ``'stem'``, ``'stage1'``, ... Later stages say more about
-            the class, earlier ones resolve more: a cell of ``'stage4'`` stands for 32 x 32 pixels.
+        stage: stage whose output is explained: ``'stem'``, ``'stage1'``, ...; None for the last
+            stage. Later stages say more about the class, earlier stages resolve more detail: a cell
+            of ``'stage4'`` covers 32 x 32 pixels.
         target: 0 for benign, 1 for malignant, None for each image's predicted class (malignant from
             probability 0.5).
 
@@ -53,7 +54,7 @@ def grad_cam_plus_plus(
     variables: Mapping[str, Any],
     images: np.ndarray,
     *,
-    stage: str = "stage4",
+    stage: str | None = None,
     target: int | None = None,
 ) -> np.ndarray:
     """Grad-CAM++ (Chattopadhay et al. 2018), which finds several occurrences of a pattern better.
@@ -68,11 +69,12 @@ def _class_activation(
     classifier: Classifier,
     variables: Mapping[str, Any],
     images: np.ndarray,
-    stage: str,
+    stage: str | None,
     target: int | None,
     plus_plus: bool,
 ) -> np.ndarray:
     stages = classifier.model.stage_names
+    stage = stages[-1] if stage is None else stage
     if stage not in stages:
         raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(stages)}")
     check_target(target)

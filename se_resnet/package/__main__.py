@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.runtime.cli import PATH, parse_flags, run_command
+from se_resnet.runtime.cli import PATH, define_attention_flag, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
@@ -27,9 +27,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     _PUSH = flags.DEFINE_string(
         "push", None, "Repository on the Hugging Face Hub that the package is pushed to."
     )
-    _ATTENTION = flags.DEFINE_string(
-        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
-    )
+    _ATTENTION = define_attention_flag()
     parse_flags()
 
 from se_resnet.package.save_load import FILES, save_pretrained

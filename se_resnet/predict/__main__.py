@@ -12,7 +12,7 @@ from __future__ import annotations
 from absl import flags
 
 from se_resnet.images.resize import TTA
-from se_resnet.runtime.cli import PATH, parse_flags, run_command
+from se_resnet.runtime.cli import PATH, define_attention_flag, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
@@ -28,9 +28,7 @@ if __name__ == "__main__":  # before the imports that take seconds
         "Regular expression whose first group, in a file's name or else in its path below --input, "
         "is the patient; default: as BreaKHis names files.",
     )
-    _ATTENTION = flags.DEFINE_string(
-        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
-    )
+    _ATTENTION = define_attention_flag()
     parse_flags()
 
 from pathlib import Path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import os
@@ -34,6 +33,7 @@ from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
 from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.runtime.folders import whole_folder
+from se_resnet.runtime.tables import write_table
 from se_resnet.runtime.walk import PassedOver
 
 _LONGEST_NAME = 255  # bytes, of file systems
@@ -94,17 +94,18 @@ def predict_folder(
                 f"{failures[0]['file']} {failures[0]['reason']}."
             )
         patients = summarise_patients(predictions, run.decision.threshold, digests)
+        rows = [dataclasses.asdict(prediction) for prediction in predictions]
         other = other_magnifications(digests, trained_on) if trained_on else {}
-        _write_table(new / "predictions.csv", [dataclasses.asdict(one) for one in predictions])
+        write_table(new / "predictions.csv", rows, list(rows[0]))
         if patients:
-            _write_table(new / "patients.csv", patients)
+            write_table(new / "patients.csv", patients, list(patients[0]))
         write_json(
             new / PREDICTION,
             {
                 "notice": NOTICE,
                 "decision": dataclasses.asdict(run.decision),
                 "tta": tta,
-                "predictions": [dataclasses.asdict(one) for one in predictions],
+                "predictions": rows,
                 "patients": patients,
                 "failures": failures,
                 "not_looked_at": passed_over.as_dict(),
@@ -218,8 +219,7 @@ def _batches(
 
 
 def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path) -> None:
-    last = run.classifier.model.stage_names[-1]
-    heats = explain.grad_cam(run.classifier, run.variables, images, stage=last)
+    heats = explain.grad_cam(run.classifier, run.variables, images)
     for file, image, heat in zip(files, images, heats, strict=True):
         picture = cv2.cvtColor(explain.overlay(image, heat), cv2.COLOR_RGB2BGR)
         _, encoded = cv2.imencode(".png", np.hstack([image[..., ::-1], picture]))
@@ -237,13 +237,6 @@ def overlay_name(file: str) -> str:
         return f"{file}.png"
     digest = hashlib.sha256(encoded).hexdigest()[:16]
     return str(Path(file).with_name(f"{os.fsdecode(encoded[:200])}-{digest}.png"))
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    with atomic_write(path) as target:
-        writer = csv.DictWriter(target, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _tell(

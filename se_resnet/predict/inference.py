@@ -13,6 +13,7 @@ from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict.patients import patient_of
 from se_resnet.predict.tta import mean_logits
 from se_resnet.runs.workdir import Run
+from se_resnet.runtime.batches import batch_positions
 
 NOTICE = "Research software: no medical device, not for diagnosis."
 BATCH = 16
@@ -62,10 +63,8 @@ def predict(
 
 def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:
     """The logit of malignant of each image, ``float64 [B]``; arguments as of :func:`predict`."""
-    mask = np.arange(BATCH) < tiles.shape[1]
-    filled = np.zeros((len(tiles), BATCH, *tiles.shape[2:]), np.uint8)
-    filled[:, mask] = tiles
-    batches = [{"image": tile, "mask": mask} for tile in filled]
+    positions, mask = batch_positions(tiles.shape[1], BATCH)
+    batches = [{"image": tile[positions], "mask": mask} for tile in tiles]
     return np.mean(
         [mean_logits(run.predict, run.variables, [batch], tta) for batch in batches], axis=0
     )

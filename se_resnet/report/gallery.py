@@ -17,9 +17,11 @@ import numpy as np
 from se_resnet import explain
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
+from se_resnet.runtime.batches import batch_count, batch_positions
 
 _LONGEST = 256  # pixels of a picture's longer side, which is enough for a column of a page
 _QUALITY = 85
+_BATCH = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,16 +145,12 @@ def _explain(
     classifier: Classifier, variables: Mapping[str, Any], images: np.ndarray, target: int
 ) -> np.ndarray:
     """Grad-CAM in batches of one size, so that one compilation serves every evaluation."""
-    batch = 6
-    filled = images[np.resize(np.arange(len(images)), -(-len(images) // batch) * batch)]
-    last = classifier.model.stage_names[-1]
+    count = len(images)
+    batches = [batch_positions(count, _BATCH, n)[0] for n in range(batch_count(count, _BATCH))]
     maps = [
-        explain.grad_cam(
-            classifier, variables, filled[start : start + batch], stage=last, target=target
-        )
-        for start in range(0, len(filled), batch)
+        explain.grad_cam(classifier, variables, images[batch], target=target) for batch in batches
     ]
-    return np.concatenate(maps)[: len(images)]
+    return np.concatenate(maps)[:count]
 
 
 def data_uri(image: np.ndarray) -> str:

@@ -121,6 +121,16 @@ class _LocalPath(flags.ArgumentParser):
 PATH = _LocalPath()
 
 
+def define_attention_flag() -> flags.FlagHolder[str]:
+    """Defines ``--attention``, which allows a command to import the attention module of a run."""
+    return flags.DEFINE_string(
+        "attention",
+        "none",
+        "FILE:CLASS of a run that was trained with an attention module from outside this project. "
+        "The file is imported, that is, its code runs.",
+    )
+
+
 def path_option(text: str) -> str:
     """The type of options of :class:`ArgumentParser` that are paths, see :func:`local_path`.
 

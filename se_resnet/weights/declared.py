@@ -170,10 +170,10 @@ def _merge(declarations: list[Declaration], source: str) -> Declaration:
     for declaration in declarations:
         for name, value in declaration.stated().items():
             if merged.setdefault(name, value) != value:
-                files = " and ".join(declaration.files[0] for declaration in declarations)
+                names = " and ".join(declaration.files[0] for declaration in declarations)
                 raise refused(
                     source,
-                    f"{files} contradict each other about its {name}: correct or remove the wrong "
+                    f"{names} contradict each other about its {name}: correct or remove the wrong "
                     "file",
                 )
     files = tuple(file for declaration in declarations for file in declaration.files)
