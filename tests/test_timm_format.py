@@ -91,7 +91,7 @@ def test_a_package_of_timm_is_written_and_told_apart(run, tmp_path):
     tensors = safetensors.numpy.load_file(folder / "model.safetensors")
     assert tensors["layer1.0.se.fc1.weight"].shape == (16, 256, 1, 1)
     assert "timm.create_model" in (folder / "README.md").read_text()
-    with pytest.raises(UserError, match="is a package of timm"):
+    with pytest.raises(UserError, match="is a package for timm"):
         se_resnet.from_pretrained(folder)
     assert pretrained.load(str(folder)).attention == "se"  # it may start another training
 

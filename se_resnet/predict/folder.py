@@ -1,4 +1,4 @@
-"""Predicts the images of a folder and writes tables, patients and overlays."""
+"""Predicts the images of a folder; writes tables of images and patients, and overlays."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from se_resnet.runtime.tables import write_table
 from se_resnet.runtime.walk import PassedOver
 
 _LONGEST_NAME = 255  # bytes, of file systems
-# The tables, and how their headers begin.
+# Tables, with the beginning of their headers.
 _HEADERS = {
     "patients.csv": ["patient", "images"],
     "predictions.csv": ["file", "patient", "probability"],
@@ -56,21 +56,22 @@ def predict_folder(
     tta: str = "none",
     attention: str = "none",
 ) -> list[Prediction]:
-    """The command: predicts all images, writes the results and lists the files it could not use.
+    """Predicts all images, writes the results, and prints a summary with the unusable files.
 
     Args:
         workdir: folder of the run.
         source: an image or a folder of images.
-        out: folder for the results; those of an earlier prediction are replaced, all at once.
-        overlays: whether to draw where the network looked.
-        patient_pattern: regular expression that tells the patient, see
+        out: folder for the results; results of an earlier prediction are replaced all at once.
+        overlays: True to write pictures of where the network looked.
+        patient_pattern: regular expression that finds the patient, see
             :func:`se_resnet.predict.patients.patient_of`.
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
-        attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
+        attention: attention module from outside this project, see
+            :func:`se_resnet.runs.workdir.load_best`.
 
     Raises:
-        UserError: no checkpoint, no image, none that can be used, a pattern that is no regular
-            expression with a group, or an output folder that cannot be written.
+        UserError: there is no checkpoint or no usable image, the pattern is not a regular
+            expression with a group, or the output folder cannot be written.
     """
     check_pattern(patient_pattern)
     run = load_best(workdir, attention)
@@ -82,11 +83,13 @@ def predict_folder(
     failures: list[dict[str, str]] = []
     rules = resize_rules(tta, run.classifier.resize)
     digests: dict[str, str] = {}
-    with whole_folder(out, _FILES, "give another folder by --out", lambda: _replaced(out)) as new:
+    with whole_folder(
+        out, _FILES, "give another folder by --out", lambda: _files_to_replace(out)
+    ) as new:
         for files, tiles, hashed in _batches(run.classifier.size, rules, paths, root, failures):
             digests |= zip(files, hashed, strict=True)
             predictions += predict(run, tiles, files, patient_pattern, tta)
-            if overlays:  # of the middle tile
+            if overlays:  # show the middle tile
                 _write_overlays(run, files, tiles[len(tiles) // 2], new / OVERLAYS)
         if not predictions:
             raise UserError(
@@ -119,7 +122,7 @@ def predict_folder(
     ]
     if passed_over:
         notes.append(f"not looked at: {passed_over.describe()}")
-    _tell(predictions, patients, failures, notes, out)
+    _print_summary(predictions, patients, failures, notes, out)
     return predictions
 
 
@@ -134,8 +137,8 @@ def _trained_magnifications(workdir: Path) -> list[int]:
 def _describe_patients(
     predictions: list[Prediction], patients: list[dict[str, Any]], pattern: str
 ) -> list[str]:
-    """Lines about files without a patient and about copies, where there are any."""
-    without = sum(not one.patient for one in predictions)
+    """Returns lines about images without a patient and about copies."""
+    without = sum(not prediction.patient for prediction in predictions)
     if not patients:
         if pattern == BREAKHIS_PATIENT:
             return []
@@ -145,8 +148,12 @@ def _describe_patients(
         ]
     copies = sum(row["copies"] for row in patients)
     return [
-        *([f"no patient is known of {without} of the images"] if without else []),
-        *([f"copies of a patient's other images, not counted again: {copies}"] if copies else []),
+        *([f"{without} of the images have no known patient"] if without else []),
+        *(
+            [f"copies of another image of the same patient, not counted: {copies}"]
+            if copies
+            else []
+        ),
     ]
 
 
@@ -161,23 +168,23 @@ def _describe_magnifications(other: dict[str, int], total: int, trained_on: list
     ]
 
 
-def _replaced(out: Path) -> list[str]:
-    """The files of an earlier prediction in the folder, once no table is seen to be another's."""
+def _files_to_replace(out: Path) -> list[str]:
+    """Returns the files of an earlier prediction in the folder, or refuses other tables."""
     try:
-        told = read_json(out / PREDICTION, {"predictions": [{"file": str}]})
+        earlier = read_json(out / PREDICTION, {"predictions": [{"file": str}]})["predictions"]
     except (OSError, ValueError):
-        told = {"predictions": []}
+        earlier = []
     for name, header in _HEADERS.items():
         if (out / name).is_file() and _header(out / name)[: len(header)] != header:
             raise UserError(
-                f"{out / name} was written by no prediction: give another folder by --out."
+                f"{out / name} is not a table of predictions: give another folder by --out."
             )
-    overlays = [f"{OVERLAYS}/{overlay_name(one['file'])}" for one in told["predictions"]]
+    overlays = [f"{OVERLAYS}/{overlay_name(prediction['file'])}" for prediction in earlier]
     return [*_FILES, *overlays]
 
 
 def _header(table: Path) -> list[str]:
-    """The names of a table's columns, also when a spreadsheet program has saved it again."""
+    """Returns the columns of a table, even if a spreadsheet program has saved it again."""
     with table.open("rb") as file:
         start = file.read(_HEADER_BYTES)
     try:
@@ -193,9 +200,9 @@ def _batches(
     root: Path,
     failures: list[dict[str, str]],
 ) -> Iterator[tuple[list[str], np.ndarray, list[str]]]:
-    """Yields names, tiles ``[T, B, H, W, 3]`` and digests of the decoded pixels of a few images.
+    """Yields names, tiles ``[T, B, H, W, 3]`` and digests of the decoded pixels, batch by batch.
 
-    What fails goes to ``failures``.
+    Files that cannot be used are appended to ``failures``.
     """
     files: list[str] = []
     digests: list[str] = []
@@ -228,9 +235,9 @@ def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path
 
 
 def overlay_name(file: str) -> str:
-    """Where the picture of an image lies below ``overlays``: its name and ``.png``.
+    """Returns the path of an image's overlay below ``overlays``: its name with ``.png`` added.
 
-    A name that would become longer than file systems take is cut, and told apart by a checksum.
+    A name that is too long for file systems is cut, and a checksum keeps it unique.
     """
     encoded = os.fsencode(Path(file).name)
     if len(encoded) + len(".png") <= _LONGEST_NAME:
@@ -239,15 +246,15 @@ def overlay_name(file: str) -> str:
     return str(Path(file).with_name(f"{os.fsdecode(encoded[:200])}-{digest}.png"))
 
 
-def _tell(
+def _print_summary(
     predictions: list[Prediction],
     patients: list,
     failures: list[dict[str, str]],
     notes: list[str],
     out: Path,
 ) -> None:
-    malignant = sum(one.call == "malignant" for one in predictions)
-    uncertain = sum(one.uncertain for one in predictions)
+    malignant = sum(prediction.call == "malignant" for prediction in predictions)
+    uncertain = sum(prediction.uncertain for prediction in predictions)
     print(
         f"{len(predictions)} images: {malignant} called malignant, {uncertain} flagged as uncertain"
         + (f", {len(patients)} patients" if patients else "")
