@@ -38,7 +38,7 @@ pytestmark = [
     ),
 ]
 
-MOST_UPLOADS = 8
+MAX_UPLOADS = 8
 FAULTS = Path(__file__).with_name("page_faults.js").read_text()
 DONE = "document.getElementById('result').getAttribute('aria-busy') === 'false'"
 
@@ -258,7 +258,7 @@ def test_the_page_says_what_must_be_known(browser, address, run):
     ]
     for magnification in {*trained}:
         assert f"{magnification}× ({trained.count(magnification)} images)" in said
-    assert "20 MB" in said and "tested on patients it never saw" in said
+    assert "20 MB" in said and "no test patient was in training" in said
     unlabelled = (
         "[...document.querySelectorAll('input')].filter((one) => !one.labels.length).length"
     )
@@ -308,7 +308,7 @@ def test_another_site_gets_no_answer(address, image):
 def test_the_page_says_that_it_is_busy(browser, address, image):
     browser.open(address, 390)
     half = b"POST /analyse HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
-    others = [send(urlsplit(address).port, half) for _ in range(MOST_UPLOADS)]
+    others = [send(urlsplit(address).port, half) for _ in range(MAX_UPLOADS)]
     upload(browser, image, "busy with other images: try again")
     assert browser.evaluate("document.getElementById('shown').hidden")
     for other in others:

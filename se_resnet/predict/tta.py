@@ -28,7 +28,7 @@ def resize_rules(tta: str, rule: str) -> tuple[str, ...]:
 
 
 def dihedral_views(images: jax.Array) -> list[jax.Array]:
-    """Returns the eight views of ``[B, H, W, C]``, the original first; quarter turns swap H and W."""
+    """Returns the eight views of ``[B, H, W, C]``, original first; quarter turns swap H and W."""
     return [
         jnp.rot90(mirrored, turns, axes=(1, 2))
         for mirrored in (images, images[:, :, ::-1])
