@@ -6,9 +6,9 @@
 Input: any number of RGB images as uint8 [batch, height, width, 3]; metadata.json states height and
 width. Output: the probability of malignant, raw and calibrated.
 
-The file is written only after a check. Its runtime computes the probabilities of real images in
-batches of 1, 3 and 16, in a process without this project. They must agree with those of the run to
-1e-4.
+The file is kept only if it passes a check. Its runtime computes the probabilities of real images in
+batches of 1, 3 and 16, in a process without this project. They must agree with the run's
+probabilities to 1e-4.
 
 The formats onnx and tflite need the extras of the same names.
 """

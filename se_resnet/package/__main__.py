@@ -4,8 +4,8 @@
   python -m se_resnet.package --workdir=runs/breakhis --out=package --push=ORGANISATION/NAME
   python -m se_resnet.package --workdir=runs/breakhis --out=package --naming=timm
 
-Writes model.safetensors, config.json and README.md, a model card. With --naming=timm, timm can load
-the package. This needs a network that timm has: ResNet v1.5, with or without
+Writes model.safetensors, config.json and README.md, a model card. --naming=timm writes a package
+that timm can load. This needs a network that timm has: ResNet v1.5, with or without
 Squeeze-and-Excitation.
 """
 

@@ -119,6 +119,8 @@ class _LocalPath(flags.ArgumentParser):
 
 # The parser of flags that are paths: flags.DEFINE(PATH, "out", None, "Folder for the results.").
 PATH = _LocalPath()
+# --help lists the flags of the file that was started, and so those that a function here defines.
+flags.disclaim_key_flags()
 
 
 def define_attention_flag() -> flags.FlagHolder[str]:
