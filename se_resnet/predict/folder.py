@@ -14,8 +14,6 @@ import numpy as np
 
 from se_resnet import explain
 from se_resnet.errors import UserError
-from se_resnet.images.decode import SUFFIXES as SUFFIXES
-from se_resnet.images.decode import decode_image as decode_image  # for importers of this module
 from se_resnet.images.decode import read_image
 from se_resnet.images.pixels import digest
 from se_resnet.images.resize import resize
