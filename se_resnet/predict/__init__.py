@@ -19,14 +19,16 @@ from se_resnet.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from se_resnet.images.decode import read_image
+    from se_resnet.predict.folder import predict_folder
     from se_resnet.predict.predictor import Predictor, load_run
 
-__all__ = ["Predictor", "load_run", "read_image"]
+__all__ = ["Predictor", "load_run", "predict_folder", "read_image"]
 __getattr__ = lazy_names(
     __name__,
     {
         "Predictor": "se_resnet.predict.predictor",
         "load_run": "se_resnet.predict.predictor",
+        "predict_folder": "se_resnet.predict.folder",
         "read_image": "se_resnet.images.decode",
     },
 )
