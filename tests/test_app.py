@@ -110,7 +110,7 @@ def test_an_image_gets_the_answer_of_the_command(browser, address, run, image, t
     assert text(browser, "probability") == f"{one.probability:.3f}"
     assert text(browser, "calibrated") == f"{one.calibrated_probability:.3f}"
     assert text(browser, "call") == f"Called {one.call}"
-    assert browser.evaluate("document.getElementById('doubt').hidden") != one.uncertain
+    assert browser.evaluate("document.getElementById('uncertain').hidden") != one.uncertain
     assert text(browser, "caption") == "tissue.png, 46 × 70 pixels"
     assert browser.messages + browser.evaluate(FAULTS) == []
     screenshot(browser, f"after-{width}")
@@ -149,7 +149,7 @@ def test_the_marks_of_the_scale_lie_where_the_figures_say(browser, address, run,
     assert at[0] == pytest.approx(float(text(browser, "probability")), abs=0.01)
     assert at[1] == pytest.approx(threshold, abs=0.01)
     assert at[2] < at[1] < at[3]
-    uncertain = not browser.evaluate("document.getElementById('doubt').hidden")
+    uncertain = not browser.evaluate("document.getElementById('uncertain').hidden")
     assert uncertain == (at[2] < at[0] < at[3])
 
 

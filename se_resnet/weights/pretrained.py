@@ -22,6 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from se_resnet.errors import UserError
 from se_resnet.models.preprocessing import IMAGENET, Preprocessing
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import atomic_write
 from se_resnet.weights import assumptions, declared, formats, hub, record, shipped
@@ -207,7 +208,7 @@ def _workdir(path: Path) -> Path | None:
     """Returns the run's folder if the path is that folder or its best checkpoint, else None."""
     path = path.absolute()
     for workdir in (path, *path.parents[:2]):
-        checkpoints = workdir / "checkpoints"
+        checkpoints = RunFolder(workdir).checkpoints.folder
         if path in (workdir, checkpoints, checkpoints / "best") and checkpoints.is_dir():
             return workdir
     return None
