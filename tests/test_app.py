@@ -38,7 +38,7 @@ pytestmark = [
     ),
 ]
 
-MOST_UPLOADS = 8
+MAX_UPLOADS = 8
 FAULTS = Path(__file__).with_name("page_faults.js").read_text()
 DONE = "document.getElementById('result').getAttribute('aria-busy') === 'false'"
 
@@ -110,7 +110,7 @@ def test_an_image_gets_the_answer_of_the_command(browser, address, run, image, t
     assert text(browser, "probability") == f"{one.probability:.3f}"
     assert text(browser, "calibrated") == f"{one.calibrated_probability:.3f}"
     assert text(browser, "call") == f"Called {one.call}"
-    assert browser.evaluate("document.getElementById('doubt').hidden") != one.uncertain
+    assert browser.evaluate("document.getElementById('uncertain').hidden") != one.uncertain
     assert text(browser, "caption") == "tissue.png, 46 × 70 pixels"
     assert browser.messages + browser.evaluate(FAULTS) == []
     screenshot(browser, f"after-{width}")
@@ -149,7 +149,7 @@ def test_the_marks_of_the_scale_lie_where_the_figures_say(browser, address, run,
     assert at[0] == pytest.approx(float(text(browser, "probability")), abs=0.01)
     assert at[1] == pytest.approx(threshold, abs=0.01)
     assert at[2] < at[1] < at[3]
-    uncertain = not browser.evaluate("document.getElementById('doubt').hidden")
+    uncertain = not browser.evaluate("document.getElementById('uncertain').hidden")
     assert uncertain == (at[2] < at[0] < at[3])
 
 
@@ -258,7 +258,7 @@ def test_the_page_says_what_must_be_known(browser, address, run):
     ]
     for magnification in {*trained}:
         assert f"{magnification}× ({trained.count(magnification)} images)" in said
-    assert "20 MB" in said and "tested on patients it never saw" in said
+    assert "20 MB" in said and "no test patient was in training" in said
     unlabelled = (
         "[...document.querySelectorAll('input')].filter((one) => !one.labels.length).length"
     )
@@ -308,7 +308,7 @@ def test_another_site_gets_no_answer(address, image):
 def test_the_page_says_that_it_is_busy(browser, address, image):
     browser.open(address, 390)
     half = b"POST /analyse HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
-    others = [send(urlsplit(address).port, half) for _ in range(MOST_UPLOADS)]
+    others = [send(urlsplit(address).port, half) for _ in range(MAX_UPLOADS)]
     upload(browser, image, "busy with other images: try again")
     assert browser.evaluate("document.getElementById('shown').hidden")
     for other in others:

@@ -107,7 +107,7 @@ def test_an_answer_may_take_longer_than_a_client():
 def test_silent_connections_give_way(monkeypatch):
     from se_resnet.app import connections
 
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 10)
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 10)
     with serving(application) as port:
         silent = [
             send(port, part)
@@ -134,7 +134,7 @@ def test_silent_connections_give_way(monkeypatch):
 def test_one_connection_too_many_is_told_so(monkeypatch):
     from se_resnet.app import connections
 
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
     with serving(application) as port:
         busy = [send(port, POST) for _ in range(3)]
         time.sleep(0.2)

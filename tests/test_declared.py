@@ -354,7 +354,7 @@ def test_a_field_that_is_null_says_nothing():
 def test_a_configuration_beside_several_files_of_weights_is_refused(folder):
     folder({}, reduction=16, name="b.safetensors")
     path = folder({"config.json": TIMM}, reduction=16, name="a.safetensors")
-    with pytest.raises(UserError, match=r"beside b\.safetensors.*unknown which"):
+    with pytest.raises(UserError, match=r"beside b\.safetensors.*either of them"):
         pretrained.load(path)
 
 

@@ -90,7 +90,7 @@ def test_a_model_in_a_model_with_augmentation_and_a_head_is_read(saved):
         (model(layer("InputLayer"), layer("Rescaling"), *RESNET), "Rescaling changes the pixels"),
         (model(layer("InputLayer"), layer("Lambda"), model(*RESNET)), "Lambda changes the pixels"),
         (model(*START, NORM, layer("BatchNormalization", epsilon=0.1)), "differ in their epsilon"),
-        (model(*START, layer("BatchNormalization", epsilon=0)), "no positive number"),
+        (model(*START, layer("BatchNormalization", epsilon=0)), "not a positive number"),
         ("[]", "not as Keras writes"),
         ("{", "cannot be followed"),
     ],

@@ -176,7 +176,7 @@ def test_images_that_are_gone_give_way_to_the_sample(run, tmp_path):
 )
 def test_files_of_another_origin_are_not_replaced(run, tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    with pytest.raises(UserError, match="which no export leaves|holds an export of format"):
+    with pytest.raises(UserError, match="so no export wrote it|holds an export of format"):
         export_run(run, "stablehlo", tmp_path)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: content}
 
@@ -206,13 +206,13 @@ def test_a_disk_that_fills_is_told_and_nothing_is_left(kind, size, run, tmp_path
 
 def test_images_of_another_size_must_not_be_taken(run, tmp_path, monkeypatch):
     made, pixels = make_run()
-    answer = parity._run_elsewhere
+    answer = parity._run_in_process
 
     def taking(*arguments):
         return {**answer(*arguments), "takes_other_sizes": np.array(True)}
 
-    monkeypatch.setattr(parity, "_run_elsewhere", taking)
-    with pytest.raises(UserError, match="takes images of another size"):
+    monkeypatch.setattr(parity, "_run_in_process", taking)
+    with pytest.raises(UserError, match="accepts images of another size"):
         export("stablehlo", made, pixels, tmp_path)
 
 

@@ -147,7 +147,10 @@ def renamed(old, new):
         (renamed("running", "other"), "keep no running statistics"),
         (renamed("downsample.1", "downsample.2"), "shortcuts average"),
         (lambda t: t.update({"conv1.3.weight": t["conv1.weight"]}), "three 3x3 convolutions"),
-        (lambda t: t.update({"backbone.fpn.weight": np.ones(1)}), "a network around one"),
+        (
+            lambda t: t.update({"backbone.fpn.weight": np.ones(1)}),
+            "a larger network",
+        ),
         (lambda t: t.update({"x.attn.qkv.weight": np.ones(1)}), "vision transformer"),
     ],
 )

@@ -19,7 +19,7 @@ import se_resnet
 from data.cache import open_cache
 from se_resnet import attention
 from se_resnet.errors import UserError
-from se_resnet.weights import formats, pretrained
+from se_resnet.weights import formats, pretrained, record
 from tests import checkpoints
 from tests.datasets import make_images, make_records
 
@@ -180,7 +180,7 @@ def planted(tmp_path, monkeypatch):
 def test_a_weights_file_chooses_no_module(planted, tmp_path):
     facts = pretrained.load("none").facts() | {"attention": planted, "attention_options": {}}
     content = safetensors.numpy.save(
-        checkpoints.make("torch")[1], {pretrained._METADATA: json.dumps(facts)}
+        checkpoints.make("torch")[1], {record.METADATA: json.dumps(facts)}
     )
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(

@@ -103,7 +103,7 @@ def test_the_card_tells_the_hub_and_the_reader(packaged, run):
     assert f"| Image accuracy | {figure} |" in card.text
     for words in (
         "## Data", "## Protocol", "## Limits", "## Licence", "CC BY 4.0", "no medical device",
-        "no patient of the test set was trained", "| test | malignant |",
+        "contain no patient of the test set", "| test | malignant |",
     ):  # fmt: skip
         assert words in card.text, words
 
@@ -124,8 +124,10 @@ def test_a_leaky_protocol_and_a_missing_evaluation_are_told(run, tmp_path):
     history["data"]["sample"] = True
     leaky = se_resnet.Predictor(predictor.run, "a | b", history)
     text = (se_resnet.save_pretrained(leaky, tmp_path / "leaky") / "README.md").read_text()
-    assert "7 of the tested patients were trained or validated on" in text
-    assert "patients of the test set were trained on" in text and "no result on BreaKHis" in text
+    assert "Training or validation contains 7 of the test patients" in text
+    assert (
+        "training contains patients of the test set" in text and "not a result on BreaKHis" in text
+    )
     assert "# a \\| b\n" in text
     history["metrics"] = None
     text = (se_resnet.save_pretrained(leaky, tmp_path / "leaky") / "README.md").read_text()
@@ -174,7 +176,7 @@ def configured(**values):
     ("change", "words"),
     [
         (cut, "broken safetensors"),
-        (rename, r"it tells of stages and width|for params/stem"),
+        (rename, r"it states stages and width|for params/stem"),
         (spoil, "not finite"),
         (grow, "params/head/bias, the package"),
         (lambda f: (f / "model.safetensors").unlink(), "cannot be read"),
@@ -188,8 +190,8 @@ def configured(**values):
         (lambda f: change_config(f, lambda facts: facts.pop("decision")), "it lacks decision"),
         (configured(format_version=2), "update se_resnet"),
         (configured(classes=["cat", "dog"]), "classes are not benign"),
-        (configured(model__stage_sizes=[10**9]), "it tells of stages"),
-        (configured(model__width=10**9), "it tells of stages"),
+        (configured(model__stage_sizes=[10**9]), "it states stages"),
+        (configured(model__width=10**9), "it states stages"),
         (configured(model__stage_sizes="many"), "model.stage_sizes is 'many'"),
         (configured(model__attention=["se"]), "model.attention is"),
         (configured(model__attention="this:Module"), "runs the file of that name"),
@@ -271,7 +273,7 @@ def test_a_model_of_another_origin_is_not_replaced(run, copy, name):
     if name == "config.json":
         (copy / name).write_text('{"architectures": ["ResNetForImageClassification"]}')
     safetensors.numpy.save_file({"conv1.weight": np.zeros(1)}, copy / "model.safetensors")
-    with pytest.raises(UserError, match=rf"{name}.* of another origin: give an empty folder"):
+    with pytest.raises(UserError, match=rf"{name}.*not from a model package: give an empty folder"):
         se_resnet.save_pretrained(run, copy)
 
 
@@ -308,7 +310,7 @@ def test_weights_of_another_package_are_refused(copy):
     tensors = safetensors.numpy.load_file(copy / "model.safetensors")
     tensors["params/head/bias"] += 1
     safetensors.numpy.save_file(tensors, copy / "model.safetensors")
-    with pytest.raises(UserError, match="weights are not those that config.json tells of"):
+    with pytest.raises(UserError, match="weights are not those that config.json describes"):
         se_resnet.from_pretrained(copy)
     change_config(copy, lambda facts: facts.pop("weights_sha256"))  # as older versions wrote it
     se_resnet.from_pretrained(copy)
@@ -330,7 +332,7 @@ def test_a_package_is_pushed_and_pulled(packaged, copy, tmp_path, monkeypatch):
             se_resnet.from_pretrained("other/name")
     # The server is gone; what was downloaded is not.
     assert se_resnet.from_pretrained("someone/breakhis").name == here.name
-    with pytest.raises(UserError, match=r"is whole, but could not be pushed to a/b \(\w+: "):
+    with pytest.raises(UserError, match=r"is complete, but could not be pushed to a/b \(\w+: "):
         hub.push(packaged, "a/b")
 
 
@@ -343,7 +345,7 @@ def test_the_command_writes_a_package_and_tells_offline_what_to_do(run, tmp_path
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
     )
     assert told.returncode == 2 and "Traceback" not in told.stderr
-    assert "is whole, but could not be pushed to a/b" in told.stderr.splitlines()[-1]
+    assert "is complete, but could not be pushed to a/b" in told.stderr.splitlines()[-1]
     assert "config.json, model.safetensors" in told.stdout
     assert ModelCard.load(tmp_path / "package" / "README.md").data.license == "mit"
     assert formats.read(tmp_path / "package").tensors.keys() == {

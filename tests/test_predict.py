@@ -121,7 +121,7 @@ def test_what_was_not_looked_at_and_not_trained_on_is_told(run, tmp_path, capsys
     told = capsys.readouterr().out
     assert "not looked at: other suffixes 1 (.txt 1)" in told
     assert "2 of 2 images have a magnification that the run was not trained on: 40X 2" in told
-    assert "copies of a patient's other images, not counted again: 1" in told
+    assert "copies of another image of the same patient, not counted: 1" in told
 
 
 def test_a_pattern_that_matches_nothing_is_told(run, tmp_path, capsys):
@@ -262,7 +262,7 @@ def test_a_table_of_another_origin_is_not_replaced(run, tmp_path):
     (tmp_path / "in.png").write_bytes(encode(random_image()))
     evaluated = tmp_path / "eval"
     shutil.copytree(run / "eval" / "test", evaluated)
-    with pytest.raises(UserError, match="was written by no prediction"):
+    with pytest.raises(UserError, match="is not a table of predictions"):
         run_predict(run, tmp_path / "in.png", evaluated)
     for path in evaluated.iterdir():
         assert path.read_bytes() == (run / "eval" / "test" / path.name).read_bytes()
@@ -281,7 +281,7 @@ def test_an_evaluation_does_not_replace_the_table_of_a_prediction(run, tmp_path)
 def test_a_list_of_patients_of_another_origin_is_not_replaced(run, tmp_path):
     (tmp_path / "SOB_B_A-14-1-40-001.png").write_bytes(encode(random_image()))
     (tmp_path / "patients.csv").write_text("patient,age\n14-1,50\n")
-    with pytest.raises(UserError, match=r"patients\.csv was written by no prediction"):
+    with pytest.raises(UserError, match=r"patients\.csv is not a table of predictions"):
         run_predict(run, tmp_path, tmp_path)
     assert (tmp_path / "patients.csv").read_text() == "patient,age\n14-1,50\n"
 

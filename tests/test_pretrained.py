@@ -282,8 +282,8 @@ def test_saved_weights_are_loaded_as_they_were(gated, tmp_path):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda t, f: f.clear(), "does not say what they were trained with"),
-        (lambda t, f: f.update(bn_epsilon="small"), "does not say what they were trained with"),
+        (lambda t, f: f.clear(), "does not say how they were trained"),
+        (lambda t, f: f.update(bn_epsilon="small"), "does not say how they were trained"),
         (lambda t, f: f.update(variant="v3"), "unknown variant"),
         (lambda t, f: t.pop("params/stage2/block1/attention/expand/bias"), "nothing for params/"),
         (lambda t, f: t.update({"params/extra": t["params/head/bias"]}), "params/extra"),

@@ -56,7 +56,7 @@ def test_gates_that_start_as_identity_become_plain_sigmoids_exactly():
     ("change", "words"),
     [
         ({"variant": "v1"}, "first 1x1 convolutions"),
-        ({"attention": "eca"}, "'eca' is none of timm's"),
+        ({"attention": "eca"}, "'eca' is not that of timm's"),
         ({"attention_position": "stage"}, "gates sit at 'stage'"),
         ({"attention_options": {"reduction": 8}}, "reduce 8-fold"),
         ({"bn_epsilon": 1e-3}, "add 0.001, timm's 1e-05"),
@@ -91,7 +91,7 @@ def test_a_package_of_timm_is_written_and_told_apart(run, tmp_path):
     tensors = safetensors.numpy.load_file(folder / "model.safetensors")
     assert tensors["layer1.0.se.fc1.weight"].shape == (16, 256, 1, 1)
     assert "timm.create_model" in (folder / "README.md").read_text()
-    with pytest.raises(UserError, match="is a package of timm"):
+    with pytest.raises(UserError, match="is a package for timm"):
         se_resnet.from_pretrained(folder)
     assert pretrained.load(str(folder)).attention == "se"  # it may start another training
 

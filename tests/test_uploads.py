@@ -70,7 +70,7 @@ def test_only_the_page_itself_and_programs_are_answered(headers, status):
 
 
 def test_one_upload_at_a_time_a_few_wait_and_the_others_come_again():
-    from se_resnet.app.uploads import MOST_UPLOADS
+    from se_resnet.app.uploads import MAX_UPLOADS
 
     proceed, working, most = threading.Event(), [], []
 
@@ -84,19 +84,19 @@ def test_one_upload_at_a_time_a_few_wait_and_the_others_come_again():
     with serving(application(analyse)) as port, ThreadPoolExecutor(24) as pool:
         content = bytes(500_000)
         asked = [pool.submit(request, port, "POST", "/analyse", content) for _ in range(24)]
-        while sum(one.done() for one in asked) < 24 - MOST_UPLOADS:
+        while sum(one.done() for one in asked) < 24 - MAX_UPLOADS:
             time.sleep(0.01)
         assert request(port)[1] == b"page", "the page waits for nobody"
         proceed.set()
         answers = [one.result() for one in asked]
     statuses = sorted(answer.status for answer, _ in answers)
-    assert statuses == [200] * MOST_UPLOADS + [503] * (24 - MOST_UPLOADS)
+    assert statuses == [200] * MAX_UPLOADS + [503] * (24 - MAX_UPLOADS)
     for answer, body in answers:
         if answer.status == 200:
             assert json.loads(body) == {"size": 500_000}
         else:
             assert int(answer.headers["Retry-After"]) > 0
-            assert json.loads(body) == {"refused": "has to wait for others"}
+            assert json.loads(body) == {"refused": "has to wait for other images"}
     assert max(most) == 1
 
 

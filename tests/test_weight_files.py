@@ -198,8 +198,8 @@ def twice(file):
         (cycle, "'a/again' is a link"),
         (external_storage, "'a/kernel' is not in the file"),
         (virtual, "'kernel' is not in the file"),
-        (lambda f: f.create_dataset("a/x", (2**40,), "f4", chunks=(1024,)), "no weight"),
-        (put("a/x", "text"), "no weight"),
+        (lambda f: f.create_dataset("a/x", (2**40,), "f4", chunks=(1024,)), "not a weight"),
+        (put("a/x", "text"), "not a weight"),
         (twice, "'c/kernel' twice"),
     ],
 )
@@ -247,15 +247,15 @@ def test_tensorflow_js_folder_and_its_model_json_are_read(tfjs):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"shards": ["shard1"]}, "no whole model"),
+        ({"shards": ["shard1"]}, "not a complete model"),
         ({"shards": ["shard1", "missing"]}, "missing"),
-        ({"shards": ["shard1", "../shard2"]}, "no file beside it"),
-        ({"shards": ["shard1", "shard2", "shard2"]}, "no whole model"),
+        ({"shards": ["shard1", "../shard2"]}, "not a file beside it"),
+        ({"shards": ["shard1", "shard2", "shard2"]}, "not a complete model"),
         ({"dtype": "uint8"}, "not plain float32"),
         ({"quantization": {}}, "not plain float32"),
-        ({"shape": "wide"}, "no whole model"),
-        ({"shape": [-2, -3]}, "no whole model"),
-        ({"shape": [10**30]}, "no whole model"),
+        ({"shape": "wide"}, "not a complete model"),
+        ({"shape": [-2, -3]}, "not a complete model"),
+        ({"shape": [10**30]}, "not a complete model"),
         ({"name": 5}, "weights.0.name is 5"),
     ],
 )

@@ -66,20 +66,6 @@ def padded(batch_size: int, devices: int) -> int:
     return -(-batch_size // devices) * devices
 
 
-def fill_batch(rows: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows at these positions, and a mask that is false past the end of the rows.
-
-    Args:
-        rows: ``int [M]``.
-        positions: ``int [B]``. Positions past the end get the first row.
-
-    Returns:
-        ``int [B]`` and ``bool [B]``.
-    """
-    mask = positions < len(rows)
-    return rows[np.where(mask, positions, 0)], mask
-
-
 def blend(images: np.ndarray, plan: Plan, rows: np.ndarray) -> np.ndarray:
     """Computes the pixels of plan rows.
 

@@ -16,8 +16,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data.balance import Plan
-from data.feed.batch_order import fill_batch, padded, rows_of_step, steps_per_epoch
+from data.feed.batch_order import padded, rows_of_step, steps_per_epoch
 from se_resnet.errors import UserError
+from se_resnet.runtime.batches import batch_count, batch_positions
 
 Batch = dict[str, jax.Array]
 
@@ -143,9 +144,9 @@ def eval_batches(
         batch.
     """
     batch_size = padded(batch_size, sharding.num_devices)
-    for start in range(0, len(rows), batch_size):
-        batch_rows, mask = fill_batch(rows, start + np.arange(batch_size))
-        index = _put(batch_rows.astype(np.int32), sharding)
+    for number in range(batch_count(len(rows), batch_size)):
+        positions, mask = batch_positions(len(rows), batch_size, number)
+        index = _put(rows[positions].astype(np.int32), sharding)
         yield {"image": images[index], "mask": _put(mask, sharding)}
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from data.balance import Plan
-from data.feed.batch_order import blend, fill_batch, padded, rows_of_step, steps_per_epoch
+from data.feed.batch_order import blend, padded, rows_of_step, steps_per_epoch
+from se_resnet.runtime.batches import batch_count, batch_positions
 
 Batch = dict[str, jax.Array]
 
@@ -70,12 +71,12 @@ def eval_batches(
         batch.
     """
     batch_size = padded(batch_size, sharding.num_devices)
-    steps = -(-len(rows) // batch_size)
-    positions = local_positions(batch_size, sharding)
+    steps = batch_count(len(rows), batch_size)
+    local = local_positions(batch_size, sharding)
 
     def load(step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        batch_rows, mask = fill_batch(rows, int(step) * batch_size + positions)
-        return images[batch_rows], mask
+        positions, mask = batch_positions(len(rows), batch_size, int(step))
+        return images[rows[positions[local]]], mask[local]
 
     return _batches(load, range(steps), ("image", "mask"), batch_size, sharding)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import re
 import sys
@@ -24,8 +23,9 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runs.run_files import read_split
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
-from se_resnet.runtime.files import atomic_write, write_json
+from se_resnet.runtime.files import write_json
 from se_resnet.runtime.folders import whole_folder
+from se_resnet.runtime.tables import write_table
 
 _USAGE = """Audits a split: finds what the test set shares with training and validation images.
 
@@ -102,10 +102,8 @@ def _write_audit(options: argparse.Namespace, out: Path) -> None:
             **result,
         },
     )
-    with atomic_write(out / "near_duplicates.csv") as file:
-        writer = csv.DictWriter(file, _PAIR_COLUMNS)
-        writer.writeheader()
-        writer.writerows(result["near_duplicates"]["pairs"])
+    pairs = result["near_duplicates"]["pairs"]
+    write_table(out / "near_duplicates.csv", pairs, _PAIR_COLUMNS)
     if not options.split:
         write_split(out / "split.csv", records, roles)
 

@@ -1,26 +1,24 @@
-"""Starts a local page to try a run: drop an image, see what the network says and where it looked.
+"""Starts a local web page that shows a run's prediction for an image, and where it looked.
 
   python -m se_resnet.app --workdir=runs/breakhis
   python -m se_resnet.app --workdir=runs/breakhis --port=8080
 
-The page can be reached from this machine only, and needs no network. Research software: no medical
-device, not for diagnosis.
+Only this machine can open the page. No connection to the internet is needed. Research software: no
+medical device, not for diagnosis.
 """
 
 from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.runtime.cli import PATH, parse_flags, run_command
+from se_resnet.runtime.cli import PATH, define_attention_flag, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
     _PORT = flags.DEFINE_integer(
-        "port", 7860, "Of this machine; 0 for any that is free.", lower_bound=0, upper_bound=65535
+        "port", 7860, "Port on this machine; 0 for any free port.", lower_bound=0, upper_bound=65535
     )
-    _ATTENTION = flags.DEFINE_string(
-        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
-    )
+    _ATTENTION = define_attention_flag()
     parse_flags()
 
 from pathlib import Path
@@ -29,7 +27,7 @@ from se_resnet.app.serve import serve
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     serve(Path(_WORKDIR.value), _PORT.value, _ATTENTION.value)
 
 

@@ -1,4 +1,4 @@
-"""The page's HTTP server: how long a client may take, how many there may be, headers of answers."""
+"""The page's HTTP server: time limits, number of connections, response headers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_CONNECTIONS = 100
+MAX_CONNECTIONS = 100
 _HEADERS = [
-    # Only what this server sends: no network, no inline script.
+    # The page may load content from this server only, and no inline scripts.
     (
         "Content-Security-Policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -26,36 +26,38 @@ _HEADERS = [
 
 
 class LimitedProtocol(H11Protocol):
-    """uvicorn's protocol with the limits that it lacks.
+    """uvicorn's protocol with further limits.
 
-    A connection ends if the client takes longer than these limits, however steadily it sends or
-    reads. Where there are more than ``MOST_CONNECTIONS``, the one that has waited longest for its
-    client ends, so that silent clients lock nobody out.
+    A connection is closed if the client exceeds a time limit, even if it sends or reads steadily.
+    If there are more than ``MAX_CONNECTIONS``, the connection that has waited longest for its
+    client is closed, so that silent clients cannot block the others.
 
     Attributes:
-        header_seconds: until the headers of a request are complete, from the opening of the
-            connection or the end of the last answer.
-        body_seconds: from there until the body is complete.
-        answer_seconds: for the client to take an answer that does not fit into buffers.
+        header_seconds: time to send the headers of a request, from the start of the connection or
+            the end of the last response.
+        body_seconds: time to send the body after the headers.
+        answer_seconds: time to receive a response that does not fit into buffers.
     """
 
     header_seconds = 10.0
     body_seconds = 30.0
     answer_seconds = 30.0
 
-    _stage: Any = None  # what the client is waited for
+    _stage: Any = None  # what the server waits for
     _since = 0.0
-    _patience: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the first time limit, and ends a connection where there are too many."""
+        """Starts the first time limit; closes a connection if there are too many."""
         super().connection_made(transport)
         self._watch()
         connections = cast("set[LimitedProtocol]", self.connections)
-        waiting = [one for one in connections if one is not self and one._is_answered()]
-        if len(connections) > MOST_CONNECTIONS and waiting:  # without any, uvicorn answers 503
-            oldest = min(waiting, key=lambda one: one._since)
-            connections.discard(oldest)  # at once, as uvicorn counts those that are about to end
+        others = connections - {self}
+        waiting = [connection for connection in others if connection._is_answered()]
+        # If no connection waits, uvicorn responds with 503.
+        if len(connections) > MAX_CONNECTIONS and waiting:
+            oldest = min(waiting, key=lambda connection: connection._since)
+            connections.discard(oldest)  # uvicorn counts it until it is closed
             oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -64,7 +66,7 @@ class LimitedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Starts the next time limit where a part of the request is complete."""
+        """Starts the next time limit if a part of the request is complete."""
         super().data_received(data)
         self._watch()
 
@@ -74,25 +76,25 @@ class LimitedProtocol(H11Protocol):
         self._watch()
 
     def pause_writing(self) -> None:
-        """Starts the time limit of an answer that the client does not take."""
+        """Starts the time limit of a response that the client does not read."""
         super().pause_writing()
         self._watch()
 
     def resume_writing(self) -> None:
-        """Ends the time limit of an answer that the client has taken."""
+        """Ends the time limit of a response that the client has read."""
         super().resume_writing()
         self._watch()
 
     def shutdown(self) -> None:
-        """Waits for answers that are being worked on, not for clients."""
+        """Waits for responses in progress, but not for clients."""
         if self.conn.their_state is h11.SEND_BODY or self.flow.write_paused:
             self.transport.abort()
         else:
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no HTTP, with the headers of all answers."""
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # amid another answer
+        """Responds to invalid HTTP, with the headers of all responses."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # within another response
             self.transport.abort()
             return
         headers = [
@@ -112,12 +114,12 @@ class LimitedProtocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _watch(self) -> None:
-        """Starts the time limit of what the client is waited for, unless it runs already."""
+        """Starts the time limit for what the server waits for, unless it is running."""
         stage: Any
         seconds: float | None
         if self.flow.write_paused or (self._stage == "answer" and not self._is_answered()):
             stage, seconds = "answer", self.answer_seconds
-        elif self._is_answered():  # the next request, or what is left of one that was refused
+        elif self._is_answered():  # the next request, or the rest of a refused request
             stage, seconds = self.conn.their_state, self.header_seconds
         elif self.conn.their_state is h11.SEND_BODY:
             stage, seconds = "body", self.body_seconds
@@ -128,17 +130,17 @@ class LimitedProtocol(H11Protocol):
             self._limit(seconds)
 
     def _limit(self, seconds: float | None) -> None:
-        if self._patience:
-            self._patience.cancel()
-        self._patience = self.loop.call_later(seconds, self.transport.abort) if seconds else None
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self.transport.abort) if seconds else None
 
 
 def server_of(page: Any, protocol: type[LimitedProtocol] = LimitedProtocol) -> uvicorn.Server:
-    """The server of an ASGI application.
+    """Returns the server of an ASGI application.
 
     Args:
         page: the application.
-        protocol: with the time limits.
+        protocol: protocol with the time limits.
     """
     return uvicorn.Server(
         uvicorn.Config(
@@ -146,13 +148,13 @@ def server_of(page: Any, protocol: type[LimitedProtocol] = LimitedProtocol) -> u
             http=protocol,
             ws="none",
             lifespan="off",
-            proxy_headers=False,  # no proxy stands before it
+            proxy_headers=False,  # there is no proxy
             server_header=False,
             headers=_HEADERS,
             log_level="error",
-            limit_concurrency=MOST_CONNECTIONS + 1,
+            limit_concurrency=MAX_CONNECTIONS + 1,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=30,
-            h11_max_incomplete_event_size=2**14,  # bytes of all headers of a request
+            h11_max_incomplete_event_size=2**14,  # bytes of a request's headers
         )
     )

@@ -1,4 +1,4 @@
-"""Images to try a run with: from its own test set where they can be found, else those that ship."""
+"""Example images for a run: from its test set if available, else the project's sample."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from se_resnet.runtime.tables import read_table
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """An image whose diagnosis is known.
+    """An image with a known diagnosis.
 
     Attributes:
-        path: of the file.
+        path: the file.
         diagnosis: ``benign`` or ``malignant``.
         magnification: 40, 100, 200 or 400.
-        role: in the run: ``train``, ``val``, ``test`` or ``excluded``; empty: the run does not know
-            the image.
+        role: role in the run: ``train``, ``val``, ``test`` or ``excluded``; empty if the image is
+            not part of the run.
     """
 
     path: Path
@@ -36,34 +36,34 @@ class Sample:
 
 
 def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> list[Sample]:
-    """Images of both classes and of several magnifications and patients.
+    """Chooses images of both classes and of several magnifications and patients.
 
     Args:
         workdir: folder of the run.
-        config: of the run.
-        count: how many at most.
+        config: configuration of the run.
+        count: maximum number of images.
 
     Returns:
-        Test images of the run; where its folder of images is no longer there, or an archive, those
-        that ship, each with the role that an image of its name has in the run. May be empty.
+        Test images of the run. If its folder of images is missing or an archive, images of the
+        project's sample, with the roles that their names have in the run. May be empty.
     """
     split = RunFolder(workdir).split(("file", "magnification", "label", "role"))
     rows = {row["file"]: row for row in split}
     folder = Path(config["data"]["dir"])
-    if os.path.isdir(folder):  # False as well for what can be no path
-        found = {path.name: path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES}
-        own = [
+    if os.path.isdir(folder):  # False for an invalid path, too
+        paths = {path.name: path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES}
+        tested = [
             Sample(
-                found[name],
+                paths[name],
                 CLASS_NAMES[int(row["label"])],
                 int(row["magnification"]),
                 role=TEST,
             )
             for name, row in rows.items()
-            if row["role"] == TEST and name in found
+            if row["role"] == TEST and name in paths
         ]
-        if own:
-            return _choose(own, count)
+        if tested:
+            return _choose(tested, count)
     if not (SAMPLE_FOLDER / "manifest.csv").exists():
         return []
     shipped = read_table(SAMPLE_FOLDER / "manifest.csv", ("path", "class", "magnification"))
@@ -76,15 +76,15 @@ def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> li
         )
         for _, row in shipped
     ]
-    # What was learned from last, as it shows little.
-    tested = [sample for sample in samples if sample.role in (TEST, "")]
-    return _choose(tested or samples, count)
+    # Training images are a last resort, because they show little.
+    unseen = [sample for sample in samples if sample.role in (TEST, "")]
+    return _choose(unseen or samples, count)
 
 
 def _choose(samples: list[Sample], count: int) -> list[Sample]:
-    """Benign and malignant in turn; of each kind and magnification first one of each slide."""
+    """Alternates the classes; varies slides and magnifications within each class."""
 
-    def spread(diagnosis: str) -> list[Sample]:
+    def ranked_by_variety(diagnosis: str) -> list[Sample]:
         seen: dict[Any, int] = {}
         ranked = []
         for sample in samples:
@@ -93,7 +93,7 @@ def _choose(samples: list[Sample], count: int) -> list[Sample]:
                 rank = seen.get(slide, 0), seen.get(scale, 0)
                 seen[slide], seen[scale] = rank[0] + 1, rank[1] + 1
                 ranked.append((rank, sample.path.name, sample))
-        return [sample for *_, sample in sorted(ranked, key=lambda one: one[:2])]
+        return [sample for *_, sample in sorted(ranked, key=lambda entry: entry[:2])]
 
-    pairs = itertools.zip_longest(*map(spread, CLASS_NAMES))
+    pairs = itertools.zip_longest(*map(ranked_by_variety, CLASS_NAMES))
     return [sample for pair in pairs for sample in pair if sample][:count]

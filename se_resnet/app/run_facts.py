@@ -1,4 +1,4 @@
-"""What the page says of a run beside its predictions."""
+"""Facts about the run that the page shows beside predictions."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from se_resnet.runs.workdir import Run
 
 
 def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values that the page's template shows.
+    """Returns the values for the page's template.
 
     Args:
         workdir: folder of the run.
-        run: its best checkpoint.
-        config: its ``config.json``.
+        run: best checkpoint of the run.
+        config: content of ``config.json``.
 
     Raises:
         UserError: ``split.csv`` or the ``metrics.json`` of the test images cannot be read.
     """
     decision = run.decision
-    around = logit_of(np.clip(np.array([decision.threshold]), 1e-12, 1 - 1e-12))[0]
-    low, high = probability_of(around + np.array([-1, 1]) * decision.margin)
+    center = logit_of(np.clip(np.array([decision.threshold]), 1e-12, 1 - 1e-12))[0]
+    low, high = probability_of(center + np.array([-1, 1]) * decision.margin)
     split = RunFolder(workdir).split(("file", "magnification", "role"))
     trained = [row for row in split if row["role"] == TRAIN]
     tested = RunFolder(workdir).evaluation().metrics_if_any()
@@ -40,7 +40,7 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
         "trained": sorted(Counter(int(row["magnification"]) for row in trained).items()),
         "protocol": config["split"]["protocol"],
         "threshold": decision.threshold,
-        "doubt": (float(low), float(high)),
+        "uncertain_range": (float(low), float(high)),
         "counts": tested and tested["counts"],
         "auc": tested and headline(tested)["image_roc_auc"],
     }

@@ -18,8 +18,9 @@ def serve(workdir: Path, port: int, attention: str = "none") -> None:
 
     Args:
         workdir: folder of the run.
-        port: of this machine.
-        attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
+        port: port on this machine; 0 for any free port.
+        attention: attention module from outside this project, see
+            :func:`se_resnet.runs.workdir.load_best`.
 
     Raises:
         UserError: the extra ``app`` is missing, the folder holds no run, or the port is taken.
@@ -34,17 +35,17 @@ def serve(workdir: Path, port: int, attention: str = "none") -> None:
             f"the page needs {error.name}, which is not installed: run "
             "`pip install -c constraints.txt -e '.[app]'`."
         ) from error
-    with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((HOST, port))
-            listening.listen()  # else a second process could take the port, too, meanwhile
+            listener.bind((HOST, port))
+            listener.listen()  # otherwise a second process could bind the same port
         except OSError as error:
             raise UserError(
                 f"port {port} cannot be used ({error.strerror}): choose another by --port."
             ) from error
         page = create_page(workdir, int(os.environ[PIXEL_LIMIT]), attention)
-        address = f"http://{HOST}:{listening.getsockname()[1]}"
+        address = f"http://{HOST}:{listener.getsockname()[1]}"
         with contextlib.suppress(KeyboardInterrupt):
             print(f"open {address} in a browser; Ctrl-C ends the page", flush=True)
-            server_of(page).run(sockets=[listening])
+            server_of(page).run(sockets=[listener])

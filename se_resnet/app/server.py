@@ -1,4 +1,4 @@
-"""The page to try a run: what it shows, and the few addresses that it talks to."""
+"""The page that shows a run's predictions, and its routes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_small_file
 from se_resnet.runtime.templates import render
 
-_LONGEST = 768  # pixels of the picture that is sent back
+_MAX_SIDE = 768  # pixels of the picture in the response
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-class Analyst:
-    """Says of one image what the run thinks of it, and where it looked.
+class Analyser:
+    """Predicts one image, and shows where the network looked.
 
     Args:
         run: the checkpoint.
@@ -45,7 +45,7 @@ class Analyst:
         self._run = run
 
     def warm_up(self) -> None:
-        """Compiles what an image needs, so that nobody waits for it."""
+        """Compiles the functions for an image, so that the first user does not wait."""
         blank = np.zeros((1, *self._run.classifier.size, 3), np.uint8)
         predict(self._run, blank[None], ["blank"], BREAKHIS_PATIENT)
         for target in (0, 1):
@@ -55,13 +55,13 @@ class Analyst:
         """Analyses the content of an image file.
 
         Returns:
-            ``probability`` and ``calibrated_probability`` of malignant, ``call``, ``uncertain``,
-            ``image`` (what the network was shown, JPEG) and ``heat`` (its Grad-CAM for the call,
-            PNG whose alpha is the heat), both as data URI; ``hottest``, the largest heat, 0 where
-            nothing speaks for the call and else 1; ``width`` and ``height`` of the image.
+            ``probability`` and ``calibrated_probability`` of malignant, ``call`` and ``uncertain``.
+            ``image`` (JPEG of the network's input) and ``heat`` (PNG of Grad-CAM for the call, with
+            the heat as alpha), both as data URI. ``hottest``: the largest heat, 1, or 0 if nothing
+            supports the call. ``width`` and ``height`` of the image.
 
         Raises:
-            ValueError: this is no image that can be used, with the reason.
+            ValueError: the image cannot be used; the message is the reason.
         """
         image = decode_image(content)
         classifier = self._run.classifier
@@ -69,15 +69,15 @@ class Analyst:
             tile = resize(image, classifier.size, classifier.resize)
         except UserError as error:
             raise ValueError(f"does not fit: {error}") from error
-        (told,) = predict(self._run, tile[None, None], ["image"], BREAKHIS_PATIENT)
-        heat = self._heat(tile[None], int(told.call == "malignant"))
-        # Squashed, the network sees the whole image, which is nicer to look at as it came.
+        (prediction,) = predict(self._run, tile[None, None], ["image"], BREAKHIS_PATIENT)
+        heat = self._heat(tile[None], int(prediction.call == "malignant"))
+        # With rule 'squash' the network sees the whole image, so the original is shown.
         shown = image if classifier.resize == "squash" else tile
         return {
-            "probability": told.probability,
-            "calibrated_probability": told.calibrated_probability,
-            "call": told.call,
-            "uncertain": told.uncertain,
+            "probability": prediction.probability,
+            "calibrated_probability": prediction.calibrated_probability,
+            "call": prediction.call,
+            "uncertain": prediction.uncertain,
             "image": data_uri(_shrink(shown), JPEG),
             "heat": data_uri(_coloured(heat), PNG),
             "hottest": float(heat.max()),
@@ -86,20 +86,18 @@ class Analyst:
         }
 
     def _heat(self, images: np.ndarray, target: int) -> np.ndarray:
-        last = self._run.classifier.model.stage_names[-1]
-        (heat,) = explain.grad_cam(
-            self._run.classifier, self._run.variables, images, stage=last, target=target
-        )
-        return np.asarray(heat)
+        (heat,) = explain.grad_cam(self._run.classifier, self._run.variables, images, target=target)
+        return heat
 
 
 def create_page(workdir: Path, largest_image: int, attention: str = "none") -> Starlette:
-    """The application that serves the page of a run.
+    """Returns the application that serves the page of a run.
 
     Args:
         workdir: folder of the run.
-        largest_image: pixels that OpenCV was told to decode at most, for the page to say.
-        attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
+        largest_image: OpenCV's limit of pixels, which the page states.
+        attention: attention module from outside this project, see
+            :func:`se_resnet.runs.workdir.load_best`.
 
     Raises:
         UserError: the folder holds no run with a readable checkpoint.
@@ -116,7 +114,7 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
         largest_upload=LARGEST_UPLOAD,
         largest_image=largest_image,
     )
-    analyse = Analyst(run)
+    analyse = Analyser(run)
     analyse.warm_up()
 
     async def page(_: Request) -> Response:
@@ -129,7 +127,7 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
             *(_file(f"/{name}", _TEMPLATES / name) for name in ("app.css", "app.js")),
             *(_file(f"/samples/{i}", sample.path) for i, sample in enumerate(samples)),
         ],
-        # A page elsewhere that gives its own name this machine's address learns nothing.
+        # Protects from other sites that point their name to this machine's address.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
     )
 
@@ -138,7 +136,7 @@ def _file(address: str, path: Path) -> Route:
     def serve(_: Request) -> Response:
         try:
             content = read_small_file(path)
-        except (OSError, ValueError):  # a sample that is no longer there
+        except (OSError, ValueError):  # the sample has been removed
             return Response(status_code=404)
         return Response(content, media_type=mimetypes.guess_type(path.name)[0])
 
@@ -146,7 +144,7 @@ def _file(address: str, path: Path) -> Route:
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
-    scale = _LONGEST / max(image.shape[:2])
+    scale = _MAX_SIDE / max(image.shape[:2])
     if scale >= 1:
         return image
     size = (max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0])))
@@ -154,7 +152,7 @@ def _shrink(image: np.ndarray) -> np.ndarray:
 
 
 def _coloured(heat: np.ndarray) -> np.ndarray:
-    """``uint8 [H, W, 4]``: the colours of :func:`se_resnet.explain.overlay`, hot is opaque."""
+    """Returns the colours of :func:`se_resnet.explain.overlay` with the heat as alpha."""
     import matplotlib
 
     picture = matplotlib.colormaps["inferno"](heat, bytes=True)

@@ -1,4 +1,4 @@
-"""The address that takes an image: from whom, how large, and how many at once."""
+"""The route that receives an image, with limits of origin, size and number."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 LARGEST_UPLOAD = 20_000_000  # bytes
-MOST_UPLOADS = 8  # being received, waiting, or worked on
-_RETRY_SECONDS = 5  # some uploads are done by then
+MAX_UPLOADS = 8  # in reception, waiting or in progress
+_RETRY_SECONDS = 5  # time in which some uploads end
 
 
 def upload_route(path: str, analyse: Callable[[bytes], dict[str, Any]]) -> Route:
-    """The route that answers a POST of a file with JSON.
+    """Returns the route that responds to a POST of a file with JSON.
 
-    One file at a time is worked on. A few wait for that; the client of one more is told to come
-    back, by status 503.
+    One file is analysed at a time. A few others wait; any further client gets status 503 and should
+    try again.
 
     Args:
-        path: of the route.
-        analyse: makes the answer from the content of the file, in a thread, or raises a ValueError
-            with the reason why it cannot; the answer is then ``{"refused": reason}``.
+        path: path of the route.
+        analyse: returns the response for the content of a file; called in a thread. If it raises a
+            ValueError, the response is ``{"refused": reason}`` with the error's text.
     """
     uploads, turn = 0, asyncio.Lock()
 
@@ -33,8 +33,10 @@ def upload_route(path: str, analyse: Callable[[bytes], dict[str, Any]]) -> Route
         nonlocal uploads
         if is_foreign(request):
             return _refuse("was sent by another site", 403)
-        if uploads == MOST_UPLOADS:
-            return _refuse("has to wait for others", 503, {"Retry-After": str(_RETRY_SECONDS)})
+        if uploads == MAX_UPLOADS:
+            return _refuse(
+                "has to wait for other images", 503, {"Retry-After": str(_RETRY_SECONDS)}
+            )
         uploads += 1
         try:
             content = await _read_body(request)
@@ -45,10 +47,10 @@ def upload_route(path: str, analyse: Callable[[bytes], dict[str, Any]]) -> Route
                     raise ClientDisconnect
                 result = await run_in_threadpool(analyse, content)
         except ValueError as error:
-            # Not 400: a browser would write it to its console as a fault of the page.
+            # Not 400, which browsers report as an error of the page.
             return _refuse(str(error), 200)
         except ClientDisconnect:
-            return Response()  # to nobody
+            return Response()  # nobody receives it
         finally:
             uploads -= 1
         return JSONResponse(result)
@@ -57,20 +59,20 @@ def upload_route(path: str, analyse: Callable[[bytes], dict[str, Any]]) -> Route
 
 
 def is_foreign(request: Request) -> bool:
-    """Whether a browser says that the request comes from a page of another site.
+    """Returns True if a browser reports that the request comes from a page of another site.
 
-    Another port is another site, because anybody may serve pages there. Programs that are no
-    browsers send neither of the headers.
+    Another port counts as another site, because any user may serve pages there. Other programs
+    than browsers send neither header.
     """
     sites, origins = (request.headers.getlist(name) for name in ("sec-fetch-site", "origin"))
-    own = f"http://{request.headers['host']}".lower()
+    expected = f"http://{request.headers['host']}".lower()
     return any(site not in ("same-origin", "none") for site in sites) or any(
-        origin.lower() != own for origin in origins
+        origin.lower() != expected for origin in origins
     )
 
 
 async def _read_body(request: Request) -> bytes | None:
-    """What was sent, or None as soon as it is more than is allowed."""
+    """Returns the body, or None as soon as it exceeds the limit."""
     if int(request.headers.get("content-length", 0)) > LARGEST_UPLOAD:
         return None
     content = bytearray()

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.models.classifier import Classifier
+from se_resnet.runtime.batches import batch_count, batch_positions
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BATCH = 16
@@ -32,7 +33,7 @@ def gates(
         float32 ``[B, C]`` for every attention module that sows gates, in the order of the network.
         The key is the name of the block (``'stage1/block2'``), or of the stage for attention after
         a stage. The result is empty for a network without gates, and for attention that does not
-        gate whole channels: ``coord``, ``gc`` and ``simam``.
+        gate values channels: ``coord``, ``gc`` and ``simam``.
     """
     intermediates = flatten_dict(_intermediates(classifier, variables, images))
     by_module = {
@@ -108,15 +109,9 @@ def describe(
     """
     count = min(limit, len(rows))
     sampled = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))
-    # All batches are full, so that a single compilation suffices.
-    padded = np.resize(rows[sampled], -(-count // _BATCH) * _BATCH)
-    batches = [
-        gates(classifier, variables, pixels[padded[start : start + _BATCH]])
-        for start in range(0, len(padded), _BATCH)
-    ]
-    values = {
-        name: np.concatenate([batch[name] for batch in batches])[:count] for name in batches[0]
-    }
+    batches = [batch_positions(count, _BATCH, n)[0] for n in range(batch_count(count, _BATCH))]
+    parts = [gates(classifier, variables, pixels[rows[sampled][batch]]) for batch in batches]
+    values = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
     return {f"{by}s": gate_summary(values, label[sampled], by=by) for by in ("block", "stage")}
 
 

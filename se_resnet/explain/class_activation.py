@@ -21,7 +21,7 @@ def grad_cam(
     variables: Mapping[str, Any],
     images: np.ndarray,
     *,
-    stage: str = "stage4",
+    stage: str | None = None,
     target: int | None = None,
 ) -> np.ndarray:
     """Computes Grad-CAM (Selvaraju et al. 2017).
@@ -33,9 +33,9 @@ def grad_cam(
         classifier: the network and its preprocessing.
         variables: ``{'params', 'batch_stats'}`` of the network.
         images: RGB ``uint8 [B, H, W, 3]``, of any size.
-        stage: stage of the feature maps: ``'stem'``, ``'stage1'``, ... Later stages are more
-            specific to the class, earlier stages have a higher resolution: a cell of ``'stage4'``
-            covers 32 x 32 pixels.
+        stage: stage of the feature maps: ``'stem'``, ``'stage1'``, ...; None for the last stage.
+            Later stages are more specific to the class, earlier stages have a higher resolution: a
+            cell of ``'stage4'`` covers 32 x 32 pixels.
         target: 0 for benign, 1 for malignant, None for the predicted class of each image at the
             threshold 0.5.
 
@@ -54,7 +54,7 @@ def grad_cam_plus_plus(
     variables: Mapping[str, Any],
     images: np.ndarray,
     *,
-    stage: str = "stage4",
+    stage: str | None = None,
     target: int | None = None,
 ) -> np.ndarray:
     """Computes Grad-CAM++ (Chattopadhay et al. 2018), better at repeated patterns than Grad-CAM.
@@ -70,11 +70,12 @@ def _class_activation(
     classifier: Classifier,
     variables: Mapping[str, Any],
     images: np.ndarray,
-    stage: str,
+    stage: str | None,
     target: int | None,
     plus_plus: bool,
 ) -> np.ndarray:
     stages = classifier.model.stage_names
+    stage = stages[-1] if stage is None else stage
     if stage not in stages:
         raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(stages)}")
     check_target(target)

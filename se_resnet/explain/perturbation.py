@@ -14,6 +14,7 @@ from se_resnet.errors import UserError
 from se_resnet.explain.target import check_target, sign_of
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.models.classifier import Classifier
+from se_resnet.runtime.batches import batch_positions
 
 _BATCH = 32
 # Standard deviation of the blur, relative to the longer side of the image. At 224 pixels the blur
@@ -164,10 +165,7 @@ def _logits(
 
     def batches() -> Iterable[dict[str, np.ndarray]]:
         while chunk := list(itertools.islice(images, _BATCH)):
-            padding = _BATCH - len(chunk)
-            yield {
-                "image": np.stack(chunk + padding * [chunk[-1]]),
-                "mask": np.arange(_BATCH) < len(chunk),
-            }
+            positions, mask = batch_positions(len(chunk), _BATCH)
+            yield {"image": np.stack([chunk[i] for i in positions]), "mask": mask}
 
     return _predict(classifier)(variables, batches())

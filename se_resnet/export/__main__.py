@@ -3,12 +3,14 @@
   python -m se_resnet.export --workdir=runs/breakhis --format=onnx --out=exported
   python -m se_resnet.export --workdir=runs/breakhis --format=tflite --out=exported --images=FOLDER
 
-The model takes RGB images as uint8 [batch, height, width, 3], any number of them, of the size that
-metadata.json tells, and gives the probability of malignant, raw and calibrated. Before it is put
-into the folder, it is run by its own runtime, in a process without this project, on real images in
-batches of 1, 3 and 16, and must give the run's probabilities to 1e-4.
+Input: any number of RGB images as uint8 [batch, height, width, 3]; metadata.json states height and
+width. Output: the probability of malignant, raw and calibrated.
 
-stablehlo and savedmodel need nothing more; onnx and tflite need the extras of these names.
+The file is kept only if it passes a check. Its runtime computes the probabilities of real images in
+batches of 1, 3 and 16, in a process without this project. They must agree with the run's
+probabilities to 1e-4.
+
+The formats onnx and tflite need the extras of the same names.
 """
 
 from __future__ import annotations
@@ -20,14 +22,18 @@ from se_resnet.runtime.cli import PATH, parse_flags, run_command
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
     _FORMAT = flags.DEFINE_enum(
-        "format", None, ("stablehlo", "savedmodel", "tflite", "onnx"), "Of the file.", required=True
+        "format",
+        None,
+        ("stablehlo", "savedmodel", "tflite", "onnx"),
+        "Format of the file.",
+        required=True,
     )
     _OUT = flags.DEFINE(PATH, "out", None, "Folder for the file.", required=True)
     _IMAGES = flags.DEFINE(
         PATH,
         "images",
         None,
-        "Image or folder to check with; default: test images of the run, else of the sample.",
+        "Image or folder for the check; default: test images of the run, else the sample.",
     )
     parse_flags()
 
@@ -38,7 +44,7 @@ from se_resnet.export.formats import FORMATS
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     out = Path(_OUT.value)
     images = Path(_IMAGES.value) if _IMAGES.value else None
     metadata = export_run(Path(_WORKDIR.value), _FORMAT.value, out, images)

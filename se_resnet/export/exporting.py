@@ -1,4 +1,4 @@
-"""Exports a run: writes the file aside, checks it, and only then puts it in its place."""
+"""Exports a run: writes the file to a temporary folder, checks it, and moves it into place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from se_resnet.runtime.schema import Maybe
 
 METADATA = "metadata.json"
 _RESIZING = {
-    "squash": "scale each axis on its own, so that the aspect ratio changes",
+    "squash": "scale each axis separately, so that the aspect ratio changes",
     "crop": "scale both axes alike until the image covers the size, then cut out the centre",
     "crop_start": "as rule crop, but cut out the upper or left end",
     "crop_end": "as rule crop, but cut out the lower or right end",
@@ -32,67 +32,67 @@ _RESIZING = {
 def export_run(workdir: Path, kind: str, out: Path, images: Path | None = None) -> dict[str, Any]:
     """Writes the best checkpoint of a run as a file for another runtime.
 
-    The file is put into ``out`` only when it gives the run's probabilities on real images.
+    The file is moved to ``out`` only if it gives the run's probabilities for real images.
 
     Args:
         workdir: folder of the run.
         kind: a key of :data:`se_resnet.export.formats.FORMATS`.
-        out: folder for the file and ``metadata.json``; what an earlier export of the same format
-            left there is replaced.
-        images: an image or folder to check with, see :func:`se_resnet.export.parity.choose_images`.
+        out: folder for the file and ``metadata.json``; an earlier export of the same format is
+            replaced.
+        images: image or folder for the check, see :func:`se_resnet.export.parity.choose_images`.
 
     Returns:
-        What ``metadata.json`` says.
+        The content of ``metadata.json``.
 
     Raises:
-        UserError: no checkpoint, no image, a package or the room to write is missing, ``out`` holds
-            an export of another format, the network cannot be written in this format, or the file
-            differs from the run.
+        UserError: there is no checkpoint or image, a package is missing, ``out`` cannot be written
+            or holds an export of another format, the format cannot represent the network, or the
+            file's probabilities differ from the run's.
     """
-    form = FORMATS[kind]
-    form.demand_packages()
+    export_format = FORMATS[kind]
+    export_format.require_packages()
     run = in_float32(load_best(workdir))
     config = RunFolder(workdir).config()
-    paths, what = parity.choose_images(workdir, config["data"]["dir"], images)
+    paths, measured_on = parity.choose_images(workdir, config["data"]["dir"], images)
     pixels = parity.read_pixels(paths, run.classifier.size, run.classifier.resize)
     with whole_folder(
         out,
-        (form.file, METADATA),
+        (export_format.file, METADATA),
         "give another folder by --out",
-        lambda: _replaced(out, kind, form.file),
+        lambda: _files_to_replace(out, kind, export_format.file),
     ) as new:
-        made = new / form.file
-        form.write(inference(run), run.classifier.size, made)
-        measured = {**parity.compare(kind, made, run, pixels), "measured_on": what}
-        metadata = _describe(kind, form, run, config, workdir, _digests(made), measured)
+        model = new / export_format.file
+        export_format.write(inference(run), run.classifier.size, model)
+        check = {**parity.compare(kind, model, run, pixels), "measured_on": measured_on}
+        metadata = _describe(kind, export_format, run, config, workdir, _digests(model), check)
         write_json(new / METADATA, metadata)
     return metadata
 
 
-def _replaced(out: Path, kind: str, file: str) -> list[str]:
-    """The files of an earlier export of this format, once it is seen that there is no other."""
+def _files_to_replace(out: Path, kind: str, file: str) -> list[str]:
+    """Returns the files of an earlier export of this format, or refuses other exports."""
     if not (out / METADATA).exists():
         if (out / file).exists():
             raise UserError(
-                f"--out={out} holds {file} without {METADATA}, which no export leaves: move it, or "
+                f"--out={out} holds {file} without {METADATA}, so no export wrote it: move it, or "
                 "give another folder."
             )
         return []
     try:
-        told = read_json(out / METADATA, {"format": str, "sha256": Maybe({str: str})})
-        files = told.get("sha256", {file: ""})
+        earlier = read_json(out / METADATA, {"format": str, "sha256": Maybe({str: str})})
+        files = earlier.get("sha256", {file: ""})
     except (OSError, ValueError):
-        told, files = {"format": "unknown"}, {}
-    if told["format"] != kind:
+        earlier, files = {"format": "unknown"}, {}
+    if earlier["format"] != kind:
         raise UserError(
-            f"--out={out} holds an export of format {told['format']!r}: give another folder for "
+            f"--out={out} holds an export of format {earlier['format']!r}: give another folder for "
             f"{kind!r}."
         )
     return [*files, METADATA]
 
 
 def _digests(path: Path) -> dict[str, str]:
-    """SHA-256 of the file, or of every file of the folder, by their paths beside the metadata."""
+    """Returns the SHA-256 of the file, or of each file in the folder, by relative path."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return {
         file.relative_to(path.parent).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
@@ -102,19 +102,19 @@ def _digests(path: Path) -> dict[str, str]:
 
 def _describe(
     kind: str,
-    form: Format,
+    export_format: Format,
     run: Run,
     config: dict[str, Any],
     workdir: Path,
     digests: dict[str, str],
-    measured: dict[str, Any],
+    check: dict[str, Any],
 ) -> dict[str, Any]:
     classifier, decision = run.classifier, run.decision
     return {
         "notice": NOTICE,
         "format": kind,
-        "model": form.file,
-        "runtime": form.runtime,
+        "model": export_format.file,
+        "runtime": export_format.runtime,
         "sha256": digests,
         "classes": list(CLASS_NAMES),
         "positive_class": CLASS_NAMES[1],
@@ -125,17 +125,17 @@ def _describe(
             "shape": ["batch", *classifier.size, 3],
             "channels": "RGB",
             "range": [0, 255],
-            "preprocessing": "inside the model; give pixels as they are",
+            "preprocessing": "inside the model; give unchanged pixels",
             "resize": {
                 "rule": classifier.resize,
                 "how": _RESIZING[classifier.resize],
-                "interpolation": "areas are averaged where an axis shrinks (OpenCV INTER_AREA), "
-                "linear where it grows; no antialiasing besides",
+                "interpolation": "average over areas where an axis shrinks (OpenCV INTER_AREA), "
+                "linear where it grows; no further antialiasing",
             },
         },
         "outputs": {
-            "probability": "float32 [batch], of malignant; compare it with the threshold",
-            "calibrated_probability": "float32 [batch], after temperature scaling; to be shown",
+            "probability": "float32 [batch], of malignant; to be compared with the threshold",
+            "calibrated_probability": "float32 [batch], after temperature scaling; for display",
         },
         "threshold": decision.threshold,
         "threshold_target": decision.target,
@@ -148,30 +148,30 @@ def _describe(
             "fold": config["split"]["fold"],
             "magnifications": config["data"]["magnifications"],
             "pretrained": config["model"]["pretrained"],
-            "weights": _origin(workdir),
+            "weights": _weights_source(workdir),
             "attention": classifier.model.attention,
         },
         "licence": {
             "software": "Apache-2.0",
-            "model": "under the terms of the weights it began with (training.weights.licence) and "
-            "of its training images (BreaKHis: CC BY 4.0)",
+            "model": "terms of the initial weights (training.weights.licence) and of the training "
+            "images (BreaKHis: CC BY 4.0)",
         },
-        "parity": measured,
+        "parity": check,
         "versions": {
             package: importlib.metadata.version(_distribution(package))
-            for package in ("se-resnet", *form.packages.values())
+            for package in ("se-resnet", *export_format.packages.values())
         },
     }
 
 
-def _origin(workdir: Path) -> dict[str, str]:
-    """Where the weights came from that the run began with; runs of old do not tell."""
-    known = RunFolder(workdir).weights_facts() or {}
-    return {name: known.get(name, "") for name in ("name", "source", "licence", "sha256")}
+def _weights_source(workdir: Path) -> dict[str, str]:
+    """Returns the source of the initial weights; old runs have not recorded it."""
+    weights = RunFolder(workdir).weights_facts() or {}
+    return {name: weights.get(name, "") for name in ("name", "source", "licence", "sha256")}
 
 
 def _distribution(package: str) -> str:
-    """The name under which a package is installed: on Linux TensorFlow is ``tensorflow-cpu``."""
+    """Returns the name of the distribution: on Linux TensorFlow is ``tensorflow-cpu``."""
     if package == "tensorflow":
         return importlib.metadata.packages_distributions()["tensorflow"][0]
     return package

@@ -1,4 +1,4 @@
-"""The formats: what each needs, and how its file is written."""
+"""The formats of exported files, with their requirements and writers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from se_resnet.export.network import OUTPUTS
 Function = Callable[[jax.Array], dict[str, jax.Array]]
 Size = tuple[int, int]
 
-# jax.export's files run on these alike.
+# A file of jax.export runs on all of these.
 _PLATFORMS = ("cpu", "cuda", "tpu")
-_OPSET = 18  # of ONNX; of December 2022, so that older runtimes read it
+_OPSET = 18  # ONNX version of December 2022, which older runtimes can read
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A format of exported files.
 
     Attributes:
-        file: its name in the output folder.
-        write: writes a function of images ``uint8 [B, H, W, 3]`` of a size to a path.
-        packages: distributions whose versions matter, by the name that is imported.
-        extra: the extra of the project that installs those that are not dependencies of it.
-        runtime: what checks the file, and runs it for a user.
+        file: name of the file in the output folder.
+        write: writes a function of images ``uint8 [B, H, W, 3]`` of a given size to a path.
+        packages: distributions whose versions matter, by the name of their import.
+        extra: extra of this project that installs the packages; None if all are dependencies.
+        runtime: package that runs the file, here for the check and later for users.
     """
 
     file: str
@@ -44,14 +44,14 @@ class Format:
     extra: str | None
     runtime: str
 
-    def demand_packages(self) -> None:
-        """Raises a UserError that names a package that is missing."""
+    def require_packages(self) -> None:
+        """Raises a UserError that names the first missing package."""
         for module, package in self.packages.items():
             if importlib.util.find_spec(module) is None:
-                wanted = f".[{self.extra}]" if self.extra else "."
+                target = f".[{self.extra}]" if self.extra else "."
                 raise UserError(
                     f"this format needs {package}, which is not installed: pip install -c "
-                    f"constraints.txt -e '{wanted}'."
+                    f"constraints.txt -e '{target}'."
                 )
 
 
@@ -62,7 +62,7 @@ def _write_stablehlo(function: Function, size: Size, path: Path) -> None:
 
 
 def _write_saved_model(function: Function, size: Size, path: Path) -> None:
-    """One operation that XLA runs (``XlaCallModule``), so that any network can be written."""
+    """Writes one operation that XLA runs (``XlaCallModule``), which can represent any network."""
     tf = _tensorflow()
     from jax.experimental import jax2tf
 
@@ -81,41 +81,41 @@ def _write_tflite(function: Function, size: Size, path: Path) -> None:
     from se_resnet.export.tf_graph import to_tensorflow
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        _save(_of_this_size_only(to_tensorflow(function, size)), Path(folder))
+        _save(_require_size(to_tensorflow(function, size)), Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         try:
             content = converter.convert()
         except Exception as error:
-            if type(error).__name__ != "ConverterError":  # which TensorFlow does not publish
+            if type(error).__name__ != "ConverterError":  # not public in TensorFlow
                 raise
             names = sorted(set(re.findall(r'"(\w+):"', str(error))))
             raise UserError(
                 f"the network has operations that TFLite lacks ({', '.join(names)}): use "
                 "--format=onnx, or stablehlo or savedmodel, which take any network."
             ) from error
-    path.write_bytes(_named(content))
+    path.write_bytes(_rename_tensors(content))
 
 
-def _of_this_size_only(function: Any) -> Any:
-    """The same function with operations that fail where images have another size.
+def _require_size(function: Any) -> Any:
+    """Returns the same function with operations that fail for images of another size.
 
-    LiteRT resizes an input to whatever it is given, and its convolutions take any size. A split
-    into given parts does not. The parts are put together again.
+    LiteRT resizes its input tensor to any image, and convolutions accept any size. A split into
+    parts of fixed size fails. The parts are then joined again.
     """
     tf = _tensorflow()
 
     @tf.function(input_signature=function.input_signature, autograph=False)
-    def refusing(images: Any) -> Any:
+    def checked(images: Any) -> Any:
         for axis in (1, 2, 3):
             parts = [1, images.shape[axis] - 1]
             images = tf.concat(tf.split(images, parts, axis), axis)
         return function(images)
 
-    return refusing
+    return checked
 
 
-def _named(content: bytes) -> bytes:
-    """A TFLite file whose tensors for input and outputs have the signature's names, in our order.
+def _rename_tensors(content: bytes) -> bytes:
+    """Returns the TFLite file with the signature's names for its tensors, in the order of OUTPUTS.
 
     The converter orders outputs by name and calls them ``PartitionedCall:0`` and ``:1``.
     """
@@ -137,7 +137,7 @@ def _write_onnx(function: Function, size: Size, path: Path) -> None:
 
     from se_resnet.export.tf_graph import to_tensorflow
 
-    converted = _of_this_size_only(to_tensorflow(function, size))
+    converted = _require_size(to_tensorflow(function, size))
     model, _ = tf2onnx.convert.from_function(
         converted, input_signature=converted.input_signature, opset=_OPSET
     )
@@ -186,7 +186,7 @@ def _symbolic_shape(size: Size) -> tuple[Any, ...]:
 
 
 def _tensorflow() -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it greets
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up messages
     import tensorflow as tf
 
     return tf

@@ -1,4 +1,4 @@
-"""What is exported: from pixels to probabilities, with all that the checkpoint carries inside."""
+"""The exported function, from pixels to probabilities, with weights and decision inside."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from se_resnet.models.folding import fold
 from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.runs.workdir import Run
 
-# The threshold of a run is one of the first; the second is for people to read.
+# The threshold of a run applies to the first; the second is for display.
 OUTPUTS = ("probability", "calibrated_probability")
 _STEM = "stem/conv/kernel"  # [height, width, input channels, output channels]
 
 
 def in_float32(run: Run) -> Run:
-    """The run computing in float32, which every runtime has."""
+    """Returns the run with computation in float32, which every runtime supports."""
     classifier = run.classifier
     model = classifier.model.clone(dtype="float32")
     return dataclasses.replace(run, classifier=dataclasses.replace(classifier, model=model))
 
 
 def inference(run: Run) -> Callable[[jax.Array], dict[str, jax.Array]]:
-    """The function that is exported, its weights being constants in it.
+    """Returns the function to export; the weights are constants in it.
 
-    It uses XLA's own operations, which every runtime has, and batch normalisations are folded into
-    the convolutions.
+    The function uses XLA's plain operations, which every runtime supports. Batch normalisations
+    are folded into the convolutions.
 
     Args:
         run: a run in float32.
 
     Returns:
-        From RGB images ``uint8 [B, H, W, 3]`` of the network's size, for any B, to a dict of
-        :data:`OUTPUTS`, float32 ``[B]`` each: the probability of malignant as the network gives
-        it, and after temperature scaling.
+        A function of RGB images ``uint8 [B, H, W, 3]`` of the network's size, for any B. Its result
+        is a dict of :data:`OUTPUTS`, float32 ``[B]`` each: the network's probability of malignant,
+        and the same after temperature scaling.
     """
     classifier = run.classifier
     model = classifier.model.clone(formulation="plain")
@@ -47,11 +47,11 @@ def inference(run: Run) -> Callable[[jax.Array], dict[str, jax.Array]]:
     constants = jax.tree.map(np.asarray, folded)
     preprocessing = classifier.preprocessing
     if preprocessing.channel_order == "BGR":
-        preprocessing, constants = _taking_rgb(preprocessing, constants)
+        preprocessing, constants = _reorder_to_rgb(preprocessing, constants)
 
     def apply(images: jax.Array) -> dict[str, jax.Array]:
         logits: Any = model.apply(constants, preprocessing(images), train=False)
-        # Scaled as a column: OpenCV 4 takes the first number of a row for all.
+        # Scaled as a column: OpenCV 4 applies the first number of a row to all images.
         columns = logits, logits / run.decision.temperature
         probabilities = [jnp.squeeze(jax.nn.sigmoid(column), -1) for column in columns]
         return dict(zip(OUTPUTS, probabilities, strict=True))
@@ -59,12 +59,12 @@ def inference(run: Run) -> Callable[[jax.Array], dict[str, jax.Array]]:
     return apply
 
 
-def _taking_rgb(
+def _reorder_to_rgb(
     preprocessing: Preprocessing, variables: Mapping[str, Any]
 ) -> tuple[Preprocessing, dict[str, Any]]:
-    """The same network with the inputs of its first convolution in reverse order.
+    """Returns the same network with the inputs of its first convolution in reverse order.
 
-    No operation then reverses channels, for which several runtimes have no counterpart.
+    Then no operation reverses channels, which several runtimes cannot do.
     """
     params = flatten_dict(variables["params"], sep="/")
     params[_STEM] = params[_STEM][:, :, ::-1]

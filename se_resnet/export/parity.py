@@ -1,4 +1,4 @@
-"""Whether an exported file gives the probabilities of its run, on real images."""
+"""Compares the probabilities of an exported file with those of its run, on real images."""
 
 from __future__ import annotations
 
@@ -31,16 +31,18 @@ _RUNNER = Path(__file__).with_name("runtimes.py")
 
 
 def choose_images(workdir: Path, data_dir: str, given: Path | None) -> tuple[list[Path], str]:
-    """Up to 16 images, evenly over all that there are in order of their names.
+    """Chooses up to 16 images, evenly spaced in the order of their names.
+
+    Without ``given``, the run's test images are used, or the project's sample if the test images
+    are not available.
 
     Args:
         workdir: folder of the run.
-        data_dir: where the run has its images, as its configuration says.
-        given: an image or folder to take instead.
+        data_dir: folder of the run's images in its configuration.
+        given: an image or folder to use instead.
 
     Returns:
-        Their paths and what they are: those given, else the run's test images, else, where these
-        cannot be reached, the sample that ships.
+        Paths of the images, and a description of their source.
 
     Raises:
         UserError: no image is found.
@@ -50,25 +52,25 @@ def choose_images(workdir: Path, data_dir: str, given: Path | None) -> tuple[lis
     folder = SAMPLE_FOLDER if data_dir == "sample" else Path(data_dir)
     split = RunFolder(workdir).split(("file", "role"))
     tested = {row["file"] for row in split if row["role"] == TEST}
-    if data_dir and os.path.isdir(folder):  # False as well for what can be no path
-        own = [path for path in sorted(folder.rglob("*")) if path.name in tested]
-        if own:
-            return _spread(own), "test images of the run"
+    if data_dir and os.path.isdir(folder):  # False for an invalid path, too
+        paths = [path for path in sorted(folder.rglob("*")) if path.name in tested]
+        if paths:
+            return _spread(paths), "test images of the run"
     if not SAMPLE_FOLDER.is_dir():
         raise UserError(
-            f"neither the run's test images in {data_dir!r} nor the project's sample are here: "
-            "give a folder of images by --images."
+            f"neither the run's test images in {data_dir!r} nor the project's sample are "
+            "available: give a folder of images by --images."
         )
     return _spread(find_images(SAMPLE_FOLDER, "--images")), "sample images"
 
 
 def _spread(paths: list[Path]) -> list[Path]:
-    places = np.linspace(0, len(paths) - 1, min(_IMAGES, len(paths)))
-    return [paths[i] for i in np.unique(places.round().astype(int))]
+    positions = np.linspace(0, len(paths) - 1, min(_IMAGES, len(paths)))
+    return [paths[i] for i in np.unique(positions.round().astype(int))]
 
 
 def read_pixels(paths: list[Path], size: tuple[int, int], rule: str) -> np.ndarray:
-    """``uint8 [N, H, W, 3]`` of the network's size.
+    """Reads images and resizes them: ``uint8 [N, H, W, 3]``.
 
     Raises:
         UserError: an image cannot be read or resized by this rule.
@@ -83,39 +85,40 @@ def read_pixels(paths: list[Path], size: tuple[int, int], rule: str) -> np.ndarr
 
 
 def compare(kind: str, model: Path, run: Run, pixels: np.ndarray) -> dict[str, Any]:
-    """Runs the file in a process that cannot import this project, and compares with the run.
+    """Runs the file in a process that cannot import this project, and compares it with the run.
 
     Args:
         kind: name of the format.
         model: the file, or the folder of a SavedModel.
-        run: the run in float32; what it predicts is what :mod:`se_resnet.predict` tells.
+        run: the run in float32, which predicts as :mod:`se_resnet.predict` does.
         pixels: ``uint8 [N, H, W, 3]``.
 
     Returns:
-        The largest absolute difference of a probability, by output and batch size, and what it was
-        measured on.
+        The largest absolute difference of a probability over outputs and batch sizes, the
+        tolerance, the number of images and the batch sizes.
 
     Raises:
-        UserError: a difference exceeds 1e-4, the file takes images of another size, or it cannot be
-            run.
-        OSError: the disk that holds the file is full.
+        UserError: a difference exceeds 1e-4, the file accepts images of another size, or the file
+            cannot be run.
+        OSError: the disk is full.
     """
     batch = {"image": pixels, "mask": np.ones(len(pixels), bool)}
     probability = probability_of(run.predict(run.variables, [batch]))
     expected = dict(
         zip(OUTPUTS, (probability, scale(probability, run.decision.temperature)), strict=True)
     )
-    found = _run_elsewhere(kind, model, pixels)
+    results = _run_in_process(kind, model, pixels)
     worst = 0.0
     for name, reference in expected.items():
         for size in BATCHES:
-            result = found[f"{name}/{size}"]
+            result = results[f"{name}/{size}"]
             agrees = result.shape == reference.shape and np.isfinite(result).all()
             worst = max(worst, float(np.abs(result - reference).max()) if agrees else np.inf)
-    if found["takes_other_sizes"]:
+    if results["takes_other_sizes"]:
         raise UserError(
-            f"the {kind} file takes images of another size than the network's without an error, "
-            "and is not kept: install the versions in constraints.txt, or choose another --format."
+            f"the {kind} file accepts images of another size than the network's without an "
+            "error, and is not kept: install the versions in constraints.txt, or choose another "
+            "--format."
         )
     if not worst <= TOLERANCE:
         raise UserError(
@@ -131,26 +134,26 @@ def compare(kind: str, model: Path, run: Run, pixels: np.ndarray) -> dict[str, A
     }
 
 
-def _run_elsewhere(kind: str, model: Path, pixels: np.ndarray) -> dict[str, np.ndarray]:
+def _run_in_process(kind: str, model: Path, pixels: np.ndarray) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory(dir=model.parent) as folder:
         images, results = Path(folder, "images.npy"), Path(folder, "results.npz")
         np.save(images, pixels)
         paths = [path.absolute() for path in (model, images, results)]
         command = [sys.executable, "-P", _RUNNER, kind, *paths, *BATCHES]
-        ended = subprocess.run(
+        process = subprocess.run(
             [str(argument) for argument in command],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
             capture_output=True,
             text=True,
         )
-        if ended.returncode:
-            for code in full_disk_codes(ended.stderr):
+        if process.returncode:
+            for code in full_disk_codes(process.stderr):
                 raise OSError(code, os.strerror(code))
-            last = (ended.stderr.strip().splitlines() or ["no message"])[-1][:300]
+            last = (process.stderr.strip().splitlines() or ["no message"])[-1][:300]
             raise UserError(
                 f"the {kind} file cannot be run ({last}) and is not kept: install the versions in "
                 "constraints.txt, or choose another --format."
             )
-        with np.load(results) as found:
-            return dict(found)
+        with np.load(results) as arrays:
+            return dict(arrays)

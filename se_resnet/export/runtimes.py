@@ -1,10 +1,10 @@
-"""Runs an exported file as anybody would who has the file and its runtime, but not this project.
+"""Runs an exported file with its runtime and without this project, as a user would.
 
   python runtimes.py FORMAT MODEL IMAGES.npy RESULTS.npz SIZE...
 
-``IMAGES.npy`` holds ``uint8 [N, H, W, 3]`` RGB. For every batch size the results hold, under
-``<output>/<size>``, that output for all images, computed in batches of that size, and under
-``takes_other_sizes`` whether an image of twice the height and width gave no error.
+``IMAGES.npy`` holds RGB ``uint8 [N, H, W, 3]``. The results hold, under ``<output>/<size>``, each
+output for all images, computed in batches of that size. ``takes_other_sizes`` is True if an image
+of twice the height and width gave no error.
 """
 
 import sys
@@ -15,24 +15,24 @@ import numpy as np
 
 
 def stablehlo(path):
-    """A function of images, by ``jax.export``."""
+    """Returns a function of images that ``jax.export`` runs."""
     from jax import export
 
     return export.deserialize(bytearray(Path(path).read_bytes())).call
 
 
 def savedmodel(path):
-    """A function of images, by TensorFlow."""
+    """Returns a function of images that TensorFlow runs."""
     import tensorflow as tf
 
     model = tf.saved_model.load(path)
     run = model.signatures["serving_default"]
-    # It holds the model, whose variables go with it.
+    # The default argument keeps the model alive, and with it the variables.
     return lambda images, model=model: run(images=tf.constant(images))
 
 
 def onnx(path):
-    """A function of images, by ONNX Runtime."""
+    """Returns a function of images that ONNX Runtime runs."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -41,7 +41,7 @@ def onnx(path):
 
 
 def tflite(path):
-    """A function of images, by LiteRT."""
+    """Returns a function of images that LiteRT runs."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path)
@@ -61,15 +61,15 @@ def main(kind, model, images, results, *sizes):
         for name in batches[0]:
             parts = [np.array(batch[name]) for batch in batches]
             outputs[f"{name}/{size}"] = np.concatenate(parts)
-    outputs["takes_other_sizes"] = takes(run, pixels[:1].repeat(2, 1).repeat(2, 2))
+    outputs["takes_other_sizes"] = accepts(run, pixels[:1].repeat(2, 1).repeat(2, 2))
     np.savez(results, **outputs)
 
 
-def takes(run, images):
-    """Whether images give no error."""
+def accepts(run, images):
+    """Returns True if the function accepts the images without an error."""
     try:
         run(images)
-    except Exception:  # every runtime has its own
+    except Exception:  # every runtime raises another kind
         return False
     return True
 

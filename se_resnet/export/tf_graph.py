@@ -1,9 +1,9 @@
-"""A JAX function of images as operations of TensorFlow's own.
+"""Converts a JAX function of images to native TensorFlow operations.
 
-``jax.experimental.jax2tf`` wraps a whole function into one operation that only XLA can run, and
-what the converters for mobile runtimes and ONNX unpack from it repeats constants for every image.
-They want the operations themselves: this file walks through the traced function, and
-:mod:`se_resnet.export.tf_ops` has a counterpart of each primitive that inference uses.
+``jax.experimental.jax2tf`` wraps a whole function into one operation that only XLA can run. When
+converters for mobile runtimes and ONNX unpack that operation, constants are repeated for every
+image. So this module walks through the traced function instead. :mod:`se_resnet.export.tf_ops` has
+a counterpart of each primitive that inference uses.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import tensorflow as tf
 from jax import export
 from jax.extend import core
 
-from se_resnet.export.tf_ops import OPERATIONS, Equation, unsupported, whole
+from se_resnet.export.tf_ops import OPERATIONS, Equation, full_shape, unsupported
 
-# Primitives that hold a function, and where.
+# Primitives that hold a function, with the name of its parameter.
 _CALLS = {
     "jit": "jaxpr",
     "closed_call": "call_jaxpr",
@@ -30,17 +30,17 @@ _CALLS = {
 
 
 def to_tensorflow(function: Callable, size: tuple[int, int]) -> Any:
-    """Makes a TensorFlow function of a JAX function of images.
+    """Converts a JAX function of images to a TensorFlow function.
 
     Args:
-        function: from ``uint8 [B, H, W, 3]`` to a dict of arrays ``[B, ...]``, for any B.
+        function: maps ``uint8 [B, H, W, 3]`` to a dict of arrays ``[B, ...]``, for any B.
         size: H and W.
 
     Returns:
-        A ``tf.function`` of one argument, ``images``, that gives the same dict of tensors.
+        A ``tf.function`` of one argument, ``images``, that returns the same dict of tensors.
 
     Raises:
-        UserError: the function uses a primitive that has no counterpart.
+        UserError: the function uses a primitive without a counterpart.
     """
     shape = export.symbolic_shape(f"batch, {size[0]}, {size[1]}, 3")
     traced = jax.jit(function).trace(jax.ShapeDtypeStruct(shape, np.uint8))
@@ -55,7 +55,10 @@ def to_tensorflow(function: Callable, size: tuple[int, int]) -> Any:
         results = _evaluate(jaxpr, traced.jaxpr.consts, [images], batch)
         return jax.tree.unflatten(
             structure,
-            [whole(x, v.aval.shape, batch) for x, v in zip(results, jaxpr.outvars, strict=True)],
+            [
+                full_shape(x, v.aval.shape, batch)
+                for x, v in zip(results, jaxpr.outvars, strict=True)
+            ],
         )
 
     return converted
@@ -81,7 +84,7 @@ def _evaluate(
             first: Any = traced.outvars[0].aval
             shapes = [atom.aval.shape for atom in traced.invars]
             equation = Equation(name, traced.params, shapes, first.shape, first.dtype, batch)
-            # What depends on no image is computed here and now, and enters the graph as a constant.
+            # Values that depend on no image are computed now and enter the graph as constants.
             lengths = [n for shape in (*shapes, first.shape) for n in shape]
             known = all(hasattr(x, "numpy") for x in inputs)
             if known and all(isinstance(n, int) for n in lengths):

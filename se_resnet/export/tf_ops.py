@@ -1,9 +1,9 @@
-"""TensorFlow's counterparts of JAX primitives, for inference on an open number of images.
+"""TensorFlow counterparts of JAX primitives, for inference on any number of images.
 
-TensorFlow repeats dimensions of one by itself. So what JAX broadcasts keeps its dimensions of one
-here, and elementwise operations hand them on, until an operation needs a value :func:`whole`:
-copies of biases and zeros for every pixel would cost as much as the layers that use them.
-What depends on no image arrives as a constant.
+TensorFlow broadcasts dimensions of length 1 by itself. So a JAX broadcast keeps length 1 here, and
+elementwise operations pass such values on. Operations that need the full shape call
+:func:`full_shape`. Copies of biases and zeros for every pixel would cost as much as the layers that
+use them. Values that depend on no image arrive as constants.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import tensorflow as tf
 
 from se_resnet.errors import UserError
 
-Shape = Sequence[Any]  # of JAX: a number, or an expression where it depends on the images
+Shape = Sequence[Any]  # of numbers, or expressions of JAX that depend on the batch size
 
 
 @dataclasses.dataclass(frozen=True)
 class Equation:
-    """One use of a primitive.
+    """A use of a primitive.
 
     Attributes:
-        name: of the primitive.
-        params: its parameters.
-        shapes: of its inputs.
-        shape: of its output.
-        dtype: of its output.
-        batch: how many images there are, a scalar tensor.
+        name: name of the primitive.
+        params: parameters of the primitive.
+        shapes: shapes of the inputs.
+        shape: shape of the output.
+        dtype: dtype of the output.
+        batch: number of images, a scalar tensor.
     """
 
     name: str
@@ -42,23 +42,23 @@ class Equation:
     dtype: tf.DType
     batch: tf.Tensor
 
-    def demand(self, supported: bool) -> None:
-        """Raises the UserError about a use that has no counterpart, unless ``supported``."""
+    def require(self, supported: bool) -> None:
+        """Raises a UserError for a use without a counterpart, unless ``supported``."""
         if not supported:
             raise unsupported(self.name)
 
 
 def unsupported(name: str) -> UserError:
-    """The error about a primitive, or a use of one, that has no counterpart."""
+    """Returns the error for a primitive, or a use of a primitive, without a counterpart."""
     return UserError(
-        f"the network computes {name!r} in a way that the export to this format does not know: use "
-        "--format=stablehlo or --format=savedmodel, which take any network."
+        f"the network uses the operation {name!r} in a form that this format cannot represent: use "
+        "--format=stablehlo or --format=savedmodel, which can represent any network."
     )
 
 
-def whole(x: tf.Tensor, shape: Shape, batch: tf.Tensor) -> tf.Tensor:
-    """Repeats the dimensions of one that are longer in JAX's ``shape``."""
-    if all(have != 1 or want == 1 for have, want in zip(x.shape, shape, strict=True)):
+def full_shape(x: tf.Tensor, shape: Shape, batch: tf.Tensor) -> tf.Tensor:
+    """Broadcasts the dimensions of length 1 that are longer in JAX's ``shape``."""
+    if all(actual != 1 or full == 1 for actual, full in zip(x.shape, shape, strict=True)):
         return x
     return tf.broadcast_to(x, [n if isinstance(n, int) else batch for n in shape])
 
@@ -67,24 +67,24 @@ def _elementwise(function: Callable) -> Callable:
     return lambda equation, *inputs: function(*inputs)
 
 
-def _on_whole(function: Callable) -> Callable:
+def _on_full_shapes(function: Callable) -> Callable:
     @functools.wraps(function)
     def operation(equation: Equation, *inputs: tf.Tensor) -> Any:
         shapes = zip(inputs, equation.shapes, strict=True)
-        return function(equation, *(whole(x, shape, equation.batch) for x, shape in shapes))
+        return function(equation, *(full_shape(x, shape, equation.batch) for x, shape in shapes))
 
     return operation
 
 
 def _reshape(x: tf.Tensor, shape: Shape) -> tf.Tensor:
-    """To a shape in which at most one length depends on the images."""
+    """Reshapes; at most one length may depend on the number of images."""
     return tf.reshape(x, [n if isinstance(n, int) else -1 for n in shape])
 
 
 def _broadcast_in_dim(equation: Equation, x: tf.Tensor) -> tf.Tensor:
     shape: list[Any] = [1] * len(equation.shape)
-    for length, place in zip(x.shape, equation.params["broadcast_dimensions"], strict=True):
-        shape[place] = length
+    for length, axis in zip(x.shape, equation.params["broadcast_dimensions"], strict=True):
+        shape[axis] = length
     return _reshape(x, shape)
 
 
@@ -110,7 +110,7 @@ def _transpose(x: tf.Tensor, order: Sequence[int]) -> tf.Tensor:
 def _conv(equation: Equation, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     params, names = equation.params, equation.params["dimension_numbers"]
     flat = len(x.shape) == 3  # along one axis: as one row of pixels
-    equation.demand(
+    equation.require(
         len(x.shape) in (3, 4)
         and params["feature_group_count"] == params["batch_group_count"] == 1
         and set(params["lhs_dilation"]) == {1}
@@ -138,7 +138,7 @@ def _max_pool(equation: Equation, x: tf.Tensor) -> tf.Tensor:
     (first, *window, last), (_, *strides, _) = (
         params[name] for name in ("window_dimensions", "window_strides")
     )
-    equation.demand(
+    equation.require(
         len(x.shape) == 4
         and first == last == 1
         and {*params["base_dilation"], *params["window_dilation"]} == {1}
@@ -150,10 +150,10 @@ def _max_pool(equation: Equation, x: tf.Tensor) -> tf.Tensor:
 def _padded(
     x: tf.Tensor, spans: Sequence[int], strides: Sequence[int], padding: Sequence, value: float
 ) -> tuple[tf.Tensor, str]:
-    """The images and the name of TensorFlow's padding rule that together pad as JAX does.
+    """Returns images and TensorFlow's padding rule, which together pad as JAX does.
 
-    TensorFlow's own rule puts the odd pixel at the end and so differs, at a stride, from the
-    padding on both sides alike that the weights were trained with.
+    TensorFlow's rule ``SAME`` puts an odd pixel at the end. With a stride this differs from the
+    symmetric padding that the weights were trained with.
     """
     same = []
     for length, span, stride in zip(x.shape[1:3], spans, strides, strict=True):
@@ -167,40 +167,41 @@ def _padded(
 
 
 def _gather(equation: Equation, x: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    """What indexing is traced to: one slice, such as ``x[..., 0]``, or values at many places."""
+    """Converts indexing: one slice, such as ``x[..., 0]``, or values at many positions."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     axes = tuple(numbers.start_index_map)
     others = [i for i in range(len(sizes)) if i not in axes]
-    equation.demand(
-        (places := tf.get_static_value(indices)) is not None
+    equation.require(
+        (positions := tf.get_static_value(indices)) is not None
         and not numbers.operand_batching_dims
         and all(sizes[i] == equation.shapes[0][i] for i in others)
     )
     if len(indices.shape) == 1:
-        starts = dict(zip(axes, places.tolist(), strict=True))
+        starts = dict(zip(axes, positions.tolist(), strict=True))
         parts = [
             slice(starts[i], starts[i] + sizes[i]) if i in starts else slice(None)
             for i in range(len(sizes))
         ]
         return _reshape(x[tuple(parts)], equation.shape)
-    equation.demand(axes == tuple(numbers.collapsed_slice_dims))
-    found = tf.gather_nd(tf.transpose(x, [*axes, *others]), indices)
+    equation.require(axes == tuple(numbers.collapsed_slice_dims))
+    values = tf.gather_nd(tf.transpose(x, [*axes, *others]), indices)
     rank = len(equation.shape)
-    own = [i for i in range(rank) if i not in numbers.offset_dims]
-    return _transpose(found, np.argsort([*own, *numbers.offset_dims]).tolist())
+    batch_axes = [i for i in range(rank) if i not in numbers.offset_dims]
+    return _transpose(values, np.argsort([*batch_axes, *numbers.offset_dims]).tolist())
 
 
 def _pad(equation: Equation, x: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     config = equation.params["padding_config"]
-    equation.demand(all(min(low, high) >= 0 == between for low, high, between in config))
+    equation.require(all(min(low, high) >= 0 == between for low, high, between in config))
     return tf.pad(x, [(low, high) for low, high, _ in config], constant_values=value)
 
 
 def _iota(equation: Equation) -> tf.Tensor:
-    """Counts along one dimension, of one in the others."""
-    place, length = equation.params["dimension"], equation.shape[equation.params["dimension"]]
-    equation.demand(isinstance(length, int))
-    shape = [length if i == place else 1 for i in range(len(equation.shape))]
+    """Counts along one dimension; the others keep length 1."""
+    axis = equation.params["dimension"]
+    length = equation.shape[axis]
+    equation.require(isinstance(length, int))
+    shape = [length if i == axis else 1 for i in range(len(equation.shape))]
     return tf.constant(np.arange(length).reshape(shape), equation.dtype)
 
 
@@ -208,8 +209,8 @@ def _slice(equation: Equation, x: tf.Tensor) -> tf.Tensor:
     starts, limits = equation.params["start_indices"], equation.params["limit_indices"]
     steps = equation.params["strides"] or [1] * len(starts)
     ends = zip(limits, equation.shapes[0], strict=True)
-    equation.demand(all(isinstance(limit, int) or limit == length for limit, length in ends))
-    # A limit that depends on the images is the end.
+    equation.require(all(isinstance(limit, int) or limit == length for limit, length in ends))
+    # A limit that depends on the number of images is the end of the axis.
     return x[
         tuple(
             slice(start, limit if isinstance(limit, int) else None, step)
@@ -219,7 +220,7 @@ def _slice(equation: Equation, x: tf.Tensor) -> tf.Tensor:
 
 
 def _reduce(function: Callable) -> Callable:
-    return _on_whole(lambda equation, x: function(x, axis=list(equation.params["axes"])))
+    return _on_full_shapes(lambda equation, x: function(x, axis=list(equation.params["axes"])))
 
 
 def _select(which: tf.Tensor, *cases: tf.Tensor) -> tf.Tensor:
@@ -227,7 +228,7 @@ def _select(which: tf.Tensor, *cases: tf.Tensor) -> tf.Tensor:
 
 
 def _maximum(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Under its name a ReLU is fused with the layer before it."""
+    """Uses a ReLU where possible, because converters fuse it with the layer before."""
     value = tf.get_static_value(b)
     zero = value is not None and not np.any(value)
     return tf.nn.relu(a) if zero else tf.maximum(a, b)
@@ -277,23 +278,23 @@ _SIMPLE: dict[str, Callable] = {
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: _elementwise(function) for name, function in _SIMPLE.items()},
     "broadcast_in_dim": _broadcast_in_dim,
-    "concatenate": _on_whole(lambda e, *parts: tf.concat(parts, e.params["dimension"])),
-    "conv_general_dilated": _on_whole(_conv),
+    "concatenate": _on_full_shapes(lambda e, *parts: tf.concat(parts, e.params["dimension"])),
+    "conv_general_dilated": _on_full_shapes(_conv),
     "convert_element_type": lambda e, x: tf.cast(x, e.dtype),
-    "dot_general": _on_whole(_dot_general),
-    "gather": _on_whole(_gather),
+    "dot_general": _on_full_shapes(_dot_general),
+    "gather": _on_full_shapes(_gather),
     "integer_pow": lambda e, x: tf.pow(x, tf.cast(e.params["y"], x.dtype)),
     "iota": _iota,
-    "pad": _on_whole(_pad),
+    "pad": _on_full_shapes(_pad),
     "reduce_max": _reduce(tf.reduce_max),
     "reduce_min": _reduce(tf.reduce_min),
     "reduce_sum": _reduce(tf.reduce_sum),
-    "reduce_window_max": _on_whole(_max_pool),
-    "reshape": _on_whole(lambda e, x: _reshape(x, e.shape)),
-    "rev": _on_whole(lambda e, x: tf.reverse(x, e.params["dimensions"])),
-    "slice": _on_whole(_slice),
-    "split": _on_whole(lambda e, x: tf.split(x, e.params["sizes"], e.params["axis"])),
-    "squeeze": _on_whole(lambda e, x: _reshape(x, e.shape)),
-    "stack": _on_whole(lambda e, *parts: tf.stack(parts, e.params["axis"])),
-    "transpose": _on_whole(lambda e, x: tf.transpose(x, e.params["permutation"])),
+    "reduce_window_max": _on_full_shapes(_max_pool),
+    "reshape": _on_full_shapes(lambda e, x: _reshape(x, e.shape)),
+    "rev": _on_full_shapes(lambda e, x: tf.reverse(x, e.params["dimensions"])),
+    "slice": _on_full_shapes(_slice),
+    "split": _on_full_shapes(lambda e, x: tf.split(x, e.params["sizes"], e.params["axis"])),
+    "squeeze": _on_full_shapes(lambda e, x: _reshape(x, e.shape)),
+    "stack": _on_full_shapes(lambda e, *parts: tf.stack(parts, e.params["axis"])),
+    "transpose": _on_full_shapes(lambda e, x: tf.transpose(x, e.params["permutation"])),
 }

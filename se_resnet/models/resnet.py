@@ -269,7 +269,7 @@ def create_model(
     """Creates a :class:`ResNet`, by default the SE-ResNet50 with one logit.
 
     ``variant`` and ``bn_epsilon`` belong to the weights: take them from the
-    :class:`se_resnet.weights.pretrained.Pretrained` that will fill the model.
+    :class:`se_resnet.weights.record.Pretrained` that will fill the model.
 
     Raises:
         UserError: a value is unknown or out of range. The message names the value.

@@ -1,11 +1,11 @@
-"""Writes a run's best checkpoint as a model package: a folder to give away, or to push to the Hub.
+"""Writes a run's best checkpoint as a model package, a folder to share or to push to the Hub.
 
   python -m se_resnet.package --workdir=runs/breakhis --out=package
   python -m se_resnet.package --workdir=runs/breakhis --out=package --push=ORGANISATION/NAME
   python -m se_resnet.package --workdir=runs/breakhis --out=package --naming=timm
 
-Writes model.safetensors, config.json and README.md, a model card. With --naming=timm it is a
-package of timm instead, for networks that timm has: ResNet v1.5, with or without
+Writes model.safetensors, config.json and README.md, a model card. --naming=timm writes a package
+that timm can load. This needs a network that timm has: ResNet v1.5, with or without
 Squeeze-and-Excitation.
 """
 
@@ -13,23 +13,21 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.runtime.cli import PATH, parse_flags, run_command
+from se_resnet.runtime.cli import PATH, define_attention_flag, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
     _OUT = flags.DEFINE(PATH, "out", None, "Folder of the package.", required=True)
     _NAMING = flags.DEFINE_enum(
-        "naming", "se_resnet", ("se_resnet", "timm"), "Whose names the tensors have."
+        "naming", "se_resnet", ("se_resnet", "timm"), "Library whose tensor names are used."
     )
     _LICENCE = flags.DEFINE_string(
         "licence", "Apache-2.0", "SPDX identifier of the weights' licence."
     )
     _PUSH = flags.DEFINE_string(
-        "push", None, "Repository on the Hugging Face Hub that the package is pushed to."
+        "push", None, "Repository on the Hugging Face Hub to push the package to."
     )
-    _ATTENTION = flags.DEFINE_string(
-        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
-    )
+    _ATTENTION = define_attention_flag()
     parse_flags()
 
 from se_resnet.package.save_load import FILES, save_pretrained
@@ -38,7 +36,7 @@ from se_resnet.weights import hub
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     run = load_run(_WORKDIR.value, _ATTENTION.value)
     directory = save_pretrained(run, _OUT.value, naming=_NAMING.value, licence=_LICENCE.value)
     print(f"written to {directory}: {', '.join(sorted(FILES))}")

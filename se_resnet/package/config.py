@@ -1,4 +1,4 @@
-"""The ``config.json`` of a model package: all that its tensors do not tell."""
+"""The ``config.json`` of a model package: all facts that its tensors do not hold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from se_resnet.weights import layout
 
 FILE = "config.json"
 FORMAT, VERSION = "se_resnet", 1
-WEIGHTS_DIGEST = "weights_sha256"  # of the file with the tensors; packages of old lack it
+WEIGHTS_DIGEST = "weights_sha256"  # of the file with the tensors; old packages lack it
 MAX_BYTES = 2**24
 FORM = {
     "format": str,
@@ -40,10 +40,10 @@ FORM = {
 
 @dataclasses.dataclass(frozen=True)
 class PackageConfig:
-    """What a package says of itself, checked.
+    """The validated content of a package's ``config.json``.
 
     Attributes:
-        name: of the run that it came from.
+        name: name of the run.
         licence: SPDX identifier.
         classifier: network, preprocessing, size and resize rule.
         decision: threshold and temperature.
@@ -58,7 +58,7 @@ class PackageConfig:
 
 
 def describe(predictor: Predictor, licence: str) -> dict[str, Any]:
-    """All that a package says of itself, as JSON knows it; :func:`read` reads it back."""
+    """Returns the content of ``config.json``, which :func:`read` reads back."""
     return {
         "format": FORMAT,
         "format_version": VERSION,
@@ -74,12 +74,12 @@ def describe(predictor: Predictor, licence: str) -> dict[str, Any]:
 def read(
     path: Path, variables: Mapping[str, np.ndarray], allow_own_attention: bool
 ) -> PackageConfig:
-    """Reads what :func:`describe` made, from a source that may be broken or hostile.
+    """Reads and validates ``config.json``; the file may be broken or hostile.
 
     Args:
-        path: of the file.
+        path: the file.
         variables: the package's tensors by path, which the network must have.
-        allow_own_attention: whether an attention module outside of this project is imported.
+        allow_own_attention: True to import an attention module from outside this project.
 
     Raises:
         UserError: the file is missing or broken, a value is out of range, the tensors do not fit,
@@ -96,14 +96,14 @@ def read(
     if ":" in name and not allow_own_attention:
         refuse(
             path,
-            f"its attention module {name!r} is none of this project's, and to import it runs "
-            "the file of that name: if you trust it, say allow_own_attention=True",
+            f"its attention module {name!r} is not part of this project, and importing it runs "
+            "the file of that name: if you trust the file, pass allow_own_attention=True",
         )
-    # The tensors are bounded by the file: a network as claimed might be endless to trace.
-    found = layout.architecture(variables)
-    claimed = (tuple(facts["model"]["stage_sizes"]), facts["model"]["width"])
-    if found != claimed:
-        refuse(path, f"it tells of stages and width {claimed}, its tensors of {found}")
+    # Checked first, because tracing a network of the stated size might never end.
+    actual = layout.architecture(variables)
+    stated = (tuple(facts["model"]["stage_sizes"]), facts["model"]["width"])
+    if actual != stated:
+        refuse(path, f"it states stages and width {stated}, its tensors have {actual}")
     try:
         config = PackageConfig(
             facts["name"],
@@ -116,18 +116,18 @@ def read(
     except (TypeError, ValueError) as error:
         refuse(path, f"a value is unknown or out of range: {reason(error)}", error)
     for tensor in sorted({*shapes, *variables}):
-        wanted = shapes[tensor].shape if tensor in shapes else "nothing"
-        given = variables[tensor].shape if tensor in variables else "nothing"
-        if wanted != given:
-            refuse(path, f"its network has {wanted} for {tensor}, the package {given}")
+        expected = shapes[tensor].shape if tensor in shapes else "nothing"
+        shape = variables[tensor].shape if tensor in variables else "nothing"
+        if expected != shape:
+            refuse(path, f"its network has {expected} for {tensor}, the package {shape}")
     return config
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a package.
+    """Returns the JSON object in a file of a package.
 
     Raises:
-        UserError: the file is missing, too large, or no JSON object.
+        UserError: the file is missing, too large, or not a JSON object.
     """
     try:
         return read_json(path, {}, MAX_BYTES)
@@ -136,8 +136,8 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def refuse(path: Path, problem: str, cause: Exception | None = None) -> NoReturn:
-    """Raises the error that says why a package cannot be used."""
+    """Raises the error for a package that cannot be used."""
     raise UserError(
         f"the model package's {path} cannot be used: {problem}; get the package again, or make it "
-        "with python -m se_resnet.package."
+        "again with python -m se_resnet.package."
     ) from cause

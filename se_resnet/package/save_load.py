@@ -1,4 +1,4 @@
-"""Writes and reads model packages: a folder with weights, configuration and model card."""
+"""Writes and reads model packages: folders with weights, configuration and model card."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ def save_pretrained(
     """Writes a model package: ``model.safetensors``, ``config.json`` and a model card.
 
     Args:
-        run: the folder of a run of ``train.py``, or what :func:`se_resnet.load_run` or
-            :func:`from_pretrained` returned.
-        directory: the package; a package that is there is replaced.
-        naming: of the tensors: ``'se_resnet'``, for :func:`from_pretrained` and
-            ``config.model.pretrained``, or ``'timm'``, see :mod:`se_resnet.weights.timm_format`.
+        run: the folder of a run of ``train.py``, or the result of :func:`se_resnet.load_run` or
+            :func:`from_pretrained`.
+        directory: folder of the package; an existing package is replaced.
+        naming: naming of the tensors: ``'se_resnet'`` for :func:`from_pretrained` and
+            ``config.model.pretrained``, ``'timm'`` for timm, see
+            :mod:`se_resnet.weights.timm_format`.
         licence: SPDX identifier of the weights' licence.
 
     Returns:
@@ -51,7 +52,7 @@ def save_pretrained(
 
     Raises:
         UserError: the run has no checkpoint, the folder cannot be written or holds other files, or
-            timm has no such network.
+            timm cannot represent the network.
 
     >>> import se_resnet
     >>> package = se_resnet.save_pretrained("runs/smoke", "package")
@@ -70,7 +71,7 @@ def save_pretrained(
     else:
         config, card = facts, write_card(facts, naming)
     with whole_folder(
-        directory, FILES, "give another folder by --out", lambda: _replaced(directory)
+        directory, FILES, "give another folder by --out", lambda: _files_to_replace(directory)
     ) as new:
         tensor_file = new / formats.SAFETENSORS
         if naming == "timm":
@@ -90,21 +91,21 @@ def save_pretrained(
 def from_pretrained(
     source: str | Path, *, revision: str | None = None, allow_own_attention: bool = False
 ) -> Predictor:
-    """Loads a model package, of which nothing is believed before it is checked.
+    """Loads a model package; every file is validated before it is used.
 
     Args:
-        source: a folder that :func:`save_pretrained` wrote, or ``'organisation/repository'`` on the
+        source: a folder written by :func:`save_pretrained`, or ``'organisation/repository'`` on the
             Hugging Face Hub, downloaded once.
         revision: branch, tag or commit on the Hub; None for the newest.
-        allow_own_attention: import the attention module that the package names as
-            ``'my_file:MyAttention'``. That runs the file of this name on this machine.
+        allow_own_attention: True to import the attention module that the package names as
+            ``'my_file:MyAttention'``. This runs the file ``my_file.py`` of this machine.
 
     Returns:
-        The network, which predicts the very bits that the packaged one does on the same machine.
+        The network. On the same machine it predicts the same bits as the packaged network.
 
     Raises:
-        UserError: there is no package, it cannot be downloaded, or it is broken, does not fit
-            together or would run code.
+        UserError: there is no package, the download failed, or the package is broken, contradicts
+            itself or would run code.
 
     >>> import numpy as np
     >>> import se_resnet
@@ -128,41 +129,41 @@ def from_pretrained(
     facts = package_config.load(config_path)
     if "architecture" in facts:
         raise UserError(
-            f"{folder} is a package of timm: load it by timm.create_model, or make it with "
-            "--naming=se_resnet."
+            f"{folder} is a package for timm: load it with timm.create_model, or make it again "
+            "with --naming=se_resnet."
         )
     try:
         weights = formats.read(path)
-        variables = layout.ours(weights.tensors, str(path))
+        variables = layout.project_variables(weights.tensors, str(path))
     except formats.RefusedWeightsError as error:
         package_config.refuse(path, error.problem, error)
     if not variables:
         package_config.refuse(path, "its tensors have other names than this project's")
     config = package_config.read(config_path, variables, allow_own_attention)
     if facts.get(package_config.WEIGHTS_DIGEST, weights.sha256) != weights.sha256:
-        package_config.refuse(path, f"its weights are not those that {config_path.name} tells of")
+        package_config.refuse(path, f"its weights are not those that {config_path.name} describes")
     placed = jax.device_put(unflatten_dict(variables, sep="/"), replicated(data_mesh()))
     return Predictor(Run(config.classifier, placed, config.decision), config.name, config.history)
 
 
-def _replaced(directory: Path) -> set[str]:
-    """The files in the folder, once it is seen that they are those of a package.
+def _files_to_replace(directory: Path) -> set[str]:
+    """Returns the files of an earlier package in the folder, or refuses other files.
 
-    Hidden files and folders, as of git and of systems, stay. Config and card may be missing:
-    versions before wrote the files one after another and may have been killed.
+    Hidden files, such as those of git, are kept. Config and card may be missing, because earlier
+    versions wrote the files one by one and may have been interrupted.
     """
-    found = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
-    if others := found - {*FILES}:
+    names = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+    if others := names - {*FILES}:
         raise UserError(
-            f"{directory} holds {min(others)}, which is no part of a model package: give an empty "
+            f"{directory} holds {min(others)}, which is not part of a model package: give an empty "
             "folder by --out."
         )
-    if found and not _is_package(directory):
+    if names and not _is_package(directory):
         raise UserError(
-            f"{directory} holds {', '.join(sorted(found))} of another origin: give an empty folder "
-            "by --out."
+            f"{directory} holds {', '.join(sorted(names))}, but not from a model package: give an "
+            "empty folder by --out."
         )
-    return found
+    return names
 
 
 def _is_package(directory: Path) -> bool:
@@ -174,6 +175,6 @@ def _is_package(directory: Path) -> bool:
         return True
     try:
         path = directory / formats.SAFETENSORS
-        return bool(layout.ours(formats.read(path).tensors, str(path)))
+        return bool(layout.project_variables(formats.read(path).tensors, str(path)))
     except UserError:
         return False

@@ -3,8 +3,8 @@
   python -m se_resnet.predict --workdir=runs/breakhis --input=image.png --out=predictions
   python -m se_resnet.predict --workdir=runs/breakhis --input=folder --out=predictions
 
-Takes PNG, JPEG, TIFF, BMP and WebP of any size, and folders with all below them. Writes
-predictions.csv, predictions.json, patients.csv where file names tell the patient, and overlays/.
+Reads PNG, JPEG, TIFF, BMP and WebP of any size, and folders with their subfolders. Writes
+predictions.csv, predictions.json, overlays/, and patients.csv if file names contain patients.
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ from __future__ import annotations
 from absl import flags
 
 from se_resnet.images.resize import TTA
-from se_resnet.runtime.cli import PATH, parse_flags, run_command
+from se_resnet.runtime.cli import PATH, define_attention_flag, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
     _INPUT = flags.DEFINE(PATH, "input", None, "An image, or a folder of images.", required=True)
     _OUT = flags.DEFINE(PATH, "out", None, "Folder for the results.", required=True)
-    _OVERLAYS = flags.DEFINE_bool("overlays", True, "Draw where the network looked (Grad-CAM).")
+    _OVERLAYS = flags.DEFINE_bool(
+        "overlays", True, "Write pictures of where the network looked (Grad-CAM)."
+    )
     _TTA = flags.DEFINE_enum(
-        "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
+        "tta",
+        "none",
+        TTA,
+        "Average over 8 rotated and mirrored views (dihedral), over tiles, or over both.",
     )
     _PATTERN = flags.DEFINE_string(
         "patient_pattern",
         None,
-        "Regular expression whose first group, in a file's name or else in its path below --input, "
-        "is the patient; default: as BreaKHis names files.",
+        "Regular expression that finds the patient in a file's name, or else in its path below "
+        "--input; its first group is the patient. Default: BreaKHis file names.",
     )
-    _ATTENTION = flags.DEFINE_string(
-        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
-    )
+    _ATTENTION = define_attention_flag()
     parse_flags()
 
 from pathlib import Path
@@ -40,7 +43,7 @@ from se_resnet.predict.patients import BREAKHIS_PATIENT
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     predict_folder(
         Path(_WORKDIR.value),
         Path(_INPUT.value),

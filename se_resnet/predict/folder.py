@@ -1,8 +1,7 @@
-"""Predicts the images of a folder and writes tables, patients and overlays."""
+"""Predicts the images of a folder; writes tables of images and patients, and overlays."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import os
@@ -15,8 +14,6 @@ import numpy as np
 
 from se_resnet import explain
 from se_resnet.errors import UserError
-from se_resnet.images.decode import SUFFIXES as SUFFIXES
-from se_resnet.images.decode import decode_image as decode_image  # for importers of this module
 from se_resnet.images.decode import read_image
 from se_resnet.images.pixels import digest
 from se_resnet.images.resize import resize
@@ -34,10 +31,11 @@ from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
 from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.runtime.folders import whole_folder
+from se_resnet.runtime.tables import write_table
 from se_resnet.runtime.walk import PassedOver
 
 _LONGEST_NAME = 255  # bytes, of file systems
-# The tables, and how their headers begin.
+# Tables, with the beginning of their headers.
 _HEADERS = {
     "patients.csv": ["patient", "images"],
     "predictions.csv": ["file", "patient", "probability"],
@@ -56,21 +54,22 @@ def predict_folder(
     tta: str = "none",
     attention: str = "none",
 ) -> list[Prediction]:
-    """The command: predicts all images, writes the results and lists the files it could not use.
+    """Predicts all images, writes the results, and prints a summary with the unusable files.
 
     Args:
         workdir: folder of the run.
         source: an image or a folder of images.
-        out: folder for the results; those of an earlier prediction are replaced, all at once.
-        overlays: whether to draw where the network looked.
-        patient_pattern: regular expression that tells the patient, see
+        out: folder for the results; results of an earlier prediction are replaced all at once.
+        overlays: True to write pictures of where the network looked.
+        patient_pattern: regular expression that finds the patient, see
             :func:`se_resnet.predict.patients.patient_of`.
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
-        attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
+        attention: attention module from outside this project, see
+            :func:`se_resnet.runs.workdir.load_best`.
 
     Raises:
-        UserError: no checkpoint, no image, none that can be used, a pattern that is no regular
-            expression with a group, or an output folder that cannot be written.
+        UserError: there is no checkpoint or no usable image, the pattern is not a regular
+            expression with a group, or the output folder cannot be written.
     """
     check_pattern(patient_pattern)
     run = load_best(workdir, attention)
@@ -82,11 +81,13 @@ def predict_folder(
     failures: list[dict[str, str]] = []
     rules = resize_rules(tta, run.classifier.resize)
     digests: dict[str, str] = {}
-    with whole_folder(out, _FILES, "give another folder by --out", lambda: _replaced(out)) as new:
+    with whole_folder(
+        out, _FILES, "give another folder by --out", lambda: _files_to_replace(out)
+    ) as new:
         for files, tiles, hashed in _batches(run.classifier.size, rules, paths, root, failures):
             digests |= zip(files, hashed, strict=True)
             predictions += predict(run, tiles, files, patient_pattern, tta)
-            if overlays:  # of the middle tile
+            if overlays:  # show the middle tile
                 _write_overlays(run, files, tiles[len(tiles) // 2], new / OVERLAYS)
         if not predictions:
             raise UserError(
@@ -94,17 +95,18 @@ def predict_folder(
                 f"{failures[0]['file']} {failures[0]['reason']}."
             )
         patients = summarise_patients(predictions, run.decision.threshold, digests)
+        rows = [dataclasses.asdict(prediction) for prediction in predictions]
         other = other_magnifications(digests, trained_on) if trained_on else {}
-        _write_table(new / "predictions.csv", [dataclasses.asdict(one) for one in predictions])
+        write_table(new / "predictions.csv", rows, list(rows[0]))
         if patients:
-            _write_table(new / "patients.csv", patients)
+            write_table(new / "patients.csv", patients, list(patients[0]))
         write_json(
             new / PREDICTION,
             {
                 "notice": NOTICE,
                 "decision": dataclasses.asdict(run.decision),
                 "tta": tta,
-                "predictions": [dataclasses.asdict(one) for one in predictions],
+                "predictions": rows,
                 "patients": patients,
                 "failures": failures,
                 "not_looked_at": passed_over.as_dict(),
@@ -118,7 +120,7 @@ def predict_folder(
     ]
     if passed_over:
         notes.append(f"not looked at: {passed_over.describe()}")
-    _tell(predictions, patients, failures, notes, out)
+    _print_summary(predictions, patients, failures, notes, out)
     return predictions
 
 
@@ -133,8 +135,8 @@ def _trained_magnifications(workdir: Path) -> list[int]:
 def _describe_patients(
     predictions: list[Prediction], patients: list[dict[str, Any]], pattern: str
 ) -> list[str]:
-    """Lines about files without a patient and about copies, where there are any."""
-    without = sum(not one.patient for one in predictions)
+    """Returns lines about images without a patient and about copies."""
+    without = sum(not prediction.patient for prediction in predictions)
     if not patients:
         if pattern == BREAKHIS_PATIENT:
             return []
@@ -144,8 +146,12 @@ def _describe_patients(
         ]
     copies = sum(row["copies"] for row in patients)
     return [
-        *([f"no patient is known of {without} of the images"] if without else []),
-        *([f"copies of a patient's other images, not counted again: {copies}"] if copies else []),
+        *([f"{without} of the images have no known patient"] if without else []),
+        *(
+            [f"copies of another image of the same patient, not counted: {copies}"]
+            if copies
+            else []
+        ),
     ]
 
 
@@ -160,23 +166,23 @@ def _describe_magnifications(other: dict[str, int], total: int, trained_on: list
     ]
 
 
-def _replaced(out: Path) -> list[str]:
-    """The files of an earlier prediction in the folder, once no table is seen to be another's."""
+def _files_to_replace(out: Path) -> list[str]:
+    """Returns the files of an earlier prediction in the folder, or refuses other tables."""
     try:
-        told = read_json(out / PREDICTION, {"predictions": [{"file": str}]})
+        earlier = read_json(out / PREDICTION, {"predictions": [{"file": str}]})["predictions"]
     except (OSError, ValueError):
-        told = {"predictions": []}
+        earlier = []
     for name, header in _HEADERS.items():
         if (out / name).is_file() and _header(out / name)[: len(header)] != header:
             raise UserError(
-                f"{out / name} was written by no prediction: give another folder by --out."
+                f"{out / name} is not a table of predictions: give another folder by --out."
             )
-    overlays = [f"{OVERLAYS}/{overlay_name(one['file'])}" for one in told["predictions"]]
+    overlays = [f"{OVERLAYS}/{overlay_name(prediction['file'])}" for prediction in earlier]
     return [*_FILES, *overlays]
 
 
 def _header(table: Path) -> list[str]:
-    """The names of a table's columns, also when a spreadsheet program has saved it again."""
+    """Returns the columns of a table, even if a spreadsheet program has saved it again."""
     with table.open("rb") as file:
         start = file.read(_HEADER_BYTES)
     try:
@@ -192,9 +198,9 @@ def _batches(
     root: Path,
     failures: list[dict[str, str]],
 ) -> Iterator[tuple[list[str], np.ndarray, list[str]]]:
-    """Yields names, tiles ``[T, B, H, W, 3]`` and digests of the decoded pixels of a few images.
+    """Yields names, tiles ``[T, B, H, W, 3]`` and digests of the decoded pixels, batch by batch.
 
-    What fails goes to ``failures``.
+    Files that cannot be used are appended to ``failures``.
     """
     files: list[str] = []
     digests: list[str] = []
@@ -218,8 +224,7 @@ def _batches(
 
 
 def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path) -> None:
-    last = run.classifier.model.stage_names[-1]
-    heats = explain.grad_cam(run.classifier, run.variables, images, stage=last)
+    heats = explain.grad_cam(run.classifier, run.variables, images)
     for file, image, heat in zip(files, images, heats, strict=True):
         picture = cv2.cvtColor(explain.overlay(image, heat), cv2.COLOR_RGB2BGR)
         _, encoded = cv2.imencode(".png", np.hstack([image[..., ::-1], picture]))
@@ -228,9 +233,9 @@ def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path
 
 
 def overlay_name(file: str) -> str:
-    """Where the picture of an image lies below ``overlays``: its name and ``.png``.
+    """Returns the path of an image's overlay below ``overlays``: its name with ``.png`` added.
 
-    A name that would become longer than file systems take is cut, and told apart by a checksum.
+    A name that is too long for file systems is cut, and a checksum keeps it unique.
     """
     encoded = os.fsencode(Path(file).name)
     if len(encoded) + len(".png") <= _LONGEST_NAME:
@@ -239,22 +244,15 @@ def overlay_name(file: str) -> str:
     return str(Path(file).with_name(f"{os.fsdecode(encoded[:200])}-{digest}.png"))
 
 
-def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    with atomic_write(path) as target:
-        writer = csv.DictWriter(target, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _tell(
+def _print_summary(
     predictions: list[Prediction],
     patients: list,
     failures: list[dict[str, str]],
     notes: list[str],
     out: Path,
 ) -> None:
-    malignant = sum(one.call == "malignant" for one in predictions)
-    uncertain = sum(one.uncertain for one in predictions)
+    malignant = sum(prediction.call == "malignant" for prediction in predictions)
+    uncertain = sum(prediction.uncertain for prediction in predictions)
     print(
         f"{len(predictions)} images: {malignant} called malignant, {uncertain} flagged as uncertain"
         + (f", {len(patients)} patients" if patients else "")

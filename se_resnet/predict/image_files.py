@@ -1,4 +1,4 @@
-"""Finds the images at a path that a user names."""
+"""Finds the images at a path given by the user."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from se_resnet.images.decode import SUFFIXES
 from se_resnet.runtime.folders import current
 from se_resnet.runtime.walk import NOT_REGULAR, PassedOver, walk
 
-# What a prediction writes beside its tables: in its folder, the pictures lie in OVERLAYS.
+# Files of a prediction beside its tables; pictures are in the folder OVERLAYS.
 PREDICTION, OVERLAYS = "predictions.json", "overlays"
-_OF_PREDICTIONS = "pictures that a prediction wrote"
+_PREDICTION_PICTURES = "pictures that a prediction wrote"
 
-# Tried as well, so that a file which cannot be decoded is listed with the reason.
-_TRIED = (
+# Formats that cannot be decoded are included, so that such files are reported with the reason.
+_CANDIDATES = (
     *SUFFIXES,
     *(".gif", ".jfif", ".jpe", ".jp2", ".j2k", ".jxl", ".jxr", ".heic", ".heif", ".avif"),
     *(".svs", ".ndpi", ".scn", ".mrxs", ".vms", ".czi", ".dcm", ".psd", ".ppm", ".pgm", ".exr"),
@@ -25,18 +25,18 @@ _TRIED = (
 def find_images(
     source: Path, option: str = "--input", passed_over: PassedOver | None = None
 ) -> list[Path]:
-    """Returns the image itself, or every image below a folder, sorted; links are followed.
+    """Returns the image itself, or all images below a folder, sorted; links are followed.
 
-    Images of formats that may not be decoded are among them. The overlays of an earlier prediction,
-    whose folder may lie in this one, are no images of the user's.
+    Files of image formats that cannot be decoded are included. Overlays of an earlier prediction
+    are left out, as its folder may be inside this folder.
 
     Args:
         source: an image or a folder.
-        option: of the command that names it, for the error.
-        passed_over: takes what was not looked at.
+        option: command-line option of ``source``, for the error.
+        passed_over: receives the files that are left out.
 
     Raises:
-        UserError: nothing is there, or no image.
+        UserError: the path does not exist or holds no image.
     """
     passed_over = PassedOver() if passed_over is None else passed_over
     try:
@@ -56,27 +56,27 @@ def find_images(
         raise UserError(
             f"{option}={source} cannot be read ({error.strerror}): give an image or a folder."
         ) from error
-    overlays = tuple(f"{one}/" for one in listing.folders if _is_of_prediction(source / one))
-    found = []
+    overlays = tuple(f"{folder}/" for folder in listing.folders if _holds_overlays(source / folder))
+    images = []
     for relative in listing.files:
         path = source / relative
         if relative.startswith(overlays):
-            passed_over.add(_OF_PREDICTIONS, relative)
-        elif path.suffix.lower() not in _TRIED:
+            passed_over.add(_PREDICTION_PICTURES, relative)
+        elif path.suffix.lower() not in _CANDIDATES:
             passed_over.add_suffix(relative)
-        elif _is_special(path):  # a pipe would be waited for without end
+        elif _is_special(path):  # reading a pipe might never end
             passed_over.add(NOT_REGULAR, relative)
         else:
-            found.append(path)
-    if not found:
+            images.append(path)
+    if not images:
         raise UserError(
             f"{option}={source} holds no image: {', '.join(SUFFIXES)} files are looked for"
             + (f"; not looked at: {passed_over.describe()}." if passed_over else ".")
         )
-    return sorted(found)
+    return sorted(images)
 
 
-def _is_of_prediction(folder: Path) -> bool:
+def _holds_overlays(folder: Path) -> bool:
     return folder.name == OVERLAYS and current(folder.with_name(PREDICTION)).exists()
 
 
@@ -84,4 +84,4 @@ def _is_special(path: Path) -> bool:
     try:
         return not stat.S_ISREG(path.stat().st_mode)
     except OSError:
-        return False  # reported, with its reason, when it is read
+        return False  # the read will report the error

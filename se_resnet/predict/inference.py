@@ -1,4 +1,4 @@
-"""Predicts images of the network's size, with calibration, call and doubt."""
+"""Predicts images of the network's size: probability, calibration, call and uncertainty."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict.patients import patient_of
 from se_resnet.predict.tta import mean_logits
 from se_resnet.runs.workdir import Run
+from se_resnet.runtime.batches import batch_positions
 
 NOTICE = "Research software: no medical device, not for diagnosis."
 BATCH = 16
@@ -20,16 +21,16 @@ BATCH = 16
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What is said of one image.
+    """The prediction for one image.
 
     Attributes:
         file: path below the input.
-        patient: as the file name tells it, or an empty string.
-        probability: of malignant, in [0, 1].
-        calibrated_probability: after temperature scaling.
-        call: ``malignant`` from the run's threshold, else ``benign``.
-        uncertain: whether it lies nearer to the threshold than the clearest 80 % of the validation
-            images.
+        patient: patient in the file name, or an empty string.
+        probability: probability of malignant, in [0, 1].
+        calibrated_probability: probability after temperature scaling.
+        call: ``malignant`` if the probability reaches the run's threshold, else ``benign``.
+        uncertain: True if the probability is nearer to the threshold than those of the clearest
+            80 % of the validation images.
     """
 
     file: str
@@ -47,10 +48,10 @@ def predict(
 
     Args:
         run: the checkpoint.
-        tiles: ``uint8 [T, B, H, W, 3]`` RGB, as :func:`se_resnet.images.resize.resize` makes them
-            by each of the T rules of :func:`se_resnet.predict.tta.resize_rules`; B is at most 16.
+        tiles: RGB ``uint8 [T, B, H, W, 3]``, resized by :func:`se_resnet.images.resize.resize` with
+            each of the T rules of :func:`se_resnet.predict.tta.resize_rules`; B is at most 16.
         files: B names.
-        patient_pattern: regular expression that tells the patient, see
+        patient_pattern: regular expression that finds the patient, see
             :func:`se_resnet.predict.patients.patient_of`.
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
     """
@@ -61,11 +62,9 @@ def predict(
 
 
 def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:
-    """The logit of malignant of each image, ``float64 [B]``; arguments as of :func:`predict`."""
-    mask = np.arange(BATCH) < tiles.shape[1]
-    filled = np.zeros((len(tiles), BATCH, *tiles.shape[2:]), np.uint8)
-    filled[:, mask] = tiles
-    batches = [{"image": tile, "mask": mask} for tile in filled]
+    """Returns the logit of malignant for each image, ``float64 [B]``; see :func:`predict`."""
+    positions, mask = batch_positions(tiles.shape[1], BATCH)
+    batches = [{"image": tile[positions], "mask": mask} for tile in tiles]
     return np.mean(
         [mean_logits(run.predict, run.variables, [batch], tta) for batch in batches], axis=0
     )

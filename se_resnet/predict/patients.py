@@ -1,4 +1,4 @@
-"""What file names tell of patients and magnifications, and predictions summed up by patient."""
+"""Patients and magnifications in file names, and predictions by patient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BREAKHIS_MAGNIFICATION = re.compile(r"^SOB_[BM]_[A-Z]+-\d+-\d+[A-Z]*-(\d+)-\d+\
 
 
 class Predicted(Protocol):
-    """The part of a prediction that is summed up by patient."""
+    """The fields of a prediction that :func:`summarise_patients` needs."""
 
     @property
     def file(self) -> str:
@@ -41,10 +41,10 @@ class Predicted(Protocol):
 
 
 def check_pattern(pattern: str) -> None:
-    """Validates a regular expression that tells patients.
+    """Validates a regular expression that finds patients.
 
     Raises:
-        UserError: it is no regular expression, or has no group.
+        UserError: the text is not a regular expression, or has no group.
     """
     try:
         if re.compile(pattern).groups < 1:
@@ -57,9 +57,10 @@ def check_pattern(pattern: str) -> None:
 
 
 def patient_of(file: str, pattern: str) -> str:
-    r"""Returns the patient that a path tells, or an empty string.
+    r"""Returns the patient in a path, or an empty string.
 
-    The name is searched first, then the path. The patient is the first group that matched anything.
+    The name is searched first, then the path. The patient is the first group with a match that is
+    not empty.
 
     >>> patient_of("a/case_Q02.png", r"(P\d+)|(Q\d+)")
     'Q02'
@@ -79,54 +80,56 @@ def patient_of(file: str, pattern: str) -> str:
 
 
 def other_magnifications(files: Iterable[str], trained: Iterable[int]) -> dict[str, int]:
-    """Counts images whose BreaKHis names tell magnifications that a run was not trained on.
+    """Counts images whose BreaKHis names state magnifications that a run was not trained on.
 
     >>> other_magnifications(["a/SOB_B_A-14-22549AB-40-001.png", "b.png"], [100, 200])
     {'40X': 1}
     """
     known = {str(magnification) for magnification in trained}
-    told = [
+    stated = [
         match[1]
         for file in files
         if (match := _BREAKHIS_MAGNIFICATION.match(PurePosixPath(file).name))
     ]
-    counts = Counter(int(magnification) for magnification in told if magnification not in known)
+    counts = Counter(int(magnification) for magnification in stated if magnification not in known)
     return {f"{magnification}X": counts[magnification] for magnification in sorted(counts)}
 
 
 def summarise_patients(
     predictions: Sequence[Predicted], threshold: float, digests: Mapping[str, str] | None = None
 ) -> list[dict[str, str | int | float]]:
-    """Sums predictions up by patient; an image that a patient has several times counts once.
+    """Summarises predictions by patient; several copies of an image count once.
 
     Args:
-        predictions: of the images.
-        threshold: from which mean probability a patient is called malignant.
-        digests: of the decoded pixels by file; where none is given, all images are distinct.
+        predictions: predictions of the images.
+        threshold: a patient is called malignant if the mean probability reaches this value.
+        digests: digests of the decoded pixels by file; without a digest an image counts as
+            distinct.
 
     Returns:
-        One row per patient: images, images called malignant, mean probability and its call, and how
-        many copies were left out.
+        One row per patient: number of images, number of images called malignant, mean probability,
+        its call, and number of copies that were left out.
     """
     digests = digests or {}
     by_patient: dict[str, dict[str, Predicted]] = {}
     files: Counter[str] = Counter()
-    for one in predictions:
-        if one.patient:
-            files[one.patient] += 1
-            by_patient.setdefault(one.patient, {}).setdefault(digests.get(one.file, one.file), one)
+    for prediction in predictions:
+        if patient := prediction.patient:
+            files[patient] += 1
+            key = digests.get(prediction.file, prediction.file)
+            by_patient.setdefault(patient, {}).setdefault(key, prediction)
     rows: list[dict[str, str | int | float]] = []
     for patient, distinct in sorted(by_patient.items()):
-        own = list(distinct.values())
-        mean = float(np.mean([one.probability for one in own]))
+        images = list(distinct.values())
+        mean = float(np.mean([image.probability for image in images]))
         rows.append(
             {
                 "patient": patient,
-                "images": len(own),
-                "called_malignant": sum(one.call == "malignant" for one in own),
+                "images": len(images),
+                "called_malignant": sum(image.call == "malignant" for image in images),
                 "mean_probability": mean,
                 "call": "malignant" if mean >= threshold else "benign",
-                "copies": files[patient] - len(own),
+                "copies": files[patient] - len(images),
             }
         )
     return rows

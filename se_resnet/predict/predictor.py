@@ -1,4 +1,4 @@
-"""A trained network for images in memory: what a notebook wants of a run or of a package."""
+"""A trained network for images in memory, for use in notebooks and programs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Images = np.ndarray | str | Path | Iterable[Image]
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """A trained network, its decision and its history.
+    """A trained network with its decision and its provenance.
 
     Attributes:
-        run: network, preprocessing, variables and decision, as :mod:`se_resnet.explain` takes them.
-        name: of the run.
-        history: see :func:`se_resnet.predict.provenance.read_history`.
+        run: network, preprocessing, variables and decision.
+        name: name of the run.
+        history: provenance, see :func:`se_resnet.predict.provenance.read_history`.
     """
 
     run: Run
@@ -41,24 +41,24 @@ class Predictor:
 
     @property
     def threshold(self) -> float:
-        """From which value of :meth:`predict` an image is called malignant, chosen on validation.
+        """Decision threshold for the probabilities of :meth:`predict`, chosen on validation.
 
-        It is ``run.decision.threshold`` after the same temperature scaling as the probabilities.
+        The value is ``run.decision.threshold`` after the temperature scaling of the probabilities.
         """
         decision = self.run.decision
         return float(scale(np.array(decision.threshold), decision.temperature))
 
     @property
     def metrics(self) -> dict[str, Any] | None:
-        """The figures on the run's test images, each with its interval; None if not evaluated."""
+        """Metrics on the run's test images, each with its interval; None if not evaluated."""
         return self.history["metrics"]
 
     def predict(self, images: Images, tta: str = "none") -> np.ndarray:
-        """The calibrated probability of malignant of each image.
+        """Returns the calibrated probability of malignant for each image.
 
         Args:
-            images: RGB ``uint8 [N, H, W, 3]``, or images of any sizes: each ``uint8 [h, w, 3]``, or
-                the path of a PNG, JPEG, TIFF, BMP or WebP.
+            images: RGB ``uint8 [N, H, W, 3]``, or images of any sizes: RGB ``uint8 [h, w, 3]``
+                arrays, or paths of PNG, JPEG, TIFF, BMP or WebP files.
             tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
 
         Returns:
@@ -85,27 +85,30 @@ class Predictor:
         return scale(probability_of(np.concatenate(logits)), self.run.decision.temperature)
 
     def prepare(self, images: Images) -> np.ndarray:
-        """Images at the size of the network's input, RGB ``uint8 [N, H, W, 3]``.
+        """Resizes images to the network's input, RGB ``uint8 [N, H, W, 3]``.
 
-        They are what :mod:`se_resnet.explain` takes; argument and errors are :meth:`predict`'s.
+        The result is input for :mod:`se_resnet.explain`. Argument and errors are those of
+        :meth:`predict`.
         """
         rules = (self.run.classifier.resize,)
-        given = [images] if isinstance(images, str | Path) else images
-        made = [self._tiles(image, number, rules)[0] for number, image in enumerate(given)]
-        return np.stack(made) if made else np.zeros((0, *self.run.classifier.size, 3), np.uint8)
+        sources = [images] if isinstance(images, str | Path) else images
+        resized = [self._tiles(image, number, rules)[0] for number, image in enumerate(sources)]
+        return (
+            np.stack(resized) if resized else np.zeros((0, *self.run.classifier.size, 3), np.uint8)
+        )
 
     def _tiles(self, image: Image, number: int, rules: tuple[str, ...]) -> list[np.ndarray]:
-        """One image of the network's size by each rule."""
+        """Returns the image at the network's size, once for each rule."""
         if isinstance(image, str | Path):
             try:
                 image = read_image(Path(image))
             except ValueError as error:
                 raise UserError(f"the image {image} {error}; give one that can be used.") from error
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not _is_rgb(image.shape):
-            found = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", "")
+            kind = getattr(image, "dtype", type(image).__name__)
+            shape = getattr(image, "shape", "")
             raise UserError(
-                f"image {number} is {found[0]} {found[1]}: give RGB pixels as uint8 [h, w, 3], or "
-                "a path."
+                f"image {number} is {kind} {shape}: give RGB pixels as uint8 [h, w, 3], or a path."
             )
         return [resize(image, self.run.classifier.size, rule) for rule in rules]
 
@@ -119,10 +122,11 @@ def load_run(workdir: str | Path, attention: str = "none") -> Predictor:
 
     Args:
         workdir: the run's folder.
-        attention: the run's own attention module, see :func:`se_resnet.runs.workdir.load_best`.
+        attention: attention module from outside this project, see
+            :func:`se_resnet.runs.workdir.load_best`.
 
     Raises:
-        UserError: the folder holds no run, or the run no readable checkpoint.
+        UserError: the folder holds no run, or no checkpoint that can be read.
 
     >>> import se_resnet
     >>> model = se_resnet.load_run("runs/smoke")

@@ -1,6 +1,6 @@
-"""What is to be told of a trained network: how it came about, and how well it did on test images.
+"""The provenance of a trained network: data, configuration, initial weights and test metrics.
 
-It is what may be published: it names no folder of the machine that the run was on, and no patient.
+It can be published: it contains no folder of the training machine and no patient.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from se_resnet.runs.run_files import (
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.weights import hub, pretrained
 
-_PRIVATE = ("dir", "cache_dir", "placement")  # of config.data
+_PRIVATE = ("dir", "cache_dir", "placement")  # fields of config.data
 _METRICS = (
     "image",
     "patient",
@@ -32,7 +32,7 @@ _METRICS = (
     "calibration",
     "audit",
 )
-# What read_history() makes, for se_resnet.runtime.schema.
+# The form of read_history()'s result, for se_resnet.runtime.schema.
 FORM = {
     "data": {"description": str, "sample": bool, "split": SPLIT_SUMMARY_FORM},
     "config": CONFIG_FORM
@@ -40,22 +40,21 @@ FORM = {
     "weights": (None, WEIGHTS_FORM),
     "metrics": (None, METRICS_FORM),
 }
-_LONG = ("patients", "reliability")  # one row for every patient or bin
+_LONG = ("patients", "reliability")  # a row for every patient or bin
 
 
 def read_history(workdir: Path) -> dict[str, Any]:
-    """The history of a run of ``train.py``.
+    """Returns the provenance of a run of ``train.py``.
 
     Args:
         workdir: the run's folder.
 
     Returns:
-        ``data``: ``description`` (one line), ``sample`` (whether the images are those that ship
-        with the project) and ``split`` (images, slides and accessions by role and class);
-        ``config``: the run's configuration; ``weights``: what it started from, see
-        :meth:`se_resnet.weights.pretrained.Pretrained.facts`, or None; ``metrics``:
-        ``metrics.json`` of the test images without the rows of patients and curves, or None before
-        they were evaluated.
+        ``data``: ``description`` (one line), ``sample`` (True for the sample images of the
+        project) and ``split`` (images, slides and accessions by role and class). ``config``: the
+        run's configuration. ``weights``: the initial weights, see
+        :meth:`se_resnet.weights.record.Pretrained.facts`, or None. ``metrics``: ``metrics.json`` of
+        the test images without the rows of patients and curves, or None before an evaluation.
 
     Raises:
         UserError: a file is missing or broken.
@@ -88,5 +87,5 @@ def _short(value: Any) -> Any:
 
 
 def _public(name: str) -> str:
-    """The name of published weights; of others, which may be a path, only that."""
+    """Returns the name of published weights, and a general term for a path."""
     return name if name in (pretrained.NONE, *pretrained.RECORDS, *hub.KNOWN) else "own weights"

@@ -1,9 +1,8 @@
 """Test-time augmentation: the mean logit over several views of one image.
 
-A tumour has no up and no left, so the eight dihedral views (four turns, each mirrored or not) are
-as good images as the one that was taken. Tiles look at all of an image that is longer than the
-network's input is, each at the scale of ``crop``: a 700x460 image gives its left, middle and right
-square.
+Tissue has no up and no left, so the eight dihedral views (four rotations, each mirrored or not) are
+as valid as the original image. Tiles cover an image whose sides differ in length, each at the scale
+of ``crop``: a 700x460 image gives its left, middle and right square.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from se_resnet.images.resize import TILE_RULES
 
 
 def resize_rules(tta: str, rule: str) -> tuple[str, ...]:
-    """How one image is brought to the network's size, once for every tile.
+    """Returns the rules that resize an image to the network's size, one per tile.
 
     Args:
-        tta: one of ``imaging.TTA``.
-        rule: the rule of the network's training, which is the only one where no tiles are asked.
+        tta: a value of :data:`se_resnet.images.resize.TTA`.
+        rule: rule of the network's training, the only one without tiles.
     """
     return TILE_RULES if tta in ("tiles", "both") else (rule,)
 
 
 def dihedral_views(images: jax.Array) -> list[jax.Array]:
-    """The eight views of ``[B, H, W, C]``, the first as it came; a quarter turn swaps H and W."""
+    """Returns the eight views of ``[B, H, W, C]``, original first; quarter turns swap H and W."""
     return [
         jnp.rot90(mirrored, turns, axes=(1, 2))
         for mirrored in (images, images[:, :, ::-1])
@@ -43,14 +42,14 @@ def mean_logits(
     batches: Iterable[Mapping[str, jax.Array]],
     tta: str,
 ) -> np.ndarray:
-    """The logit of malignant of every image, averaged over its views.
+    """Returns the logit of malignant for every image, averaged over its views.
 
     Args:
         predict: see :meth:`se_resnet.models.classifier.Classifier.make_predict`.
-        variables: of the network.
-        batches: each with ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``.
-        tta: one of ``imaging.TTA``; the tiles of ``tiles`` and ``both`` are images of their own
-            here.
+        variables: variables of the network.
+        batches: dicts of ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``.
+        tta: a value of :data:`se_resnet.images.resize.TTA`; each tile of ``tiles`` and ``both``
+            is a separate image here.
 
     Returns:
         ``float64 [M]``, for every image whose mask is true.

@@ -16,9 +16,11 @@ from se_resnet import explain
 from se_resnet.images.data_uri import JPEG, data_uri
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
+from se_resnet.runtime.batches import batch_count, batch_positions
 
 _LONGEST = 256  # pixels of the longer side of a thumbnail; enough for a column of the page
 _QUALITY = 85
+_BATCH = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,16 +145,12 @@ def _explain(
     classifier: Classifier, variables: Mapping[str, Any], images: np.ndarray, target: int
 ) -> np.ndarray:
     """Computes Grad-CAM in batches of a fixed size, which need a single compilation."""
-    batch = 6
-    padded = images[np.resize(np.arange(len(images)), -(-len(images) // batch) * batch)]
-    last = classifier.model.stage_names[-1]
+    count = len(images)
+    batches = [batch_positions(count, _BATCH, n)[0] for n in range(batch_count(count, _BATCH))]
     maps = [
-        explain.grad_cam(
-            classifier, variables, padded[start : start + batch], stage=last, target=target
-        )
-        for start in range(0, len(padded), batch)
+        explain.grad_cam(classifier, variables, images[batch], target=target) for batch in batches
     ]
-    return np.concatenate(maps)[: len(images)]
+    return np.concatenate(maps)[:count]
 
 
 def thumbnail(image: np.ndarray) -> str:

@@ -120,6 +120,18 @@ class _LocalPath(flags.ArgumentParser):
 
 # The parser of flags that are paths: flags.DEFINE(PATH, "out", None, "Folder for the results.").
 PATH = _LocalPath()
+# --help lists the flags of the file that was started, and so those that a function here defines.
+flags.disclaim_key_flags()
+
+
+def define_attention_flag() -> flags.FlagHolder[str]:
+    """Defines ``--attention``, which allows a command to import the attention module of a run."""
+    return flags.DEFINE_string(
+        "attention",
+        "none",
+        "FILE:CLASS of a run that was trained with an attention module from outside this project. "
+        "The file is imported, that is, its code runs.",
+    )
 
 
 def path_option(text: str) -> str:

@@ -1,13 +1,15 @@
-"""Reads the CSV tables of a run: ``split.csv`` and ``predictions.csv``."""
+"""Reads and writes CSV tables with a header."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from se_resnet.runtime.csv_dialect import LineError as LineError
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
-from se_resnet.runtime.files import SMALL_FILE_BYTES, read_small_file
+from se_resnet.runtime.files import SMALL_FILE_BYTES, atomic_write, read_small_file
 
 
 def read_table(
@@ -40,3 +42,17 @@ def read_table(
             raise LineError(number, f"{len(cells)} values instead of {len(header)}")
         rows.append((number, dict(zip(header, cells, strict=True))))
     return rows
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Writes rows as a CSV table; an existing file is replaced at once.
+
+    Args:
+        path: of the file.
+        rows: values by column.
+        columns: names of the columns in order.
+    """
+    with atomic_write(path) as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,12 +1,19 @@
-"""Weights to start from: where they come from and how they fit this project's network.
+"""Initial weights: their sources, and how they are fitted to this project's network.
 
-``pretrained`` is the entry. ``formats`` reads safetensors, HDF5 (``keras_hdf5``) and TensorFlow.js;
-``hub`` downloads and pins; ``shipped`` reads the weights that lie in this folder. ``naming``,
-``layout``, ``wrappers`` and ``keras_numbering`` map other libraries' tensor names. ``declaration``
-and ``declared*`` read the configuration files beside the weights, ``assumptions`` joins both.
-``relatives`` names networks that cannot be loaded. ``trained_attention`` recognises attention
-modules among the tensors. ``timm_format`` writes timm's names.
+Start with ``pretrained``, which loads and saves weights. ``record``: weights with their facts.
+``initialise``: a network's variables before training.
 
-A new naming is an entry of ``NAMINGS`` in ``naming``. Imports :mod:`se_resnet.models` and what it
-imports.
+Sources: ``formats`` reads safetensors, HDF5 (``keras_hdf5``) and TensorFlow.js. ``hub`` downloads
+from the Hugging Face Hub. ``shipped`` reads the weights in this folder.
+
+Tensor names of other libraries: ``naming`` lists them and ``layout`` maps them. ``wrappers``
+removes prefixes and heads. ``keras_numbering`` names the layers that Keras 2 only numbers.
+``timm_format`` writes timm's names. ``trained_attention`` recognises attention modules.
+``relatives`` describes networks that cannot be loaded.
+
+Configuration files beside the weights: ``declaration`` and ``declared*`` read them. ``assumptions``
+joins them with the tensors.
+
+A new naming is an entry of ``NAMINGS`` in ``naming``. Imports :mod:`se_resnet.runs`,
+:mod:`se_resnet.models` and their imports.
 """

@@ -1,4 +1,4 @@
-"""Joins what a file's tensors show with what the files beside it say; the rest is assumed."""
+"""Joins the facts that tensors show with those in the files beside them, and assumes the rest."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ _STRIDES = {"v1": "first 1x1", "v1.5": "3x3"}
 _SE_REDUCTION = 16  # timm's
 
 
-def facts(layout: Layout, said: Declaration, source: str) -> dict[str, Any]:
-    """Returns the fields of a :class:`~se_resnet.weights.pretrained.Pretrained` except its arrays.
+def join_facts(layout: Layout, declaration: Declaration, source: str) -> dict[str, Any]:
+    """Returns the fields of a :class:`~se_resnet.weights.record.Pretrained` except its arrays.
 
     Args:
-        layout: what the tensors show.
-        said: what the files beside them say.
-        source: what to call the weights in an error.
+        layout: facts that the tensors show.
+        declaration: facts from the files beside the tensors.
+        source: name of the weights in an error.
 
     Raises:
-        UserError: the two contradict each other, or the tensors are of code whose networks differ
-            and nothing says of which.
+        UserError: tensors and files contradict each other, or the tensors fit several networks and
+            no file names one of them.
     """
     naming = layout.naming
-    _check(layout, said, source)
+    _check(layout, declaration, source)
     assumed = []
-    if said.library is None:
+    if declaration.library is None:
         if layout.biased:
             raise refused(
                 source,
                 "its convolutions have biases, as MONAI's ResNets have, whose first convolution "
                 "has by default a stride of 1, which the tensors do not show: if it was trained "
-                "with conv1_t_stride=2, ReLU and max-pooling, say so by a file config.json beside "
-                'it in a folder of its own, with {"architecture": "resnet50", "mean": [...], '
+                "with conv1_t_stride=2, ReLU and max-pooling, move it to a new folder and write a "
+                'file config.json there, with {"architecture": "resnet50", "mean": [...], '
                 '"std": [...]} of pixels from 0 to 1; with a stride of 1 it cannot be used',
             )
         assumed += _architecture(naming, layout.attention)
-    preprocessing = said.preprocessing or naming.preprocessing
-    if said.preprocessing is None:
+    preprocessing = declaration.preprocessing or naming.preprocessing
+    if declaration.preprocessing is None:
         assumed.append(_pixels(preprocessing))
     notes = list(layout.notes)
-    if said.files:
-        notes.append(f"followed {' and '.join(said.files)}")
-    if said.interpolation:
+    if declaration.files:
+        notes.append(f"followed {' and '.join(declaration.files)}")
+    if declaration.interpolation:
         notes.append(
-            f"they were trained on images resized by {said.interpolation}; here "
+            f"they were trained on images resized by {declaration.interpolation}; here "
             "config.data.size and config.data.resize decide"
         )
     return {
-        "variant": said.variant or naming.variant,
-        "bn_epsilon": said.bn_epsilon or naming.bn_epsilon,
+        "variant": declaration.variant or naming.variant,
+        "bn_epsilon": declaration.bn_epsilon or naming.bn_epsilon,
         "preprocessing": preprocessing,
-        "interpolation": said.interpolation or "",
+        "interpolation": declaration.interpolation or "",
         "attention": layout.attention,
         "attention_options": FrozenDict(layout.attention_options),
         "assumed": tuple(assumed),
@@ -68,7 +68,8 @@ def facts(layout: Layout, said: Declaration, source: str) -> dict[str, Any]:
     }
 
 
-def _check(layout: Layout, said: Declaration, source: str) -> None:
+def _check(layout: Layout, declaration: Declaration, source: str) -> None:
+    """Compares the declared facts with those that the tensors show."""
     stage_sizes, width = architecture(layout.variables)
     head = layout.variables.get("params/head/bias")
     shown: Mapping[str, Any] = {
@@ -76,22 +77,22 @@ def _check(layout: Layout, said: Declaration, source: str) -> None:
         "stage_sizes": stage_sizes,
         "width": width,
         "attention": layout.attention,
-        "classes": head.size if isinstance(head, np.ndarray) else said.classes,
+        "classes": head.size if isinstance(head, np.ndarray) else declaration.classes,
     }
     reduction = layout.attention_options.get("reduction")
-    for field, value in said.stated().items():
+    for field, value in declaration.stated().items():
         if field in shown and shown[field] != value:
             raise refused(
                 source,
-                f"it contradicts {' and '.join(said.files)}, with {field.replace('_', ' ')} "
+                f"it contradicts {' and '.join(declaration.files)}, with {field.replace('_', ' ')} "
                 f"{value} there and {shown[field]} in its tensors: put the weights into a folder "
                 "with the configuration that belongs to them",
             )
-    if said.library == "timm" and layout.attention == "se" and reduction != _SE_REDUCTION:
+    if declaration.library == "timm" and layout.attention == "se" and reduction != _SE_REDUCTION:
         raise refused(
             source,
             f"its gates reduce {reduction}-fold, those of timm's architecture in config.json "
-            f"{_SE_REDUCTION}-fold: put the weights into a folder of their own",
+            f"{_SE_REDUCTION}-fold: put the weights into a separate folder",
         )
 
 
@@ -102,7 +103,7 @@ def _library(naming: Naming) -> str:
 
 
 def _architecture(naming: Naming, attention: str) -> list[str]:
-    """Lists what differs among networks of the naming and shows only in their code."""
+    """Lists facts that only the source code shows, and that differ between networks of a naming."""
     assumed = [
         f"variant {naming.variant}, with a stage's stride in its {_STRIDES[naming.variant]} "
         "convolution and none dilated",

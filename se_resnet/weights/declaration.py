@@ -1,4 +1,4 @@
-"""Facts about a network that its tensors do not show, and checks of the fields that state them."""
+"""Facts about a network from files beside its weights, and checks of the fields that state them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from se_resnet.runtime.schema import misfit
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """Facts from files beside weights; None where they say nothing.
+    """Facts from files beside weights; a fact that no file states is None.
 
     Attributes:
-        files: where the facts come from; empty where nothing lies beside the weights.
-        library: whose network it is, ``'timm'``, ``'transformers'`` or ``'Keras'``.
-        variant: where the strides sit, ``'v1'`` or ``'v1.5'``.
+        files: names of the files; empty if there is none.
+        library: library of the network, ``'timm'``, ``'transformers'`` or ``'Keras'``.
+        variant: position of the strides, ``'v1'`` or ``'v1.5'``.
         stage_sizes: bottlenecks in each stage.
         width: channels of the stem.
         attention: name of the attention module, or ``'none'``.
         classes: outputs of the classifier; 0 for none.
         bn_epsilon: added to the variances in batch normalisation.
-        preprocessing: from pixels to the network's input.
-        interpolation: how images were resized.
+        preprocessing: converts pixels to the network's input.
+        interpolation: filter that resized the training images.
     """
 
     files: tuple[str, ...] = ()
@@ -46,11 +46,11 @@ class Declaration:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def only(fields: Mapping[str, Any], allowed: Mapping[str, Collection[Any]]) -> None:
-    """Checks that fields, where they are given, hold values that the network can have.
+def require_values(fields: Mapping[str, Any], allowed: Mapping[str, Collection[Any]]) -> None:
+    """Validates that each given field holds a value that the network can have.
 
     Raises:
-        ValueError: one holds another value.
+        ValueError: a field holds another value.
     """
     for name, values in allowed.items():
         value = fields.get(name)
@@ -61,11 +61,13 @@ def only(fields: Mapping[str, Any], allowed: Mapping[str, Collection[Any]]) -> N
             )
 
 
-def known(fields: Mapping[str, Any], names: Collection[str], where: str = "") -> None:
-    """Checks that every field has a known meaning, or none, as null or a name with ``_`` has.
+def require_known(fields: Mapping[str, Any], names: Collection[str], where: str = "") -> None:
+    """Validates that every field has a known meaning.
+
+    A field that is null, or whose name begins with ``_``, is ignored.
 
     Raises:
-        ValueError: a field's meaning is unknown.
+        ValueError: the meaning of a field is unknown.
     """
     unknown = sorted(
         name
@@ -83,23 +85,23 @@ def sizes(value: Any, name: str) -> tuple[int, ...]:
     """Returns a list of positive whole numbers as a tuple.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is something else.
     """
     if misfit(value, [int]) or not value or min(value) < 1:
-        raise ValueError(f"its {name} is {_short(value)}, no list of positive whole numbers")
+        raise ValueError(f"its {name} is {_short(value)}, not a list of positive whole numbers")
     return tuple(value)
 
 
 def standardisation(mean: Any, std: Any, scale: float) -> Preprocessing:
-    """Returns the preprocessing of RGB pixels with these means and deviations.
+    """Returns the preprocessing of RGB pixels with the given means and standard deviations.
 
     Args:
         mean: three numbers, of pixels times ``scale``.
-        std: likewise.
+        std: three numbers, likewise.
         scale: factor on pixel values of 0..255.
 
     Raises:
-        ValueError: they are not three finite numbers each, or cannot be of such pixels.
+        ValueError: mean or std is not three finite numbers, or such pixels cannot have them.
     """
     for name, value in (("mean", mean), ("std", std)):
         if misfit(value, [float]) or len(value) != 3:
@@ -119,10 +121,10 @@ def positive(value: Any, name: str) -> float:
     """Returns a positive, finite number.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is something else.
     """
     if misfit(value, float) or not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"its {name} is {_short(value)}, no positive number")
+        raise ValueError(f"its {name} is {_short(value)}, not a positive number")
     return float(value)
 
 
@@ -130,10 +132,10 @@ def text(value: Any, name: str) -> str | None:
     """Returns a string, or None for None.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is something else.
     """
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"its {name} is {_short(value)}, no text")
+        raise ValueError(f"its {name} is {_short(value)}, not text")
     return value
 
 

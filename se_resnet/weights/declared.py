@@ -1,8 +1,9 @@
-"""Reads what files beside a library's weights say of the network that the tensors do not show.
+"""Reads facts about a network from files beside its weights.
 
-``config.json`` is timm's or that of transformers, ``preprocessor_config.json`` and
-``processor_config.json`` are of transformers; the header of a safetensors file may hold the same
-fields, and a whole Keras model its layers. What they say is followed exactly or refused.
+timm and transformers write ``config.json``; transformers also writes ``preprocessor_config.json``
+or ``processor_config.json``. The header of a safetensors file may hold the same fields. A whole
+Keras model holds the configuration of its layers. Each fact is followed exactly, or the weights are
+refused.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ _METADATA_FORMATS = ("pt", "tf", "flax", "np", "jax", "mlx")
 _HEADER = "its safetensors header"
 
 
-def beside(path: Path, metadata: Mapping[str, str], source: str) -> Declaration:
-    """Returns what is said of the weights at a path.
+def read_beside(path: Path, metadata: Mapping[str, str], source: str) -> Declaration:
+    """Returns the facts that files state about the weights at a path.
 
     Args:
-        path: of the weights' file.
-        metadata: of its header.
-        source: what to call the weights in an error.
+        path: the file with the weights.
+        metadata: header of that file.
+        source: name of the weights in an error.
 
     Raises:
-        UserError: a file is broken, contradicts another, or says that the network differs from
-            :class:`se_resnet.models.resnet.ResNet`.
+        UserError: a file is broken or contradicts another, or the network that it describes differs
+            from :class:`se_resnet.models.resnet.ResNet`.
     """
-    found = []
+    declarations = []
     for name in (CONFIG, *PREPROCESSORS):
         file = path.parent / name
         if not file.exists():
@@ -54,23 +55,23 @@ def beside(path: Path, metadata: Mapping[str, str], source: str) -> Declaration:
             fields = read_json(file, {}, MAX_BYTES)
         except (OSError, ValueError) as error:
             raise refused(source, f"{file} cannot be read ({error}): restore it") from error
-        found.append(_understood(fields, name, source))
+        declarations.append(_parse(fields, name, source))
     if fields := _from_header(metadata, source):
-        found.append(_understood(fields, _HEADER, source))
+        declarations.append(_parse(fields, _HEADER, source))
     if KERAS_LAYERS in metadata:
-        found.append(_of_layers(metadata[KERAS_LAYERS], source))
-    return _merged(found, source)
+        declarations.append(_parse_keras_layers(metadata[KERAS_LAYERS], source))
+    return _merge(declarations, source)
 
 
 def package_facts(path: Path, source: str) -> dict[str, Any]:
-    """Returns what a model package's ``config.json`` says of weights, or an empty dictionary.
+    """Returns the facts in a model package's ``config.json``, or an empty dictionary.
 
     Args:
-        path: of the weights' file.
-        source: what to call the weights in an error.
+        path: the file with the weights.
+        source: name of the weights in an error.
 
     Raises:
-        UserError: there is a ``config.json``, which cannot be read.
+        UserError: there is a ``config.json``, but it cannot be read.
     """
     file = path.parent / CONFIG
     if path.name != SAFETENSORS or not file.exists():
@@ -86,9 +87,9 @@ def package_facts(path: Path, source: str) -> dict[str, Any]:
 
 
 def _require_one_owner(path: Path, name: str, source: str) -> None:
-    """Refuses to guess which of several files of weights a configuration belongs to."""
+    """Refuses a configuration that may belong to several files of weights."""
     if path.name in (SAFETENSORS, MODEL_JSON):
-        return  # the name that the libraries write and read
+        return  # the libraries write and read this name
     others = sorted(
         other.name
         for other in path.parent.iterdir()
@@ -97,17 +98,20 @@ def _require_one_owner(path: Path, name: str, source: str) -> None:
     if others:
         raise refused(
             source,
-            f"{name} lies beside it and beside {others[0]}, so that it is unknown which of them it "
-            "describes: move the weights into a folder of their own, with their own configuration",
+            f"{name} lies beside it and beside {others[0]}, and may describe either of them: move "
+            "the weights and their configuration into a separate folder",
         )
 
 
-def _understood(fields: dict[str, Any], file: str, source: str) -> Declaration:
+def _parse(fields: dict[str, Any], file: str, source: str) -> Declaration:
+    """Reads the fields of one file, or refuses the weights and names the file."""
     try:
         if file in PREPROCESSORS:
             declaration = declared_transformers.preprocessor(fields)
         elif fields.get("format") == OUR_FORMAT:
-            raise ValueError("it describes a model package of this project, the tensors are none")
+            raise ValueError(
+                "it describes a model package of this project, but the tensors are not from one"
+            )
         elif "architecture" in fields or "pretrained_cfg" in fields:
             declaration = declared_timm.config(fields)
         elif "model_type" in fields or "architectures" in fields:
@@ -119,31 +123,31 @@ def _understood(fields: dict[str, Any], file: str, source: str) -> Declaration:
                 "transformers"
             )
     except ValueError as error:
-        where = file if file == _HEADER else f"{file} beside it"
+        location = file if file == _HEADER else f"{file} beside it"
         raise refused(
             source,
-            f"{where} cannot be followed ({error}): give weights of a ResNet50, 101 or 152, with "
-            "or without SE blocks, such as timm/resnet50.a1_in1k, or, if that does not belong to "
-            "them, put the weights into a folder of their own",
+            f"{location} cannot be followed ({error}): give weights of a ResNet50, 101 or 152, "
+            "with or without SE blocks, such as timm/resnet50.a1_in1k; if that file belongs to "
+            "other weights, move it to another folder",
         ) from error
     return dataclasses.replace(declaration, files=(file,))
 
 
-def _of_layers(text: str, source: str) -> Declaration:
+def _parse_keras_layers(text: str, source: str) -> Declaration:
     try:
         declaration = declared_keras.topology(parse_json(text))
     except ValueError as error:
         raise refused(
             source,
-            f"its configuration of layers cannot be followed ({error}): where it changes nothing, "
-            "or is keras.applications.resnet.preprocess_input, save the ResNet's weights alone, "
-            "with model.get_layer('resnet50').save_weights('NAME.weights.h5')",
+            f"its configuration of layers cannot be followed ({error}): if that layer changes "
+            "nothing, or is keras.applications.resnet.preprocess_input, save only the ResNet's "
+            "weights, with model.get_layer('resnet50').save_weights('NAME.weights.h5')",
         ) from error
     return dataclasses.replace(declaration, files=("its configuration of layers",))
 
 
 def _from_header(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
-    """The fields in a header that describe a network; others there are an author's own notes."""
+    """Returns the fields of a header that describe a network; the others are an author's notes."""
     fields: dict[str, Any] = {}
     for name, text in metadata.items():
         try:
@@ -160,15 +164,17 @@ def _from_header(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
     return fields if fields.keys() - declared_timm.NOTES else {}
 
 
-def _merged(found: list[Declaration], source: str) -> Declaration:
+def _merge(declarations: list[Declaration], source: str) -> Declaration:
+    """Joins declarations, or refuses the weights if two of them disagree."""
     merged: dict[str, Any] = {}
-    for declaration in found:
+    for declaration in declarations:
         for name, value in declaration.stated().items():
             if merged.setdefault(name, value) != value:
+                names = " and ".join(declaration.files[0] for declaration in declarations)
                 raise refused(
                     source,
-                    f"{' and '.join(d.files[0] for d in found)} contradict each other about its "
-                    f"{name}: correct or remove the one that is wrong",
+                    f"{names} contradict each other about its {name}: correct or remove the wrong "
+                    "file",
                 )
-    files = tuple(file for declaration in found for file in declaration.files)
+    files = tuple(file for declaration in declarations for file in declaration.files)
     return Declaration(**merged, files=files)

@@ -7,7 +7,14 @@ from typing import Any
 
 from se_resnet.attention import NONE
 from se_resnet.models.preprocessing import IMAGENET, Preprocessing
-from se_resnet.weights.declaration import Declaration, known, only, sizes, standardisation, text
+from se_resnet.weights.declaration import (
+    Declaration,
+    require_known,
+    require_values,
+    sizes,
+    standardisation,
+    text,
+)
 
 _BLOCKS: dict[int, tuple[int, ...]] = {
     26: (2, 2, 2, 2),
@@ -15,16 +22,16 @@ _BLOCKS: dict[int, tuple[int, ...]] = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-# Those of timm's ResNets that have this network's stem, bottlenecks, shortcuts and pooling.
+# timm's ResNets with this network's stem, bottlenecks, shortcuts and pooling.
 _ARCHITECTURES = {
     **{f"resnet{depth}": (blocks, NONE) for depth, blocks in _BLOCKS.items()},
     **{f"seresnet{depth}": (_BLOCKS[depth], "se") for depth in (50, 101, 152)},
 }
 _WIDTH = 64
 _ATTENTION = {"": NONE, "se": "se", "coord": "coord"}
-_POOLING = ("", "avg", "fast", "fastavg")  # '' leaves it to the user of the features
+_POOLING = ("", "avg", "fast", "fastavg")  # '' leaves pooling to the user of the features
 
-# What of timm.models.resnet.ResNet's arguments changes the function, and the values that it has.
+# Arguments of timm.models.resnet.ResNet that change the function, with the accepted values.
 _FIXED: dict[str, tuple[Any, ...]] = {
     "block": ("Bottleneck", "bottleneck"),
     "in_chans": (3,),
@@ -53,7 +60,7 @@ _CFG_FIXED: dict[str, tuple[Any, ...]] = {
     "global_pool": _POOLING,
 }
 _CFG_FACTS = {"mean", "std", "input_size", "interpolation", "num_classes"}
-# Sizes and crops of images, which config.data decides here, and words for people.
+# Sizes and crops of images, which config.data decides here, and descriptions for people.
 _CFG_FREE = {
     *("test_input_size", "min_input_size", "fixed_input_size", "pool_size", "test_pool_size"),
     *("crop_pct", "test_crop_pct", "crop_mode", "crop_border_pixels"),
@@ -65,12 +72,12 @@ _CFG = {*_CFG_FIXED, *_CFG_FACTS, *_CFG_FREE}
 _TOP = {
     *("architecture", "model_args", "pretrained_cfg", "num_classes", "num_features"),
     *("global_pool", "label_names", "label_descriptions", "labels", "license", "description"),
-    # of transformers' TimmWrapperConfig
+    # from transformers' TimmWrapperConfig
     *("model_type", "architectures", "dtype", "torch_dtype", "transformers_version"),
     *("initializer_range", "do_pooling", "problem_type", "id2label", "label2id", "num_labels"),
 }
 FIELDS = frozenset({*_TOP, *_CFG, *_MODEL_ARGS} - {"license", "description", "notes", "source"})
-# Of these, those that change nothing, or that the tensors show as well.
+# Fields that change nothing, or that the tensors show as well.
 NOTES = frozenset(
     {
         *(_CFG_FREE - {"architecture"}),
@@ -82,31 +89,31 @@ NOTES = frozenset(
 
 
 def config(fields: Mapping[str, Any]) -> Declaration:
-    """Returns what timm would make of a ``config.json``.
+    """Returns the facts about a network in timm's ``config.json``.
 
     Args:
-        fields: with ``pretrained_cfg`` as timm writes it, or with its fields among the others, as
-            timm wrote it before.
+        fields: fields of the file. Older versions of timm wrote the fields of ``pretrained_cfg`` at
+            the top level.
 
     Raises:
-        ValueError: it describes another network than :class:`se_resnet.models.resnet.ResNet`, or
-            has a field of unknown meaning.
+        ValueError: the network differs from :class:`se_resnet.models.resnet.ResNet`, or the meaning
+            of a field is unknown.
     """
     nested = fields.get("pretrained_cfg") is not None
     cfg = _object(fields["pretrained_cfg"], "pretrained_cfg") if nested else fields
-    known(fields, _TOP if nested else {*_TOP, *_CFG})
+    require_known(fields, _TOP if nested else {*_TOP, *_CFG})
     if nested:
-        known(cfg, _CFG, "pretrained_cfg.")
-    only(fields, {"model_type": ("timm_wrapper",), "global_pool": _POOLING})
-    only(cfg, _CFG_FIXED)
+        require_known(cfg, _CFG, "pretrained_cfg.")
+    require_values(fields, {"model_type": ("timm_wrapper",), "global_pool": _POOLING})
+    require_values(cfg, _CFG_FIXED)
     args = _object(fields.get("model_args") or {}, "model_args")
-    known(args, _MODEL_ARGS, "model_args.")
-    only(args, _FIXED)
+    require_known(args, _MODEL_ARGS, "model_args.")
+    require_values(args, _FIXED)
 
     name = text(fields.get("architecture", cfg.get("architecture")), "architecture") or ""
     if name.partition(".")[0] not in _ARCHITECTURES:
         raise ValueError(
-            f"its architecture is {name!r}, which this network cannot be: only "
+            f"its architecture is {name!r}, which this network cannot represent: only "
             f"{', '.join(_ARCHITECTURES)} can be used"
         )
     stage_sizes, attention = _ARCHITECTURES[name.partition(".")[0]]
@@ -115,7 +122,7 @@ def config(fields: Mapping[str, Any]) -> Declaration:
     if args.get("block_args") is not None:
         attention = _attention(_object(args["block_args"], "model_args.block_args"))
     channels = sizes(cfg.get("input_size") or [3, 224, 224], "input_size")[0]
-    only({"input_size": channels}, {"input_size": (3,)})
+    require_values({"input_size": channels}, {"input_size": (3,)})
     return Declaration(
         library="timm",
         variant="v1.5",
@@ -129,12 +136,13 @@ def config(fields: Mapping[str, Any]) -> Declaration:
 
 
 def preprocessing(cfg: Mapping[str, Any]) -> Preprocessing | None:
-    """Returns what timm's ``mean`` and ``std`` of pixels from 0 to 1 stand for.
+    """Returns the preprocessing for timm's ``mean`` and ``std`` of pixels from 0 to 1.
 
-    One that is missing is ImageNet's, as in timm; where both are, nothing is returned.
+    If one of them is missing, ImageNet's value is used, as in timm. If both are missing, the result
+    is None.
 
     Raises:
-        ValueError: they are no means and deviations of such pixels.
+        ValueError: pixels from 0 to 1 cannot have this mean or standard deviation.
     """
     mean, std = cfg.get("mean"), cfg.get("std")
     if mean is None and std is None:
@@ -147,22 +155,22 @@ def preprocessing(cfg: Mapping[str, Any]) -> Preprocessing | None:
 
 
 def _attention(block_args: Mapping[str, Any]) -> str:
-    known(block_args, {"attn_layer"}, "model_args.block_args.")
-    only(block_args, {"attn_layer": tuple(_ATTENTION)})
+    require_known(block_args, {"attn_layer"}, "model_args.block_args.")
+    require_values(block_args, {"attn_layer": tuple(_ATTENTION)})
     return _ATTENTION[block_args.get("attn_layer") or ""]
 
 
-def _classes(*places: Mapping[str, Any]) -> int | None:
-    """The number of classes, of which the first place that names it decides."""
-    for place in places:
-        if (number := place.get("num_classes")) is not None:
+def _classes(*sections: Mapping[str, Any]) -> int | None:
+    """Returns the number of classes from the first section that states it, or None."""
+    for section in sections:
+        if (number := section.get("num_classes")) is not None:
             if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-                raise ValueError(f"its num_classes is {number!r}, no whole number")
+                raise ValueError(f"its num_classes is {number!r}, not a whole number")
             return number
     return None
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"its {name} is {value!r:.60}, no JSON object")
+        raise ValueError(f"its {name} is {value!r:.60}, not a JSON object")
     return value

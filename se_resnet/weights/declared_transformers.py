@@ -1,4 +1,4 @@
-"""Reads the ``config.json`` and ``preprocessor_config.json`` that transformers writes."""
+"""Reads ``config.json`` and ``preprocessor_config.json`` of transformers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 from se_resnet.attention import NONE
 from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.weights import declared_timm
-from se_resnet.weights.declaration import Declaration, known, only, positive, sizes, standardisation
+from se_resnet.weights.declaration import (
+    Declaration,
+    positive,
+    require_known,
+    require_values,
+    sizes,
+    standardisation,
+)
 
 _FIXED: dict[str, tuple[Any, ...]] = {
     "num_channels": (3,),
@@ -19,7 +26,7 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "downsample_in_bottleneck": (False, True),
 }
 _SHAPE = {"embedding_size", "hidden_sizes", "depths"}
-# Of every configuration: names, versions, training and which outputs are returned.
+# Fields of every configuration: names, versions, training, and selection of outputs.
 _COMMON = {
     *("architectures", "model_type", "transformers_version", "dtype", "torch_dtype"),
     *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task"),
@@ -30,7 +37,14 @@ _COMMON = {
 }
 _CLASSES = {"ResNetModel", "ResNetForImageClassification", "ResNetBackbone"}
 
-_RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # as Pillow numbers
+_RESAMPLE = (
+    "nearest",
+    "lanczos",
+    "bilinear",
+    "bicubic",
+    "box",
+    "hamming",
+)  # in the order of Pillow's numbers
 _PROCESSORS = tuple(
     f"{name}{kind}"
     for name in ("ConvNext", "ViT", "Bit", "CLIP", "TimmWrapper")
@@ -46,7 +60,7 @@ _PROCESSOR_FIXED: dict[str, tuple[Any, ...]] = {
     "do_normalize": (False, True),
 }
 _PROCESSOR_FACTS = {"image_mean", "image_std", "rescale_factor", "resample", "data_config"}
-# Sizes and crops of images, which config.data decides here, and how arrays are handed over.
+# Sizes and crops of images, which config.data decides here, and formats of arrays.
 _PROCESSOR_FREE = {
     *("do_resize", "size", "crop_pct", "do_center_crop", "crop_size", "do_convert_rgb"),
     *("default_to_square", "do_pad", "pad_size", "data_format", "input_data_format"),
@@ -58,26 +72,26 @@ FIELDS = frozenset({*_FIXED, *_SHAPE, *_PROCESSOR_FIXED, *_PROCESSOR_FACTS, "mod
 
 
 def config(fields: Mapping[str, Any]) -> Declaration:
-    """Returns what transformers would make of a ``config.json`` of its ResNet.
+    """Returns the facts about a network in the ``config.json`` of transformers' ResNet.
 
     Raises:
-        ValueError: it describes another network than :class:`se_resnet.models.resnet.ResNet`, or
-            has a field of unknown meaning.
+        ValueError: the network differs from :class:`se_resnet.models.resnet.ResNet`, or the meaning
+            of a field is unknown.
     """
     classes = fields.get("architectures")
     if fields.get("model_type", "resnet") != "resnet":
         raise ValueError(f"its model_type is {fields['model_type']!r:.60}, not 'resnet'")
     if classes is not None and not (isinstance(classes, list) and _CLASSES.issuperset(classes)):
-        raise ValueError(f"its architectures are {classes!r:.60}, no ResNets of transformers")
-    known(fields, {*_FIXED, *_SHAPE, *_COMMON})
-    only(fields, _FIXED)
+        raise ValueError(f"its architectures are {classes!r:.60}, not ResNets of transformers")
+    require_known(fields, {*_FIXED, *_SHAPE, *_COMMON})
+    require_values(fields, _FIXED)
     stage_sizes = sizes(_or(fields.get("depths"), [3, 4, 6, 3]), "depths")
     width = sizes([_or(fields.get("embedding_size"), 64)], "embedding_size")[0]
     hidden = sizes(_or(fields.get("hidden_sizes"), [256, 512, 1024, 2048]), "hidden_sizes")
     if hidden != tuple(4 * width * 2**i for i in range(len(stage_sizes))):
         raise ValueError(
             f"its hidden_sizes are {list(hidden)}, not 4 times the embedding_size {width} in the "
-            "first stage and twice as much in each other"
+            "first stage and doubled in every later stage"
         )
     labels = fields.get("id2label")
     return Declaration(
@@ -91,19 +105,19 @@ def config(fields: Mapping[str, Any]) -> Declaration:
 
 
 def preprocessor(fields: Mapping[str, Any]) -> Declaration:
-    """Returns what a file of an image processor says of the network's input.
+    """Returns the preprocessing that an image processor's file describes.
 
     Raises:
-        ValueError: it says something that :class:`se_resnet.models.preprocessing.Preprocessing`
-            cannot express, leaves open what it means, or has a field of unknown meaning.
+        ValueError: :class:`se_resnet.models.preprocessing.Preprocessing` cannot express it, the
+            description is ambiguous, or the meaning of a field is unknown.
     """
-    if isinstance(fields.get("image_processor"), dict):  # of a processor of several kinds
+    if isinstance(fields.get("image_processor"), dict):  # a processor of images and other data
         fields = fields["image_processor"]
-    known(fields, _PROCESSOR)
-    only(fields, _PROCESSOR_FIXED)
+    require_known(fields, _PROCESSOR)
+    require_values(fields, _PROCESSOR_FIXED)
     resample = fields.get("resample")
     if resample is not None and (type(resample) is not int or not 0 <= resample < len(_RESAMPLE)):
-        raise ValueError(f"its resample is {resample!r:.60}, no number of Pillow's filters")
+        raise ValueError(f"its resample is {resample!r:.60}, not a number of Pillow's filters")
     if isinstance(timm := _or(fields.get("data_config"), fields.get("pretrained_cfg")), dict):
         return Declaration(preprocessing=declared_timm.preprocessing(timm))
     return Declaration(
@@ -116,7 +130,7 @@ def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing:
     scale = 1.0
     if fields.get("do_rescale") is not False:
         factor = positive(_or(fields.get("rescale_factor"), 1 / 255), "rescale_factor")
-        # Written with fewer digits it still means this: 0.00392156862745098.
+        # A rounded value such as 0.00392156862745098 also means 1 / 255.
         scale = 1 / 255 if math.isclose(factor, 1 / 255, rel_tol=1e-6) else factor
     mean, std = fields.get("image_mean"), fields.get("image_std")
     if fields.get("do_normalize") is False:

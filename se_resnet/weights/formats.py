@@ -1,7 +1,7 @@
-"""Reads the tensors of a weights' file, whatever their names: safetensors, HDF5 or TensorFlow.js.
+"""Reads tensors under any names from safetensors, HDF5 and TensorFlow.js.
 
-The format is told by the content. Nothing is ever unpickled, nothing outside the file is opened,
-and what is broken is refused as a whole.
+The content decides the format, not the file name. Nothing is unpickled. Only files beside the given
+file are opened. A file that is broken in one part is refused as a whole.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 SUFFIXES = (".safetensors", ".h5")
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".ckpt")
 MAX_BYTES = 2**30  # four times an SE-ResNet152
-MAX_HEADER_BYTES = 2**22  # a ResNet152's takes 70 kB
+MAX_HEADER_BYTES = 2**22  # the header of a ResNet152 takes 70 kB
 KERAS_LAYERS = "model_config of Keras"
 _TFJS_FORM = [
     {
@@ -46,15 +46,15 @@ _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I64": "<i8"
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        tensors: by their names in the file, as ``layer/weight`` if it is one of Keras; dtypes are
-            the file's own.
-        metadata: the header's free text of a safetensors file; JSON text of a whole Keras model's
-            layers under :data:`KERAS_LAYERS`.
+        tensors: arrays by their names in the file, with the dtypes of the file. Names from Keras
+            are ``layer/weight``.
+        metadata: text fields in the header of a safetensors file. For a whole Keras model,
+            :data:`KERAS_LAYERS` holds the layers as JSON text.
         sha256: checksum of the file, or of a folder's files one after another.
-        path: of the file, or of a folder's ``model.json``.
+        path: path of the file, or of a folder's ``model.json``.
     """
 
     tensors: dict[str, np.ndarray]
@@ -67,8 +67,8 @@ class RefusedWeightsError(UserError):
     """Weights that cannot be used.
 
     Args:
-        source: what holds them.
-        problem: why, ending with the remedy.
+        source: path or name of the weights.
+        problem: the reason, followed by the remedy.
     """
 
     def __init__(self, source: str | Path, problem: str):
@@ -77,7 +77,7 @@ class RefusedWeightsError(UserError):
 
 
 def refused(source: str | Path, problem: str) -> RefusedWeightsError:
-    """The error that says why weights cannot be used; ``problem`` ends with the remedy."""
+    """Returns the error for weights that cannot be used; ``problem`` ends with the remedy."""
     return RefusedWeightsError(source, problem)
 
 
@@ -85,7 +85,7 @@ def read(path: Path) -> WeightFile:
     """Reads a file, a model package, or a folder of TensorFlow.js' layers format.
 
     Raises:
-        UserError: it cannot be read, is broken, is a pickle, or has another format.
+        UserError: the file cannot be read, is broken, is a pickle, or has another format.
     """
     if path.is_dir():
         path = _file_in(path)
@@ -103,13 +103,13 @@ def read(path: Path) -> WeightFile:
         return WeightFile(tensors, metadata, _sha256(content), path)
     if content.lstrip()[:1] == b"{":
         return _from_tfjs_folder(path, content)
-    raise refused(path, _what_it_is(path, content))
+    raise refused(path, _explain_refusal(path, content))
 
 
 def from_safetensors(
     content: bytes, source: str | Path
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+    """Returns the tensors and the metadata of a safetensors file.
 
     Raises:
         UserError: header or data are broken, or a tensor has another type than float and int64.
@@ -144,15 +144,15 @@ def from_safetensors(
 def from_tfjs(
     manifest: Sequence[Mapping[str, Any]], read_shard: Callable[[str], bytes]
 ) -> dict[str, np.ndarray]:
-    """Tensors of TensorFlow.js' layers format.
+    """Returns the tensors of TensorFlow.js' layers format.
 
     Args:
         manifest: the ``weightsManifest`` of its ``model.json``.
-        read_shard: gives the content of one of the files that the manifest names.
+        read_shard: returns the content of a file that the manifest names.
 
     Raises:
-        ValueError: a tensor is not float32, or the files do not hold exactly the tensors.
-        KeyError: the manifest lacks something.
+        ValueError: a tensor is not float32, or files and tensors differ in size.
+        KeyError: the manifest lacks a field.
     """
     tensors = {}
     for group in manifest:
@@ -170,20 +170,20 @@ def from_tfjs(
 
 
 def _file_in(folder: Path) -> Path:
-    """The file of weights in a folder that holds no more than one under no usual name."""
+    """Returns the folder's file of a usual name, else its only file of weights."""
     for name in (SAFETENSORS, MODEL_JSON):
-        place = current(folder / name)
-        if os.path.lexists(place):  # also a link that leads nowhere, to be named
-            return place
-    found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
-    if len(found) == 1:
-        return found[0]
+        path = current(folder / name)
+        if os.path.lexists(path):  # a broken link as well, so that the error names it
+            return path
+    candidates = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    if len(candidates) == 1:
+        return candidates[0]
     if any(path.name.endswith(".safetensors.index.json") for path in folder.iterdir()):
         raise refused(folder, "its weights are split over several files: save them as one")
-    if found:
+    if candidates:
         raise refused(
             folder,
-            f"it holds {', '.join(path.name for path in found[:3])}: give the path of one of them",
+            f"it holds {', '.join(path.name for path in candidates[:3])}: give the path of one",
         )
     raise refused(
         folder, f"it holds no {SAFETENSORS}, {MODEL_JSON} or .h5: give the path of a weights' file"
@@ -196,7 +196,7 @@ def _from_tfjs_folder(path: Path, content: bytes) -> WeightFile:
 
     def read_shard(name: str) -> bytes:
         if Path(name).name != name:
-            raise ValueError(f"{name!r} is no file beside it")
+            raise ValueError(f"{name!r} is not a file beside it")
         nonlocal total
         shard = _content(path.parent / name)
         total += len(shard)
@@ -212,7 +212,7 @@ def _from_tfjs_folder(path: Path, content: bytes) -> WeightFile:
         tensors = from_tfjs(model["weightsManifest"], read_shard)
     except (ValueError, OverflowError) as error:
         raise refused(
-            path, f"it is no whole model in TensorFlow.js' layers format ({reason(error)})"
+            path, f"it is not a complete model in TensorFlow.js' layers format ({reason(error)})"
         ) from error
     topology = model.get("modelTopology")
     layers = topology.get("model_config") if isinstance(topology, dict) else None
@@ -229,8 +229,8 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def _what_it_is(path: Path, content: bytes) -> str:
-    """Says why a file of none of the formats is refused, and what to do instead."""
+def _explain_refusal(path: Path, content: bytes) -> str:
+    """Returns the reason for refusing a file of another format, with the remedy."""
     members: list[str] = []
     if content.startswith(b"PK"):
         try:

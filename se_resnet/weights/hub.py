@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: weights to start from, pinned by commit and checksum; model packages."""
+"""Downloads initial weights and model packages from the Hugging Face Hub, and uploads packages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from se_resnet.weights.formats import refused
 
 @dataclasses.dataclass(frozen=True)
 class Repository:
-    """What is known of a repository's weights from its model card.
+    """A repository with weights; the facts come from its model card.
 
     Attributes:
         licence: SPDX identifier.
-        interpolation: how the images were resized that the weights were trained with.
-        revision: the commit to fetch; None for the newest.
-        sha256: checksum of ``model.safetensors``; None where it is not known, and a run records
-            what it got.
-        configs: files that say of the network what its tensors do not show.
+        interpolation: filter that resized the training images.
+        revision: the commit to download; None for the newest.
+        sha256: checksum of ``model.safetensors``; None if unknown. A run records the checksum of
+            the file that it downloaded.
+        configs: files with facts about the network that its tensors do not show.
     """
 
     licence: str
@@ -64,33 +64,32 @@ KNOWN = {
 
 
 def fetch(name: str) -> tuple[Path, str]:
-    """Downloads a known repository's weights, once, into the cache of ``huggingface_hub``.
+    """Downloads a known repository's weights once, into the cache of ``huggingface_hub``.
 
-    The configurations of the same commit come to lie beside them. A cache from before, which lacks
-    them, still serves where there is no connection: :func:`se_resnet.weights.pretrained.load` then
-    says what it assumes.
+    The configuration files of the same commit are stored beside them. Offline, a cache without
+    these files is enough: :func:`se_resnet.weights.pretrained.load` then reports its assumptions.
 
     Args:
-        name: one of ``KNOWN``.
+        name: a key of ``KNOWN``.
 
     Returns:
-        Path of the file in the cache, and the commit that it belongs to.
+        Path of the file in the cache, and its commit.
 
     Raises:
-        UserError: the file is neither in the cache nor to be had.
+        UserError: the file is not in the cache and cannot be downloaded.
     """
     revision = KNOWN[name].revision or "main"
     try:
-        # Takes a second, which runs from other weights need not wait for.
+        # This import takes a second, so runs from other weights do without it.
         from huggingface_hub import hf_hub_download
 
         path = Path(hf_hub_download(name, FILE, revision=revision))
-    except Exception as error:  # proxies and variables HF_... fail in many ways
+    except Exception as error:  # proxies and HF_... variables cause many kinds of error
         raise refused(
             name,
             f"it could not be downloaded ({_reason(error)}): fetch {FILE} from "
-            f"https://huggingface.co/{name}/resolve/{revision}/{FILE} where there is a connection, "
-            "and give the path of that file instead",
+            f"https://huggingface.co/{name}/resolve/{revision}/{FILE} on a machine with a "
+            "connection, and give the path of that file instead",
         ) from error
     for file in KNOWN[name].configs:
         with contextlib.suppress(OSError):
@@ -99,18 +98,18 @@ def fetch(name: str) -> tuple[Path, str]:
 
 
 def fetch_package(name: str, files: tuple[str, ...], revision: str | None = None) -> Path:
-    """Downloads files of one commit of a repository, once, into the cache of ``huggingface_hub``.
+    """Downloads files of one commit once, into the cache of ``huggingface_hub``.
 
     Args:
         name: ``'organisation/repository'``.
-        files: which.
+        files: names of the files.
         revision: branch, tag or commit; None for the newest.
 
     Returns:
-        The folder that holds them.
+        The folder with the files.
 
     Raises:
-        UserError: a file is neither in the cache nor to be had.
+        UserError: a file is not in the cache and cannot be downloaded.
     """
     try:
         from huggingface_hub import hf_hub_download
@@ -121,8 +120,8 @@ def fetch_package(name: str, files: tuple[str, ...], revision: str | None = None
     except Exception as error:
         raise UserError(
             f"the package {name} could not be downloaded ({_reason(error)}): fetch "
-            f"{', '.join(files)} from https://huggingface.co/{name} where there is a connection, "
-            "and give the path of their folder instead."
+            f"{', '.join(files)} from https://huggingface.co/{name} on a machine with a "
+            "connection, and give the path of their folder instead."
         ) from error
     return folder
 
@@ -132,13 +131,13 @@ def push(folder: Path, name: str) -> str:
 
     Args:
         folder: the package.
-        name: ``'organisation/repository'``, which is made if it does not exist.
+        name: ``'organisation/repository'``; a missing repository is created.
 
     Returns:
         The address of the commit.
 
     Raises:
-        UserError: the Hub cannot be reached, or refuses.
+        UserError: the Hub cannot be reached or refuses the upload.
     """
     try:
         from huggingface_hub import HfApi
@@ -148,18 +147,18 @@ def push(folder: Path, name: str) -> str:
         return api.upload_folder(
             repo_id=name,
             folder_path=folder,
-            ignore_patterns=".*",  # what systems keep in folders
+            ignore_patterns=".*",  # hidden files of operating systems
             commit_message="Model package of se-resnet",
         ).commit_url
     except Exception as error:
         raise UserError(
-            f"the package in {folder} is whole, but could not be pushed to {name} "
-            f"({_reason(error)}): log in with hf auth login where there is a connection, and "
-            f"run hf upload {name} {folder} there."
+            f"the package in {folder} is complete, but could not be pushed to {name} "
+            f"({_reason(error)}): check the connection, log in with hf auth login, and run "
+            f"hf upload {name} {folder}."
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """The kind of an error of the library, whose own text is long; in full where it is another."""
+    """Returns the kind of a connection error, whose text is long; other errors with their text."""
     kind = type(error).__name__
     return kind if isinstance(error, OSError) else f"{kind}: {' '.join(str(error).split())[:150]}"

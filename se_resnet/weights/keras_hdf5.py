@@ -1,4 +1,4 @@
-"""Tensors of the HDF5 files that Keras has written since its first version."""
+"""Reads the HDF5 files of all versions of Keras."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import numpy as np
 
 from se_resnet.errors import one_line
 
-MAX_VALUES = 2**28  # a ResNet152 has 6e7; HDF5 can declare more than it holds
+MAX_VALUES = 2**28  # a ResNet152 has 6e7; HDF5 can declare more values than the file holds
 _NO_WEIGHTS = ("optimizer", "optimizer_weights", "metrics", "_metrics", "compile_metrics")
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 
 
 class RefusedError(ValueError):
-    """Why a file cannot be used, and what to do."""
+    """The reason why a file cannot be used, with the remedy."""
 
 
 def tensors(content: bytes) -> dict[str, np.ndarray]:
-    """Tensors of Keras' ``.h5`` (of weights or of a whole model) and ``.weights.h5`` files.
+    """Returns the tensors of a Keras file: ``.h5`` (weights or whole model) or ``.weights.h5``.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
 
     Returns:
-        Arrays by ``layer/weight``, the weight under the name that Keras has for it today. The layer
-        is its path in the file where that only numbers it, as Keras 2 does:
-        ``layers/conv2d_7/kernel``, see :mod:`se_resnet.weights.keras_numbering`.
+        Arrays by ``layer/weight``, with today's Keras names of weights. If the file only numbers
+        its layers, as Keras 2 does, the layer is its path: ``layers/conv2d_7/kernel``, see
+        :mod:`se_resnet.weights.keras_numbering`.
 
     Raises:
-        RefusedError: the file is broken, or refers to other places by soft or external links,
-            external storage or virtual data sets.
+        RefusedError: the file is broken, or contains soft or external links, external storage or
+            virtual data sets.
     """
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     seen: set[int] = set()
     values = 0
 
@@ -44,29 +44,27 @@ def tensors(content: bytes) -> dict[str, np.ndarray]:
             path = (*names, name)
             if path[0] in _NO_WEIGHTS:
                 continue
-            place = "/".join(path)
+            location = "/".join(path)
             link = not isinstance(group.get(name, getlink=True), h5py.HardLink)
             item = None if link else group[name]
             if item is None or (address := h5py.h5o.get_info(item.id).addr) in seen:
-                raise RefusedError(f"{place!r} is a link: save the weights as one whole file")
+                raise RefusedError(f"{location!r} is a link: save all weights in one file")
             seen.add(address)
             if isinstance(item, h5py.Group):
                 visit(item, path)
                 continue
             if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
-                raise RefusedError(
-                    f"{place!r} is not in the file: save the weights as one whole file"
-                )
+                raise RefusedError(f"{location!r} is not in the file: save all weights in one file")
             values += item.size or 0
             if item.dtype.kind not in "fiu" or values > MAX_VALUES:
                 raise RefusedError(
-                    f"{place!r} of type {item.dtype} and shape {item.shape} is no weight of a "
-                    "ResNet: save only the weights"
+                    f"{location!r} of type {item.dtype} and shape {item.shape} is not a weight of "
+                    "a ResNet: save only the weights"
                 )
             key = _name(path, group)
-            if key in found:
+            if key in arrays:
                 raise RefusedError(f"it holds {key!r} twice: save a single model's weights")
-            found[key] = item[()]
+            arrays[key] = item[()]
 
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
@@ -74,16 +72,16 @@ def tensors(content: bytes) -> dict[str, np.ndarray]:
     except RefusedError:
         raise
     except _ERRORS as error:
-        problem = one_line(error, 160)
-        raise RefusedError(f"it is broken HDF5 ({problem}): fetch or save it again") from error
-    return found
+        text = one_line(error, 160)
+        raise RefusedError(f"it is broken HDF5 ({text}): fetch or save it again") from error
+    return arrays
 
 
 def model_config(content: bytes) -> str:
-    """Returns the JSON text of a whole model's layers, or an empty string where there is none.
+    """Returns the JSON text of a whole model's layers, or an empty string for weights alone.
 
     Args:
-        content: of a file that :func:`tensors` reads.
+        content: bytes of a file that :func:`tensors` reads.
     """
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
@@ -94,9 +92,9 @@ def model_config(content: bytes) -> str:
 
 
 def _name(path: tuple[str, ...], group: h5py.Group) -> str:
-    """``layer/weight`` of a data set in a Keras file of any age."""
+    """Returns ``layer/weight`` for a data set in a file of any Keras version."""
     layer, weight = path[-2] if len(path) > 1 else "", path[-1].partition(":")[0]
-    if layer == "vars":  # .weights.h5 numbers a layer's weights; Keras 3 keeps the layer's name
+    if layer == "vars":  # .weights.h5 numbers the weights; Keras 3 stores the layer's name
         names = ["gamma", "beta", "moving_mean", "moving_variance"]
         names = names if len(group) == len(names) else ["kernel", "bias"]
         layer = str(group.attrs.get("name", "/".join(path[:-2])))

@@ -1,4 +1,4 @@
-"""Names the layers of ``.weights.h5`` files that only number them, as Keras 2 wrote them."""
+"""Names the layers of ``.weights.h5`` files by Keras 2, which only number them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 _NUMBERED = r"(?P<model>(?:.+/)?)(?P<kind>conv2d|batch_normalization)(?:_(?P<number>\d+))?"
 _NAMES = {"conv2d": "conv", "batch_normalization": "bn"}
-# As keras.applications orders a block's layers, of which 0 is the projection.
+# The order of a block's layers in keras.applications; 0 is the projection.
 _WITH_PROJECTION, _WITHOUT = (1, 2, 0, 3), (1, 2, 3)
 
 
 def name_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Gives numbered layers the names that ``keras.applications.ResNet50`` has for them.
+    """Renames numbered layers to the names of ``keras.applications.ResNet50``.
 
     Keras 2 and the first versions of Keras 3 name a layer by its class and count,
     ``layers/conv2d_7/vars/0``, in the order of ``model.layers``.
@@ -24,15 +24,15 @@ def name_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         tensors: by ``path/weight``, as :func:`se_resnet.weights.keras_hdf5.tensors` returns them.
 
     Returns:
-        The tensors, renamed if the numbered convolutions are those of bottlenecks; other names, and
-        files of another structure, stay as they are.
+        The tensors, renamed if the numbered convolutions form bottlenecks. Other names, and all
+        names of a file with another structure, are unchanged.
     """
     layers: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
     for layer in {name.rpartition("/")[0] for name in tensors}:
         if match := re.fullmatch(_NUMBERED, layer):
             number = int(match["number"] or 0)
             layers[match["model"]][match["kind"]].append((number, layer))
-    models = [found for found in layers.values() if "conv2d" in found]
+    models = [kinds for kinds in layers.values() if "conv2d" in kinds]
     if len(models) != 1:
         return dict(tensors)
     ordered = {kind: [name for _, name in sorted(models[0][kind])] for kind in _NAMES}
@@ -40,7 +40,7 @@ def name_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     modules = _modules([kernel.shape[:2] for kernel in kernels])
     renamed: dict[str, str] = {}
     for kind, names in ordered.items():
-        # A head behind the network may have normalisations of its own.
+        # A head after the network may add normalisations.
         if len(names) < len(modules) or (kind == "conv2d" and len(names) > len(modules)):
             return dict(tensors)
         renamed |= {
@@ -54,7 +54,7 @@ def name_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _modules(kernels: list[tuple[int, ...]]) -> list[str]:
-    """Names of the convolutions with these sizes in a ResNet of bottlenecks, or nothing."""
+    """Returns names for convolutions of these sizes, or an empty list without bottlenecks."""
     if not kernels or kernels[0] != (7, 7):
         return []
     names, stage, block, i = ["conv1"], 1, 0, 1

@@ -1,4 +1,4 @@
-"""Lays the tensors of a file out as our network's variables, whoever named them."""
+"""Maps the tensors of a file to this network's variables, for all known namings."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from se_resnet.weights import keras_numbering, relatives, trained_attention, wra
 from se_resnet.weights.formats import refused
 from se_resnet.weights.naming import NAMINGS, TORCH_LEAVES, Naming
 
-# A count of steps, which averages without a momentum would need.
+# PyTorch's count of batches, which only averages without momentum use.
 _IGNORED = "num_batches_tracked"
-_OURS = ("params/", "batch_stats/")
-# What helps where a model holds more than the network, under the names with this separator.
-_ALONE = {
+_PROJECT_PREFIXES = ("params/", "batch_stats/")
+# Remedy for a model that holds more than the network, by the separator of its names.
+_SAVE_BACKBONE = {
     ".": (
-        "save the state_dict of the ResNet alone, with safetensors.torch.save_file, or give "
+        "save only the state_dict of the ResNet, with safetensors.torch.save_file, or give "
         "weights of ResNet50, 101 or 152, with or without SE blocks"
     ),
     "/": (
-        "save the ResNet alone, with model.get_layer('resnet50').save_weights('NAME.weights.h5'), "
-        "or, where its layers are the model's own, with keras.Model(model.input, model.get_layer("
+        "save only the ResNet, with model.get_layer('resnet50').save_weights('NAME.weights.h5'), "
+        "or, if the model holds its layers directly, with keras.Model(model.input, model.get_layer("
         "'conv5_block3_out').output).save_weights('NAME.weights.h5')"
     ),
 }
@@ -37,17 +37,17 @@ _ALONE = {
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A file's tensors as our network's variables.
+    """A file's tensors as variables of this project's network.
 
     Attributes:
-        naming: whose names they had.
+        naming: the naming of the file.
         variables: float32 arrays by path: ``params/stem/conv/kernel``,
-            ``batch_stats/stem/norm/mean``, ...; with ``params/head/...`` where the file has a
+            ``batch_stats/stem/norm/mean``, ...; also ``params/head/...`` if the file has a
             classifier.
-        attention: ``'se'`` or ``'coord'`` where the blocks hold trained gates, else ``'none'``.
-        attention_options: of the gates, or empty.
-        notes: what was done to the file's tensors, for people.
-        biased: whether convolutions have biases under names whose libraries give them none.
+        attention: ``'se'`` or ``'coord'`` if the blocks hold trained gates, else ``'none'``.
+        attention_options: options of the gates, or empty.
+        notes: changes that were made to the tensors, for people.
+        biased: True if convolutions have biases although the library of this naming uses none.
     """
 
     naming: Naming
@@ -59,24 +59,25 @@ class Layout:
 
 
 def recognise(tensors: Mapping[str, np.ndarray], source: str) -> Layout:
-    """Finds the naming that fits a file's tensors, and lays them out.
+    """Finds the naming that fits a file's tensors, and maps them to this network's variables.
 
-    A convolution's bias moves into the running mean of the normalisation behind it. This is exact:
-    a batch's own mean cancels the bias, and with the running mean ``x + b - mean`` stays the same.
+    The bias of a convolution moves into the running mean of the normalisation after it. This is
+    exact: in training the mean of the batch cancels the bias, and in evaluation ``x + b - mean``
+    stays the same.
 
     Args:
-        tensors: by name, see :class:`Naming`; kernels HWIO under Keras' names, OIHW under the
-            others, dense layers likewise.
-        source: what to call the file in an error.
+        tensors: arrays by name, see :class:`Naming`. Kernels are HWIO under Keras' names and OIHW
+            under the others; dense layers likewise.
+        source: name of the file in an error.
 
     Raises:
-        UserError: no naming fits, a tensor is missing, unknown, of the wrong shape, or holds values
-            that are not finite.
+        UserError: no naming fits, or a tensor is missing, unknown, of the wrong shape, or not
+            finite.
     """
     tensors = {name: value for name, value in tensors.items() if not name.endswith(_IGNORED)}
     tensors, notes = wrappers.without_prefix(keras_numbering.name_layers(tensors), source)
-    naming = max(NAMINGS, key=lambda naming: sum(map(bool, map(naming.place, tensors))))
-    if not any(naming.place(naming.example) == naming.place(name) for name in tensors):
+    naming = max(NAMINGS, key=lambda naming: sum(map(bool, map(naming.path_of, tensors))))
+    if not any(naming.path_of(naming.example) == naming.path_of(name) for name in tensors):
         _refuse_kind(tensors, source)
         expected = ", ".join(f"{naming.example!r} ({naming.title})" for naming in NAMINGS)
         raise refused(
@@ -90,19 +91,19 @@ def recognise(tensors: Mapping[str, np.ndarray], source: str) -> Layout:
     variables: dict[str, np.ndarray] = {}
     unknown = []
     for name, value in tensors.items():
-        place = naming.place(name)
-        if place in variables:
-            raise refused(source, f"it holds {place} twice: save the tensors of one network")
-        if place:
-            variables[place] = _as_float32(name, _transposed(value, place, naming), source)
+        path = naming.path_of(name)
+        if path in variables:
+            raise refused(source, f"it holds {path} twice: save the tensors of one network")
+        if path:
+            variables[path] = _as_float32(name, _transpose(value, path, naming), source)
         else:
             unknown.append(name)
     if unknown:
         raise refused(
             source,
             f"its names are of {naming.title}, but it holds {len(unknown)} tensors"
-            f"{_examples(unknown)} that a ResNet of bottlenecks has not: "
-            + _ALONE[naming.separator],
+            f"{_examples(unknown)} that a ResNet with bottlenecks does not have: "
+            + _SAVE_BACKBONE[naming.separator],
         )
     biased = False
     for path in [p for p in variables if re.search(r"/conv\d?/bias$", p)]:
@@ -118,7 +119,7 @@ def recognise(tensors: Mapping[str, np.ndarray], source: str) -> Layout:
 
 
 def _refuse_kind(tensors: Mapping[str, np.ndarray], source: str) -> None:
-    """Refuses a network of another kind, where it is known which."""
+    """Refuses a network of another known kind."""
     if kind := relatives.describe(tensors):
         raise refused(
             source,
@@ -127,24 +128,24 @@ def _refuse_kind(tensors: Mapping[str, np.ndarray], source: str) -> None:
         )
 
 
-def ours(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
-    """The tensors as float32 variables, if they have our own names already, else empty.
+def project_variables(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    """Returns the tensors as float32 variables if they have this project's names, else empty.
 
     Raises:
         UserError: a tensor holds values that are not finite.
     """
-    if not tensors or not all(name.startswith(_OURS) for name in tensors):
+    if not tensors or not all(name.startswith(_PROJECT_PREFIXES) for name in tensors):
         return {}
     return {name: _as_float32(name, value, source) for name, value in tensors.items()}
 
 
 def check(variables: Mapping[str, np.ndarray], source: str, **model: Any) -> None:
-    """Compares a backbone, with or without a head, with the network that it must fill.
+    """Validates that variables fill a network exactly; a head is optional.
 
     Args:
         variables: arrays by path.
-        source: what to call them in an error.
-        model: arguments of :func:`se_resnet.models.resnet.create_model` about attention.
+        source: name of the variables in an error.
+        model: further arguments of :func:`se_resnet.models.resnet.create_model`.
 
     Raises:
         UserError: a tensor is missing, unknown or of the wrong shape.
@@ -164,14 +165,14 @@ def check(variables: Mapping[str, np.ndarray], source: str, **model: Any) -> Non
     shapes = {path: leaf.shape for path, leaf in flatten_dict(abstract, sep="/").items()}
     if not any(path.startswith("params/head/") for path in variables):
         shapes = {path: shape for path, shape in shapes.items() if "/head/" not in path}
-    # What is missing tells more than what has another shape because of it.
+    # A missing tensor comes first, as it may be the cause of other shapes.
     for path in sorted({*shapes, *variables}, key=lambda path: (path in variables, path)):
-        found = variables[path].shape if path in variables else "nothing"
-        if found != shapes.get(path):
+        shape = variables[path].shape if path in variables else "nothing"
+        if shape != shapes.get(path):
             raise refused(
                 source,
                 f"it should fill a ResNet with stages of {stage_sizes} blocks and width {width}, "
-                f"but has {found} for {path} of shape {shapes.get(path, 'unknown')}: give all "
+                f"but has {shape} for {path} of shape {shapes.get(path, 'unknown')}: give all "
                 "weights of one network",
             )
         if path.endswith("/var") and (variables[path] < 0).any():
@@ -179,7 +180,7 @@ def check(variables: Mapping[str, np.ndarray], source: str, **model: Any) -> Non
 
 
 def architecture(variables: Mapping[str, np.ndarray]) -> tuple[tuple[int, ...], int]:
-    """Blocks per stage, and the stem's channels or 0, of the network whose variables these are."""
+    """Returns the blocks of each stage and the channels of the stem, which are 0 if unknown."""
     blocks = {
         (int(match[1]), int(match[2]))
         for path in variables
@@ -191,23 +192,23 @@ def architecture(variables: Mapping[str, np.ndarray]) -> tuple[tuple[int, ...], 
 
 
 def _channels(tensors: Mapping[str, np.ndarray], naming: Naming) -> int:
-    """Channels of the last stage."""
+    """Returns the number of channels of the last stage, or 0."""
     outputs = {
-        place: _transposed(value, place, naming).shape[-1]
+        path: _transpose(value, path, naming).shape[-1]
         for name, value in tensors.items()
-        if (place := naming.place(name) or "").endswith("/conv3/kernel") and value.ndim == 4
+        if (path := naming.path_of(name) or "").endswith("/conv3/kernel") and value.ndim == 4
     }
     return outputs[max(outputs)] if outputs else 0
 
 
-def _transposed(value: np.ndarray, place: str, naming: Naming) -> np.ndarray:
-    """``value`` with its inputs before its outputs, as Keras and we have them."""
+def _transpose(value: np.ndarray, path: str, naming: Naming) -> np.ndarray:
+    """Moves inputs before outputs, as in Keras and in this project."""
     if naming.leaves is not TORCH_LEAVES:
         return value
     if value.ndim == 4:
         value = value.transpose(2, 3, 1, 0)
-        # 1x1 convolutions of a single pixel, which the channels' means are
-        return value[0, 0] if "/attention/" in place and value.shape[:2] == (1, 1) else value
+        # A gate's 1x1 convolution acts on one pixel, so it is a dense layer here.
+        return value[0, 0] if "/attention/" in path and value.shape[:2] == (1, 1) else value
     return value.T
 
 

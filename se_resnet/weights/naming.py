@@ -1,9 +1,9 @@
-"""How Keras, torchvision, timm and transformers name the tensors of a ResNet with bottlenecks.
+"""Names that Keras, torchvision, timm and transformers give the tensors of a ResNet.
 
-Keras and Caffe put a stage's stride into its first 1x1 convolution (variant v1), the others into
-its 3x3 convolution (v1.5). That, the epsilon and the preprocessing cannot be seen in the tensors.
-Where no file beside them says otherwise (:mod:`se_resnet.weights.declared`), those of the code that
-each naming belongs to are assumed.
+Keras and Caffe put the stride of a stage into its first 1x1 convolution (variant v1). The other
+libraries put it into the 3x3 convolution (v1.5). Tensors show neither the variant nor the epsilon
+nor the preprocessing. Files beside the weights may state them (:mod:`se_resnet.weights.declared`).
+Otherwise the values of the naming's library are assumed.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from se_resnet.models.preprocessing import CAFFE, IMAGENET, Preprocessing
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """How one library names a ResNet's tensors: ``module + separator + leaf``.
+    """The tensor names of one library: ``module + separator + leaf``.
 
     Attributes:
-        title: whose it is.
+        title: name of the library.
         example: a tensor that every file of this naming holds.
-        separator: between module and leaf.
-        outside: our module by theirs, outside the stages.
-        block: matches the modules of a block; its groups are ``stage``, ``block`` and ``part``,
-            which may follow on a ``kind``.
-        parts: our module by their kind and part, within a block.
+        separator: text between module and leaf.
+        outside: modules outside the stages, from the library's name to this project's.
+        block: regular expression for the modules of a block, with the groups ``stage``, ``block``,
+            ``part`` and optionally ``kind``.
+        parts: modules within a block, from the library's kind and part to this project's name.
         first_stage: number of the first stage.
-        first_block: number of a stage's first block; of letters, a is 0.
-        leaves: our leaf by theirs, of a convolution or dense layer and of a normalisation.
-        variant: where the strides sit.
+        first_block: number of a stage's first block; the letter a counts as 0.
+        leaves: leaves from the library's name to this project's: first those of a convolution or
+            dense layer, then those of a normalisation.
+        variant: position of the strides.
         bn_epsilon: added to the variances in batch normalisation.
-        preprocessing: what weights of this naming are trained with.
+        preprocessing: preprocessing that the library trains with.
     """
 
     title: str
@@ -50,23 +51,23 @@ class Naming:
 
     @property
     def examples(self) -> tuple[str, ...]:
-        """The example, with and without the module that holds the network."""
+        """The example, with and without the name of the enclosing module."""
         return (self.example, self.example.removeprefix("resnet."))
 
-    def place(self, name: str) -> str | None:
-        """Our path of the tensor ``name``; None where the network has no such tensor."""
+    def path_of(self, name: str) -> str | None:
+        """Returns this project's path of the tensor ``name``; None if the network lacks it."""
         module, _, leaf = name.rpartition(self.separator)
         if match := re.fullmatch(self.block, module):
             part = self.parts.get(match.groupdict().get("kind", "") + match["part"])
             block = int(match["block"]) if match["block"].isdigit() else ord(match["block"]) - 97
             stage = int(match["stage"]) - self.first_stage + 1
-            ours = part and f"stage{stage}/block{block - self.first_block + 1}/{part}"
+            target = part and f"stage{stage}/block{block - self.first_block + 1}/{part}"
         else:
-            ours = self.outside.get(module)
-        if not ours:
+            target = self.outside.get(module)
+        if not target:
             return None
-        collection, _, leaf = self.leaves["norm" in ours].get(leaf, "").partition("/")
-        return f"{collection}/{ours}/{leaf}" if leaf else None
+        collection, _, leaf = self.leaves["norm" in target].get(leaf, "").partition("/")
+        return f"{collection}/{target}/{leaf}" if leaf else None
 
 
 TORCH_LEAVES = (
@@ -101,7 +102,7 @@ TIMM = Naming(
         **{f"bn{i}": f"norm{i}" for i in (1, 2, 3)},
         "se.fc1": "attention/reduce",
         "se.fc2": "attention/expand",
-        # CoordinateAttention attention, with the parts' names of its authors and of timm.
+        # Coordinate attention, with the names that its authors and timm use.
         **{
             f"{module}.{theirs}": f"attention/{ours}"
             for module in ("coordatt", "ca", "se")

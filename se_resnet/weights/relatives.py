@@ -1,4 +1,4 @@
-"""Recognises relatives of the ResNet that cannot be loaded, to say what they are."""
+"""Recognises related networks that cannot be loaded, so that the error can name them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-# By what only their tensors' names have; the first that fits.
+# Patterns of tensor names that only one kind of network has; the first match counts.
 _BY_NAME = (
     (
         r"(^|\.)se_module\.fc",
@@ -24,20 +24,23 @@ _BY_NAME = (
     (r"\.se\.fc\.weight$", "it has effective SE modules"),
     (r"(^|\.)stem\.conv\.weight$|\.norm1\.weight$", "it is a ResNet of version 2 (BiT)"),
     (r"preact_bn", "it is a ResNet of version 2"),
-    (r"(^|\.)(fpn|rpn|aux_classifier|decoder|segmentation_head)\.", "it is a network around one"),
+    (
+        r"(^|\.)(fpn|rpn|aux_classifier|decoder|segmentation_head)\.",
+        "it is a larger network with a ResNet inside",
+    ),
     (r"(^|\.)patch_embed|\.attn\.qkv\.|\.attention\.query\.", "it is a vision transformer"),
 )
 
 
 def describe(tensors: Mapping[str, np.ndarray]) -> str:
-    """Returns what network the tensors are of, where it is known, or an empty string.
+    """Returns a description of a related network, or an empty string for an unknown one.
 
     Args:
-        tensors: of a file, by name.
+        tensors: arrays of a file by name.
     """
-    for pattern, words in _BY_NAME:
+    for pattern, description in _BY_NAME:
         if any(re.search(pattern, name) for name in tensors):
-            return words
+            return description
     shapes = {
         name: value.shape
         for name, value in tensors.items()

@@ -1,4 +1,4 @@
-"""Reads the weights that ship with the package, as :mod:`se_resnet.convert` wrote them."""
+"""Reads the weights that ship with the package; :mod:`se_resnet.convert` writes them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from se_resnet.weights import formats
 
 
 def read(path: Path, part: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a record and one of the files that it names.
+    """Reads a record and a file that the record names.
 
     Args:
-        path: of the record (JSON).
+        path: the record (JSON).
         part: ``'backbone'`` or ``'head'``.
 
     Returns:
         The record, and nested float32 arrays: ``params`` and ``batch_stats``.
 
     Raises:
-        UserError: record or file are missing, broken, or do not belong together.
+        UserError: record or file is missing or broken, or they do not belong together.
     """
     try:
         record = parse_json(_content(path))
@@ -41,10 +41,10 @@ def read(path: Path, part: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def broken(path: Path) -> UserError:
-    """The error about a record or a file that is not as it was shipped."""
+    """Returns the error for a record or a file that differs from the shipped one."""
     return UserError(
-        f"{path} is broken or is not the file that was shipped: install the project again, or make "
-        "it anew with python -m se_resnet.convert"
+        f"{path} is broken or is not the file that was shipped: install the project again, or "
+        "make it again with python -m se_resnet.convert"
     )
 
 

@@ -1,8 +1,8 @@
-"""A trained network as timm names it, so that timm's own ResNets load it.
+"""Converts a trained network to timm's names, so that timm's ResNets can load it.
 
-timm's gates are plain sigmoids. The ``2 * sigmoid`` of ``'identity'`` gates fits them exactly: the
-normalisation before takes the factor, and the first layer of the gate, which then sees doubled
-means, half of its weights. Factors of two do not round.
+timm's gates are plain sigmoids. A gate ``2 * sigmoid`` (``'identity'``) is converted exactly: the
+normalisation before the gate takes the factor 2. The first layer of the gate then sees doubled
+means, so its weights are halved. Factors of two cause no rounding.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from se_resnet.weights.naming import TIMM
 
 _DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 _REDUCTION = 16
-# timm resizes by Pillow, whose bilinear filter averages over areas as ours does, but not in
-# the same steps: pixels differ a little.
+# timm resizes with Pillow. Pillow's bilinear filter averages over areas, as this project does, but
+# with other steps: pixels differ slightly.
 _INTERPOLATION = "bilinear"
 _CROP_MODES = {"squash": "squash", "crop": "center"}
 
 
 def to_timm(model: ResNet, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The tensors of a network under timm's names, for ``load_state_dict``.
+    """Returns the tensors of a network under timm's names, for ``load_state_dict``.
 
     Args:
         model: the network.
@@ -37,17 +37,17 @@ def to_timm(model: ResNet, variables: Mapping[str, Any]) -> dict[str, np.ndarray
         float32 arrays by name, kernels OIHW, and ``num_batches_tracked`` of every normalisation.
 
     Raises:
-        UserError: timm has no such network; the sentence says what differs.
+        UserError: timm has no such network; the message names the difference.
     """
     if problem := _difference(model):
         raise UserError(
-            f"timm's ResNet cannot hold this network: {problem}. Save it in our own naming."
+            f"timm's ResNet cannot hold this network: {problem}. Save it with --naming=se_resnet."
         )
     flat = {k: np.asarray(v) for k, v in flatten_dict(dict(variables), sep="/").items()}
     if dict(model.attention_options).get("gate", "identity") == "identity":
-        flat = {path: _folded(path, value, flat) for path, value in flat.items()}
+        flat = {path: _fold_factor(path, value, flat) for path, value in flat.items()}
     names = _names(model.stage_sizes)
-    tensors = {names[path]: _transposed(path, value) for path, value in flat.items()}
+    tensors = {names[path]: _transpose(path, value) for path, value in flat.items()}
     for name in [name for name in tensors if name.endswith("running_mean")]:
         counter = name.replace("running_mean", "num_batches_tracked")
         tensors[counter] = np.zeros((), np.int64)
@@ -55,14 +55,14 @@ def to_timm(model: ResNet, variables: Mapping[str, Any]) -> dict[str, np.ndarray
 
 
 def timm_config(classifier: Classifier) -> dict[str, Any]:
-    """What ``timm.create_model('local-dir:...')`` reads beside the tensors.
+    """Returns the ``config.json`` that ``timm.create_model('local-dir:...')`` reads.
 
     Raises:
-        UserError: timm cannot prepare images as this network wants them.
+        UserError: timm cannot prepare images for this network.
     """
     model, preprocessing = classifier.model, classifier.preprocessing
     if preprocessing.channel_order != "RGB":
-        raise UserError("timm cannot hold this network: it wants its input channels as BGR.")
+        raise UserError("timm cannot hold this network: its input channels are BGR.")
     unit = 255 * preprocessing.scale  # timm's pixels lie in [0, 1]
     name = f"resnet{_DEPTHS.get(model.stage_sizes, 50)}"
     config: dict[str, Any] = {
@@ -88,14 +88,14 @@ def timm_config(classifier: Classifier) -> dict[str, Any]:
 
 
 def _difference(model: ResNet) -> str:
-    """Why timm has no such network, or an empty string."""
+    """Returns the difference to timm's networks, or an empty string."""
     if model.variant != TIMM.variant:
         return (
             f"its strides sit in the first 1x1 convolutions (variant {model.variant}), timm's in "
             f"the 3x3 ones ({TIMM.variant})"
         )
     if model.attention not in ("se", "none"):
-        return f"its attention {model.attention!r} is none of timm's SE-ResNets"
+        return f"its attention {model.attention!r} is not that of timm's SE-ResNets"
     if model.attention == "se":
         if model.attention_position != "branch":
             return f"its gates sit at {model.attention_position!r}, timm's in every branch"
@@ -112,8 +112,8 @@ def _difference(model: ResNet) -> str:
     return ""
 
 
-def _folded(path: str, value: np.ndarray, flat: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The tensor at ``path`` of a network whose gates lack the factor 2."""
+def _fold_factor(path: str, value: np.ndarray, flat: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the tensor at ``path`` for a network whose gates are plain sigmoids."""
     block, _, rest = path.rpartition("/norm3/")
     if rest in ("scale", "bias") and f"{block}/attention/expand/bias" in flat:
         return 2 * value
@@ -121,7 +121,7 @@ def _folded(path: str, value: np.ndarray, flat: Mapping[str, np.ndarray]) -> np.
 
 
 def _names(stage_sizes: Sequence[int]) -> dict[str, str]:
-    """Maps our paths to timm's names."""
+    """Maps this project's paths to timm's names."""
     modules = [
         *TIMM.outside,
         *(
@@ -133,11 +133,11 @@ def _names(stage_sizes: Sequence[int]) -> dict[str, str]:
     ]
     leaves = {leaf for kind in TIMM.leaves for leaf in kind}
     names = (f"{module}{TIMM.separator}{leaf}" for module in modules for leaf in leaves)
-    return {place: name for name in names if (place := TIMM.place(name))}
+    return {path: name for name in names if (path := TIMM.path_of(name))}
 
 
-def _transposed(path: str, value: np.ndarray) -> np.ndarray:
-    """``value`` with its outputs before its inputs, gates' layers as convolutions of one pixel."""
+def _transpose(path: str, value: np.ndarray) -> np.ndarray:
+    """Moves outputs before inputs, and turns the layers of gates into 1x1 convolutions."""
     if value.ndim == 4:
         value = value.transpose(3, 2, 0, 1)
     elif value.ndim == 2:

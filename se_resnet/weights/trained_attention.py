@@ -1,4 +1,4 @@
-"""Recognises trained attention among a file's variables and makes it fit this project's modules."""
+"""Recognises trained attention among variables, and converts it to this project's modules."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from se_resnet.attention import NONE
 
 
 def recognise(variables: dict[str, np.ndarray], bn_epsilon: float) -> tuple[str, dict[str, Any]]:
-    """Returns name and options of the attention module that the blocks' variables belong to.
+    """Returns name and options of the attention module in the blocks.
 
-    The batch normalisation that coordinate attention's authors put behind its first layer becomes
-    part of that layer, and biases that it may lack become zeros; both are exact.
+    Coordinate attention is converted in place. The authors' batch normalisation after the first
+    layer becomes part of that layer. Missing biases become zeros. Both are exact.
 
     Args:
-        variables: arrays by path, changed in place where the module has another form here.
+        variables: arrays by path; those of coordinate attention are changed in place.
         bn_epsilon: added to the variances in batch normalisation.
     """
-    found = {k: v for k, v in variables.items() if "/attention/" in k and v.ndim == 2 and v.size}
-    widest = max(found.values(), key=lambda value: max(value.shape), default=np.zeros((0, 0)))
-    if "params/stage1/block1/attention/reduce/kernel" in found:
-        kernel = found["params/stage1/block1/attention/reduce/kernel"]
+    matrices = {k: v for k, v in variables.items() if "/attention/" in k and v.ndim == 2 and v.size}
+    widest = max(matrices.values(), key=lambda value: max(value.shape), default=np.zeros((0, 0)))
+    if "params/stage1/block1/attention/reduce/kernel" in matrices:
+        kernel = matrices["params/stage1/block1/attention/reduce/kernel"]
         reduction = max(1, kernel.shape[0] // kernel.shape[1])
         return "se", {"reduction": reduction, "gate": "sigmoid"}
-    if "params/stage1/block1/attention/shared/kernel" in found:
+    if "params/stage1/block1/attention/shared/kernel" in matrices:
         _fold(variables, bn_epsilon)
         return "coord", {"reduction": max(widest.shape) // min(widest.shape), "gate": "sigmoid"}
     return NONE, {}
@@ -42,7 +42,7 @@ def _fold(variables: dict[str, np.ndarray], bn_epsilon: float) -> None:
         names += [f"batch_stats/{module}/norm/{part}" for part in ("mean", "var")]
         kernel, bias = (f"params/{module}/shared/{leaf}" for leaf in ("kernel", "bias"))
         if any(variables.get(name, np.zeros(0)).shape != variables[path].shape for name in names):
-            return  # the comparison with the network names what is missing
+            return  # layout.check names the missing tensor
         if variables.get(bias, np.zeros(0)).shape != variables[path].shape:
             return
         if (variables[names[-1]] < 0).any():

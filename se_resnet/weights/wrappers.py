@@ -1,4 +1,4 @@
-"""Finds a ResNet's tensors inside a larger model: below a prefix, or beside a foreign head."""
+"""Finds a ResNet's tensors in a larger model: under a prefix, or beside an unknown head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from se_resnet.weights.formats import refused
 from se_resnet.weights.naming import KERAS_LEAVES, NAMINGS, Naming
 
-# Modules that code puts behind a ResNet's pooling.
+# Usual names of modules after a ResNet's pooling.
 _HEADS = (
     *("fc", "head", "heads", "classifier", "linear", "last_linear", "logits", "projector"),
     *("projection_head", "proj_head", "output"),
@@ -20,17 +20,17 @@ _HEADS = (
 def without_prefix(
     tensors: Mapping[str, np.ndarray], source: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Removes what stands before all of a network's names, such as ``model.backbone.``.
+    """Removes a prefix of all names of a network, such as ``model.backbone.``.
 
     Args:
-        tensors: by name.
-        source: what to call the file in an error.
+        tensors: arrays by name.
+        source: name of the file in an error.
 
     Returns:
-        The tensors under the names that the network's own library has, and what was done to them.
+        The tensors under the library's names, and notes about the changes.
 
     Raises:
-        UserError: there are several networks.
+        UserError: the file holds several networks.
     """
     if any(example in tensors for naming in NAMINGS for example in naming.examples):
         return dict(tensors), []
@@ -42,7 +42,7 @@ def without_prefix(
         for name in tensors
         if name.endswith(f".{example}")
     }
-    # 'x.resnet.encoder' is found twice: with the module that holds the network, and without it.
+    # 'x.resnet.encoder' yields two prefixes: with and without the enclosing module.
     prefixes = {p for p in prefixes if p.removesuffix("resnet.") not in prefixes - {p}}
     if not prefixes:
         return dict(tensors), []
@@ -53,9 +53,9 @@ def without_prefix(
             "save the tensors of one of them",
         )
     (prefix,) = prefixes
-    outside = _common(prefix, [name for name in tensors if not name.startswith(prefix)])
+    shared = _common_prefix(prefix, [name for name in tensors if not name.startswith(prefix)])
     renamed = {
-        name.removeprefix(prefix if name.startswith(prefix) else outside): value
+        name.removeprefix(prefix if name.startswith(prefix) else shared): value
         for name, value in tensors.items()
     }
     if len(renamed) < len(tensors):
@@ -68,20 +68,22 @@ def without_prefix(
 def without_head(
     tensors: Mapping[str, np.ndarray], naming: Naming, channels: int
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Leaves out the layers that some code has put behind the network's pooling.
+    """Removes an unknown head, which other code has added after the network's pooling.
 
     Args:
-        tensors: by name.
-        naming: theirs, but for such layers.
-        channels: of the network's last stage.
+        tensors: arrays by name.
+        naming: naming of the other layers.
+        channels: channels of the network's last stage.
 
     Returns:
-        The tensors without the head, and what was done; all of them where the naming knows them
-        all, or where some that it does not know may be more than a head.
+        The tensors without the head, and notes about the changes. All tensors are kept if the
+        naming knows them all, or if the unknown ones may be more than a head.
     """
-    head = [name for name in tensors if naming.place(name) is None]
+    head = [name for name in tensors if naming.path_of(name) is None]
     if head and naming.leaves is KERAS_LEAVES:
-        head += [name for name in tensors if (naming.place(name) or "").startswith("params/head/")]
+        head += [
+            name for name in tensors if (naming.path_of(name) or "").startswith("params/head/")
+        ]
         is_head = _dense_chain(tensors, head, channels)
     else:
         is_head = all(name.split(".")[0] in _HEADS and tensors[name].ndim <= 2 for name in head)
@@ -93,7 +95,7 @@ def without_head(
 
 
 def _dense_chain(tensors: Mapping[str, np.ndarray], names: list[str], channels: int) -> bool:
-    """Whether the tensors are dense layers that lead on from so many channels, and not back."""
+    """Returns True for dense layers that start from ``channels`` and never lead back."""
     kernels, biases = [], []
     for name in names:
         layer, _, leaf = name.rpartition("/")
@@ -104,7 +106,7 @@ def _dense_chain(tensors: Mapping[str, np.ndarray], names: list[str], channels: 
             biases.append(shape)
         else:
             return False
-    # Gates lead back to the channels that they came from.
+    # The last layer of a gate returns to the number of channels.
     if any(outputs == channels for _, outputs in kernels):
         return False
     reached: set[int] = set()
@@ -115,8 +117,8 @@ def _dense_chain(tensors: Mapping[str, np.ndarray], names: list[str], channels: 
     return all(inputs % channels == 0 or inputs in reached for inputs, _ in kernels)
 
 
-def _common(prefix: str, names: list[str]) -> str:
-    """The longest part of a prefix, up to a dot, that all names begin with."""
+def _common_prefix(prefix: str, names: list[str]) -> str:
+    """Returns the longest part of ``prefix``, up to a dot, with which all names begin."""
     parts = [match.end() for match in re.finditer(r"\.", prefix)]
     return next(
         (prefix[:i] for i in reversed(parts) if all(n.startswith(prefix[:i]) for n in names)), ""

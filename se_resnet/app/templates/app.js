@@ -2,17 +2,17 @@
 
 const $ = (id) => document.getElementById(id);
 const largest = Number(document.body.dataset.largest);
-const place = (id, share) => { $(id).style.left = `${100 * share}%`; };
-let latest = 0; // an answer to an image that is no longer wanted is dropped
+const setLeft = (id, share) => { $(id).style.left = `${100 * share}%`; };
+let latest = 0; // the answer to an earlier image is dropped
 
-function tell(text, refused = false) {
+function showStatus(text, refused = false) {
   $("status").textContent = text;
   $("status").classList.toggle("refused", refused);
 }
 
 function refuse(text) {
   $("shown").hidden = true;
-  tell(text, true);
+  showStatus(text, true);
 }
 
 async function analyse(content, name, sample = null) {
@@ -23,7 +23,7 @@ async function analyse(content, name, sample = null) {
     return refuse(`${name} cannot be used: it is larger than ${largest / 1e6} MB.`);
   $("result").setAttribute("aria-busy", "true");
   if ($("answer").getBoundingClientRect().top > 0.7 * innerHeight) $("answer").scrollIntoView();
-  tell(`Looking at ${name} …`);
+  showStatus(`Analysing ${name} …`);
   try {
     const answer = await fetch("analyse", { method: "POST", body: content });
     const busy = answer.status === 503;
@@ -33,7 +33,7 @@ async function analyse(content, name, sample = null) {
     else if (result.refused) refuse(`${name} cannot be used: it ${result.refused}.`);
     else await show(result, name);
   } catch {
-    if (number === latest) refuse("No answer: the program that serves this page has ended or failed.");
+    if (number === latest) refuse("No answer: the program that serves this page has ended or failed. Start it again.");
   } finally {
     if (number === latest) $("result").setAttribute("aria-busy", "false");
   }
@@ -42,22 +42,22 @@ async function analyse(content, name, sample = null) {
 async function show(result, name) {
   const call = `called ${result.call}`;
   $("call").textContent = `${call[0].toUpperCase()}${call.slice(1)}`;
-  $("doubt").hidden = !result.uncertain;
+  $("uncertain").hidden = !result.uncertain;
   $("probability").textContent = result.probability.toFixed(3);
   $("calibrated").textContent = result.calibrated_probability.toFixed(3);
-  place("marker", result.probability);
+  setLeft("marker", result.probability);
   $("scale").setAttribute("aria-label", `Probability of malignant ${result.probability.toFixed(3)}` +
     ` on a scale from 0 to 1, threshold ${Number($("threshold").dataset.at).toFixed(3)}`);
   $("image").src = result.image;
   $("image").alt = `${name}, as the network saw it`;
   $("heat").src = result.heat;
-  $("heat").alt = `Heat map of what spoke for ${result.call}`;
+  $("heat").alt = `Heat map of the evidence for ${result.call}`;
   $("nothing").hidden = result.hottest > 0;
   $("slider").hidden = !$("nothing").hidden;
   $("caption").textContent = `${name}, ${result.width} × ${result.height} pixels`;
   await Promise.all([$("image").decode(), $("heat").decode()]);
   $("shown").hidden = false;
-  tell(`${name}: ${call}${result.uncertain ? ", uncertain" : ""}.`);
+  showStatus(`${name}: ${call}${result.uncertain ? ", uncertain" : ""}.`);
 }
 
 function setOpacity() {
@@ -66,13 +66,13 @@ function setOpacity() {
 }
 
 const { low, high } = $("range").dataset;
-place("range", low);
+setLeft("range", low);
 $("range").style.width = `${100 * (high - low)}%`;
-place("threshold", $("threshold").dataset.at);
+setLeft("threshold", $("threshold").dataset.at);
 $("opacity").addEventListener("input", setOpacity);
 setOpacity();
 
-// Else choosing the same file once more would change nothing.
+// Otherwise choosing the same file again would cause no event.
 $("file").addEventListener("click", () => { $("file").value = ""; });
 $("file").addEventListener("change", () => {
   const [file] = $("file").files;
@@ -84,10 +84,10 @@ for (const button of document.querySelectorAll("[data-sample]"))
     const { name, sample } = button.dataset;
     const answer = await fetch(sample).catch(() => null);
     if (answer?.ok) analyse(await answer.blob(), name, button);
-    else refuse(`${name} cannot be loaded: its file is gone, or the program has ended or is busy.`);
+    else refuse(`${name} cannot be loaded: its file was removed, or the program has ended or is busy.`);
   });
 
-// Anywhere on the page: a file that misses the field would replace the page.
+// On the whole page, because a browser would open a file that is dropped beside the field.
 for (const kind of ["dragover", "drop", "dragleave"])
   document.addEventListener(kind, (event) => {
     event.preventDefault();

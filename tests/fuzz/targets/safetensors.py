@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 import safetensors.numpy
 
-from se_resnet.weights import pretrained
+from se_resnet.weights import pretrained, record
 from tests import checkpoints
 from tests.fuzz.mutations import alter, damage
 from tests.fuzz.place import Place
@@ -30,7 +30,7 @@ def ours() -> tuple[dict[str, np.ndarray], dict[str, str]]:
     theirs, variables = checkpoints.make("torch")
     del theirs
     facts = pretrained.load("none").facts() | {"name": "x"}
-    return variables, {pretrained._METADATA: json.dumps(facts)}
+    return variables, {record.METADATA: json.dumps(facts)}
 
 
 def case(rng: Random, place: Place) -> Callable[[], object]:
@@ -41,10 +41,10 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
     if what < 0.35:
         values = alter_tensors(rng, values)
     if naming == "ours" and rng.random() < 0.7:
-        facts = alter(rng, json.loads(metadata[pretrained._METADATA]))
+        facts = alter(rng, json.loads(metadata[record.METADATA]))
         if rng.random() < 0.2:
             facts["attention"] = rng.choice(("antigravity:x", "this:x", "secret.x:Y", "se"))
-        metadata = {pretrained._METADATA: json.dumps(facts)}
+        metadata = {record.METADATA: json.dumps(facts)}
     data = safetensors.numpy.save(values, metadata)
     if what > 0.65:
         data = damage(rng, data)
