@@ -21,7 +21,7 @@ def with_run(run, tmp_path, monkeypatch):
     [
         ("se_resnet.models.resnet", 7),
         ("se_resnet.predict.predictor", 8),
-        ("se_resnet.package", 7),
+        ("se_resnet.package.save_load", 7),
         ("data.load_images", 5),
     ],
 )
