@@ -6,24 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from ml_collections import ConfigDict
 
-from configs import smoke
-from tests.datasets import make_records
-from tests.image_trees import make_tree
-
-
-def tiny_config(data_dir: Path, cache_dir: Path) -> ConfigDict:
-    config = smoke.get_config()
-    config.data.dir = str(data_dir)
-    config.data.cache_dir = str(cache_dir)
-    config.data.size = (16, 16)
-    config.model.stage_sizes = (1, 1)
-    config.model.width = 4
-    config.batch_size = 8
-    config.eval_batch_size = 16
-    config.log_every_steps = 3
-    return config
+from tests.helpers.configs import tiny_config
+from tests.helpers.datasets import make_records
+from tests.helpers.image_trees import make_tree
 
 
 @pytest.fixture(scope="session", autouse=True)

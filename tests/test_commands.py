@@ -23,12 +23,11 @@ from se_resnet.metrics.predictions import Predictions
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.training import loop
 from se_resnet.training.validation import validation_metrics
-from tests.conftest import tiny_config
-from tests.datasets import make_records
-from tests.image_trees import make_tree
-from tests.interruption import interrupt
-
-ROOT = Path(train.__file__).parent
+from tests.helpers import ROOT
+from tests.helpers.datasets import make_records
+from tests.helpers.image_trees import make_tree
+from tests.helpers.interruption import interrupt
+from tests.helpers.runs import tiny_config
 
 
 def lines_of(workdir: Path) -> list[dict]:

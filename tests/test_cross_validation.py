@@ -14,7 +14,7 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions, logit_of
 from se_resnet.runs.workdir import load_best
-from tests.conftest import tiny_config
+from tests.helpers.configs import tiny_config
 
 FOLDS = 2
 

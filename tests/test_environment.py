@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
@@ -20,8 +19,7 @@ from se_resnet.runtime import environment, file_locks
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
 from se_resnet.runtime.interpreter import with_utf8
 from se_resnet.weights import hub
-
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT
 
 
 @pytest.mark.parametrize(

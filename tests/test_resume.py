@@ -30,12 +30,12 @@ from se_resnet.training.optim import Phase, make_optimizer
 from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import make_train_step
 from se_resnet.training.step_metrics import StepMetrics
-from tests.conftest import tiny_config
-from tests.datasets import make_images, make_records
-from tests.interruption import before_step, skip_evaluation
-from tests.test_training import OFF, make_batch, start, tiny_classifier
-
-ROOT = Path(train.__file__).parent
+from tests.helpers import ROOT
+from tests.helpers.batches import OFF, make_batch
+from tests.helpers.configs import tiny_config
+from tests.helpers.datasets import make_images, make_records
+from tests.helpers.interruption import before_step, skip_evaluation
+from tests.helpers.networks import start, tiny_classifier
 
 
 @pytest.fixture

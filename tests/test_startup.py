@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
@@ -16,8 +15,8 @@ from configs import breakhis
 from se_resnet.runs.workdir import flatten
 from se_resnet.runtime.cli import describe_fields
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parent.parent
 HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets", "matplotlib"}
 
 
