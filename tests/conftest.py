@@ -3,45 +3,88 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.helpers.configs import tiny_config
 from tests.helpers.datasets import make_records
 from tests.helpers.image_trees import make_tree
 
+# XLA compiles the default tests with little effort, which halves their time. The marked groups
+# compile as the commands do; they hold the full matrices of what must be equal to the bit.
+LITTLE_EFFORT = "jax_disable_most_optimizations"
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """The folder of this session that all of its processes share."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """The folder that ``build`` fills, in the first process that asks; the others wait for it."""
+    shared = shared_folder(factory)
+    folder, unfinished = shared / name, shared / f"{name}.unfinished"
+    with FileLock(shared / f"{name}.lock"):
+        if not folder.exists():
+            shutil.rmtree(unfinished, ignore_errors=True)
+            build(unfinished)
+            unfinished.rename(folder)
+    return folder
+
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_programs(tmp_path_factory) -> None:
+def compiled_programs(tmp_path_factory, pytestconfig) -> None:
     """A cache of compiled programs for all tests and the commands they start, away from the user's.
 
     Most tests that train do so with the same network, which XLA then compiles once.
     """
     import jax  # not at the top: pytest's own process, which only hands out tests, does not need it
 
-    base = tmp_path_factory.getbasetemp()
-    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    cache = shared_folder(tmp_path_factory) / "cache"
     os.environ["SE_RESNET_CACHE"] = str(cache)
     jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
+    jax.config.update(LITTLE_EFFORT, "not compiled" in pytestconfig.option.markexpr)
+
+
+@pytest.fixture
+def full_optimisation() -> Iterator[None]:
+    """Lets XLA optimise a test's programs as it does those of the commands."""
+    import jax
+
+    before = getattr(jax.config, LITTLE_EFFORT)
+    jax.config.update(LITTLE_EFFORT, False)
+    yield
+    jax.config.update(LITTLE_EFFORT, before)
 
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory) -> tuple[Path, Path]:
     """A tree of 10 benign and 14 malignant patients, and a cache folder."""
-    root = tmp_path_factory.mktemp("data")
-    make_tree(root / "tree", make_records(10, 14, images=3).file.tolist())
+
+    def build(folder: Path) -> None:
+        make_tree(folder / "tree", make_records(10, 14, images=3).file.tolist())
+
+    root = built_once(tmp_path_factory, "data", build)
     return root / "tree", root / "cache"
 
 
 @pytest.fixture(scope="session")
 def run(place, tmp_path_factory) -> Path:
-    """A finished run."""
-    import train
+    """A finished run, which the tests of one process may change."""
+
+    def build(workdir: Path) -> None:
+        import train
+
+        config = tiny_config(*place)
+        config.profile_steps = (2, 3)
+        train.train_and_evaluate(config, workdir)
 
     workdir = tmp_path_factory.mktemp("runs") / "first"
-    config = tiny_config(*place)
-    config.profile_steps = (2, 3)
-    train.train_and_evaluate(config, workdir)
+    shutil.copytree(built_once(tmp_path_factory, "run", build), workdir, symlinks=True)
     return workdir

@@ -82,6 +82,7 @@ def test_the_threshold_comes_from_the_validation_images_of_all_folds(validated):
     assert json.loads((validated / "decision.json").read_text()) == decision
 
 
+@pytest.mark.compiled
 def test_a_finished_fold_is_not_repeated_and_a_missing_one_is_done(place, validated, capsys):
     before = predictions_of(validated)
     (validated / "fold1" / "eval" / "test" / "report.html").unlink()
@@ -92,6 +93,7 @@ def test_a_finished_fold_is_not_repeated_and_a_missing_one_is_done(place, valida
     np.testing.assert_array_equal(predictions_of(validated).probability, before.probability)
 
 
+@pytest.mark.compiled
 def test_leaking_patients_are_counted_once_and_their_images_in_every_fold(place, tmp_path):
     config = all_folds(place)
     config.split.protocol = "random"
@@ -119,6 +121,7 @@ def test_one_network_is_asked_for_by_its_fold(place, validated):
         evaluation.evaluate_run(validated, "val")
 
 
+@pytest.mark.compiled
 def test_an_unfinished_fold_is_named(place, tmp_path):
     config = all_folds(place)
     config.split.fold = "0"

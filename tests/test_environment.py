@@ -190,7 +190,7 @@ def test_names_of_files_are_utf8_and_the_terminal_keeps_its_encoding():
 )
 def test_a_download_that_the_environment_prevents_is_told(tmp_path, name, value):
     code = (
-        "from se_resnet import hub\n"
+        "from se_resnet.weights import hub\n"
         "from se_resnet.runtime.cli import exit_on_user_error\n"
         f"with exit_on_user_error(): hub.fetch({next(iter(hub.KNOWN))!r})\n"
     )

@@ -14,8 +14,10 @@ import train
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.tracking.metric_log import read_log
 from se_resnet.training import loop
+from tests.helpers.configs import tiny_config
 from tests.helpers.interruption import interrupt, skip_evaluation
-from tests.helpers.runs import tiny_config
+
+pytestmark = pytest.mark.compiled
 
 
 @pytest.fixture(autouse=True)

@@ -44,6 +44,7 @@ def no_evaluation(monkeypatch):
     monkeypatch.setattr(kill_test, "FILES", ("metrics.jsonl",))
 
 
+@pytest.mark.compiled
 @pytest.mark.usefixtures("no_evaluation")
 def test_signals_and_a_full_disk_change_nothing_in_the_end(run, place, tmp_path, monkeypatch):
     """Each stops the same run once, between two lines of the log; then it goes on to its end."""
@@ -91,7 +92,7 @@ def test_killed_trainings_equal_the_one_that_was_left_alone():
 def test_a_second_signal_ends_the_process_at_once():
     code = """
     import signal
-    from se_resnet import preemption
+    from se_resnet.runtime import signals as preemption
     with preemption.deferred() as signals:
         signal.raise_signal(signal.SIGTERM)
         assert signals.signum == signal.SIGTERM
@@ -108,7 +109,7 @@ def test_a_second_signal_ends_the_process_at_once():
 def test_a_command_ended_by_a_signal_says_so_and_has_a_code_of_its_own():
     code = """
     import signal, sys
-    from se_resnet import cli
+    from se_resnet.runtime import cli
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins without
     cli.run_command(lambda: signal.raise_signal(int(sys.argv[1])))
     """

@@ -21,11 +21,13 @@ from se_resnet.models.folding import fold
 from se_resnet.models.resnet import create_model
 from se_resnet.training.config import check_config
 from se_resnet.weights import pretrained
+from tests.helpers.marks import compiled
 from tests.helpers.networks import options_of, randomised
 
 FEATURES = jax.random.normal(jax.random.key(1), (2, 7, 5, 32))
 IMAGES = jax.random.normal(jax.random.key(2), (2, 23, 17, 3))
 NAMES = list(attention.REGISTRY)
+FEW = [name if name in ("se", "coord") else compiled(name) for name in NAMES]
 WITHOUT_IDENTITY = {"simam"}
 CHANNEL_GATES = {"se", "ese", "eca", "cbam"}
 
@@ -94,8 +96,8 @@ def test_gradients_reach_every_parameter_after_one_step(name):
     assert touched(moved)[1] == set(flatten_dict(params))
 
 
-@pytest.mark.parametrize("position", ["branch", "stage"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("position", ["branch", compiled("stage")])
+@pytest.mark.parametrize("name", FEW)
 def test_formulations_and_folding_compute_the_same_function(name, position):
     logits = []
     for formulation in ("plain", "fast"):
@@ -109,7 +111,7 @@ def test_formulations_and_folding_compute_the_same_function(name, position):
         np.testing.assert_allclose(other, logits[0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("formulation", ["plain", "fast"])
+@pytest.mark.parametrize("formulation", [compiled("plain"), "fast"])
 @pytest.mark.parametrize("name", sorted(set(NAMES) - WITHOUT_IDENTITY))
 def test_new_modules_leave_the_logits_of_a_network_alone(name, formulation):
     base = randomised(network("none"))
@@ -138,8 +140,8 @@ def test_in_bfloat16_new_gates_of_channels_alone_leave_the_logits_alone_bit_for_
     np.testing.assert_allclose(logits_at_the_start(name, "bfloat16"), expected, 0, rounding)
 
 
-@pytest.mark.parametrize("formulation", ["plain", "fast"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("formulation", [compiled("plain"), "fast"])
+@pytest.mark.parametrize("name", FEW)
 def test_a_network_trains_in_bfloat16(name, formulation):
     model = network(name, formulation=formulation, dtype="bfloat16")
     variables = randomised(model)
@@ -249,7 +251,7 @@ def test_another_shape_is_refused_and_another_dtype_is_not(formulation, position
     for module, words in ((Pooled, "1, 1, 16"), (Pair, "tuple"), (OneGate, "2, 1]")):
         with pytest.raises(UserError) as error:
             logits(module)
-        assert f"test_attention:{module.__name__}" in str(error.value) and words in str(error.value)
+        assert f"test_registry:{module.__name__}" in str(error.value) and words in str(error.value)
     assert logits(Double).shape == (2, 1)
 
 

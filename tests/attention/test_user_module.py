@@ -18,6 +18,7 @@ from se_resnet.errors import UserError
 from se_resnet.runs import workdir
 from tests.helpers import ROOT
 from tests.helpers.configs import tiny_config
+from tests.helpers.marks import compiled
 
 
 @pytest.fixture
@@ -41,6 +42,7 @@ def example():
     return code[0]
 
 
+@pytest.mark.compiled
 def test_the_documented_example_trains_and_is_read_back(folder, place):
     assert len(example().splitlines()) <= 20
     (folder / "my_attention.py").write_text(example())
@@ -146,7 +148,7 @@ SLOW = ["ese", "eca", "cbam", "gc", "simam"]
 
 
 @pytest.mark.parametrize(
-    "name", ["coord", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+    "name", [compiled("coord"), *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
 def test_a_run_with_every_module_makes_its_report(name, place, tmp_path):
     config = tiny_config(*place)

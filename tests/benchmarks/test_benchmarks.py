@@ -35,6 +35,7 @@ def _take(megabytes: int) -> int:
     return int(np.ones(megabytes * 10**6, np.uint8).sum())
 
 
+@pytest.mark.compiled
 def test_a_call_in_its_own_process_is_measured():
     done = measuring.in_own_process(_take, 200)
     assert done.value == 200 * 10**6
@@ -57,6 +58,7 @@ def test_generated_names_can_be_parsed_and_differ():
     assert len({parse(name).accession for name in many}) > 2 * 70
 
 
+@pytest.mark.compiled
 def test_smote_is_compared_with_imbalanced_learn(tmp_path, monkeypatch):
     flags = ["--images", "60", "--sizes", "60", "--side", "16", "--repeats", "1"]
     monkeypatch.setattr(sys, "argv", ["smote", *flags, "--out", str(tmp_path / "out.json")])
@@ -101,6 +103,7 @@ def test_the_data_loader_blends_the_same_pixels(monkeypatch):
     assert augmented.shape == (3, 8, 8) and augmented.min() >= 0 and augmented.max() <= 255
 
 
+@pytest.mark.compiled
 def test_the_parts_of_an_evaluation_add_up(tmp_path, monkeypatch):
     sizes = "--images 400 --resamples 50 --side 32 --width 4 --stage_sizes 1 1"
     flags = f"{sizes} --out {tmp_path / 'out.json'}".split()
@@ -116,6 +119,7 @@ def test_the_parts_of_an_evaluation_add_up(tmp_path, monkeypatch):
         assert all(part[name] >= 0 for part in parts)
 
 
+@pytest.mark.compiled
 def test_training_on_a_device_is_measured_without_tensorflow(tmp_path):
     out = tmp_path / "out.json"
     sizes = "--side 32 --width 4 --stage_sizes 1 --images 8 --steps 2 --dispatches 1 --copy 1"
@@ -176,6 +180,7 @@ def test_one_resampling_turns_and_mirrors_as_the_augmentation_does(monkeypatch):
 TINY = ["--size", "32", "--width", "4", "--stage_sizes", "1", "2", "--batch", "2"]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("module", [train_step, inference])
 def test_contenders_take_turns_and_agree(tmp_path, monkeypatch, module):
     out = tmp_path / "out.json"
@@ -212,6 +217,7 @@ def test_ratios_are_those_of_the_same_round():
     assert (row["lowest"], row["highest"]) == (1, 2)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("role", ["trainer", "predictor"])
 def test_torch_computes_the_same(tmp_path, role):
     pytest.importorskip("torch")

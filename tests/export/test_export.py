@@ -39,6 +39,7 @@ from se_resnet.predict.folder import predict_folder
 from se_resnet.runs.workdir import Run
 from se_resnet.weights import pretrained
 from tests.helpers import ROOT
+from tests.helpers.marks import compiled
 
 KINDS = list(formats.FORMATS)
 SAMPLE = sorted((ROOT / "data" / "sample").rglob("*.png"))
@@ -120,6 +121,7 @@ def test_a_run_is_exported_with_what_its_user_has_to_know(run, place, tmp_path):
         export_run(run, "savedmodel", tmp_path / "out")
 
 
+@pytest.mark.compiled
 def test_a_padding_that_is_wrong_is_found_and_nothing_is_left(run, tmp_path, monkeypatch):
     """The trap that some converters fall into: a pool that pads at the end only."""
     made, pixels = make_run()
@@ -205,6 +207,7 @@ def test_a_disk_that_fills_is_told_and_nothing_is_left(kind, size, run, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.compiled
 def test_images_of_another_size_must_not_be_taken(run, tmp_path, monkeypatch):
     made, pixels = make_run()
     answer = parity._run_in_process
@@ -217,7 +220,7 @@ def test_images_of_another_size_must_not_be_taken(run, tmp_path, monkeypatch):
         export("stablehlo", made, pixels, tmp_path)
 
 
-@pytest.mark.parametrize("weights", [CAFFE, IMAGENET])
+@pytest.mark.parametrize("weights", [CAFFE, compiled(IMAGENET)])
 def test_no_channels_are_reversed(weights):
     """OpenCV, for one, has no counterpart of that operation."""
     made, pixels = make_run()

@@ -11,6 +11,7 @@ from jax import lax
 from se_resnet.errors import UserError
 from se_resnet.models.layers import Conv
 from se_resnet.models.resnet import VARIANTS, count_parameters, create_model, flops
+from tests.helpers.marks import compiled
 from tests.helpers.networks import randomised, shapes_of
 
 TINY = {"stage_sizes": (2, 1), "width": 8}
@@ -101,8 +102,9 @@ def test_variants_take_the_stride_in_different_convolutions(variant, sizes):
     assert tuple(block[f"conv{i}"]["__call__"][0].shape[1] for i in (1, 2, 3)) == sizes
 
 
-@pytest.mark.parametrize("position", ["branch", "stage"])
-@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.parametrize("position", ["branch", compiled("stage")])
+@pytest.mark.parametrize("train", [False, compiled(True)])
 def test_new_gates_leave_the_logits_alone_bit_for_bit(position, train):
     plain, se = (
         create_model(attention=name, attention_position=position, num_outputs=4, **TINY)
@@ -199,7 +201,7 @@ def test_evaluation_neither_mixes_images_nor_changes_the_statistics():
     np.testing.assert_allclose(logits[:1], alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("position", ["branch", "stage"])
+@pytest.mark.parametrize("position", ["branch", compiled("stage")])
 def test_gradients_reach_every_parameter(position):
     # With fewer hidden units some blocks' would all be dead for these few images.
     model = create_model(attention_position=position, attention_options={"reduction": 4}, **TINY)

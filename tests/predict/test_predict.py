@@ -24,13 +24,14 @@ from se_resnet.predict.folder import predict_folder
 from se_resnet.report import publish
 from se_resnet.runs import evaluations
 from tests.helpers.image_trees import encode, random_image
+from tests.helpers.marks import compiled
 
 
 def run_predict(run, source, out, **options):
     return predict_folder(run, source, out, **{"overlays": False} | options)
 
 
-@pytest.mark.parametrize("tta", ["none", "dihedral", "tiles", "both"])
+@pytest.mark.parametrize("tta", ["none", compiled("dihedral"), compiled("tiles"), "both"])
 def test_test_images_get_the_probabilities_of_the_evaluation(run, place, tmp_path, tta):
     run_predict(run, place[0], tmp_path / "out", tta=tta)
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
@@ -161,9 +162,9 @@ def test_a_name_that_no_terminal_shows_does_not_end_the_command(run, tmp_path):
     (tmp_path / "in" / "broken\udcff.png").touch()
     (tmp_path / "in" / "good.png").write_bytes(encode(random_image()))
     code = (
-        "import sys\nfrom pathlib import Path\nfrom se_resnet import predict\n"
+        "import sys\nfrom pathlib import Path\nfrom se_resnet.predict import folder\n"
         "from se_resnet.runtime.cli import run_command\n"
-        "run_command(lambda: predict.predict_folder(*map(Path, sys.argv[1:]), overlays=False))"
+        "run_command(lambda: folder.predict_folder(*map(Path, sys.argv[1:]), overlays=False))"
     )
     paths = [str(path) for path in (run, tmp_path / "in", tmp_path / "out")]
     told = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)

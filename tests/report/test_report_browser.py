@@ -10,6 +10,7 @@ import pytest
 
 import eval as evaluation
 from tests.helpers.browser import CHROMIUM, FAULTS, Browser
+from tests.helpers.marks import compiled
 from tests.helpers.reports import make_predictions, write_full_report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
@@ -100,7 +101,7 @@ def test_hostile_text_stays_text(browser, tmp_path, policy):
     assert browser.evaluate("document.body.innerText.split('onerror').length") > 10
 
 
-@pytest.mark.parametrize("policy", [True, False])
+@pytest.mark.parametrize("policy", [True, compiled(False)])
 def test_a_hostile_run_is_evaluated_into_a_page_that_runs_nothing(browser, run, tmp_path, policy):
     """File names follow a grammar; the folder, the configuration and a split's roles need not."""
     hostile = "\"'><img src=x onerror=\"document.title='owned'\"><!--"

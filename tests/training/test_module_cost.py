@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from se_resnet.training import module_cost
 from tests.helpers import ROOT
 
 SE_IN_TINY = (2 * 16 * 1 + 1 + 16) + (2 * 32 * 2 + 2 + 32)  # C = 16 and 32 with 1 and 2 hidden
 
 
+@pytest.mark.compiled
 def test_costs_of_a_tiny_network():
     sizes = {"stage_sizes": (1, 1), "timed_stage_sizes": (1,)}
     costs = module_cost.measure(

@@ -25,6 +25,7 @@ from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.weights import pretrained
 from tests.helpers.batches import OFF, make_batch
+from tests.helpers.marks import compiled
 from tests.helpers.networks import WEIGHTS
 
 HEAD_ALONE = "(?!head).*=0 head=1"
@@ -194,9 +195,9 @@ def test_the_average_of_what_is_frozen_is_exactly_itself():
     "recipe",
     [
         dataclasses.replace(RECIPE, loss=Loss(label_smoothing=0.2)),
-        dataclasses.replace(RECIPE, loss=Loss(focal_gamma=2.0)),
+        compiled(dataclasses.replace(RECIPE, loss=Loss(focal_gamma=2.0))),
         dataclasses.replace(RECIPE, mixing=Mixing(mixup=1.0)),
-        dataclasses.replace(RECIPE, mixing=Mixing(cutmix=1.0)),
+        compiled(dataclasses.replace(RECIPE, mixing=Mixing(cutmix=1.0))),
     ],
     ids=["label_smoothing", "focal_gamma", "mixup", "cutmix"],
 )
@@ -204,6 +205,7 @@ def test_loss_and_mixing_reach_the_step(recipe):
     assert run(recipe)[1] != pytest.approx(run()[1], rel=1e-3)
 
 
+@pytest.mark.compiled
 def test_dropout_and_mixing_are_drawn_anew_by_seed_and_step():
     """The head alone learns almost nothing: only what is drawn moves the loss."""
     mixed = dataclasses.replace(RECIPE, mixing=Mixing(mixup=1.0))

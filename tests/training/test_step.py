@@ -80,6 +80,7 @@ def test_importance_zero_silences_an_image():
     assert loss_of[0] == loss_of[1]
 
 
+@pytest.mark.compiled
 def test_running_statistics_follow_the_batch():
     classifier = tiny_classifier()
     before = start(classifier)
@@ -147,21 +148,23 @@ def test_the_state_is_donated():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
+@pytest.mark.compiled
 def test_a_sharded_batch_gives_the_statistics_and_gradient_of_the_whole_batch():
     """The same step on one and on four devices, in a process that has four."""
     code = """
     import jax, numpy as np
     from jax.sharding import Mesh
-    from se_resnet import training
+    from se_resnet.runtime.mesh import batch_sharding, replicated
     from se_resnet.training.optim import Phase, make_optimizer
     from se_resnet.training.recipe import Recipe
+    from se_resnet.training.step import make_train_step
     from tests.helpers.networks import start, tiny_classifier
 from tests.helpers.batches import OFF, make_batch
     states = []
     for count in (1, 4):
         mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
         classifier = tiny_classifier()
-        step = training.make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+        step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
         state = jax.device_put(start(classifier), replicated(mesh))
         for number in range(3):
             batch = jax.device_put(make_batch(seed=number), batch_sharding(mesh, 16))
@@ -185,6 +188,7 @@ def test_a_batch_that_cannot_be_divided_is_refused():
         batch_sharding(data_mesh(), 0)
 
 
+@pytest.mark.compiled
 def test_the_package_works_where_tensorflow_is_blocked():
     code = """
     import importlib, pathlib, pkgutil, sys
@@ -194,11 +198,15 @@ def test_the_package_works_where_tensorflow_is_blocked():
                 raise ImportError(f"{name} is blocked")
     sys.meta_path.insert(0, Block())
     import se_resnet
-    for module in pkgutil.iter_modules(se_resnet.__path__):
-        if module.name not in ("connections", "page", "uploads"):  # of the extra 'app'
-            importlib.import_module(f"se_resnet.{module.name}")
+    for module in pkgutil.walk_packages(se_resnet.__path__, "se_resnet."):
+        # Commands run when they are imported, 'export' is TensorFlow's, 'app' has its own extra.
+        parts = module.name.split(".")
+        if parts[1] not in ("app", "export") and parts[-1] != "__main__":
+            importlib.import_module(module.name)
     import jax, numpy as np
-    from se_resnet import pretrained, resnet, training
+    from se_resnet.models import resnet
+    from se_resnet.training.step import TrainState, make_train_step
+    from se_resnet.weights import pretrained
     from se_resnet.training.augment import Augmentation
     from se_resnet.models.classifier import Classifier
     from se_resnet.training.optim import Phase, make_optimizer
@@ -208,10 +216,10 @@ def test_the_package_works_where_tensorflow_is_blocked():
     classifier = Classifier(model, weights.preprocessing, (16, 16), "squash")
     optimizer = make_optimizer(1e-3)
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), (16, 16))
-    step = training.make_train_step(classifier, Recipe(Augmentation(), 0), Phase(optimizer))
+    step = make_train_step(classifier, Recipe(Augmentation(), 0), Phase(optimizer))
     batch = {"image": np.zeros((4, 16, 16, 3), np.uint8), "label": np.ones(4, np.float32),
              "importance": np.ones(4, np.float32)}
-    state, metrics = step(training.TrainState.create(variables, [Phase(optimizer)]), batch)
+    state, metrics = step(TrainState.create(variables, [Phase(optimizer)]), batch)
     assert np.isfinite(metrics["loss"]) and int(state.step) == 1
     assert "tensorflow" not in sys.modules and "data" not in sys.modules
     print("trained")

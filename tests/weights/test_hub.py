@@ -94,7 +94,7 @@ def test_a_cache_without_the_configuration_still_serves_and_the_assumptions_are_
 def test_offline_the_command_says_what_to_fetch(tmp_path):
     """With the real library; on a machine without its cache."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    code = f"from se_resnet import pretrained; pretrained.load({PINNED!r})"
+    code = f"from se_resnet.weights import pretrained; pretrained.load({PINNED!r})"
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
     )

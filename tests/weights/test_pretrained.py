@@ -116,6 +116,7 @@ def test_imagenet_weights_carry_what_goes_with_them(imagenet):
     assert "Permission is hereby granted" in notice
 
 
+@pytest.mark.compiled
 def test_photographs_are_recognised(imagenet):
     """The shipped weights see a palace on china.jpg and a daisy on flower.jpg."""
     model = create_model(attention="none", num_outputs=1000)
@@ -132,6 +133,7 @@ def test_photographs_are_recognised(imagenet):
     assert {985, 309} <= set(flower)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("position", ["branch", "stage"])
 def test_new_se_blocks_leave_the_pretrained_logits_alone_bit_for_bit(imagenet, position):
     images = imagenet.preprocessing(np.stack(load_sample_images().images)[:, ::4, ::4])
@@ -145,6 +147,7 @@ def test_new_se_blocks_leave_the_pretrained_logits_alone_bit_for_bit(imagenet, p
     np.testing.assert_array_equal(*logits)
 
 
+@pytest.mark.compiled
 def test_every_backbone_tensor_is_used_and_the_rest_is_fresh(imagenet):
     model = create_model()
     first, second = (
@@ -161,6 +164,7 @@ def test_every_backbone_tensor_is_used_and_the_rest_is_fresh(imagenet):
     assert not np.asarray(first["params/head/kernel"]).any()
 
 
+@pytest.mark.compiled
 def test_variables_equal_those_of_the_model_where_nothing_is_loaded():
     none = pretrained.load("none")
     assert none.params is None

@@ -79,6 +79,7 @@ def test_evaluation_batches_are_those_of_the_host(setting, count):
         np.testing.assert_array_equal(a["image"], b["image"])
 
 
+@pytest.mark.compiled
 def test_a_run_on_the_device_is_the_run_on_the_host(place, tmp_path):
     config = tiny_config(*place)
     config.augment.rotate = True
@@ -113,6 +114,7 @@ def cache_of(run, place) -> Path:
     raise AssertionError("the cache is gone")
 
 
+@pytest.mark.compiled
 def test_a_run_from_a_cache_on_the_device_needs_no_tensorflow(place, run, tmp_path):
     cache = cache_of(run, place)
     code = f"""

@@ -402,6 +402,7 @@ def test_mistaken_options_end_in_one_sentence(tree, cache_dir, tmp_path, capsys,
     assert stopped.value.code == 2 and told.count("\n") == 1 and words in told
 
 
+@pytest.mark.compiled
 def test_the_module_audits_the_shipped_sample(tmp_path):
     options = ["--data_dir=sample", f"--cache_dir={tmp_path}", f"--out={tmp_path / 'out'}"]
     done = subprocess.run(

@@ -1,0 +1,12 @@
+"""Marks for some of a test's parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def compiled(*values: Any) -> Any:
+    """Returns parameters of a test that run with ``pytest -m compiled`` only."""
+    return pytest.param(*values, marks=pytest.mark.compiled)
