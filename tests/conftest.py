@@ -14,8 +14,8 @@ from tests.helpers.configs import tiny_config
 from tests.helpers.datasets import make_records
 from tests.helpers.image_trees import make_tree
 
-# XLA compiles the default tests with little effort, which halves their time. The marked groups
-# compile as the commands do; they hold the full matrices of what must be equal to the bit.
+# XLA compiles the tests' own programs with little effort, which halves their time. Commands in
+# processes of their own compile as always, and so do the tests that use ``full_optimisation``.
 LITTLE_EFFORT = "jax_disable_most_optimizations"
 
 
@@ -38,7 +38,7 @@ def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_programs(tmp_path_factory, pytestconfig) -> None:
+def compiled_programs(tmp_path_factory) -> None:
     """A cache of compiled programs for all tests and the commands they start, away from the user's.
 
     Most tests that train do so with the same network, which XLA then compiles once.
@@ -49,12 +49,12 @@ def compiled_programs(tmp_path_factory, pytestconfig) -> None:
     os.environ["SE_RESNET_CACHE"] = str(cache)
     jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
-    jax.config.update(LITTLE_EFFORT, "not compiled" in pytestconfig.option.markexpr)
+    jax.config.update(LITTLE_EFFORT, True)
 
 
 @pytest.fixture
 def full_optimisation() -> Iterator[None]:
-    """Lets XLA optimise a test's programs as it does those of the commands."""
+    """Compiles a test's programs as those of the commands: for what must be equal to the bit."""
     import jax
 
     before = getattr(jax.config, LITTLE_EFFORT)

@@ -60,7 +60,7 @@ def test_every_test_image_is_predicted_once(run):
     assert "Threshold, calibration and uncertainty" in (run / "eval/test/report.html").read_text()
 
 
-def test_threshold_and_temperature_come_from_validation_and_live_with_the_checkpoint(run):
+def test_threshold_and_temperature_of_validation_are_saved(run):
     decision = Checkpoints(run / "checkpoints").best_facts()["decision"]
     evaluation.evaluate_run(run, "val")
     val = Predictions.read_csv(run / "eval" / "val" / "predictions.csv")
@@ -111,7 +111,7 @@ def test_another_folder_of_one_patient_is_evaluated(run, tmp_path, capsys):
     assert "\n  not looked at: other suffixes 1 (.txt 1)\n" in told
 
 
-def test_a_training_image_under_another_name_is_found_by_its_content(run, place, tmp_path, capsys):
+def test_a_renamed_training_image_is_found_by_its_content(run, place, tmp_path, capsys):
     rows = [row for row in csv.DictReader((run / "split.csv").open()) if row["role"] == "train"]
     original = next(place[0].rglob(rows[0]["file"]))
     letter, subtype = ("B", "A") if rows[0]["label"] == "0" else ("M", "DC")
@@ -185,7 +185,7 @@ def test_numbers_out_of_range_are_named_before_any_work(tmp_path, name, value):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_mistake_leaves_the_workdir_free_for_the_corrected_command(place, tmp_path):
+def test_a_mistake_leaves_the_workdir_free_for_another_command(place, tmp_path):
     config = tiny_config(*place)
     config.split.folds = 13
     with pytest.raises(UserError, match="only 10 benign ones"):

@@ -37,7 +37,7 @@ from tests.helpers import ROOT
         "EAGER_CONSTANT_FOLDING",
     ],
 )
-def test_variables_that_change_numbers_are_dropped_with_a_warning(monkeypatch, capsys, name):
+def test_variables_that_change_numbers_are_dropped_and_named(monkeypatch, capsys, name):
     monkeypatch.setenv(name, "1")
     environment.prepare()
     assert name not in os.environ
@@ -56,7 +56,7 @@ def test_variables_that_change_numbers_are_dropped_with_a_warning(monkeypatch, c
         "JAX_DEFAULT_MATMUL_PRECISION",
     ],
 )
-def test_variables_that_say_where_to_compute_and_what_to_log_are_kept(monkeypatch, capsys, name):
+def test_variables_for_devices_and_logging_are_kept(monkeypatch, capsys, name):
     monkeypatch.setenv(name, "1")
     environment.prepare()
     assert os.environ[name] == "1" and not capsys.readouterr().err
@@ -173,7 +173,7 @@ def test_a_file_system_with_locks_is_known(tmp_path):
     assert file_locks.lock_error(tmp_path) == "" and not list(tmp_path.iterdir())
 
 
-def test_names_of_files_are_utf8_and_the_terminal_keeps_its_encoding():
+def test_file_names_are_utf8_and_the_terminal_keeps_its_encoding():
     told = with_utf8({"A": "b"})
     assert told["PYTHONUTF8"] == "1" and told["A"] == "b"
     assert told["PYTHONIOENCODING"] == f"{sys.stdout.encoding}:backslashreplace"

@@ -106,7 +106,7 @@ def test_a_second_signal_ends_the_process_at_once():
     assert told.stdout == "noted\n" and told.returncode == -signal.SIGINT
 
 
-def test_a_command_ended_by_a_signal_says_so_and_has_a_code_of_its_own():
+def test_a_command_ended_by_a_signal_says_so_by_message_and_code():
     code = """
     import signal, sys
     from se_resnet.runtime import cli
@@ -120,7 +120,7 @@ def test_a_command_ended_by_a_signal_says_so_and_has_a_code_of_its_own():
         assert told.stderr.startswith("interrupted: ")
 
 
-def test_a_folder_in_use_is_refused_and_free_again_once_its_process_was_killed(tmp_path):
+def test_a_folder_in_use_is_free_once_its_process_was_killed(tmp_path):
     code = """
     import sys, time
     from pathlib import Path
@@ -174,7 +174,7 @@ def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is(monkeypatch):
         list(read.read(leave=0))
 
 
-def test_the_files_of_a_step_include_both_parents_of_a_synthetic_image():
+def test_files_of_a_step_include_both_parents_of_a_synthetic():
     records = make_records(4, 9)
     plan = make_plan(records, make_images(records), method="smote")
     rows = batch_order.rows_of_step(plan, 8, 0, 2)

@@ -40,7 +40,7 @@ HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets",
         (["-m", "se_resnet.package"], ["--push=ORGANISATION", "--naming:", "--licence:", "--out:"]),
     ],
 )
-def test_help_tells_usage_and_flags_without_importing_what_takes_seconds(arguments, words):
+def test_help_shows_usage_and_flags_without_slow_imports(arguments, words):
     command = [sys.executable, "-X", "importtime", *arguments, "--help"]
     told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert told.returncode == 0

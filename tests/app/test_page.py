@@ -352,7 +352,7 @@ def test_a_missing_extra_is_told(monkeypatch, tmp_path, missing):
         serve(tmp_path, 0)
 
 
-def test_a_port_that_is_taken_and_a_folder_without_a_run_are_mistakes(address, run, tmp_path):
+def test_a_taken_port_and_a_folder_without_a_run_are_mistakes(address, run, tmp_path):
     for workdir, port, words in [
         (run, urlsplit(address).port, "choose another by --port"),
         (tmp_path, 0, "must be the folder of a run"),

@@ -21,13 +21,13 @@ from se_resnet.models.folding import fold
 from se_resnet.models.resnet import create_model
 from se_resnet.training.config import check_config
 from se_resnet.weights import pretrained
-from tests.helpers.marks import compiled
+from tests.helpers.marks import fully_compiled
 from tests.helpers.networks import options_of, randomised
 
 FEATURES = jax.random.normal(jax.random.key(1), (2, 7, 5, 32))
 IMAGES = jax.random.normal(jax.random.key(2), (2, 23, 17, 3))
 NAMES = list(attention.REGISTRY)
-FEW = [name if name in ("se", "coord") else compiled(name) for name in NAMES]
+FEW = [name if name in ("se", "coord") else fully_compiled(name) for name in NAMES]
 WITHOUT_IDENTITY = {"simam"}
 CHANNEL_GATES = {"se", "ese", "eca", "cbam"}
 
@@ -51,7 +51,7 @@ def apply_folded(model, variables):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("shape", [(2, 7, 5, 32), (1, 1, 1, 4)])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_module_keeps_shape_and_dtype_while_its_parameters_are_float32(name, shape, dtype):
+def test_a_module_keeps_shape_and_dtype_with_float32_parameters(name, shape, dtype):
     features = jax.random.normal(jax.random.key(0), shape, dtype)
     output, variables = attention.create(name).init_with_output(jax.random.key(0), features)
     assert (output.shape, output.dtype) == (shape, features.dtype)
@@ -96,7 +96,7 @@ def test_gradients_reach_every_parameter_after_one_step(name):
     assert touched(moved)[1] == set(flatten_dict(params))
 
 
-@pytest.mark.parametrize("position", ["branch", compiled("stage")])
+@pytest.mark.parametrize("position", ["branch", fully_compiled("stage")])
 @pytest.mark.parametrize("name", FEW)
 def test_formulations_and_folding_compute_the_same_function(name, position):
     logits = []
@@ -111,7 +111,7 @@ def test_formulations_and_folding_compute_the_same_function(name, position):
         np.testing.assert_allclose(other, logits[0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("formulation", [compiled("plain"), "fast"])
+@pytest.mark.parametrize("formulation", [fully_compiled("plain"), "fast"])
 @pytest.mark.parametrize("name", sorted(set(NAMES) - WITHOUT_IDENTITY))
 def test_new_modules_leave_the_logits_of_a_network_alone(name, formulation):
     base = randomised(network("none"))
@@ -132,15 +132,16 @@ def logits_at_the_start(name, dtype):
     return np.asarray(jax.jit(lambda v: model.apply(v, IMAGES, train=False))(variables))
 
 
+@pytest.mark.usefixtures("full_optimisation")
 @pytest.mark.slow  # compiles bfloat16
 @pytest.mark.parametrize("name, exact", [("se", True), ("coord", False)])
-def test_in_bfloat16_new_gates_of_channels_alone_leave_the_logits_alone_bit_for_bit(name, exact):
+def test_in_bfloat16_new_channel_gates_keep_the_logits_exactly(name, exact):
     expected = logits_at_the_start("none", "bfloat16")
     rounding = 0 if exact else 2**-7 * np.abs(expected).max()
     np.testing.assert_allclose(logits_at_the_start(name, "bfloat16"), expected, 0, rounding)
 
 
-@pytest.mark.parametrize("formulation", [compiled("plain"), "fast"])
+@pytest.mark.parametrize("formulation", [fully_compiled("plain"), "fast"])
 @pytest.mark.parametrize("name", FEW)
 def test_a_network_trains_in_bfloat16(name, formulation):
     model = network(name, formulation=formulation, dtype="bfloat16")

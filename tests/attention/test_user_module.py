@@ -103,7 +103,7 @@ LIMIT = 3
         (".part:Mine", ["my_package.my_file:MyAttention"]),
     ],
 )
-def test_a_module_is_found_by_file_and_class_or_the_mistake_is_named(folder, name, words):
+def test_a_module_is_found_by_file_and_class_or_a_mistake_named(folder, name, words):
     (folder / "own").mkdir()
     (folder / "own" / "part.py").write_text(MODULE)
     if not words:

@@ -161,7 +161,7 @@ def test_time_that_two_kernels_share_counts_once():
     assert gpu_step.covered([(0, 4), (1, 2), (3, 6), (8, 10)]) == pytest.approx(0.8)
 
 
-def test_one_resampling_turns_and_mirrors_as_the_augmentation_does(monkeypatch):
+def test_one_resampling_turns_and_mirrors_as_augmentation(monkeypatch):
     torch = pytest.importorskip("torch")
     from benchmarks import gpu_torch
 

@@ -68,7 +68,7 @@ def test_within_magnification_equals_imbalanced_learn_on_each():
         )
 
 
-def test_synthetic_images_stay_inside_role_class_and_magnification():
+def test_synthetic_images_keep_role_class_and_magnification():
     records, images = imbalanced()
     training = records.take(np.arange(len(records)) % 3 != 0)
     plan = make_plan(training, images, method="smote")

@@ -56,7 +56,7 @@ def test_unusable_files_are_refused_or_skipped_alike(tree, tmp_path):
 
 
 @pytest.mark.beam
-def test_what_the_command_prepares_on_several_workers_a_run_finds(tree, tmp_path):
+def test_a_run_finds_what_several_workers_prepared(tree, tmp_path):
     pytest.importorskip("apache_beam", reason="needs the extra 'beam'")
     command = [sys.executable, "-m", "data.spread", f"--data_dir={tree}", f"--cache_dir={tmp_path}"]
     workers = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]

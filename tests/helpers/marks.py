@@ -10,3 +10,9 @@ import pytest
 def compiled(*values: Any) -> Any:
     """Returns parameters of a test that run with ``pytest -m compiled`` only."""
     return pytest.param(*values, marks=pytest.mark.compiled)
+
+
+def fully_compiled(*values: Any) -> Any:
+    """Returns parameters as :func:`compiled` does, for programs that XLA optimises."""
+    marks = [pytest.mark.compiled, pytest.mark.usefixtures("full_optimisation")]
+    return pytest.param(*values, marks=marks)

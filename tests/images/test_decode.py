@@ -151,7 +151,7 @@ def test_every_kind_of_png_is_read_as_it_is_seen(content, seen):
         assert difference(ours, by_pillow(content)) <= 1
 
 
-def test_an_animation_and_what_is_transparent_everywhere_are_refused():
+def test_animations_and_wholly_transparent_images_are_refused():
     frames = [Image.fromarray(picture(seed=seed)) for seed in (0, 1)]
     for kind in ("PNG", "WEBP"):
         moving = saved(frames[0], kind, save_all=True, append_images=frames[1:])
@@ -216,7 +216,7 @@ def test_jpeg_has_the_pixels_of_two_other_decoders(subsampling, progressive):
     assert difference(ours, by_pillow(content)) <= 1
 
 
-def test_grey_jpeg_several_pictures_and_what_follows_the_end_are_read():
+def test_grey_jpeg_several_pictures_and_trailing_bytes_are_read():
     grey = saved(GREY, "JPEG")
     assert (decode_image(grey) == by_pillow(grey)).all()
     first, second = (Image.fromarray(picture(seed=seed)) for seed in (0, 1))
@@ -226,7 +226,7 @@ def test_grey_jpeg_several_pictures_and_what_follows_the_end_are_read():
     assert (decode_image(plain + b"a film of a second" * 99) == decode_image(plain)).all()
 
 
-def test_zeros_before_the_end_of_a_jpeg_matter_where_they_replace_data():
+def test_zeros_at_the_end_of_a_jpeg_matter_where_data_is_missing():
     for whole in (saved(picture(460, 700), "JPEG"), saved(picture(9, 9), "JPEG")):
         scan, end = whole[:-2], whole[-2:]
         for zeros in (1, 7, 5000):
@@ -387,7 +387,7 @@ def test_a_fourth_channel_of_no_said_meaning_must_be_opaque():
 
 
 @pytest.mark.parametrize("bits", range(8, 15))
-def test_few_bits_in_samples_of_sixteen_are_scaled_by_their_tag_or_refused(bits):
+def test_few_bits_in_16_bit_samples_are_scaled_by_tag_or_refused(bits):
     top = 2**bits - 1
     stored = np.rint(PICTURE / 255 * top).astype(np.uint16)
     assert "seen as black" in refused(written(stored, photometric="rgb"))
@@ -405,7 +405,7 @@ def test_few_bits_in_samples_of_sixteen_are_scaled_by_their_tag_or_refused(bits)
     assert "values above" in refused(lie)
 
 
-def test_few_bits_in_samples_of_sixteen_are_noticed_beside_bright_defects():
+def test_few_bits_in_16_bit_samples_are_seen_beside_defects():
     stored = PICTURE.astype(np.uint16) << 4
     stored[0, :20] = 65535
     assert "16,383 of 65,535 in 99 %" in refused(written(stored, photometric="rgb"))

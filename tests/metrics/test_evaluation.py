@@ -160,7 +160,7 @@ def test_patient_level_by_hand():
     }
 
 
-def test_vote_ties_and_probabilities_at_the_threshold_are_malignant():
+def test_vote_ties_and_threshold_probabilities_are_malignant():
     predictions = make(list("aabb"), [1, 1, 0, 0], [0.9, 0.1, 0.5, 0.5])
     patient = evaluate(predictions, resamples=1)["patient"]
     assert patient["majority_vote"]["confusion"] == {"tp": 1, "fp": 1, "tn": 0, "fn": 0}
@@ -256,7 +256,7 @@ def test_intervals():
     assert width(few) > 1.5 * width(many)
 
 
-def test_bootstrap_is_centred_on_the_estimate_and_follows_the_seed():
+def test_bootstrap_is_centred_on_the_estimate_and_seeded():
     predictions = simulate(images=300, accessions=30)
     names, group = np.unique(predictions.accession, return_inverse=True)
     weights = bootstrap.bootstrap_weights(len(names), 2000, seed=0)
@@ -362,7 +362,7 @@ def test_bands_equal_a_plain_loop_over_the_same_resamples(band, x, y, curve, mon
     json.dumps(found, allow_nan=False)
 
 
-def test_the_area_under_the_precision_steps_is_the_average_precision():
+def test_the_area_under_precision_steps_is_average_precision():
     predictions = simulate(images=300)
     precision = curves.pr_band(predictions, resamples=1, points=20_001)["precision"]
     expected = reference.average_precision_score(predictions.label, predictions.probability)

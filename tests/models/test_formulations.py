@@ -11,7 +11,7 @@ from se_resnet.models import ops_fast, ops_plain, winograd
 from se_resnet.models.folding import fold
 from se_resnet.models.layers import FORMULATIONS, BatchNorm, is_fast
 from se_resnet.models.resnet import create_model
-from tests.helpers.marks import compiled
+from tests.helpers.marks import fully_compiled
 from tests.helpers.networks import randomised
 
 # Wide enough for Winograd's algorithm in every block.
@@ -138,10 +138,10 @@ def run_model(formulation, dtype, images, train, **options):
 @pytest.mark.parametrize(
     "variant, attention, size, train",
     [
-        compiled("v1", "se", (64, 64), True),
+        fully_compiled("v1", "se", (64, 64), True),
         ("v1.5", "none", (33, 47), True),
-        compiled("v1", "none", (33, 47), False),
-        compiled("v1.5", "se", (64, 64), False),
+        fully_compiled("v1", "none", (33, 47), False),
+        fully_compiled("v1.5", "se", (64, 64), False),
     ],
 )
 def test_formulations_are_the_same_function(variant, attention, size, train, monkeypatch):
@@ -169,6 +169,7 @@ def test_formulations_are_the_same_function(variant, attention, size, train, mon
 
 
 @pytest.mark.compiled
+@pytest.mark.usefixtures("full_optimisation")
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("bfloat16", 0.05)])
 def test_formulations_agree_up_to_rounding(dtype, tolerance):
     images = draw(0, 4, 33, 47, 3)
@@ -180,8 +181,8 @@ def test_formulations_agree_up_to_rounding(dtype, tolerance):
     jax.tree.map(lambda a, b: assert_close(a, b, tolerance), actual[:2], expected[:2])
 
 
-@pytest.mark.parametrize("formulation", ["fast", compiled("plain")])
-@pytest.mark.parametrize("variant, attention", [("v1", "se"), compiled("v1.5", "none")])
+@pytest.mark.parametrize("formulation", ["fast", fully_compiled("plain")])
+@pytest.mark.parametrize("variant, attention", [("v1", "se"), fully_compiled("v1.5", "none")])
 def test_folding_leaves_the_logits_alone(formulation, variant, attention):
     model = create_model(formulation=formulation, variant=variant, attention=attention, **SMALL)
     variables, images = randomised(model), draw(0, 3, 64, 64, 3)

@@ -172,7 +172,7 @@ def test_options_reach_the_attention_module():
     assert kernel.shape == (32, 16)
 
 
-def test_training_moves_the_running_statistics_a_tenth_of_the_way():
+def test_training_moves_running_statistics_a_tenth_of_the_way():
     model = create_model(**TINY)
     variables = randomised(model)
     _, state = model.apply(
@@ -192,7 +192,7 @@ def test_training_moves_the_running_statistics_a_tenth_of_the_way():
     assert all(jax.tree.leaves(moved))
 
 
-def test_evaluation_neither_mixes_images_nor_changes_the_statistics():
+def test_evaluation_mixes_no_images_and_changes_no_statistics():
     model = create_model(num_outputs=4, **TINY)
     variables = randomised(model)
     logits, state = model.apply(variables, IMAGES, train=False, mutable=["batch_stats"])

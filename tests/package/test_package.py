@@ -221,7 +221,7 @@ def test_a_broken_or_hostile_package_is_refused(copy, change, words):
         se_resnet.from_pretrained(copy)
 
 
-def test_an_attention_module_of_a_package_is_not_imported_unasked(copy, tmp_path, monkeypatch):
+def test_a_packages_attention_module_is_not_imported_unasked(copy, tmp_path, monkeypatch):
     (tmp_path / "evil_module.py").write_text("open('ran', 'w')\nraise RuntimeError('ran')\n")
     monkeypatch.chdir(tmp_path)
     configured(model__attention="evil_module:Mine")(copy)
@@ -258,7 +258,7 @@ def test_what_systems_and_git_keep_in_a_package_stays(run, copy):
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
 
 
-def test_what_a_version_before_left_when_it_was_killed_is_replaced(run, copy, packaged):
+def test_what_an_earlier_version_left_when_killed_is_replaced(run, copy, packaged):
     (copy / "config.json").unlink()
     (copy / "README.md").rename(copy / ".README.md.ea9ae822")
     se_resnet.save_pretrained(run, copy)
@@ -277,9 +277,7 @@ def test_a_model_of_another_origin_is_not_replaced(run, copy, name):
         se_resnet.save_pretrained(run, copy)
 
 
-def test_a_package_that_is_not_written_to_the_end_leaves_the_one_before(
-    copy, packaged, monkeypatch
-):
+def test_an_unfinished_package_leaves_the_one_before(copy, packaged, monkeypatch):
     other = se_resnet.from_pretrained(copy)
     variables = jax.tree.map(lambda leaf: leaf + 1, other.run.variables)
     other = replace(other, run=replace(other.run, variables=variables))
@@ -296,7 +294,7 @@ def test_a_package_that_is_not_written_to_the_end_leaves_the_one_before(
         assert (copy / name).read_bytes() == (packaged / name).read_bytes(), name
 
 
-def test_leftovers_of_a_killed_process_do_not_block_the_next_package(copy, run):
+def test_leftovers_of_a_killed_process_block_no_package(copy, run):
     (copy / ".README.md.ea9ae822").touch()
     (copy / ".unfinished" / "new").mkdir(parents=True)
     (copy / ".unfinished" / "new" / "model.safetensors").touch()
@@ -336,7 +334,7 @@ def test_a_package_is_pushed_and_pulled(packaged, copy, tmp_path, monkeypatch):
         hub.push(packaged, "a/b")
 
 
-def test_the_command_writes_a_package_and_tells_offline_what_to_do(run, tmp_path):
+def test_the_command_writes_a_package_offline_and_says_how(run, tmp_path):
     command = [sys.executable, "-m", "se_resnet.package", f"--workdir={run}"]
     told = subprocess.run(
         [*command, f"--out={tmp_path / 'package'}", "--licence=MIT", "--push=a/b"],

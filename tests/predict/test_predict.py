@@ -222,7 +222,7 @@ def test_mistakes_are_named(run, tmp_path, source, options, words):
         run_predict(run, tmp_path / source, tmp_path / "out", **options)
 
 
-def test_results_of_an_earlier_prediction_are_replaced_and_other_files_stay(run, tmp_path):
+def test_earlier_predictions_are_replaced_and_other_files_stay(run, tmp_path):
     out = tmp_path / "out"
     names = ("SOB_B_A-14-1-40-001.png", "deeper/second.png")
     for seed, name in enumerate(names):
@@ -269,7 +269,7 @@ def test_a_table_of_another_origin_is_not_replaced(run, tmp_path):
         assert path.read_bytes() == (run / "eval" / "test" / path.name).read_bytes()
 
 
-def test_an_evaluation_does_not_replace_the_table_of_a_prediction(run, tmp_path):
+def test_an_evaluation_does_not_replace_a_predictions_table(run, tmp_path):
     (tmp_path / "in.png").write_bytes(encode(random_image()))
     out = tmp_path / "out"
     run_predict(run, tmp_path / "in.png", out)
@@ -288,7 +288,7 @@ def test_a_list_of_patients_of_another_origin_is_not_replaced(run, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_prediction_that_a_spreadsheet_program_saved_is_replaced(run, tmp_path, encoding):
+def test_a_prediction_saved_by_a_spreadsheet_is_replaced(run, tmp_path, encoding):
     (tmp_path / "SOB_B_A-14-1-40-001.png").write_bytes(encode(random_image()))
     out = tmp_path / "out"
     run_predict(run, tmp_path, out)

@@ -28,7 +28,7 @@ def test_views_of_an_oblong_image_swap_its_sides():
     assert [view.shape[1:3] for view in views] == [(4, 6), (6, 4)] * 4
 
 
-def test_the_mean_is_over_views_and_leaves_out_what_only_fills_up():
+def test_the_mean_is_over_views_without_the_padding():
     def predict(variables, batches):  # the value of the upper left corner
         return np.concatenate(
             [np.asarray(batch["image"])[:, 0, 0, 0][batch["mask"]] for batch in batches]

@@ -201,7 +201,7 @@ def test_a_log_without_validation(write):
     assert "There is no training log." in page.text
 
 
-def test_same_evaluation_same_file_whatever_the_settings_of_matplotlib(write):
+def test_same_evaluation_same_file_whatever_matplotlibs_settings(write):
     first, _ = write(both_classes())
     with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path"}):
         second, _ = write(both_classes())
@@ -222,7 +222,7 @@ def test_the_full_data_set_makes_a_small_file(write):
     assert len(html) < 1_000_000
 
 
-def test_patients_are_sorted_in_their_class_and_every_image_is_marked(write):
+def test_patients_are_sorted_by_class_and_every_image_marked(write):
     accession = ["m2", "b1", "m1", "m1", "b1", "m2"]
     label = [1, 0, 1, 1, 0, 1]
     html, page = write(predictions(accession, label, [0.9, 0.2, 0.3, 0.4, 0.6, 0.7]))

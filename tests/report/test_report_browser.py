@@ -102,7 +102,7 @@ def test_hostile_text_stays_text(browser, tmp_path, policy):
 
 
 @pytest.mark.parametrize("policy", [True, compiled(False)])
-def test_a_hostile_run_is_evaluated_into_a_page_that_runs_nothing(browser, run, tmp_path, policy):
+def test_a_hostile_run_becomes_a_page_that_runs_nothing(browser, run, tmp_path, policy):
     """File names follow a grammar; the folder, the configuration and a split's roles need not."""
     hostile = "\"'><img src=x onerror=\"document.title='owned'\"><!--"
     workdir = tmp_path / hostile

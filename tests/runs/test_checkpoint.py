@@ -67,7 +67,7 @@ def test_the_best_weights_carry_their_classifier(tmp_path, trained):
     assert_equal(checkpoints.restore_best(like), variables_of(trained))
 
 
-def test_best_weights_are_kept_as_long_as_a_state_may_go_back_to_them(tmp_path, trained):
+def test_best_weights_are_kept_while_a_state_may_need_them(tmp_path, trained):
     checkpoints = Checkpoints(tmp_path)
     like = start(tiny_classifier())
     for step in (2, 4, 6):
@@ -85,7 +85,7 @@ def test_best_weights_are_kept_as_long_as_a_state_may_go_back_to_them(tmp_path, 
     assert checkpoints.steps("best") == [4] and checkpoints.best_facts() == {"saved": "anew"}
 
 
-def test_best_weights_that_no_state_was_saved_with_are_of_work_done_again(tmp_path, trained):
+def test_best_weights_without_a_state_are_of_repeated_work(tmp_path, trained):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save_best(3, variables_of(trained), {})
     assert checkpoints.restore_latest(start(tiny_classifier())) is None

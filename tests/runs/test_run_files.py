@@ -195,7 +195,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", READERS)
-def test_whatever_lies_in_place_of_a_file_is_refused_in_a_sentence(made, loaded, name, kind):
+def test_whatever_replaces_a_file_is_refused_in_a_sentence(made, loaded, name, kind):
     KINDS[kind](made / name)
     for reader in READERS[name]:
         with pytest.raises(UserError) as refused:
@@ -205,7 +205,7 @@ def test_whatever_lies_in_place_of_a_file_is_refused_in_a_sentence(made, loaded,
         assert Path(name).name in told or ("checkpoints" in name and "/2 is damaged" in told)
 
 
-def test_a_pipe_in_place_of_the_note_of_the_owner_keeps_nobody_waiting(tmp_path):
+def test_a_pipe_for_the_owners_note_keeps_nobody_waiting(tmp_path):
     os.mkfifo(tmp_path / "lock.json")
     assert lock._describe(tmp_path / "lock.json") == "another process"
 
@@ -288,7 +288,7 @@ def test_facts_of_another_network_than_the_stored_one_are_told(made, field, valu
 
 
 @pytest.mark.parametrize("content", [b"[" * 5000, b'{"a":' * 500 + b"1" + b"}" * 500, b"\xff"])
-def test_what_orbax_would_read_is_looked_at_before_even_if_it_is_sealed(made, content):
+def test_what_orbax_would_read_is_checked_even_if_sealed(made, content):
     step = made / "checkpoints" / "best" / "2"
     facts = integrity.facts_of(step)
     (step / "tree" / "_METADATA").write_bytes(content)

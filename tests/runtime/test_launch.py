@@ -92,7 +92,7 @@ def test_flags_that_join_nothing_are_refused_in_one_sentence(tmp_path):
 
 
 @pytest.mark.compiled
-def test_who_waits_for_other_processes_says_so_and_can_be_interrupted(tmp_path):
+def test_waiting_for_processes_is_reported_and_can_be_interrupted(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"

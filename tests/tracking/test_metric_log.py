@@ -70,7 +70,7 @@ def test_a_tracker_that_comes_later_is_told_what_was_before(tmp_path):
     assert told == [("train/loss", 1, 0.5), ("train/loss", 2, 0.25)]
 
 
-def test_the_evaluation_is_told_once_and_not_in_the_lines_of_the_training(tmp_path):
+def test_the_evaluation_is_logged_once_outside_training_lines(tmp_path):
     drawn = []
 
     def draw():

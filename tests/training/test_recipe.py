@@ -82,7 +82,7 @@ def largest_difference(left, right) -> float:
     return max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), left, right)))
 
 
-def test_frozen_parts_keep_parameters_and_statistics_and_have_no_moments():
+def test_frozen_parts_keep_their_values_and_have_no_moments():
     begin = initial(tiny_classifier())
     (after,), _ = run(rules=HEAD_ALONE)
     assert changed(begin["params"], after.params) == {"head/kernel", "head/bias"}
@@ -97,7 +97,7 @@ def test_frozen_parts_keep_parameters_and_statistics_and_have_no_moments():
     assert sum(leaf.size for leaf in jax.tree.leaves(state.opt_state)) == 1 + 2 * 17
 
 
-def test_a_normalisation_keeps_its_statistics_where_it_is_frozen_and_nowhere_else():
+def test_a_frozen_normalisation_alone_keeps_its_statistics():
     begin = initial(tiny_classifier())
     (after,), _ = run(rules="stem=0 stage1|head=1")
     moved = changed(begin["batch_stats"], after.batch_stats)
@@ -120,7 +120,7 @@ def test_fixed_statistics_are_used_and_kept_while_scales_train():
     assert loss != pytest.approx(run()[1][0], rel=1e-3)
 
 
-def test_no_gradient_is_computed_below_the_lowest_trained_parameter():
+def test_no_gradient_is_computed_below_the_lowest_trained_part():
     """In operations of the whole step: a backward pass takes twice those of the forward pass."""
     classifier = tiny_classifier(stage_sizes=(1, 1, 1), attention="se")
     variables = jax.eval_shape(

@@ -149,7 +149,7 @@ def test_the_state_is_donated():
 
 
 @pytest.mark.compiled
-def test_a_sharded_batch_gives_the_statistics_and_gradient_of_the_whole_batch():
+def test_a_sharded_batch_gives_the_gradient_of_the_whole_batch():
     """The same step on one and on four devices, in a process that has four."""
     code = """
     import jax, numpy as np

@@ -121,7 +121,7 @@ def test_another_architecture_of_timm_is_refused_by_its_name(architecture):
         *(("block_args", "se"), ("num_classes", -1), ("num_classes", "3"), ("dilation", 2)),
     ],
 )
-def test_an_argument_of_timm_that_changes_the_network_is_refused_by_its_name(field, value):
+def test_a_timm_argument_that_changes_the_network_is_refused(field, value):
     with pytest.raises(ValueError, match=field if field != "block_args" else "att|block_args"):
         declared_timm.config(changed(TIMM, model_args={field: value}))
 
@@ -137,7 +137,7 @@ def test_an_argument_of_timm_that_changes_the_network_is_refused_by_its_name(fie
         *(("custom_load", True), ("global_pool", "catavgmax"), ("brightness", 1)),
     ],
 )
-def test_a_preprocessing_of_timm_that_means_something_else_is_refused(field, value):
+def test_a_timm_preprocessing_of_another_meaning_is_refused(field, value):
     with pytest.raises(ValueError, match="mean|std" if field in ("mean", "std") else field):
         declared_timm.config(changed(TIMM, pretrained_cfg={field: value}))
     flat = changed({"architecture": "resnet50"}, **{field: value})
@@ -247,7 +247,7 @@ def folder(tmp_path, monkeypatch):
     return write
 
 
-def test_what_is_said_beside_the_tensors_is_followed_and_nothing_is_assumed(folder):
+def test_what_lies_beside_the_tensors_is_followed_not_assumed(folder):
     weights = pretrained.load(folder({"config.json": TIMM}, reduction=16))
     assert weights.preprocessing.mean == (0.7, 0, 1)
     assert weights.interpolation == "bicubic" and weights.assumed == ()
@@ -256,7 +256,7 @@ def test_what_is_said_beside_the_tensors_is_followed_and_nothing_is_assumed(fold
     assert any("resized by bicubic" in remark for remark in weights.remarks())
 
 
-def test_a_configuration_without_mean_and_std_leaves_only_them_assumed(folder):
+def test_without_mean_and_std_only_these_are_assumed(folder):
     config = changed(TIMM, pretrained_cfg={"mean": None, "std": None})
     weights = pretrained.load(folder({"config.json": config}, reduction=16))
     assert weights.preprocessing == IMAGENET
@@ -351,7 +351,7 @@ def test_a_field_that_is_null_says_nothing():
     )
 
 
-def test_a_configuration_beside_several_files_of_weights_is_refused(folder):
+def test_a_configuration_beside_several_weights_is_refused(folder):
     folder({}, reduction=16, name="b.safetensors")
     path = folder({"config.json": TIMM}, reduction=16, name="a.safetensors")
     with pytest.raises(UserError, match=r"beside b\.safetensors.*either of them"):

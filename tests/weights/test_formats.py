@@ -100,7 +100,7 @@ def test_a_missing_file_and_a_folder_of_nothing_are_named(tmp_path):
     assert "model.json" in refusal(tmp_path)
 
 
-def test_a_folder_with_one_file_of_weights_is_read_and_one_with_several_names_them(tmp_path):
+def test_a_folder_with_one_weight_file_is_read_several_are_named(tmp_path):
     write(tmp_path / "resnet50.safetensors", GOOD)
     write(tmp_path / "config.json", b"{}")
     assert formats.read(tmp_path).path.name == "resnet50.safetensors"

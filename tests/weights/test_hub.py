@@ -84,7 +84,7 @@ def test_what_is_not_pinned_is_recorded(published):
     json.dumps(facts)
 
 
-def test_a_cache_without_the_configuration_still_serves_and_the_assumptions_are_told(published):
+def test_a_cache_without_configuration_serves_with_assumptions(published):
     published[2].append(True)
     weights = pretrained.load(UNPINNED)
     assert weights.interpolation == "bicubic" and len(weights.assumed) > 3

@@ -154,7 +154,7 @@ def renamed(old, new):
         (lambda t: t.update({"x.attn.qkv.weight": np.ones(1)}), "vision transformer"),
     ],
 )
-def test_a_relative_is_refused_by_its_name_and_with_what_to_take_instead(change, words):
+def test_a_relative_is_refused_with_what_to_take_instead(change, words):
     tensors, _ = checkpoints.make("torch", reduction=16)
     change(tensors)
     with pytest.raises(UserError, match=f"{words}.*: take weights of a plain ResNet50"):
@@ -243,7 +243,7 @@ def test_dense_layers_on_a_keras_network_are_left_out_and_told():
         {"stem/kernel": np.ones((3, 3, 3, 3))},
     ],
 )
-def test_other_layers_of_a_keras_model_are_refused_with_how_to_save_the_network(others):
+def test_other_layers_of_a_keras_model_are_refused_with_a_remedy(others):
     tensors, _ = checkpoints.make("keras_new", top=False)
     with pytest.raises(UserError, match=r"get_layer\('resnet50'\)\.save_weights"):
         layouts.recognise({**tensors, **others}, "file")
@@ -251,7 +251,7 @@ def test_other_layers_of_a_keras_model_are_refused_with_how_to_save_the_network(
 
 @pytest.mark.parametrize("module", ["se", "ca", "coordatt"])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_coordinate_attention_comes_along_with_its_normalisation_folded(module, with_bias):
+def test_coordinate_attention_comes_with_folded_normalisation(module, with_bias):
     tensors, _ = checkpoints.make("torch")
     rng = np.random.default_rng(3)
     place = "layer1.1."

@@ -70,7 +70,7 @@ def test_preprocessing_reorders_and_standardises():
     np.testing.assert_allclose(torch(images), as_torch, atol=1e-5)
 
 
-def test_preprocessing_takes_bytes_and_floats_inside_and_outside_jit():
+def test_preprocessing_takes_bytes_and_floats_in_and_out_of_jit():
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), np.uint8)
     expected = CAFFE(images)
     assert expected.dtype == jnp.float32
@@ -116,6 +116,7 @@ def test_imagenet_weights_carry_what_goes_with_them(imagenet):
     assert "Permission is hereby granted" in notice
 
 
+@pytest.mark.usefixtures("full_optimisation")
 @pytest.mark.compiled
 def test_photographs_are_recognised(imagenet):
     """The shipped weights see a palace on china.jpg and a daisy on flower.jpg."""
@@ -133,9 +134,10 @@ def test_photographs_are_recognised(imagenet):
     assert {985, 309} <= set(flower)
 
 
+@pytest.mark.usefixtures("full_optimisation")
 @pytest.mark.compiled
 @pytest.mark.parametrize("position", ["branch", "stage"])
-def test_new_se_blocks_leave_the_pretrained_logits_alone_bit_for_bit(imagenet, position):
+def test_new_se_blocks_keep_the_pretrained_logits_bit_for_bit(imagenet, position):
     images = imagenet.preprocessing(np.stack(load_sample_images().images)[:, ::4, ::4])
     logits = []
     for name in ("none", "se"):
@@ -147,6 +149,7 @@ def test_new_se_blocks_leave_the_pretrained_logits_alone_bit_for_bit(imagenet, p
     np.testing.assert_array_equal(*logits)
 
 
+@pytest.mark.usefixtures("full_optimisation")
 @pytest.mark.compiled
 def test_every_backbone_tensor_is_used_and_the_rest_is_fresh(imagenet):
     model = create_model()
@@ -164,8 +167,9 @@ def test_every_backbone_tensor_is_used_and_the_rest_is_fresh(imagenet):
     assert not np.asarray(first["params/head/kernel"]).any()
 
 
+@pytest.mark.usefixtures("full_optimisation")
 @pytest.mark.compiled
-def test_variables_equal_those_of_the_model_where_nothing_is_loaded():
+def test_variables_equal_the_models_where_nothing_is_loaded():
     none = pretrained.load("none")
     assert none.params is None
     model = create_model(
@@ -319,7 +323,7 @@ def test_a_run_is_a_source(run, folder):
     )
 
 
-def test_a_run_says_what_it_started_from_and_goes_on_from_nothing_else(run, gated, tmp_path):
+def test_a_run_resumes_only_from_the_weights_it_started_from(run, gated, tmp_path):
     facts = json.loads((run / "weights.json").read_text())
     assert facts == pretrained.load("none").facts()
     weights = pretrained.load(str(gated[0]))
@@ -332,7 +336,7 @@ def test_a_run_says_what_it_started_from_and_goes_on_from_nothing_else(run, gate
     pretrained.keep_facts(changed, path, begun=False)
 
 
-def test_a_run_goes_on_when_only_what_is_said_of_its_weights_differs(gated, tmp_path):
+def test_a_run_resumes_when_only_remarks_on_its_weights_differ(gated, tmp_path):
     weights = pretrained.load(str(gated[0]))
     assert weights.assumed
     path = tmp_path / "weights.json"

@@ -37,7 +37,7 @@ def test_the_way_back_gives_the_same_variables(attention):
         np.testing.assert_array_equal(layout.variables[path], value, err_msg=path)
 
 
-def test_gates_that_start_as_identity_become_plain_sigmoids_exactly():
+def test_gates_that_start_as_identity_become_plain_sigmoids():
     model = create_model(**FITTING)
     variables = randomised(model)
     layout = layouts.recognise(to_timm(model, variables), "test")

@@ -197,7 +197,7 @@ def test_an_unknown_policy_is_refused(tree, tmp_path):
         prepare(tree, tmp_path / "cache", on_bad_image="ignore")
 
 
-def test_an_interrupted_preparation_is_not_taken_for_a_finished_one(tree, tmp_path, monkeypatch):
+def test_an_interrupted_preparation_is_not_taken_for_finished(tree, tmp_path, monkeypatch):
     scan = decode.scan
 
     def interrupted(source):
@@ -289,7 +289,7 @@ def test_order_keys_sort_like_names_and_spread():
     assert max(buckets.values()) <= 124
 
 
-def test_order_keys_of_other_names_spread_behind_the_official_ones():
+def test_order_keys_of_other_names_follow_the_official_ones():
     last = breakhis._order_key(official_names()[-1])
     others = [f"SOB_B_A-14-22549AB-40-{number}.png" for number in range(100, 1000)]
     keys = [breakhis._order_key(name) for name in others if name not in official_names()]
@@ -359,7 +359,7 @@ def test_damaged_prepared_images_are_named(tmp_path, damaged):
         list(prepare(tree, tmp_path / "cache").examples())
 
 
-def test_what_an_archive_passed_over_is_known_without_reading_it_again(tree, tmp_path):
+def test_what_an_archive_passed_over_is_known_without_a_read(tree, tmp_path):
     (tree / "notes.txt").touch()
     archive = tmp_path / "BreaKHis_v1.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:

@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_batches_from_any_step(setting):
     assert (other["image"] != whole[0]["image"]).any()
 
 
-def test_an_epoch_visits_every_row_at_most_once_and_epochs_differ(setting):
+def test_an_epoch_visits_a_row_at_most_once_and_epochs_differ(setting):
     _, plan, _ = setting
     steps = batch_order.steps_per_epoch(plan, 8)
     first, second = (

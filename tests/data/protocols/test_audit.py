@@ -101,7 +101,7 @@ def test_a_near_duplicate_is_found(clean):
     ]
 
 
-def test_near_duplicates_are_found_in_every_block_and_named_by_row(clean):
+def test_near_duplicates_are_found_in_every_block_by_row(clean):
     records, _, _ = clean
     roles = np.where(np.arange(len(records)) < 100, "test", "train")
     order = np.random.default_rng(1).permutation(len(records))
@@ -163,7 +163,7 @@ def test_a_slide_and_an_accession_on_both_sides_are_named(clean):
     assert len(result["leaks"]) == 2 and result["verdict"].startswith("NOT clean")
 
 
-def test_a_patient_in_training_and_validation_is_a_note_and_no_leak(clean):
+def test_a_patient_in_training_and_validation_is_no_leak(clean):
     records, roles, images = clean
     records = change(
         records, "accession", first(roles, "val"), records.accession[first(roles, "train")]
@@ -281,9 +281,7 @@ def test_the_command_restricts_magnifications(tree, cache_dir, tmp_path):
     assert written["leaks"]
 
 
-def test_an_audit_replaces_another_and_keeps_the_split_that_it_audits(
-    tree, cache_dir, tmp_path, monkeypatch
-):
+def test_an_audit_replaces_another_and_keeps_its_split(tree, cache_dir, tmp_path, monkeypatch):
     command(tree, cache_dir, tmp_path, "--fold=1")
     split = (tmp_path / "split.csv").read_bytes()
     written = command(tree, cache_dir, tmp_path, f"--split={tmp_path / 'split.csv'}")

@@ -167,7 +167,7 @@ def test_verify_refuses_an_image_in_two_roles():
         audit.verify(dataclasses.replace(records, digest=digest), roles, "random")
 
 
-def test_verify_refuses_an_empty_role_and_a_one_class_training_set():
+def test_verify_refuses_empty_roles_and_one_class_training():
     records = make_records()
     with pytest.raises(UserError, match="no val image"):
         audit.verify(records, np.where(records.label == 0, "train", "test"), "strict")
