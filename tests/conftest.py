@@ -15,7 +15,7 @@ from tests.helpers.datasets import make_records
 from tests.helpers.image_trees import make_tree
 
 # XLA compiles the tests' own programs with little effort, which halves their time. Commands in
-# processes of their own compile as always, and so do the tests that use ``full_optimisation``.
+# processes of their own compile as always, and so do the tests marked ``full_optimisation``.
 LITTLE_EFFORT = "jax_disable_most_optimizations"
 
 
@@ -52,15 +52,17 @@ def compiled_programs(tmp_path_factory) -> None:
     jax.config.update(LITTLE_EFFORT, True)
 
 
-@pytest.fixture
-def full_optimisation() -> Iterator[None]:
-    """Compiles a test's programs as those of the commands: for what must be equal to the bit."""
+@pytest.fixture(autouse=True)
+def optimisation(request) -> Iterator[None]:
+    """Compiles as the commands do where a test is marked ``full_optimisation``."""
+    if request.node.get_closest_marker("full_optimisation") is None:
+        yield
+        return
     import jax
 
-    before = getattr(jax.config, LITTLE_EFFORT)
     jax.config.update(LITTLE_EFFORT, False)
     yield
-    jax.config.update(LITTLE_EFFORT, before)
+    jax.config.update(LITTLE_EFFORT, True)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from se_resnet import attention
 from se_resnet.models.resnet import create_model
 from se_resnet.weights import pretrained
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("full_optimisation")]
+pytestmark = [pytest.mark.slow, pytest.mark.full_optimisation]
 IDENTITY = sorted(set(attention.REGISTRY) - {"simam"})
 
 

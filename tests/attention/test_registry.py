@@ -132,7 +132,7 @@ def logits_at_the_start(name, dtype):
     return np.asarray(jax.jit(lambda v: model.apply(v, IMAGES, train=False))(variables))
 
 
-@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.full_optimisation
 @pytest.mark.slow  # compiles bfloat16
 @pytest.mark.parametrize("name, exact", [("se", True), ("coord", False)])
 def test_in_bfloat16_new_channel_gates_keep_the_logits_exactly(name, exact):

@@ -476,7 +476,7 @@ def test_a_module_of_ones_own_with_a_list_as_option(monkeypatch):
     assert explain.gates(again, variables, IMAGES) == {}
 
 
-@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.full_optimisation
 @pytest.mark.compiled
 def test_the_full_network_with_the_shipped_weights():
     weights = pretrained.load("imagenet")

@@ -14,5 +14,5 @@ def compiled(*values: Any) -> Any:
 
 def fully_compiled(*values: Any) -> Any:
     """Returns parameters as :func:`compiled` does, for programs that XLA optimises."""
-    marks = [pytest.mark.compiled, pytest.mark.usefixtures("full_optimisation")]
+    marks = [pytest.mark.compiled, pytest.mark.full_optimisation]
     return pytest.param(*values, marks=marks)

@@ -37,7 +37,7 @@ def logits_of(classifier: Classifier) -> np.ndarray:
     return classifier.make_predict()(randomised(classifier.model), [batch])
 
 
-@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.full_optimisation
 @pytest.mark.compiled
 @pytest.mark.parametrize("formulation", ["plain", "fast"])
 def test_bfloat16_computes_the_same_function_in_less_memory(formulation):

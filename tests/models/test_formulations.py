@@ -169,7 +169,7 @@ def test_formulations_are_the_same_function(variant, attention, size, train, mon
 
 
 @pytest.mark.compiled
-@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.full_optimisation
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("bfloat16", 0.05)])
 def test_formulations_agree_up_to_rounding(dtype, tolerance):
     images = draw(0, 4, 33, 47, 3)

@@ -102,7 +102,7 @@ def test_variants_take_the_stride_in_different_convolutions(variant, sizes):
     assert tuple(block[f"conv{i}"]["__call__"][0].shape[1] for i in (1, 2, 3)) == sizes
 
 
-@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.full_optimisation
 @pytest.mark.parametrize("position", ["branch", compiled("stage")])
 @pytest.mark.parametrize("train", [False, compiled(True)])
 def test_new_gates_leave_the_logits_alone_bit_for_bit(position, train):

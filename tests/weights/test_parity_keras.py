@@ -32,7 +32,7 @@ def random_tensor(rng, name, shape):
     return rng.normal(0, spread, shape)
 
 
-@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.full_optimisation
 @pytest.mark.compiled
 @pytest.mark.parametrize(
     "size, top, name", [((224, 224), True, "model.h5"), ((129, 97), False, "it.weights.h5")]

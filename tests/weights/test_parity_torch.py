@@ -15,7 +15,7 @@ from se_resnet.weights import layout
 from se_resnet.weights.timm_format import to_timm
 from tests.helpers import parity
 
-pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("full_optimisation")]
+pytestmark = [pytest.mark.parity, pytest.mark.full_optimisation]
 
 CLASSES = 7
 SIZES = [(224, 224), (129, 97)]

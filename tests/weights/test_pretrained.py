@@ -116,7 +116,7 @@ def test_imagenet_weights_carry_what_goes_with_them(imagenet):
     assert "Permission is hereby granted" in notice
 
 
-@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.full_optimisation
 @pytest.mark.compiled
 def test_photographs_are_recognised(imagenet):
     """The shipped weights see a palace on china.jpg and a daisy on flower.jpg."""
@@ -134,7 +134,7 @@ def test_photographs_are_recognised(imagenet):
     assert {985, 309} <= set(flower)
 
 
-@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.full_optimisation
 @pytest.mark.compiled
 @pytest.mark.parametrize("position", ["branch", "stage"])
 def test_new_se_blocks_keep_the_pretrained_logits_bit_for_bit(imagenet, position):
@@ -149,7 +149,7 @@ def test_new_se_blocks_keep_the_pretrained_logits_bit_for_bit(imagenet, position
     np.testing.assert_array_equal(*logits)
 
 
-@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.full_optimisation
 @pytest.mark.compiled
 def test_every_backbone_tensor_is_used_and_the_rest_is_fresh(imagenet):
     model = create_model()
@@ -167,7 +167,7 @@ def test_every_backbone_tensor_is_used_and_the_rest_is_fresh(imagenet):
     assert not np.asarray(first["params/head/kernel"]).any()
 
 
-@pytest.mark.usefixtures("full_optimisation")
+@pytest.mark.full_optimisation
 @pytest.mark.compiled
 def test_variables_equal_the_models_where_nothing_is_loaded():
     none = pretrained.load("none")
