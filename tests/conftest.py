@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ml_collections import ConfigDict
+from filelock import FileLock
 
-from configs import smoke
-from tests.datasets import make_records
-from tests.image_trees import make_tree
+from tests.helpers.configs import tiny_config
+from tests.helpers.datasets import make_records
+from tests.helpers.image_trees import make_tree
+
+# XLA compiles the tests' own programs with little effort, which halves their time. Commands in
+# processes of their own compile as always, and so do the tests marked ``full_optimisation``.
+LITTLE_EFFORT = "jax_disable_most_optimizations"
 
 
-def tiny_config(data_dir: Path, cache_dir: Path) -> ConfigDict:
-    config = smoke.get_config()
-    config.data.dir = str(data_dir)
-    config.data.cache_dir = str(cache_dir)
-    config.data.size = (16, 16)
-    config.model.stage_sizes = (1, 1)
-    config.model.width = 4
-    config.batch_size = 8
-    config.eval_batch_size = 16
-    config.log_every_steps = 3
-    return config
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """The folder of this session that all of its processes share."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """The folder that ``build`` fills, in the first process that asks; the others wait for it."""
+    shared = shared_folder(factory)
+    folder, unfinished = shared / name, shared / f"{name}.unfinished"
+    with FileLock(shared / f"{name}.lock"):
+        if not folder.exists():
+            shutil.rmtree(unfinished, ignore_errors=True)
+            build(unfinished)
+            unfinished.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,28 +45,48 @@ def compiled_programs(tmp_path_factory) -> None:
     """
     import jax  # not at the top: pytest's own process, which only hands out tests, does not need it
 
-    base = tmp_path_factory.getbasetemp()
-    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    cache = shared_folder(tmp_path_factory) / "cache"
     os.environ["SE_RESNET_CACHE"] = str(cache)
     jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
+    jax.config.update(LITTLE_EFFORT, True)
+
+
+@pytest.fixture(autouse=True)
+def optimisation(request) -> Iterator[None]:
+    """Compiles as the commands do where a test is marked ``full_optimisation``."""
+    if request.node.get_closest_marker("full_optimisation") is None:
+        yield
+        return
+    import jax
+
+    jax.config.update(LITTLE_EFFORT, False)
+    yield
+    jax.config.update(LITTLE_EFFORT, True)
 
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory) -> tuple[Path, Path]:
     """A tree of 10 benign and 14 malignant patients, and a cache folder."""
-    root = tmp_path_factory.mktemp("data")
-    make_tree(root / "tree", make_records(10, 14, images=3).file.tolist())
+
+    def build(folder: Path) -> None:
+        make_tree(folder / "tree", make_records(10, 14, images=3).file.tolist())
+
+    root = built_once(tmp_path_factory, "data", build)
     return root / "tree", root / "cache"
 
 
 @pytest.fixture(scope="session")
 def run(place, tmp_path_factory) -> Path:
-    """A finished run."""
-    import train
+    """A finished run, which the tests of one process may change."""
+
+    def build(workdir: Path) -> None:
+        import train
+
+        config = tiny_config(*place)
+        config.profile_steps = (2, 3)
+        train.train_and_evaluate(config, workdir)
 
     workdir = tmp_path_factory.mktemp("runs") / "first"
-    config = tiny_config(*place)
-    config.profile_steps = (2, 3)
-    train.train_and_evaluate(config, workdir)
+    shutil.copytree(built_once(tmp_path_factory, "run", build), workdir, symlinks=True)
     return workdir

@@ -23,12 +23,12 @@ from se_resnet.metrics.predictions import Predictions
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.training import loop
 from se_resnet.training.validation import validation_metrics
-from tests.conftest import tiny_config
-from tests.datasets import make_records
-from tests.image_trees import make_tree
-from tests.interruption import interrupt
-
-ROOT = Path(train.__file__).parent
+from tests.helpers import ROOT
+from tests.helpers.configs import tiny_config
+from tests.helpers.datasets import make_records
+from tests.helpers.image_trees import make_tree
+from tests.helpers.interruption import interrupt
+from tests.helpers.marks import compiled
 
 
 def lines_of(workdir: Path) -> list[dict]:
@@ -60,7 +60,7 @@ def test_every_test_image_is_predicted_once(run):
     assert "Threshold, calibration and uncertainty" in (run / "eval/test/report.html").read_text()
 
 
-def test_threshold_and_temperature_come_from_validation_and_live_with_the_checkpoint(run):
+def test_threshold_and_temperature_of_validation_are_saved(run):
     decision = Checkpoints(run / "checkpoints").best_facts()["decision"]
     evaluation.evaluate_run(run, "val")
     val = Predictions.read_csv(run / "eval" / "val" / "predictions.csv")
@@ -111,7 +111,7 @@ def test_another_folder_of_one_patient_is_evaluated(run, tmp_path, capsys):
     assert "\n  not looked at: other suffixes 1 (.txt 1)\n" in told
 
 
-def test_a_training_image_under_another_name_is_found_by_its_content(run, place, tmp_path, capsys):
+def test_a_renamed_training_image_is_found_by_its_content(run, place, tmp_path, capsys):
     rows = [row for row in csv.DictReader((run / "split.csv").open()) if row["role"] == "train"]
     original = next(place[0].rglob(rows[0]["file"]))
     letter, subtype = ("B", "A") if rows[0]["label"] == "0" else ("M", "DC")
@@ -133,7 +133,7 @@ def test_a_moved_data_set_keeps_its_split(run, place, tmp_path):
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == first
 
 
-@pytest.mark.parametrize("stop", [5, 17])  # in the first epoch, in the second
+@pytest.mark.parametrize("stop", [5, compiled(17)])  # in the first epoch, in the second
 def test_an_interrupted_run_goes_on_to_the_same_end(run, place, tmp_path, monkeypatch, stop):
     """Stopped after a checkpoint in the middle of an epoch."""
     config = tiny_config(*place)
@@ -185,7 +185,7 @@ def test_numbers_out_of_range_are_named_before_any_work(tmp_path, name, value):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_mistake_leaves_the_workdir_free_for_the_corrected_command(place, tmp_path):
+def test_a_mistake_leaves_the_workdir_free_for_another_command(place, tmp_path):
     config = tiny_config(*place)
     config.split.folds = 13
     with pytest.raises(UserError, match="only 10 benign ones"):
@@ -262,9 +262,10 @@ def test_an_output_folder_that_cannot_be_made_is_named(run, tmp_path):
 @pytest.mark.parametrize(
     ("scores", "best"),
     [
-        ([(0.6, 1.0), (0.9, 1.0), (0.7, 0.1)], 2),  # the highest AUC, whatever the loss
-        ([(0.9, 1.0), (0.9, 0.4), (0.9, 0.7)], 2),  # of equal AUCs the lowest loss
-        ([(None, 1.0), (None, 0.4), (None, 0.7)], 2),  # one class: the loss alone
+        # The highest AUC, whatever the loss; of equal AUCs the lowest loss; one class: the loss.
+        ([(0.6, 1.0), (0.9, 1.0), (0.7, 0.1)], 2),
+        compiled([(0.9, 1.0), (0.9, 0.4), (0.9, 0.7)], 2),
+        compiled([(None, 1.0), (None, 0.4), (None, 0.7)], 2),
     ],
 )
 def test_the_best_checkpoint_is_that_of_the_best_validation(
@@ -298,7 +299,8 @@ def test_validation_figures_equal_scikit_learn():
 
 @pytest.mark.parametrize(
     ("batch_size", "log_every_steps"),
-    [(8, 3), (8, 1), (80, 3)],  # seen by the loss, by the parameters, by validation
+    # Seen by the loss, by the parameters, by validation.
+    [compiled(8, 3), (8, 1), compiled(80, 3)],
 )
 def test_a_run_that_diverges_is_stopped_before_it_is_saved(
     place, tmp_path, batch_size, log_every_steps
@@ -313,7 +315,7 @@ def test_a_run_that_diverges_is_stopped_before_it_is_saved(
     assert not list((tmp_path / "run" / "checkpoints").rglob("tree"))
 
 
-@pytest.mark.parametrize("method", ["class_weights", "oversample", "none"])
+@pytest.mark.parametrize("method", [compiled("class_weights"), "oversample", compiled("none")])
 def test_other_ways_to_balance_train_too(place, tmp_path, method):
     config = tiny_config(*place)
     config.epochs = 1
@@ -345,13 +347,13 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
     ("arguments", "words"),
     [
         (["train.py"], "workdir"),
-        (["train.py", "--workdir={tmp}/w"], "--config is missing"),
-        (["train.py", "--config=configs/nothing.py", "--workdir={tmp}/w"], "configs/nothing.py"),
+        compiled(["train.py", "--workdir={tmp}/w"], "--config is missing"),
+        compiled(["train.py", "--config=configs/nothing.py", "--workdir={tmp}/w"], "nothing.py"),
         (
             ["train.py", "--config=configs/smoke.py", "--workdir={tmp}/w", "--config.epohcs=3"],
             "--config.epohcs names no field",
         ),
-        (
+        compiled(
             ["train.py", "--config=configs/smoke.py", "--workdir={tmp}/w", "--config.epochs=many"],
             "--config.epochs=many",
         ),
@@ -364,10 +366,12 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
             ],
             "does not exist",
         ),
-        (["train.py", "--config=configs/smoke.py", "--workdir=README.md/w"], "cannot be written"),
+        compiled(
+            ["train.py", "--config=configs/smoke.py", "--workdir=README.md/w"], "cannot be written"
+        ),
         (["eval.py", "--workdir={tmp}/nothing"], "must be the folder of a run"),
-        (["eval.py", "--workdir={tmp}", "--split=tets"], "tets"),
-        (["eval.py", "--workdir={tmp}", "extra"], "unexpected argument 'extra'"),
+        compiled(["eval.py", "--workdir={tmp}", "--split=tets"], "tets"),
+        compiled(["eval.py", "--workdir={tmp}", "extra"], "unexpected argument 'extra'"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence_and_code_2(tmp_path, arguments, words):
@@ -378,6 +382,7 @@ def test_a_mistake_ends_in_one_sentence_and_code_2(tmp_path, arguments, words):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.compiled
 def test_the_notebooks_procedure_runs_and_is_called_what_it_is(tmp_path):
     make_tree(tmp_path / "tree", make_records(4, 14, images=3).file.tolist())
     config = tiny_config(tmp_path / "tree", tmp_path / "cache")

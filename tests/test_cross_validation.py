@@ -14,7 +14,7 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions, logit_of
 from se_resnet.runs.workdir import load_best
-from tests.conftest import tiny_config
+from tests.helpers.configs import tiny_config
 
 FOLDS = 2
 
@@ -43,7 +43,7 @@ def metrics_of(workdir):
     return json.loads((workdir / "eval" / "test" / "metrics.json").read_text())
 
 
-def test_every_image_is_tested_once_by_the_fold_that_did_not_train_on_it(validated):
+def test_every_image_is_tested_once_by_a_fold_that_never_saw_it(validated):
     pooled = predictions_of(validated)
     parts = [predictions_of(validated / f"fold{fold}") for fold in range(FOLDS)]
     assert len(set(pooled.file.tolist())) == len(pooled) == 144
@@ -71,7 +71,7 @@ def test_figures_are_pooled_and_by_fold(validated):
     assert results["audit"]["straddling_test_images"] == 0
 
 
-def test_the_threshold_comes_from_the_validation_images_of_all_folds(validated):
+def test_the_threshold_comes_from_validation_images_of_all_folds(validated):
     parts = [predictions_of(validated / f"fold{fold}", "val") for fold in range(FOLDS)]
     label = np.concatenate([part.label for part in parts])
     logits = logit_of(np.concatenate([part.probability for part in parts]))
@@ -82,7 +82,8 @@ def test_the_threshold_comes_from_the_validation_images_of_all_folds(validated):
     assert json.loads((validated / "decision.json").read_text()) == decision
 
 
-def test_a_finished_fold_is_not_repeated_and_a_missing_one_is_done(place, validated, capsys):
+@pytest.mark.compiled
+def test_a_finished_fold_is_not_repeated_a_missing_one_is_done(place, validated, capsys):
     before = predictions_of(validated)
     (validated / "fold1" / "eval" / "test" / "report.html").unlink()
     train.train_and_evaluate(all_folds(place), validated)
@@ -92,7 +93,8 @@ def test_a_finished_fold_is_not_repeated_and_a_missing_one_is_done(place, valida
     np.testing.assert_array_equal(predictions_of(validated).probability, before.probability)
 
 
-def test_leaking_patients_are_counted_once_and_their_images_in_every_fold(place, tmp_path):
+@pytest.mark.compiled
+def test_leaking_patients_count_once_their_images_in_every_fold(place, tmp_path):
     config = all_folds(place)
     config.split.protocol = "random"
     audit = train.train_and_evaluate(config, tmp_path / "run")["audit"]
@@ -119,6 +121,7 @@ def test_one_network_is_asked_for_by_its_fold(place, validated):
         evaluation.evaluate_run(validated, "val")
 
 
+@pytest.mark.compiled
 def test_an_unfinished_fold_is_named(place, tmp_path):
     config = all_folds(place)
     config.split.fold = "0"

@@ -20,10 +20,10 @@ from flax.traverse_util import flatten_dict
 
 from benchmarks.devices import compare
 from se_resnet.metrics.predictions import Predictions
+from tests.helpers import ROOT
 
 pytestmark = pytest.mark.distributed
 
-ROOT = Path(__file__).parent.parent
 LEARNING_RATE = 1e-3
 HEARTBEAT = 10  # seconds
 
@@ -35,7 +35,7 @@ def config(place, tmp_path_factory) -> Path:
     path.write_text(
         f"""
 from pathlib import Path
-from tests.conftest import tiny_config
+from tests.helpers.configs import tiny_config
 
 def get_config():
     config = tiny_config(Path({str(place[0])!r}), Path({str(place[1])!r}))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT
+
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("data/sample/*.md")])
 FOLDERS = "benchmarks|configs|data|docs|notebooks|se_resnet|tests"
 # A file named in prose or in a command, at the start of a word.

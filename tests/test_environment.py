@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
@@ -20,8 +19,7 @@ from se_resnet.runtime import environment, file_locks
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
 from se_resnet.runtime.interpreter import with_utf8
 from se_resnet.weights import hub
-
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT
 
 
 @pytest.mark.parametrize(
@@ -39,7 +37,7 @@ ROOT = Path(__file__).parent.parent
         "EAGER_CONSTANT_FOLDING",
     ],
 )
-def test_variables_that_change_numbers_are_dropped_with_a_warning(monkeypatch, capsys, name):
+def test_variables_that_change_numbers_are_dropped_and_named(monkeypatch, capsys, name):
     monkeypatch.setenv(name, "1")
     environment.prepare()
     assert name not in os.environ
@@ -58,7 +56,7 @@ def test_variables_that_change_numbers_are_dropped_with_a_warning(monkeypatch, c
         "JAX_DEFAULT_MATMUL_PRECISION",
     ],
 )
-def test_variables_that_say_where_to_compute_and_what_to_log_are_kept(monkeypatch, capsys, name):
+def test_variables_for_devices_and_logging_are_kept(monkeypatch, capsys, name):
     monkeypatch.setenv(name, "1")
     environment.prepare()
     assert os.environ[name] == "1" and not capsys.readouterr().err
@@ -175,7 +173,7 @@ def test_a_file_system_with_locks_is_known(tmp_path):
     assert file_locks.lock_error(tmp_path) == "" and not list(tmp_path.iterdir())
 
 
-def test_names_of_files_are_utf8_and_the_terminal_keeps_its_encoding():
+def test_file_names_are_utf8_and_the_terminal_keeps_its_encoding():
     told = with_utf8({"A": "b"})
     assert told["PYTHONUTF8"] == "1" and told["A"] == "b"
     assert told["PYTHONIOENCODING"] == f"{sys.stdout.encoding}:backslashreplace"
@@ -192,7 +190,7 @@ def test_names_of_files_are_utf8_and_the_terminal_keeps_its_encoding():
 )
 def test_a_download_that_the_environment_prevents_is_told(tmp_path, name, value):
     code = (
-        "from se_resnet import hub\n"
+        "from se_resnet.weights import hub\n"
         "from se_resnet.runtime.cli import exit_on_user_error\n"
         f"with exit_on_user_error(): hub.fetch({next(iter(hub.KNOWN))!r})\n"
     )

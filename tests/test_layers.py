@@ -12,8 +12,8 @@ import pytest
 from se_resnet.metrics.predictions import PREDICTIONS
 from se_resnet.runs import evaluations
 from se_resnet.runs.run_folder import RunFolder
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 # Each package of se_resnet imports only from those before it.
 ORDER = (
     "errors",

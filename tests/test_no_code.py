@@ -8,22 +8,19 @@ import json
 import pickle
 import sys
 import zipfile
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import safetensors.numpy
 
-import se_resnet
 from data.cache import open_cache
 from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.weights import formats, pretrained, record
-from tests import checkpoints
-from tests.datasets import make_images, make_records
+from tests.helpers import ROOT, checkpoints
+from tests.helpers.datasets import make_images, make_records
 
-ROOT = Path(se_resnet.__file__).parents[1]
 SOURCES = [
     *sorted((ROOT / "se_resnet").rglob("*.py")),
     *sorted((ROOT / "data").rglob("*.py")),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT
 
 
 def test_ci_calls_exactly_the_test_command_of_the_readme():

@@ -14,8 +14,10 @@ import train
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.tracking.metric_log import read_log
 from se_resnet.training import loop
-from tests.conftest import tiny_config
-from tests.interruption import interrupt, skip_evaluation
+from tests.helpers.configs import tiny_config
+from tests.helpers.interruption import interrupt, skip_evaluation
+
+pytestmark = pytest.mark.compiled
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +78,7 @@ def test_the_log_shows_each_phases_learning_rate(whole):
     assert max(rates.values()) <= 1e-3 * (1 + 1e-6) and 0 < rates[last] < 1e-4
 
 
-def test_phases_train_what_they_should_and_the_averages_are_chosen(whole):
+def test_phases_train_their_parts_and_the_averages_are_chosen(whole):
     _, state = saved(whole, "latest")
     head, rest = state["opt_state"]
     shapes = [{leaf.shape for leaf in jax.tree.leaves(part) if leaf.shape} for part in (head, rest)]
@@ -90,9 +92,7 @@ def test_phases_train_what_they_should_and_the_averages_are_chosen(whole):
     assert (state["params"]["head"]["kernel"] != state["average"]["params"]["head"]["kernel"]).all()
 
 
-def test_a_run_interrupted_in_each_phase_ends_the_same_to_the_last_bit(
-    whole, place, tmp_path, monkeypatch
-):
+def test_a_run_interrupted_in_each_phase_ends_the_same_exactly(whole, place, tmp_path, monkeypatch):
     config, last = everything(place), log_of(whole)[-1]["step"]
     config.checkpoint_minutes = 0.0
     for stop in (6, last // 4):  # the second goes on from step 4

@@ -30,12 +30,12 @@ from se_resnet.training.optim import Phase, make_optimizer
 from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import make_train_step
 from se_resnet.training.step_metrics import StepMetrics
-from tests.conftest import tiny_config
-from tests.datasets import make_images, make_records
-from tests.interruption import before_step, skip_evaluation
-from tests.test_training import OFF, make_batch, start, tiny_classifier
-
-ROOT = Path(train.__file__).parent
+from tests.helpers import ROOT
+from tests.helpers.batches import OFF, make_batch
+from tests.helpers.configs import tiny_config
+from tests.helpers.datasets import make_images, make_records
+from tests.helpers.interruption import before_step, skip_evaluation
+from tests.helpers.networks import start, tiny_classifier
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ def no_evaluation(monkeypatch):
     monkeypatch.setattr(kill_test, "FILES", ("metrics.jsonl",))
 
 
+@pytest.mark.compiled
 @pytest.mark.usefixtures("no_evaluation")
 def test_signals_and_a_full_disk_change_nothing_in_the_end(run, place, tmp_path, monkeypatch):
     """Each stops the same run once, between two lines of the log; then it goes on to its end."""
@@ -91,7 +92,7 @@ def test_killed_trainings_equal_the_one_that_was_left_alone():
 def test_a_second_signal_ends_the_process_at_once():
     code = """
     import signal
-    from se_resnet import preemption
+    from se_resnet.runtime import signals as preemption
     with preemption.deferred() as signals:
         signal.raise_signal(signal.SIGTERM)
         assert signals.signum == signal.SIGTERM
@@ -105,10 +106,10 @@ def test_a_second_signal_ends_the_process_at_once():
     assert told.stdout == "noted\n" and told.returncode == -signal.SIGINT
 
 
-def test_a_command_ended_by_a_signal_says_so_and_has_a_code_of_its_own():
+def test_a_command_ended_by_a_signal_says_so_by_message_and_code():
     code = """
     import signal, sys
-    from se_resnet import cli
+    from se_resnet.runtime import cli
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins without
     cli.run_command(lambda: signal.raise_signal(int(sys.argv[1])))
     """
@@ -119,7 +120,7 @@ def test_a_command_ended_by_a_signal_says_so_and_has_a_code_of_its_own():
         assert told.stderr.startswith("interrupted: ")
 
 
-def test_a_folder_in_use_is_refused_and_free_again_once_its_process_was_killed(tmp_path):
+def test_a_folder_in_use_is_free_once_its_process_was_killed(tmp_path):
     code = """
     import sys, time
     from pathlib import Path
@@ -173,7 +174,7 @@ def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is(monkeypatch):
         list(read.read(leave=0))
 
 
-def test_the_files_of_a_step_include_both_parents_of_a_synthetic_image():
+def test_files_of_a_step_include_both_parents_of_a_synthetic():
     records = make_records(4, 9)
     plan = make_plan(records, make_images(records), method="smote")
     rows = batch_order.rows_of_step(plan, 8, 0, 2)

@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
@@ -16,8 +15,8 @@ from configs import breakhis
 from se_resnet.runs.workdir import flatten
 from se_resnet.runtime.cli import describe_fields
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parent.parent
 HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets", "matplotlib"}
 
 
@@ -41,7 +40,7 @@ HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets",
         (["-m", "se_resnet.package"], ["--push=ORGANISATION", "--naming:", "--licence:", "--out:"]),
     ],
 )
-def test_help_tells_usage_and_flags_without_importing_what_takes_seconds(arguments, words):
+def test_help_shows_usage_and_flags_without_slow_imports(arguments, words):
     command = [sys.executable, "-X", "importtime", *arguments, "--help"]
     told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert told.returncode == 0

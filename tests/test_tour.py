@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-TOUR = Path(__file__).parent.parent / "notebooks" / "tour.ipynb"
+from tests.helpers import ROOT
+
+TOUR = ROOT / "notebooks" / "tour.ipynb"
 
 
 def code_cells(notebook: dict) -> list[dict]:

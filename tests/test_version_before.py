@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import json
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +21,9 @@ from ml_collections import ConfigDict
 import eval as evaluation
 import se_resnet
 import train
+from tests.helpers import ROOT
 
-ARCHIVE = Path(__file__).parent / "fixtures" / "version_0_1.tar.xz"
+ARCHIVE = ROOT / "tests" / "fixtures" / "version_0_1.tar.xz"
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ROOT
+
 IMAGES = ROOT / "data/sample/BreaKHis_v1/histology_slides/breast/malignant/SOB/lobular_carcinoma"
 
 

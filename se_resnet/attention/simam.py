@@ -27,7 +27,7 @@ class SimAM(nn.Module):
     identity, so pretrained features change before the first step. With the shipped ImageNet
     weights, in every branch, on two photographs, stage 1 differs from stage 1 without attention by
     39 % (norm of the difference over the norm), the last stage by 51 % and the ImageNet logits by
-    36 % (``tests/test_attention_pretrained.py``).
+    36 % (``tests/attention/test_pretrained.py``).
 
     Attributes:
         regularisation: the paper's lambda, positive.

@@ -6,9 +6,9 @@ import contextlib
 import io
 from pathlib import Path
 
-from tests.conftest import tiny_config
-from tests.datasets import make_records
-from tests.image_trees import make_tree
+from tests.helpers.configs import tiny_config
+from tests.helpers.datasets import make_records
+from tests.helpers.image_trees import make_tree
 
 
 def make_run(folder: Path) -> Path:

@@ -10,10 +10,10 @@ from random import Random
 import numpy as np
 
 from data.dataset import load_dataset
-from tests.datasets import make_images, make_records
 from tests.fuzz.mutations import HOSTILE_VALUES, alter, damage
 from tests.fuzz.place import Place
 from tests.fuzz.targets.splits import damage_table
+from tests.helpers.datasets import make_images, make_records
 
 RECORDS = make_records(2, 2, images=2, magnifications=(40, 200))
 IMAGES = make_images(RECORDS)

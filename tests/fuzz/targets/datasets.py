@@ -6,9 +6,9 @@ from collections.abc import Callable
 from random import Random
 
 from data.dataset import load_dataset
-from tests import image_trees
 from tests.fuzz.place import Place
 from tests.fuzz.targets import archives, trees
+from tests.helpers import image_trees
 
 
 def case(rng: Random, place: Place) -> Callable[[], object]:

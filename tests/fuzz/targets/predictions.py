@@ -9,9 +9,9 @@ import numpy as np
 
 from se_resnet.metrics.__main__ import main
 from se_resnet.metrics.predictions import Predictions
-from tests.datasets import make_records
 from tests.fuzz.place import Place
 from tests.fuzz.targets.splits import damage_table
+from tests.helpers.datasets import make_records
 
 RECORDS = make_records(2, 3, images=2, magnifications=(40,))
 

@@ -13,9 +13,9 @@ import numpy as np
 import safetensors.numpy
 
 from se_resnet.weights import pretrained, record
-from tests import checkpoints
 from tests.fuzz.mutations import alter, damage
 from tests.fuzz.place import Place
+from tests.helpers import checkpoints
 
 
 @functools.cache

@@ -11,9 +11,9 @@ from data.protocols.roles import PROTOCOLS, assign_roles
 from data.protocols.split_file import read_roles, user_roles, write_split
 from data.records import Records
 from se_resnet.runs.run_files import EXCLUDED, ROLES, read_split
-from tests.datasets import make_records
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import Place
+from tests.helpers.datasets import make_records
 
 RECORDS = make_records(3, 4, images=2, magnifications=(40,))
 

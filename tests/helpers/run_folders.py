@@ -1,0 +1,70 @@
+"""The folder of a finished run, written without training: every file, of a tiny network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from configs import smoke
+from data import run_data
+from data.dataset import Dataset
+from data.protocols import audit
+from se_resnet.metrics.decision import Decision
+from se_resnet.metrics.full import all_metrics
+from se_resnet.metrics.predictions import Predictions
+from se_resnet.models.classifier import Classifier
+from se_resnet.models.preprocessing import IMAGENET
+from se_resnet.models.resnet import create_model
+from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runs.run_files import ROLES, TEST
+from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runtime.files import write_json
+from se_resnet.weights import pretrained
+from tests.helpers.datasets import make_images, make_records
+
+DECISION = Decision("accuracy", 0.4, 1.2, 0.1, "")
+
+
+def make_run_folder(folder: Path) -> Path:
+    """Writes what a run of ``configs/smoke.py`` on generated images leaves in ``folder``."""
+    records = make_records(6, 8, images=2, magnifications=(40, 200))
+    roles = np.array([ROLES[sum(map(ord, name)) % 3] for name in records.accession])
+    config = smoke.get_config()
+    write_json(folder / "config.json", json.loads(config.to_json()))
+    dataset = Dataset(make_images(records), records, "f" * 64, "generated", [])
+    run_data.save(RunFolder(folder), dataset, roles)
+    write_json(folder / "weights.json", pretrained.load("none").facts())
+    lines = [{"step": step, "epoch": step / 2, "train/loss": 0.5} for step in (1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    state = {"tensorboard": {"run_id": "x", "told": {"train/loss": 2}, "concluded": True}}
+    write_json(folder / "trackers.json", state)
+    classifier = Classifier(
+        create_model(stage_sizes=(1, 1), width=4), IMAGENET, size=(16, 16), resize="squash"
+    )
+    variables = jax.tree.map(
+        lambda leaf: np.ones(leaf.shape, leaf.dtype), classifier.abstract_variables()
+    )
+    facts = {**classifier.as_dict(), "decision": dataclasses.asdict(DECISION)}
+    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints.save_best(2, variables, facts)
+    progress = {"best_score": [0.5, -0.5], "early_stopping": {"best": None, "waited": 0}}
+    checkpoints.save_latest(2, variables, progress | {"unlogged": [[0.5, 1.0]]})
+    names = ("file", "slide", "accession", "magnification", "subtype", "label")
+    tested = records.take(roles == TEST)
+    probability = np.linspace(0, 1, len(tested))
+    predictions = Predictions(
+        **{name: getattr(tested, name) for name in names}, probability=probability
+    )
+    predictions.write_csv(folder / "eval" / "test" / "predictions.csv")
+    results = all_metrics(predictions, DECISION, resamples=20)
+    results["audit"] = {
+        "protocol": "strict",
+        **audit.count_leaks(records, roles),
+        **run_data.count_seen(tested, RunFolder(folder)),
+    }
+    write_json(folder / "eval" / "test" / "metrics.json", results)
+    return folder

@@ -1,0 +1,87 @@
+"""What a checkpoint carries besides weights, and what the computing dtype changes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import train
+from configs import smoke
+from se_resnet import explain
+from se_resnet.errors import UserError
+from se_resnet.models.classifier import Classifier
+from se_resnet.runs.run_folder import RunFolder
+from se_resnet.training.config import check_config
+from tests.helpers.networks import randomised
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 33, 47, 3), np.uint8)
+
+
+def configured(dtype: str, formulation: str = "auto") -> Classifier:
+    config = smoke.get_config()
+    config.model.update(
+        stage_sizes=(1, 1), width=16, dtype=dtype, formulation=formulation, pretrained="none"
+    )
+    config.data.size = IMAGES.shape[1:3]
+    with tempfile.TemporaryDirectory() as workdir:
+        return train.build_model(config, RunFolder(workdir))[0]
+
+
+def logits_of(classifier: Classifier) -> np.ndarray:
+    batch = {"image": IMAGES, "mask": np.ones(len(IMAGES), bool)}
+    return classifier.make_predict()(randomised(classifier.model), [batch])
+
+
+@pytest.mark.full_optimisation
+@pytest.mark.compiled
+@pytest.mark.parametrize("formulation", ["plain", "fast"])
+def test_bfloat16_computes_the_same_function_in_less_memory(formulation):
+    coarse, exact = (configured(dtype, formulation) for dtype in ("bfloat16", "float32"))
+    variables, inputs = randomised(coarse.model), coarse.preprocessing(IMAGES)
+    for train_mode in (True, False):
+        (logits, stages), updates = jax.eval_shape(
+            lambda x, mode=train_mode: coarse.model.apply(
+                variables, x, train=mode, return_stages=True, mutable=["batch_stats"]
+            ),
+            inputs,
+        )
+        assert {leaf.dtype for leaf in stages.values()} == {jnp.dtype(jnp.bfloat16)}
+        assert logits.dtype == jnp.float32
+        assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(jnp.float32)}
+    shapes = jax.tree.leaves(coarse.abstract_variables())
+    assert {leaf.dtype for leaf in shapes} == {jnp.dtype(jnp.float32)}
+    # Folded: predictions are what a training run's validation sees.
+    found, wanted = logits_of(coarse), logits_of(exact)
+    unfolded = jax.jit(lambda v: coarse.model.apply(v, inputs, train=False))(variables)
+    assert np.abs(found - wanted).max() > 1e-5
+    np.testing.assert_allclose(found, wanted, atol=0.05 * np.abs(wanted).max())
+    np.testing.assert_allclose(found, unfolded[:, 0], atol=0.05 * np.abs(wanted).max())
+
+
+def test_the_dtype_stays_with_the_checkpoint():
+    facts = json.loads(json.dumps(configured("bfloat16").as_dict()))
+    assert Classifier.from_dict(facts).model.dtype == "bfloat16"
+    del facts["model"]["dtype"]  # as checkpoints were written before there was a choice
+    assert Classifier.from_dict(facts).model.dtype == "float32"
+
+
+def test_heat_maps_are_float32_with_either():
+    heats = [
+        explain.grad_cam(classifier, randomised(classifier.model), IMAGES, stage="stage2", target=1)
+        for classifier in (configured("bfloat16"), configured("float32"))
+    ]
+    assert heats[0].dtype == np.float32
+    np.testing.assert_allclose(*heats, atol=0.2)
+
+
+def test_an_unknown_dtype_is_refused_before_any_work():
+    config = smoke.get_config()
+    check_config(config)
+    config.model.dtype = "float16"
+    with pytest.raises(UserError, match="config.model.dtype = 'float16'.*float32, bfloat16"):
+        check_config(config)

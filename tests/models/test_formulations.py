@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+
+from se_resnet.models import ops_fast, ops_plain, winograd
+from se_resnet.models.folding import fold
+from se_resnet.models.layers import FORMULATIONS, BatchNorm, is_fast
+from se_resnet.models.resnet import create_model
+from tests.helpers.marks import fully_compiled
+from tests.helpers.networks import randomised
+
+# Wide enough for Winograd's algorithm in every block.
+SMALL = {"stage_sizes": (1, 1), "width": 64, "num_outputs": 4}
+
+
+def draw(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def assert_close(actual, expected, tolerance):
+    """The root mean square of the difference is at most ``tolerance`` of the expected values'."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    scale = np.sqrt(np.mean(expected**2))
+    assert np.sqrt(np.mean((actual - expected) ** 2)) <= tolerance * scale
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8), (1, 9, 14), (3, 1, 5)])
+def test_winograd_is_a_convolution_and_so_are_its_gradients(shape):
+    x, kernel, dy = draw(0, *shape, 16), draw(1, 3, 3, 16, 8), draw(2, *shape, 8)
+    expected, expected_vjp = jax.vjp(lambda x, w: ops_plain.convolve(x, w, 1), x, kernel)
+    actual, actual_vjp = jax.vjp(jax.jit(winograd.convolve), x, kernel)
+    assert_close(actual, expected, 5e-6)
+    for got, wanted in zip(actual_vjp(dy), expected_vjp(dy), strict=True):
+        assert_close(got, wanted, 5e-6)
+
+
+@pytest.mark.parametrize("size, stride", [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
+def test_convolutions_agree(size, stride):
+    x, kernel = draw(0, 2, 13, 16, 64), draw(1, size, size, 64, 64)
+
+    def run(module):
+        value, vjp = jax.vjp(lambda x, w: module.convolve(x, w, stride), x, kernel)
+        return value, *vjp(draw(2, *value.shape))
+
+    for got, wanted in zip(run(ops_fast), run(ops_plain), strict=True):
+        assert_close(got, wanted, 5e-6)
+
+
+def test_winograd_is_left_where_it_does_not_pay():
+    kernel = np.zeros((3, 3, 64, 64), np.float32)
+
+    def applies(shape, stride=1, dtype=jnp.float32):
+        return ops_fast.winograd_applies(jax.ShapeDtypeStruct(shape, dtype), kernel, stride)
+
+    assert applies((1, 7, 7, 64))
+    assert applies((1, 56, 56, 64))
+    assert not applies((1, 2, 2, 64))
+    assert not applies((1, 7, 7, 32))
+    assert not applies((1, 56, 56, 64), stride=2)
+    assert not applies((1, 56, 56, 64), dtype=jnp.bfloat16)
+    # A transformed kernel of 512 channels is not worth its making for a single small image.
+    assert winograd.pays_with_transform((8, 7, 7, 512), 512)
+    assert not winograd.pays_with_transform((1, 7, 7, 512), 512)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 12, 2), (1, 1, 1, 1)])
+def test_max_pools_agree_exactly_where_values_tie(shape, dtype):
+    # Few levels, half of them zero: nearly every window has several maxima, many at the border.
+    x = jnp.maximum(jnp.round(jnp.asarray(draw(0, *shape))), 0).astype(dtype)
+
+    def run(module):
+        value, vjp = jax.vjp(module.max_pool, x)
+        # Whole numbers, whose sums do not depend on their order.
+        return value, *vjp(1 + jnp.arange(value.size, dtype=dtype).reshape(value.shape))
+
+    (value, gradient), (expected, expected_gradient) = run(ops_fast), run(ops_plain)
+    np.testing.assert_array_equal(value, expected)
+    np.testing.assert_array_equal(gradient, expected_gradient)
+
+
+def test_max_pool_shows_what_is_not_a_number():
+    for place in range(9):
+        x = np.zeros((1, 3, 3, 1), np.float32)
+        x.reshape(-1)[place] = np.nan
+        np.testing.assert_array_equal(ops_fast.max_pool(x), ops_plain.max_pool(x))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_batch_norm_is_flax_own(train):
+    x, dy = 3 + 2 * draw(0, 4, 5, 6, 7), draw(1, 4, 5, 6, 7)
+    ours = BatchNorm(1e-3)
+    theirs = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-3)
+    variables = theirs.init(jax.random.key(0), x)
+    jax.tree.map(
+        np.testing.assert_array_equal, ours.init(jax.random.key(0), x, train=train), variables
+    )
+    params = {"scale": 1 + draw(2, 7) / 4, "bias": draw(3, 7)}
+
+    def run(apply):
+        value, vjp, state = jax.vjp(
+            lambda x, params: apply({**variables, "params": params}, x, mutable=["batch_stats"]),
+            x,
+            params,
+            has_aux=True,
+        )
+        return value, state, vjp(dy)
+
+    actual = run(lambda *a, **k: ours.apply(*a, train=train, **k))
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-5), actual, run(theirs.apply))
+
+
+def run_model(formulation, dtype, images, train, **options):
+    """Logits, new statistics and the gradients of a weighted sum of the logits, by path."""
+    model = create_model(formulation=formulation, **options, **SMALL).clone(dtype=dtype)
+    exact = jnp.promote_types(dtype, jnp.float32)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, exact), randomised(model))
+    weights = draw(1, len(images), SMALL["num_outputs"])
+
+    @jax.jit
+    def loss(params):
+        logits, state = model.apply(
+            {**variables, "params": params}, images, train=train, mutable=["batch_stats"]
+        )
+        return (weights * logits).sum(), (logits, state["batch_stats"])
+
+    gradients, (logits, stats) = jax.grad(loss, has_aux=True)(variables["params"])
+    assert np.ptp(logits) > 0
+    return logits, flatten_dict(stats, sep="/"), flatten_dict(gradients, sep="/")
+
+
+@pytest.mark.parametrize(
+    "variant, attention, size, train",
+    [
+        fully_compiled("v1", "se", (64, 64), True),
+        ("v1.5", "none", (33, 47), True),
+        fully_compiled("v1", "none", (33, 47), False),
+        fully_compiled("v1.5", "se", (64, 64), False),
+    ],
+)
+def test_formulations_are_the_same_function(variant, attention, size, train, monkeypatch):
+    # In float64, where no ReLU's input is so near zero that rounding opens it on one side only:
+    # such a pixel's whole part would be missing from a gradient.
+    seen = []
+    monkeypatch.setattr(winograd, "convolve", spy(winograd.convolve, seen))
+    jax.config.update("jax_enable_x64", True)
+    try:
+        actual, expected = (
+            run_model(
+                formulation,
+                "float64",
+                draw(0, 4, *size, 3),
+                train,
+                variant=variant,
+                attention=attention,
+            )
+            for formulation in ("fast", "plain")
+        )
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    assert len(seen) >= (2 if variant == "v1" else 1)
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-9), actual, expected)
+
+
+@pytest.mark.compiled
+@pytest.mark.full_optimisation
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("bfloat16", 0.05)])
+def test_formulations_agree_up_to_rounding(dtype, tolerance):
+    images = draw(0, 4, 33, 47, 3)
+    actual, expected = (
+        run_model(formulation, dtype, images, True) for formulation in ("fast", "plain")
+    )
+    assert actual[0].dtype == jnp.float32
+    # Each convolution's error is about 1e-6 of its output; normalisation hands it on.
+    jax.tree.map(lambda a, b: assert_close(a, b, tolerance), actual[:2], expected[:2])
+
+
+@pytest.mark.parametrize("formulation", ["fast", fully_compiled("plain")])
+@pytest.mark.parametrize("variant, attention", [("v1", "se"), fully_compiled("v1.5", "none")])
+def test_folding_leaves_the_logits_alone(formulation, variant, attention):
+    model = create_model(formulation=formulation, variant=variant, attention=attention, **SMALL)
+    variables, images = randomised(model), draw(0, 3, 64, 64, 3)
+    folded = jax.jit(lambda v: fold(model, v, (64, 64)))(variables)
+    apply = jax.jit(lambda v: model.apply(v, images, train=False))
+    assert_close(apply(folded), apply(variables), 1e-5)
+    # No normalisation is left, and the kernels that were transformed are used.
+    assert not [path for path in flatten_dict(folded["params"]) if path[-1] == "scale"]
+    assert "batch_stats" not in folded
+    transformed = folded.get("transformed", {})
+    assert (
+        len(jax.tree.leaves(transformed))
+        == {"plain": 0, "fast": 2 if variant == "v1" else 1}[formulation]
+    )
+    if formulation == "fast":
+        zeros = jax.tree.map(jnp.zeros_like, transformed)
+        assert np.ptp(apply({**folded, "transformed": zeros}) - apply(folded)) > 0
+
+
+def test_auto_is_fast_on_a_cpu_only(monkeypatch):
+    assert [is_fast(name) for name in FORMULATIONS] == [jax.default_backend() == "cpu", False, True]
+    for platform in ("cpu", "gpu", "tpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
+        assert is_fast("auto") == (platform == "cpu")
+
+
+def spy(function, calls):
+    def called(*args):
+        calls.append(args)
+        return function(*args)
+
+    return called

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+import pytest
+
+from se_resnet import explain
+from se_resnet.explain import attention_gates
+from se_resnet.metrics.predictions import Predictions
+from se_resnet.models.classifier import Classifier
+from se_resnet.models.resnet import create_model
+from se_resnet.report import gallery
+from se_resnet.weights import pretrained
+from tests.helpers.networks import randomised
+
+
+def predictions(label, probability):
+    n = len(label)
+    text = np.array([f"{i}" for i in range(n)])
+    return Predictions(
+        file=text,
+        slide=text,
+        accession=text,
+        magnification=np.full(n, 40),
+        subtype=text,
+        label=np.asarray(label),
+        probability=np.asarray(probability, np.float64),
+    )
+
+
+def network(attention="se"):
+    model = create_model(attention=attention, stage_sizes=(1, 1), width=4)
+    classifier = Classifier(model, pretrained.load("none").preprocessing, (16, 16), "squash")
+    return classifier, randomised(model)
+
+
+def test_the_most_confident_errors_come_first():
+    label = [1, 1, 1, 0, 0, 0, 1, 0]
+    probability = [0.4, 0.1, 0.3, 0.6, 0.95, 0.8, 0.9, 0.5]
+    groups = gallery.select(predictions(label, probability), errors=2)
+    assert [
+        (group.label, group.correct, group.total, group.index.tolist()) for group in groups
+    ] == [
+        (1, False, 3, [1, 2]),
+        (0, False, 4, [4, 5]),
+        (1, True, 1, [6]),
+        (0, True, 0, []),
+    ]
+
+
+def test_the_threshold_decides_what_is_an_error():
+    shown = predictions([1, 0], [0.4, 0.45])
+    assert [group.total for group in gallery.select(shown, 0.5)] == [1, 0, 0, 1]
+    assert [group.total for group in gallery.select(shown, 0.4)] == [0, 1, 1, 0]
+
+
+def test_correct_ones_are_drawn_at_random_by_the_seed():
+    shown = predictions(np.ones(100, int), np.linspace(0.5, 1, 100))
+    draws = [gallery.select(shown, seed=seed)[2].index.tolist() for seed in (0, 0, 1, 2)]
+    assert draws[0] == draws[1]
+    assert len({tuple(draw) for draw in draws}) == 3
+    assert all(len(draw) == 3 and draw == sorted(draw, reverse=True) for draw in draws)
+
+
+def decode(uri):
+    assert uri.startswith("data:image/jpeg;base64,")
+    raw = np.frombuffer(base64.b64decode(uri.split(",")[1]), np.uint8)
+    return cv2.imdecode(raw, cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+
+
+def test_pictures_are_those_of_the_rows_and_explain_the_call():
+    classifier, variables = network()
+    rng = np.random.default_rng(0)
+    # Smooth, so that JPEG keeps the pixels near what they were.
+    coarse = rng.integers(0, 256, (12, 2, 2, 3)).astype(np.uint8)
+    pixels = np.stack([cv2.resize(one, (16, 16)) for one in coarse])
+    rows = np.arange(12)[::-1]
+    shown = predictions([1, 0] * 6, rng.random(12))
+    groups = gallery.make(classifier, variables, pixels, rows, shown, threshold=0.3)
+    pictures = [(group, picture) for group in groups for picture in group["pictures"]]
+    assert len(pictures) >= 8
+    for group, picture in pictures:
+        image = pixels[rows[int(picture["file"])]]
+        assert picture["probability"] == shown.probability[int(picture["file"])]
+        assert np.abs(decode(picture["image"]) - image).mean() < 12
+        heat = explain.grad_cam(
+            classifier,
+            variables,
+            image[None],
+            stage="stage2",
+            target=int(picture["probability"] >= 0.3),
+        )[0]
+        assert np.abs(decode(picture["overlay"]) - explain.overlay(image, heat)).mean() < 12
+        assert group["correct"] == (
+            (picture["probability"] >= 0.3) == shown.label[int(picture["file"])]
+        )
+
+
+def test_large_pictures_are_made_smaller():
+    uri = gallery.thumbnail(np.zeros((460, 700, 3), np.uint8))
+    assert decode(uri).shape == (168, 256, 3)
+
+
+@pytest.mark.parametrize("limit", [5, 40])
+def test_gates_of_a_part_of_the_images(limit):
+    classifier, variables = network()
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 16, 16, 3)).astype(np.uint8)
+    rows, label = np.arange(40)[::-1], (np.arange(40) >= 20).astype(int)
+    found = attention_gates.describe(classifier, variables, pixels, rows, label, limit=limit)
+    names = [row["block"] for row in found["blocks"]]
+    assert names == 2 * ["stage1/block1"] + 2 * ["stage2/block1"]
+    assert sum(row["images"] for row in found["stages"]) == 2 * limit
+    assert {row["class"] for row in found["stages"]} == {"benign", "malignant"}
+    if limit == 40:
+        direct = explain.gates(classifier, variables, pixels[rows])
+        for row, expected in zip(found["stages"], explain.gate_summary(direct, label), strict=True):
+            assert row["mean"] == pytest.approx(expected["mean"], rel=1e-5)
+            assert row["q95"] == pytest.approx(expected["q95"], rel=1e-5)
+            assert row["q05"] < row["q95"]
+
+
+def test_a_network_without_gates_has_none_to_show():
+    classifier, variables = network("none")
+    pixels = np.zeros((3, 16, 16, 3), np.uint8)
+    found = attention_gates.describe(
+        classifier, variables, pixels, np.arange(3), np.array([0, 1, 1])
+    )
+    assert found == {"blocks": [], "stages": []}
+
+
+def test_an_evaluation_shows_both(run):
+    html = (run / "eval" / "test" / "report.html").read_text()
+    assert html.count("data:image/jpeg;base64,") >= 2
+    assert "stage2/block1" in html

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+
+from se_resnet.metrics import calibration, selective
+from se_resnet.metrics.evaluation import evaluate
+from se_resnet.metrics.predictions import Predictions
+from se_resnet.report.report import write_report
+
+HOSTILE = "<script>alert('x')</script>&\"\udcff"
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements, identifiers, links, and text outside the figures."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.ids, self.links, self.words = [], Counter(), [], [], []
+        self.feed(html)
+        assert not self.open, f"never closed: {self.open}"
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags[tag] += 1
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "action", "data"):
+                self.links.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if "svg" not in self.open and "style" not in self.open:
+            self.words.append(data)
+
+
+def predictions(accession, label, probability):
+    label = np.asarray(label)
+    return Predictions(
+        file=np.array([f"{HOSTILE}{i}.png" for i in range(len(label))]),
+        slide=np.asarray(accession, dtype=np.str_),
+        accession=np.asarray(accession, dtype=np.str_),
+        magnification=np.resize([40, 200], len(label)),
+        subtype=np.where(label == 1, "DC", "A"),
+        label=label,
+        probability=np.asarray(probability, dtype=np.float64),
+    )
+
+
+def both_classes():
+    rng = np.random.default_rng(0)
+    owner = rng.integers(0, 12, 200)
+    label = (owner >= 5).astype(int)
+    probability = np.clip(rng.normal(0.3 + 0.4 * label, 0.2), 0, 1)
+    return predictions([f"14-{i:05d}" for i in owner], label, probability)
+
+
+LOG = [
+    {"step": 1, "epoch": 0, "train/loss": 0.7, "train/accuracy": 0.5},
+    {"step": 2, "epoch": 0, "train/loss": float("nan"), "train/accuracy": 0.6},
+    {"step": 3, "epoch": 1, "val/loss": 0.6, "val/accuracy": 0.7, "val/roc_auc": None},
+    {"epoch": 1},
+]
+SPLIT = [{"role": "test", "class": "benign", "images": 1234, "slides": 7, "accessions": 5}]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def run(shown, **change):
+        arguments = {
+            "title": "A title",
+            "predictions": shown,
+            "metrics": evaluate(shown, resamples=50),
+            "split_summary": SPLIT,
+            "training_log": LOG,
+            "config": {"seed": 3, "shape": (1, 2), "kind": np.float32},
+            "command": "python train.py --config=configs/a.py --workdir=w",
+            "warnings": [],
+            "notes": [],
+            "data_notes": [],
+        } | change
+        write_report(tmp_path / "new" / "report.html", **arguments)
+        html = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+        return html, Page(html)
+
+    return run
+
+
+def test_a_whole_report(write):
+    shown = both_classes()
+    html, page = write(shown, warnings=["Beware of leaks."], notes=["Step 900."])
+    for words in (
+        "A title",
+        "Read this first Beware of leaks.",
+        "Step 900.",
+        "200 images",
+        "12 patients (5 benign, 7 malignant)",
+        "Patient recognition rate",
+        "40× 200×",
+        "1,234 7 5",
+        "python train.py --config=configs/a.py --workdir=w",
+        '"seed": 3',
+        "not a medical device",
+    ):
+        assert words in page.text, words
+    # ROC, precision and recall, distribution, training, the legend of the strips and the strips.
+    assert page.tags["svg"] == 5 + 4 + 12
+    assert html.count("(AUC ") == html.count("(AP ") == 2
+    assert "undefined" not in page.text
+    for row in evaluate(shown, resamples=50)["patient"]["patients"]:
+        assert f"{row['accession']} {row['correct']} of {row['images']}" in page.text
+
+
+def test_figures_are_shown_with_their_intervals(write):
+    shown = both_classes()
+    metrics = evaluate(shown, resamples=50)
+    metrics["patient"]["recognition_rate"] = {"value": 0.8768, "low": 0.8, "high": 0.95}
+    metrics["image"]["roc_auc"] = {"value": 0.9876, "low": 0.9, "high": 1.0}
+    metrics["image"]["confusion"] = {"tp": 3, "fp": 20, "tn": 80, "fn": 9}
+    _, page = write(shown, metrics=metrics)
+    assert "Recognition rate 87.7 % 95 %: 80.0–95.0" in page.text
+    assert "ROC AUC 0.988 95 %: 0.900–1.000" in page.text
+    matrix = "benign 80 right 80.0 % 20 wrong 20.0 % malignant 9 wrong 75.0 % 3 right 25.0 %"
+    assert matrix in page.text
+
+
+def test_the_file_needs_nothing_else(write):
+    html, page = write(both_classes())
+    assert page.tags["script"] == page.tags["link"] == page.tags["iframe"] == 0
+    assert all(link.startswith("#") for link in page.links)
+    assert "@import" not in html
+    assert "default-src 'none'" in html
+
+
+def test_identifiers_are_unique_and_found(write):
+    html, page = write(both_classes())
+    assert [name for name, count in Counter(page.ids).items() if count > 1] == []
+    targets = re.findall(r"url\(#([^)]+)\)", html)
+    targets += [link.removeprefix("#") for link in page.links]
+    targets += re.findall(r'aria-labelledby="([^"]+)"', html)
+    assert targets
+    assert set(targets) <= set(page.ids)
+
+
+def test_hostile_text_is_escaped(write):
+    accession = [HOSTILE, HOSTILE, "b"]
+    split = [{"role": HOSTILE, "class": HOSTILE, "images": 1, "slides": 1, "accessions": 1}]
+    picture = {"file": HOSTILE, "accession": HOSTILE, "magnification": 40, "probability": 0.1}
+    picture |= {"image": "data:,", "overlay": "data:,"}
+    gallery = [{"label": 1, "correct": False, "total": 1, "pictures": [picture]}]
+    html, page = write(
+        predictions(accession, [1, 1, 0], [0.9, 0.8, 0.1]),
+        title=HOSTILE,
+        split_summary=split,
+        config={HOSTILE: HOSTILE},
+        command=HOSTILE,
+        warnings=[HOSTILE],
+        notes=[HOSTILE],
+        data_notes=[HOSTILE],
+        gallery=gallery,
+    )
+    assert page.tags["script"] == 0
+    assert "<script" not in html
+    assert page.text.count("<script>alert('x')</script>") == 13
+
+
+def test_one_class_and_one_patient(write):
+    shown = predictions(["a"] * 4, [1, 1, 1, 1], [0.9, 0.8, 0.1, 0.9])
+    _, page = write(shown, training_log=[], split_summary=[])
+    assert "1 image" not in page.text
+    assert "4 images (0 benign, 4 malignant) from 1 slide of 1 patient (" in page.text
+    assert "Recognition rate 75.0 % no interval: only one accession" in page.text
+    assert "ROC AUC undefined: no image is benign" in page.text
+    assert "ROC curve undefined" in page.text
+    assert "Precision-recall curve undefined" in page.text
+    assert "There is no training log." in page.text
+    assert "belong to no split" in page.text
+    assert page.tags["svg"] == 1 + 4 + 1
+
+
+def test_a_log_without_validation(write):
+    html, _ = write(both_classes(), training_log=LOG[:1])
+    assert "training-loss" in html and "training-score" in html
+    _, page = write(both_classes(), training_log=[{"step": 1, "train/loss": float("inf")}])
+    assert "There is no training log." in page.text
+
+
+def test_same_evaluation_same_file_whatever_matplotlibs_settings(write):
+    first, _ = write(both_classes())
+    with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path"}):
+        second, _ = write(both_classes())
+        assert matplotlib.rcParams["font.size"] == 30
+    assert first == second
+
+
+def test_importing_the_report_does_not_import_matplotlib():
+    code = "import sys, se_resnet.report.report; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_full_data_set_makes_a_small_file(write):
+    rng = np.random.default_rng(0)
+    owner = rng.integers(0, 70, 7909)
+    label = (owner >= 16).astype(int)
+    html, _ = write(predictions([f"14-{i:05d}" for i in owner], label, rng.random(7909)))
+    assert len(html) < 1_000_000
+
+
+def test_patients_are_sorted_by_class_and_every_image_marked(write):
+    accession = ["m2", "b1", "m1", "m1", "b1", "m2"]
+    label = [1, 0, 1, 1, 0, 1]
+    html, page = write(predictions(accession, label, [0.9, 0.2, 0.3, 0.4, 0.6, 0.7]))
+    rows = re.findall(
+        r'<th scope="row" class="name">(\w+)</th>\s*<td class="scale">(.*?)</td>', html
+    )
+    assert [name for name, _ in rows] == ["b1", "m1", "m2"]
+    marks = {
+        name: [(mark, float(x)) for mark, x in re.findall(r'"#(\w+)" x="([\d.]+)%"', strip)]
+        for name, strip in rows
+    }
+    assert marks == {
+        "b1": [("dot", 20), ("cross", 60), ("mean", 40)],
+        "m1": [("cross", 30), ("cross", 40), ("mean", 35)],
+        "m2": [("dot", 70), ("dot", 90), ("mean", 80)],
+    }
+    assert "2 images, 1 misclassified, mean probability 0.400" in html
+    assert "m1 0 of 2 0.0 % 0.350 ✗ wrong" in page.text
+    assert "m2 2 of 2 100.0 % 0.800 right" in page.text
+
+
+def test_the_bands_are_those_of_the_metrics(write):
+    shown = both_classes()
+    html, _ = write(shown)
+    # The band of one patient of either class is refused, so that only curves are drawn.
+    few, _ = write(predictions(["a", "b"] * 4, [0, 1] * 4, np.linspace(0.1, 0.9, 8)))
+    assert "FillBetweenPolyCollection" in re.search(r'aria-label="ROC.*?</svg>', html, re.S)[0]
+    assert "FillBetweenPolyCollection" in re.search(r'aria-label="Prec.*?</svg>', html, re.S)[0]
+    assert "FillBetweenPolyCollection" not in few
+
+
+def test_subtypes_have_names_and_intervals(write):
+    shown = both_classes()
+    metrics = evaluate(shown, resamples=50)
+    metrics["by_subtype"]["DC"]["accuracy"] = {"value": 0.5, "low": 0.25, "high": 0.75}
+    _, page = write(shown, metrics=metrics)
+    part = metrics["by_subtype"]["DC"]
+    words = f"DC ductal carcinoma {part['images']} {part['accessions']} 50.0 % 25.0–75.0"
+    assert words in page.text
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("", "The threshold 0.500 was chosen for balanced accuracy."),
+        ("no image is benign, so it stays at 0.5", "No image is benign, so it stays at 0.5."),
+    ],
+)
+def test_the_choice_of_the_threshold_is_explained(write, reason, sentence):
+    shown = both_classes()
+    metrics = evaluate(shown, resamples=10)
+    metrics["decision"] = {"threshold": 0.5, "temperature": 1.5, "reason": reason}
+    metrics["decision"]["target"] = "balanced_accuracy"
+    metrics["at_chosen_threshold"] = {name: metrics[name] for name in ("image", "patient")}
+    metrics["calibration"] = calibration.describe(shown, 1.5, resamples=10)
+    metrics["calibration"]["reliability"] = calibration.reliability_curve(shown, resamples=10)
+    metrics["selective"] = selective.risk_coverage(shown, resamples=10)
+    _, page = write(shown, metrics=metrics)
+    assert f"on the validation images. {sentence} Calibrated probabilities are" in page.text
+
+
+def test_the_audit_is_shown_with_what_leaks(write):
+    shown = both_classes()
+    audit = {"protocol": "official", "straddling_accessions": 3, "excluded_copies": 5}
+    metrics = evaluate(shown, resamples=50)
+    _, page = write(shown, metrics=metrics | {"audit": audit}, data_notes=["A subset."])
+    assert "Data, protocol and audit A subset. Audit Protocol official ." in page.text
+    assert "in training or validation ⚠ 3" in page.text
+    assert "excluded 5" in page.text
+    assert "Synthetic" not in page.text
+    audit["synthetic_test_images"] = 376
+    _, page = write(shown, metrics=metrics | {"audit": audit})
+    assert "Synthetic images in the test set ⚠ 376" in page.text
+
+
+def test_folds_are_shown_with_mean_and_deviation(write):
+    shown = both_classes()
+    folds = {"image_roc_auc": {"mean": 0.8, "sd": 0.1, "values": [0.7, None, 0.9]}}
+    _, page = write(shown, metrics=evaluate(shown, resamples=50) | {"folds": folds})
+    assert "Fold 2 Image ROC AUC 0.800 0.100 0.700 – 0.900" in page.text
+
+
+def test_gates_and_gallery_only_where_they_are_given(write):
+    _, page = write(both_classes())
+    assert "Gallery" not in page.text
+    assert "ttention gates" not in page.text
+    groups = [
+        {"label": label, "correct": correct, "total": 0, "pictures": []}
+        for correct in (False, True)
+        for label in (1, 0)
+    ]
+    _, page = write(both_classes(), gallery=groups, gates={"blocks": [], "stages": []})
+    assert "None: every malignant image was classified correctly" in page.text
+    assert "None: every benign image was classified correctly" in page.text
+    assert "No benign image was classified correctly" in page.text
+    assert "This network has no attention gates for whole channels." in page.text
