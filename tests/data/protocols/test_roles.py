@@ -185,7 +185,7 @@ def test_verify_refuses_empty_roles_and_one_class_training():
         ({"fold": -1}, "choose 0 to 4"),
         ({"folds": 1}, "give 2 or more"),
         ({"val_folds": 1}, "leaves no training images"),
-        ({"folds": 13}, "only 12 benign ones"),
+        ({"folds": 13}, "only 12 benign accessions"),
         ({"protocol": "official"}, "lack the slide SOB_B_A-14-1000"),
     ],
 )
