@@ -14,7 +14,7 @@ from absl import flags
 
 from se_resnet.images.resize import TTA
 from se_resnet.runtime import launch
-from se_resnet.runtime.cli import PATH, parse_flags, run_command
+from se_resnet.runtime.cli import PATH, define_attention_flag, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
@@ -28,9 +28,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     _TTA = flags.DEFINE_enum(
         "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
     )
-    _ATTENTION = flags.DEFINE_string(
-        "attention", "none", "The run's own attention module, FILE:CLASS, which is imported."
-    )
+    _ATTENTION = define_attention_flag()
     _OUT = flags.DEFINE(PATH, "out", None, "Where to write; default: W/eval/SPLIT.")
     launch.define_flags()
     flags.adopt_module_key_flags(launch)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from se_resnet.models.resnet import create_model
     from se_resnet.package.save_load import from_pretrained, save_pretrained
     from se_resnet.predict.predictor import Predictor, load_run
-    from se_resnet.weights import pretrained
+    from se_resnet.weights import pretrained as pretrained
 
 # OpenCV reads it once, when it is imported, and aborts where it is no number. Its own limit lets a
 # file of a few kilobytes take 8 GB.
@@ -35,7 +35,6 @@ __all__ = [
     "create_model",
     "from_pretrained",
     "load_run",
-    "pretrained",
     "save_pretrained",
 ]
 __getattr__ = lazy_names(

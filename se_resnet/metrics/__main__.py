@@ -15,7 +15,6 @@ from pathlib import Path
 from se_resnet.errors import UserError
 from se_resnet.metrics.comparison import compare, table
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
-from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.files import write_json
 
@@ -41,6 +40,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _predictions_file(run: str, split: str) -> Path:
+    from se_resnet.runs.run_folder import RunFolder  # imports JAX: after the options are known
+
     path = Path(run)
     return RunFolder(path).evaluation(split).path / PREDICTIONS if path.is_dir() else path
 
