@@ -33,7 +33,7 @@ def gates(
         float32 ``[B, C]`` for every attention module that sows gates, in the order of the network.
         The key is the name of the block (``'stage1/block2'``), or of the stage for attention after
         a stage. The result is empty for a network without gates, and for attention that does not
-        gate values channels: ``coord``, ``gc`` and ``simam``.
+        gate whole channels: ``coord``, ``gc`` and ``simam``.
     """
     intermediates = flatten_dict(_intermediates(classifier, variables, images))
     by_module = {
