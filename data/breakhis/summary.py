@@ -43,7 +43,7 @@ class Summary:
 
     @property
     def is_complete(self) -> bool:
-        """Whether no official image is missing."""
+        """True when no official image is missing."""
         return self.num_missing == 0
 
     def describe(self) -> str:

@@ -1,10 +1,10 @@
 """Checkpoints of a run: the latest states to resume from, the best weights to evaluate.
 
-``latest`` holds the whole training state, the two newest of them, so that one is left if the other
-is damaged. ``best`` holds the weights of the best validation so far, and those that were the best
-when the older state of ``latest`` was saved: a run that goes on from there goes on with them. A
-checkpoint is the folder ``STEP`` with Orbax' ``tree`` and the ``facts.json`` that seals it; one
-that is being written or removed is called ``.STEP``.
+``latest`` holds the two newest training states, so that one remains if the other is damaged.
+``best`` holds the weights with the best validation score, and those that were the best when the
+older state of ``latest`` was saved, because a run may resume there. A checkpoint is the folder
+``STEP`` with Orbax' ``tree`` and a ``facts.json`` with checksums; it is called ``.STEP`` while it is
+written or removed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from se_resnet.runtime.processes import barrier, is_primary
 from se_resnet.runtime.schema import misfit
 
 _KEPT = 2
-# What Orbax reads as JSON, without looking at size or depth.
+# Files that Orbax reads as JSON without limits of size or depth.
 _ORBAX_JSON = ("_METADATA", "_CHECKPOINT_METADATA", "_sharding", "array_metadatas/*")
 _PLAIN = (
     "move the run, or choose a --workdir, to a path of plain names: without [ ] \\ and :, in the "
@@ -36,11 +36,11 @@ _PLAIN = (
 
 
 class Restored(NamedTuple):
-    """A state to go on from.
+    """A state to resume from.
 
     Attributes:
         tree: the state.
-        facts: what was saved beside it.
+        facts: the values saved beside the state.
         warnings: a sentence for each newer checkpoint that is damaged and was set aside.
     """
 
@@ -52,12 +52,12 @@ class Restored(NamedTuple):
 class Checkpoints:
     """Reads and writes the checkpoints below one folder.
 
-    Saving returns when the checkpoint is whole on disk, and an interrupted save leaves those before
-    it in place. Every file is compared with its SHA-256 before it is read. Of several processes all
-    save and restore together, and the first one names, moves and removes folders.
+    Saving returns once the checkpoint is complete on disk. An interrupted save leaves the earlier
+    checkpoints in place. Every file is compared with its SHA-256 before it is read. All processes
+    save and restore together; process 0 names, moves and removes folders.
 
     Args:
-        folder: usually ``W/checkpoints``, which all processes see; made when something is saved.
+        folder: usually ``W/checkpoints``, visible to all processes; created by the first save.
     """
 
     def __init__(self, folder: Path):
@@ -86,22 +86,22 @@ class Checkpoints:
         self._save("best", step, variables, facts)
 
     def restore_latest(self, like: Any, form: Mapping | None = None) -> Restored | None:
-        """The latest whole state and its facts, laid out over devices as ``like``.
+        """Returns the latest intact state and its facts, laid out over devices as ``like``.
 
-        Damaged checkpoints newer than it are moved to the folder ``damaged``, and best weights
-        newer than it, of work that is done again, are removed.
+        Newer checkpoints that are damaged are moved to the folder ``damaged``. Newer best weights
+        are removed, because the run repeats those steps.
 
         Args:
             like: a state of the same structure, shapes and shardings; its values are not read.
-            form: of the facts, see :func:`se_resnet.runtime.schema.misfit`; with others the
-                checkpoint is damaged.
+            form: of the facts, see :func:`se_resnet.runtime.schema.misfit`; a checkpoint with
+                other facts counts as damaged.
 
         Returns:
             None where no state was saved.
 
         Raises:
-            UserError: all that were saved are damaged, and nothing is moved; or the state has
-                another structure or other shapes than ``like``.
+            UserError: all saved states are damaged, and nothing is moved; or the structure or the
+                shapes of the state differ from ``like``.
         """
         steps, damaged, facts = self.steps("latest"), [], {}
         while steps:
@@ -111,7 +111,7 @@ class Checkpoints:
             except ValueError as error:
                 damaged.append((steps.pop(), str(error)))
         if damaged and not steps:
-            raise UserError(f"{damaged[0][1]}, and no other one is left: {self._remedy}.")
+            raise UserError(f"{damaged[0][1]}, and no other checkpoint is left: {self._remedy}.")
         barrier()  # all processes have looked
         with _first_process() as first:
             if first:
@@ -119,12 +119,12 @@ class Checkpoints:
                     self._set_aside(step)
                 done = steps[-1] if steps else 0
                 self._remove("best", [best for best in self.steps("best") if best > done])
-        aside = f"it was moved to {self.folder / 'damaged'}, and the one before it is used"
-        warnings = [f"{told}: {aside}." for _, told in damaged]
+        aside = f"it was moved to {self.folder / 'damaged'}, and the checkpoint before it is used"
+        warnings = [f"{problem}: {aside}." for _, problem in damaged]
         return Restored(self._tree("latest", steps[-1], like), facts, warnings) if steps else None
 
     def best_facts(self, form: Mapping | None = None) -> dict[str, Any]:
-        """The facts saved with the best weights, all of which are looked through.
+        """Returns the facts saved with the best weights, once all files are verified.
 
         Args:
             form: of the facts, see :func:`se_resnet.runtime.schema.misfit`.
@@ -136,7 +136,7 @@ class Checkpoints:
         if not steps:
             raise UserError(
                 f"{self.folder} holds no checkpoint to evaluate: run train.py with this --workdir "
-                "to the end of an epoch; if it was, delete that folder first."
+                "to the end of an epoch; if an epoch was finished, delete that folder first."
             )
         try:
             return self._facts("best", steps[-1], form)
@@ -144,20 +144,19 @@ class Checkpoints:
             raise UserError(f"{error}: {self._remedy}.") from error
 
     def restore_best(self, like: Any) -> Any:
-        """The best weights ``{'params', 'batch_stats'}``, laid out as ``like``.
+        """Returns the best weights ``{'params', 'batch_stats'}``, laid out as ``like``.
 
         Raises:
-            UserError: as :meth:`best_facts`; or the weights have other names or shapes than
-                ``like``.
+            UserError: as :meth:`best_facts`; or the weights have other names or shapes.
         """
         self.best_facts()
         return self._tree("best", self.steps("best")[-1], like)
 
     def rehearse(self) -> None:
-        """Saves and restores a few numbers, before hours of work depend on it.
+        """Saves and restores a few numbers, to find problems of the file system before training.
 
         Raises:
-            UserError: they cannot be saved, or what was saved is not found again.
+            UserError: the numbers cannot be saved, or cannot be read again.
         """
         twin = Checkpoints(self.folder / ".rehearsal")
         saved = {"numbers": np.arange(3)}
@@ -183,7 +182,7 @@ class Checkpoints:
                     shutil.rmtree(twin.folder, ignore_errors=True)
 
     def steps(self, kind: str) -> list[int]:
-        """The steps that ``'latest'`` or ``'best'`` holds a checkpoint of, in order."""
+        """Returns the steps of the checkpoints in ``'latest'`` or ``'best'``, in order."""
         names = [path.name for path in (self.folder / kind).glob("[0-9]*")]
         return sorted(int(name) for name in names if name.isdecimal())
 
@@ -214,7 +213,7 @@ class Checkpoints:
                         self._remove(kind, {step} & {*self.steps(kind)})
                         temporary.rename(path)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)  # room for what else is to be written
+            shutil.rmtree(temporary, ignore_errors=True)  # frees space for other files
             raise
 
     def _facts(self, kind: str, step: int, form: Mapping | None) -> dict[str, Any]:
@@ -246,7 +245,7 @@ class Checkpoints:
 
     def _remove(self, kind: str, steps: Iterable[int]) -> None:
         for step in steps:
-            # Hidden first, so that nobody takes a half removed one for a damaged one.
+            # Hidden first, so that a partly removed checkpoint is not taken for a damaged one.
             hidden = self._path(kind, step).rename(_hidden(self._path(kind, step)))
             shutil.rmtree(hidden)
 
@@ -267,7 +266,7 @@ def _hidden(path: Path) -> Path:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by path, ``params/head/bias``, whatever kinds of containers hold the arrays."""
+    """Returns shapes by path, such as ``params/head/bias``, for any kind of container."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
@@ -277,7 +276,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _compare(stored: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
-    """Refuses stored arrays that are not those of the network, before any is read.
+    """Refuses stored arrays that do not fit the network, before any array is read.
 
     Raises:
         ValueError: a name or a shape differs.
@@ -294,14 +293,14 @@ def _orbax() -> ocp.Checkpointer:
 
 @contextmanager
 def _first_process() -> Iterator[bool]:
-    """Whether this process is the first; the others wait for its block."""
+    """Yields true on process 0; the other processes wait for the end of its block."""
     yield is_primary()
     barrier()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax from logging what is raised here anyway."""
+    """Keeps Orbax from logging errors that are raised here anyway."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:

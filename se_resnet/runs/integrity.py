@@ -1,4 +1,4 @@
-"""A folder whose files can be proven to be those that were written."""
+"""Checksums for a checkpoint folder."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def seal(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """The facts, once every file is seen to be as it was when the folder was sealed.
+    """Returns the facts, after every file is compared with its checksum.
 
     Raises:
-        ValueError: it is not; the message names the file.
+        ValueError: a file differs; the message names it.
     """
     try:
         content = read_json(folder / _SEAL, _FORM)

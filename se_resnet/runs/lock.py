@@ -1,4 +1,4 @@
-"""One process at a time in the folder of a run."""
+"""Lock on the folder of a run: one process at a time."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from se_resnet.runtime.processes import is_primary
 def locked(run: RunFolder) -> Iterator[None]:
     """Makes the folder of a run and holds it for the block.
 
-    The lock is the operating system's, on the file ``lock``, so it is gone with its process however
-    that ended. ``lock.json`` beside it says who holds it. Of several processes of one run the first
-    holds it for all. On a file system that has no locks a warning takes the lock's place.
+    The operating system locks the file ``lock``, so the lock ends with its process in any case.
+    ``lock.json`` names the process that holds it. Process 0 holds it for all processes of a run. On
+    a file system without locks a warning is printed instead.
 
     Raises:
         UserError: the folder or its lock cannot be written, or another process holds it.

@@ -81,12 +81,12 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
 
     Args:
         workdir: folder of the run.
-        trusted: the run's own attention module, if it has one: its file is imported. No other is,
-            whatever the checkpoint says.
+        trusted: the user's attention module of the run, or ``'none'``. Its file is imported; no
+            other file is, whatever the checkpoint names.
 
     Raises:
         UserError: the folder holds no run, the run no readable checkpoint, or its attention module
-            is neither one of ours nor trusted.
+            is neither registered nor trusted.
     """
     attention.find(trusted)
     run = RunFolder(workdir)

@@ -27,7 +27,7 @@ class EarlyStopping:
 
     @property
     def stopped(self) -> bool:
-        """Whether the training must end."""
+        """True when the training must end."""
         return bool(self.metric) and self.waited >= self.patience
 
     def update(self, scalars: Mapping[str, float | None]) -> None:

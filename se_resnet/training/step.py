@@ -204,5 +204,5 @@ def _accumulated(gradient_fn: Callable, parts: int) -> Callable:
 
 @jax.jit
 def all_finite(tree: Any) -> jax.Array:
-    """Whether every value of the tree is finite: ``bool []``."""
+    """Returns whether every value of the tree is finite: ``bool []``."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

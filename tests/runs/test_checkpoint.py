@@ -132,7 +132,7 @@ def test_a_damaged_state_is_set_aside_and_the_one_before_it_used(tmp_path, train
     damage(tmp_path / "latest" / "2", how)
     damage(tmp_path / "latest" / "1", how)
     before = names(tmp_path / "latest")
-    with pytest.raises(UserError, match="latest/2 is damaged .* no other one is left"):
+    with pytest.raises(UserError, match="latest/2 is damaged .* no other checkpoint is left"):
         checkpoints.restore_latest(start(tiny_classifier()))
     assert names(tmp_path / "latest") == before, "a later start refuses as well"
 
