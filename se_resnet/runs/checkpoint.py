@@ -1,9 +1,9 @@
 """Checkpoints of a run: the latest states to resume from, the best weights to evaluate.
 
 ``latest`` holds the two newest training states, so that one remains if the other is damaged.
-``best`` holds the weights with the best validation score, and those that were the best when the
-older state of ``latest`` was saved, because a run may resume there. A checkpoint is the folder
-``STEP`` with Orbax' ``tree`` and a ``facts.json`` with checksums; it is called ``.STEP`` while it is
+``best`` holds the weights with the best validation score, and those that were best when the
+older state of ``latest`` was saved: a run may resume there. A checkpoint is the folder
+``STEP`` with Orbax' ``tree`` and a ``facts.json`` with checksums. Its name is ``.STEP`` while it is
 written or removed.
 """
 
