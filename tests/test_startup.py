@@ -104,7 +104,7 @@ def test_the_python_api_is_imported_at_its_first_use():
         "print('tensorflow' in sys.modules, hasattr(se_resnet, 'x'), hasattr(data, 'x'))\n"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
-    assert told.stdout == "[]\n['pretrained']\nTrue\nFalse False False\n", told.stderr
+    assert told.stdout == "[]\n[]\nTrue\nFalse False False\n", told.stderr
 
 
 @pytest.mark.parametrize("flag", ["--helpshort", "--helpfull", "-?"])
