@@ -23,6 +23,8 @@ import se_resnet
 import train
 from tests.helpers import ROOT
 
+# Its numbers are those of programs that XLA optimised.
+pytestmark = pytest.mark.full_optimisation
 ARCHIVE = ROOT / "tests" / "fixtures" / "version_0_1.tar.xz"
 
 

@@ -69,7 +69,7 @@ def test_only_the_page_itself_and_programs_are_answered(headers, status):
         assert json.loads(body) == {"refused": "was sent by another site"}
 
 
-def test_one_upload_at_a_time_a_few_wait_and_the_others_come_again():
+def test_one_upload_at_a_time_few_wait_the_others_come_again():
     from se_resnet.app.uploads import MAX_UPLOADS
 
     proceed, working, most = threading.Event(), [], []

@@ -343,7 +343,10 @@ def test_occlusion_holds_few_images_at_once(monkeypatch):
 @pytest.mark.parametrize(
     "call, words",
     [
-        (lambda: explain.grad_cam(CLASSIFIER, VARIABLES, IMAGES), ["'stage4'", *STAGES]),
+        (
+            lambda: explain.grad_cam(CLASSIFIER, VARIABLES, IMAGES, stage="stage4"),
+            ["'stage4'", *STAGES],
+        ),
         (lambda: explain.grad_cam(CLASSIFIER, VARIABLES, IMAGES, stage="stage2", target=2), ["2"]),
         (lambda: explain.occlusion(CLASSIFIER, VARIABLES, IMAGES, target=-1), ["-1"]),
         (lambda: explain.occlusion(CLASSIFIER, VARIABLES, IMAGES, stride=33), ["33", "32"]),

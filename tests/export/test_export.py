@@ -153,7 +153,7 @@ def test_mistakes_are_named_before_work_is_done(run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--images=nowhere does not exist"):
         export_run(run, "stablehlo", tmp_path, Path("nowhere"))
     (tmp_path / "broken.png").write_bytes(b"none")
-    with pytest.raises(UserError, match="broken.png is no image"):
+    with pytest.raises(UserError, match="broken.png is not an image"):
         export_run(run, "stablehlo", tmp_path / "out", tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in sys.modules or None)
     for kind in ("onnx", "tflite"):

@@ -30,7 +30,7 @@ def test_lines_after_the_resumed_step_go(tmp_path):
     assert [line["epoch"] for line in read_log(path)] == [0.2, 0.4, 0.6, 0.8]
 
 
-def test_tensorboard_shows_the_figures_and_drops_what_is_done_again(tmp_path):
+def test_tensorboard_shows_metrics_and_drops_repeated_steps(tmp_path):
     log = MetricLog(RunFolder(tmp_path), 0, 5, ["tensorboard"], {"seed": 1})
     for step in range(1, 6):
         log.write(step, {"train/loss": step / 2, "val/roc_auc": None})

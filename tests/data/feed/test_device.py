@@ -138,5 +138,5 @@ print(train.train_and_evaluate(config, {str(tmp_path / "run")!r})["counts"])
 def test_a_cache_of_other_pixels_is_refused(place, run, tmp_path, field, value):
     config = tiny_config(cache_of(run, place), tmp_path)
     config.data[field] = value
-    with pytest.raises(UserError, match=f"set config.data.{field} alike"):
+    with pytest.raises(UserError, match=f"set config.data.{field} to the s"):
         train.train_and_evaluate(config, tmp_path / "run")
