@@ -274,7 +274,7 @@ def test_an_evaluation_does_not_replace_a_predictions_table(run, tmp_path):
     out = tmp_path / "out"
     run_predict(run, tmp_path / "in.png", out)
     before = (out / "predictions.csv").read_bytes()
-    with pytest.raises(UserError, match=r"holds what se_resnet.predict wrote.*another folder"):
+    with pytest.raises(UserError, match=r"holds a prediction of se_resnet.predict.*another folder"):
         evaluation.evaluate_run(run, out=out)
     assert (out / "predictions.csv").read_bytes() == before
 
