@@ -169,7 +169,7 @@ def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is(monkeypatch):
     check = make_check(Checkpoints(Path("run/checkpoints")), files_of_step)
     read = StepMetrics(7, [], check)
     read.add(figures)
-    told = "a gradient of step 8 .* batch: a.png, b.png, c.png, d.png, e.png and 2 more.; no checkpoint"
+    told = "a gradient of step 8 .* a.png, b.png, c.png, d.png, e.png and 2 more.; no checkpoint"
     with pytest.raises(UserError, match=told):
         list(read.read(leave=0))
 
