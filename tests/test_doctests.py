@@ -23,6 +23,12 @@ def with_run(run, tmp_path, monkeypatch):
         ("se_resnet.predict.predictor", 8),
         ("se_resnet.package.save_load", 7),
         ("data.load_images", 5),
+        ("data.breakhis.candidates", 1),
+        ("se_resnet.predict.patients", 1),
+        ("se_resnet.runtime.batches", 2),
+        ("se_resnet.runtime.csv_dialect", 2),
+        ("se_resnet.runtime.paths", 1),
+        ("se_resnet.runtime.text_table", 1),
     ],
 )
 def test_examples_run(with_run, name, examples):
