@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,3 +48,15 @@ def make_tree(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(encode(random_image(size, seed + index)))
     return base
+
+
+def make_unreadable(monkeypatch, name: str) -> None:
+    """Lets no folder of this name be listed, which root could list whatever its mode."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith(name):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)

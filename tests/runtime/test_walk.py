@@ -9,6 +9,7 @@ from se_resnet.errors import UserError
 from se_resnet.predict.image_files import find_images
 from se_resnet.runtime import walk as walking
 from se_resnet.runtime.walk import PassedOver, walk
+from tests.helpers.image_trees import make_unreadable
 
 
 def touch(root, *paths):
@@ -28,14 +29,7 @@ def test_every_file_is_listed_or_accounted_for(tmp_path):
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     touch(tmp_path, "open/a.png", "private/b.png")
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("private"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    make_unreadable(monkeypatch, "private")
     passed_over = PassedOver()
     assert walk(tmp_path, passed_over).files == ["open/a.png"]
     assert passed_over.describe() == ("folders that cannot be read 1 (private: Permission denied)")

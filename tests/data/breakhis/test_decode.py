@@ -17,7 +17,7 @@ from data.breakhis import decode, image_files
 from data.breakhis.candidates import Problem
 from data.breakhis.decode import ImageFacts, SourceImage
 from se_resnet.errors import UserError
-from tests.helpers.image_trees import encode, make_tree, random_image
+from tests.helpers.image_trees import encode, make_tree, make_unreadable, random_image
 
 NAMES = (
     "SOB_B_A-14-22549AB-40-001.png",
@@ -510,14 +510,7 @@ def test_what_was_not_looked_at_is_told_of_folders_and_archives(tmp_path):
 def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
     base = make_tree(tmp_path, NAMES)
     (base / "benign" / "private").mkdir()
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("private"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    make_unreadable(monkeypatch, "private")
     source = image_files.find(tmp_path)
     assert len(source.files) == 4
     assert "benign/private: Permission denied" in image_files.describe_walk(source)[0]
