@@ -217,6 +217,7 @@ def test_a_lost_best_checkpoint_is_told_before_training_goes_on(run, place, tmp_
         train.train_and_evaluate(tiny_config(*place), tmp_path / "run")
 
 
+@pytest.mark.compiled
 def test_what_a_start_killed_early_left_does_not_bind(place, tmp_path, monkeypatch):
     skip_evaluation(monkeypatch)
     config = tiny_config(*place)
@@ -261,6 +262,7 @@ def test_an_output_folder_that_cannot_be_made_is_named(run, tmp_path):
         evaluation.evaluate_run(run, out=tmp_path / "file" / "out")
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("scores", "best"),
     [
@@ -300,6 +302,7 @@ def test_validation_figures_equal_scikit_learn():
     assert validation_metrics(np.ones(3, int), logits[:3])["val/roc_auc"] is None
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("batch_size", "log_every_steps"),
     # Seen by the loss, by the parameters, by validation.
@@ -318,6 +321,7 @@ def test_a_run_that_diverges_is_stopped_before_it_is_saved(
     assert not list((tmp_path / "run" / "checkpoints").rglob("tree"))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("method", [compiled("class_weights"), "oversample", compiled("none")])
 def test_other_ways_to_balance_train_too(place, tmp_path, method):
     config = tiny_config(*place)
@@ -326,6 +330,7 @@ def test_other_ways_to_balance_train_too(place, tmp_path, method):
     train.train_and_evaluate(config, tmp_path / "run")
 
 
+@pytest.mark.compiled
 def test_skipped_files_are_listed_in_the_workdir(place, tmp_path):
     shutil.copytree(place[0], tmp_path / "tree")
     broken = next((tmp_path / "tree").rglob("*-40-001.png"))

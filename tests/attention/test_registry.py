@@ -96,6 +96,7 @@ def test_gradients_reach_every_parameter_after_one_step(name):
     assert touched(moved)[1] == set(flatten_dict(params))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("position", ["branch", fully_compiled("stage")])
 @pytest.mark.parametrize("name", FEW)
 def test_formulations_and_folding_compute_the_same_function(name, position):
@@ -111,6 +112,7 @@ def test_formulations_and_folding_compute_the_same_function(name, position):
         np.testing.assert_allclose(other, logits[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("formulation", [fully_compiled("plain"), "fast"])
 @pytest.mark.parametrize("name", sorted(set(NAMES) - WITHOUT_IDENTITY))
 def test_new_modules_leave_the_logits_of_a_network_alone(name, formulation):
@@ -141,6 +143,7 @@ def test_in_bfloat16_new_channel_gates_keep_the_logits_exactly(name, exact):
     np.testing.assert_allclose(logits_at_the_start(name, "bfloat16"), expected, 0, rounding)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("formulation", [fully_compiled("plain"), "fast"])
 @pytest.mark.parametrize("name", FEW)
 def test_a_network_trains_in_bfloat16(name, formulation):

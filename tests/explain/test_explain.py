@@ -188,6 +188,7 @@ def test_evidence_for_one_class_is_evidence_against_the_other():
     np.testing.assert_allclose(benign, -malignant, atol=1e-6)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("height, width", [compiled(7, 100), (1, 1)])
 def test_any_size(height, width):
     images = noise(2, height, width)
@@ -200,6 +201,7 @@ def test_any_size(height, width):
     assert 0 <= scores["insertion"] <= 1 and 0 <= scores["deletion"] <= 1
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "method", [CAMS[0], compiled(CAMS[1]), compiled(explain.occlusion), explain.gates]
 )
@@ -230,6 +232,7 @@ def test_nothing_to_see_is_zero_everywhere(cam):
     np.testing.assert_array_equal(heat, np.zeros((4, 45, 70)))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("method", [CAMS[0], compiled(CAMS[1]), compiled(explain.occlusion)])
 def test_a_planted_pattern_is_found(trained, method):
     images, label, where = with_square(32, seed=2000)
@@ -407,6 +410,7 @@ def test_gates_are_named_in_the_networks_order():
     assert names(attention="none") == []
 
 
+@pytest.mark.compiled
 def test_new_gates_are_one():
     init = jax.jit(CLASSIFIER.model.init, static_argnames="train")
     variables = init(jax.random.key(0), jnp.zeros((1, 45, 70, 3)), train=False)

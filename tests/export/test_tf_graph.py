@@ -53,6 +53,7 @@ def test_convolutions_pad_both_sides_alike(size, kernel, stride):
     check(lambda x: ops_plain.convolve(x, jnp.asarray(KERNEL[kernel]), stride), size)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", [attention.NONE, *attention.REGISTRY])
 def test_every_attention_module(name):
     module = attention.create(name, **({"gate": "sigmoid"} if name in ("se", "cbam") else {}))

@@ -17,6 +17,8 @@ from tests.helpers.networks import randomised
 # Wide enough for Winograd's algorithm in every block.
 SMALL = {"stage_sizes": (1, 1), "width": 64, "num_outputs": 4}
 
+pytestmark = pytest.mark.compiled
+
 
 def draw(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)

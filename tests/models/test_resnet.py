@@ -88,6 +88,7 @@ def test_stage_shapes_at_an_odd_size(variant):
     }
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("variant, sizes", [("v1", (5, 5, 5)), ("v1.5", (9, 5, 5))])
 def test_variants_take_the_stride_in_different_convolutions(variant, sizes):
     model = create_model(variant=variant, **TINY)
@@ -102,6 +103,7 @@ def test_variants_take_the_stride_in_different_convolutions(variant, sizes):
     assert tuple(block[f"conv{i}"]["__call__"][0].shape[1] for i in (1, 2, 3)) == sizes
 
 
+@pytest.mark.compiled
 @pytest.mark.full_optimisation
 @pytest.mark.parametrize("position", ["branch", compiled("stage")])
 @pytest.mark.parametrize("train", [False, compiled(True)])
@@ -201,6 +203,7 @@ def test_evaluation_mixes_no_images_and_changes_no_statistics():
     np.testing.assert_allclose(logits[:1], alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("position", ["branch", compiled("stage")])
 def test_gradients_reach_every_parameter(position):
     # With fewer hidden units some blocks' would all be dead for these few images.

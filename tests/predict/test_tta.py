@@ -66,6 +66,7 @@ def test_only_tiles_need_other_pixels():
     ]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("tta", ["dihedral", "tiles", "both"])
 def test_evaluation_averages_over_views(run, tta):
     results = evaluation.evaluate_run(run, tta=tta)

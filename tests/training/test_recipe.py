@@ -28,6 +28,8 @@ from tests.helpers.batches import OFF, make_batch
 from tests.helpers.marks import compiled
 from tests.helpers.networks import WEIGHTS
 
+pytestmark = pytest.mark.compiled
+
 HEAD_ALONE = "(?!head).*=0 head=1"
 RECIPE = Recipe(OFF, seed=0)
 

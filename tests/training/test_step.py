@@ -67,6 +67,7 @@ def test_the_step_is_adam_on_binary_cross_entropy():
         )
 
 
+@pytest.mark.compiled
 def test_importance_zero_silences_an_image():
     classifier = tiny_classifier()
     step = make_train_step(classifier, Recipe(OFF, 0), Phase(optax.sgd(0.1)))
@@ -108,6 +109,7 @@ def test_running_statistics_follow_the_batch():
     )
 
 
+@pytest.mark.compiled
 def test_augmentation_depends_on_seed_and_step_alone():
     classifier = tiny_classifier()
     augment = Augmentation(stain=0.5, brightness=0.3)
@@ -124,6 +126,7 @@ def test_augmentation_depends_on_seed_and_step_alone():
     assert not all(jax.tree.leaves(jax.tree.map(lambda a, b: (a == b).all(), first, other)))
 
 
+@pytest.mark.compiled
 def test_each_step_augments_anew():
     """A learning rate of almost nothing: only the augmentation moves the loss."""
     classifier = tiny_classifier()
@@ -159,7 +162,7 @@ def test_a_sharded_batch_gives_the_gradient_of_the_whole_batch():
     from se_resnet.training.recipe import Recipe
     from se_resnet.training.step import make_train_step
     from tests.helpers.networks import start, tiny_classifier
-from tests.helpers.batches import OFF, make_batch
+    from tests.helpers.batches import OFF, make_batch
     states = []
     for count in (1, 4):
         mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
