@@ -192,7 +192,7 @@ def _describe(
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **data_facts["audit"],
-        **run_data.count_seen(records, run),
+        **run_data.count_seen(records, run, data_facts["seen_digests"]),
     }
     variables = processes.to_local_device(network.variables)
     shown = (network.classifier, variables, dataset.images, records.row)

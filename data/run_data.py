@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -160,9 +160,9 @@ def seen_accessions(run: RunFolder) -> set[str]:
     return {row["accession"] for row in run.split() if row["role"] in SEEN}
 
 
-def count_seen(records: Records, run: RunFolder) -> dict[str, int]:
+def count_seen(records: Records, run: RunFolder, seen_digests: Iterable[str]) -> dict[str, int]:
     """Counts the images, by content, and patients that the run was trained on or validated on."""
-    digests = set(run.data_facts()["seen_digests"])
+    digests = set(seen_digests)
     accessions = seen_accessions(run)
     return {
         "evaluated_images_seen": sum(digest in digests for digest in records.digest.tolist()),

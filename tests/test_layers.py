@@ -77,7 +77,7 @@ def is_command(name: str) -> bool:
 
 
 def offences(root: Path) -> list[str]:
-    """What breaks the rules, one line each: file, line, and why."""
+    """Lists the offences against the rules, one line each: file, line and reason."""
     known = modules(root)
     found = []
     for name, path in known.items():
@@ -90,7 +90,7 @@ def offences(root: Path) -> list[str]:
 
 
 def offence(name: str, target: str) -> str:
-    """Why ``name`` may not import ``target``, or an empty string."""
+    """Returns the reason against ``name`` importing ``target``, or an empty string."""
     if is_command(target) and not is_command(name):
         return f"imports the command {target}"
     if target.split(".")[0] == "tensorflow" and not name.startswith(TENSORFLOW):

@@ -10,7 +10,6 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from data.balance import Plan
 from data.feed import batch_order, device
 from data.run_data import RunData
 from se_resnet.runtime import processes
@@ -59,7 +58,11 @@ def open_feed(config: ConfigDict, data: RunData, mesh: Mesh) -> Feed:
     }
     validation = {"batch_size": config.eval_batch_size, "sharding": sharding}
     rows = data.validation.row
-    files_of_step = _files_of_step(config, data, plan)
+
+    def files_of_step(step: int) -> list[str]:
+        records, size, seed = data.dataset.records, config.batch_size, config.seed
+        return batch_order.files_of_step(plan, records, size, seed, step - 1)
+
     if config.data.placement == ON_DEVICE:
         resident = device.place(images, plan, replicated(mesh))
         return Feed(
@@ -104,11 +107,3 @@ def eval_batches(
     from data.feed import host  # imports TensorFlow, which the other placement does not need
 
     return host.eval_batches(images, rows, batch_size=batch_size, sharding=sharding)
-
-
-def _files_of_step(config: ConfigDict, data: RunData, plan: Plan) -> Callable[[int], list[str]]:
-    def files_of_step(step: int) -> list[str]:
-        records, size, seed = data.dataset.records, config.batch_size, config.seed
-        return batch_order.files_of_step(plan, records, size, seed, step - 1)
-
-    return files_of_step

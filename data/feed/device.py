@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from data.balance import Plan
 from data.feed.batch_order import padded, rows_of_step, steps_per_epoch
 from se_resnet.errors import UserError
-from se_resnet.runtime.batches import batch_count, batch_positions
+from se_resnet.runtime.batches import batches
 
 Batch = dict[str, jax.Array]
 
@@ -144,8 +144,7 @@ def eval_batches(
         batch.
     """
     batch_size = padded(batch_size, sharding.num_devices)
-    for number in range(batch_count(len(rows), batch_size)):
-        positions, mask = batch_positions(len(rows), batch_size, number)
+    for positions, mask in batches(len(rows), batch_size):
         index = _put(rows[positions].astype(np.int32), sharding)
         yield {"image": images[index], "mask": _put(mask, sharding)}
 

@@ -27,8 +27,6 @@ from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runs.run_files import EXCLUDED, TEST, TRAIN, VAL
-from se_resnet.runs.run_files import ROLES as ROLES
-from se_resnet.runs.run_files import read_split as read_split
 
 SOURCE = "source"
 PROTOCOLS = ("strict", "official", "random", SOURCE)

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.models.classifier import Classifier
-from se_resnet.runtime.batches import batch_count, batch_positions
+from se_resnet.runtime.batches import batches
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BATCH = 16
@@ -109,8 +109,10 @@ def describe(
     """
     count = min(limit, len(rows))
     sampled = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))
-    batches = [batch_positions(count, _BATCH, n)[0] for n in range(batch_count(count, _BATCH))]
-    parts = [gates(classifier, variables, pixels[rows[sampled][batch]]) for batch in batches]
+    parts = [
+        gates(classifier, variables, pixels[rows[sampled][batch]])
+        for batch, _ in batches(count, _BATCH)
+    ]
     values = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
     return {f"{by}s": gate_summary(values, label[sampled], by=by) for by in ("block", "stage")}
 

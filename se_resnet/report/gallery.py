@@ -16,7 +16,7 @@ from se_resnet import explain
 from se_resnet.images.data_uri import JPEG, data_uri
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
-from se_resnet.runtime.batches import batch_count, batch_positions
+from se_resnet.runtime.batches import batches
 
 _LONGEST = 256  # pixels of the longer side of a thumbnail; enough for a column of the page
 _QUALITY = 85
@@ -146,9 +146,9 @@ def _explain(
 ) -> np.ndarray:
     """Computes Grad-CAM in batches of a fixed size, which need a single compilation."""
     count = len(images)
-    batches = [batch_positions(count, _BATCH, n)[0] for n in range(batch_count(count, _BATCH))]
     maps = [
-        explain.grad_cam(classifier, variables, images[batch], target=target) for batch in batches
+        explain.grad_cam(classifier, variables, images[batch], target=target)
+        for batch, _ in batches(count, _BATCH)
     ]
     return np.concatenate(maps)[:count]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 
@@ -30,3 +32,9 @@ def batch_positions(count: int, batch_size: int, number: int = 0) -> tuple[np.nd
     positions = number * batch_size + np.arange(batch_size)
     mask = positions < count
     return np.where(mask, positions, 0), mask
+
+
+def batches(count: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields :func:`batch_positions` of every batch, in order."""
+    for number in range(batch_count(count, batch_size)):
+        yield batch_positions(count, batch_size, number)

@@ -12,7 +12,7 @@ from tests.helpers.image_trees import encode, random_image
 
 @dataclasses.dataclass
 class GeneratedImages:
-    """What a cache is built from, without files."""
+    """Prepared images without files, from which a cache is built."""
 
     num_images: int = 40
     size: tuple[int, int] = (70, 46)

@@ -64,7 +64,7 @@ def make_run_folder(folder: Path) -> Path:
     results["audit"] = {
         "protocol": "strict",
         **audit.count_leaks(records, roles),
-        **run_data.count_seen(tested, RunFolder(folder)),
+        **run_data.count_seen(tested, RunFolder(folder), ()),
     }
     write_json(folder / "eval" / "test" / "metrics.json", results)
     return folder
