@@ -51,19 +51,14 @@ from data.protocols.roles import number_of_folds
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.explain import attention_gates
-from se_resnet.metrics.decision import decide
+from se_resnet.metrics.decision import decide, decide_left_out
 from se_resnet.metrics.full import across_folds, all_metrics
-from se_resnet.metrics.predictions import (
-    PREDICTIONS,
-    concatenate,
-    logit_of,
-    probability_of,
-)
+from se_resnet.metrics.predictions import PREDICTIONS, concatenate, in_folds, probability_of
 from se_resnet.predict.image_files import PREDICTION
 from se_resnet.predict.tta import mean_logits, resize_rules
 from se_resnet.report import gallery
 from se_resnet.report.publish import Evaluation, publish
-from se_resnet.report.remarks import leak_warnings, view_notes
+from se_resnet.report.remarks import leak_warnings, pooling_notes, view_notes
 from se_resnet.runs.evaluations import REPORT, EvaluationFolder
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
@@ -86,8 +81,9 @@ def evaluate_run(
     """Evaluates the best checkpoint of a run, or of every fold of a cross-validation.
 
     The test images of all folds are evaluated together, each with the prediction of the network
-    that was not trained on it; threshold and temperature are chosen on the validation images of all
-    folds.
+    that was not trained on it. ROC AUC counts pairs of images within folds. Threshold and
+    temperature of a fold are chosen by the validation images of all folds, without those of
+    patients that the fold tests (:func:`se_resnet.metrics.decision.decide_left_out`).
 
     Args:
         workdir: folder of the run.
@@ -188,7 +184,7 @@ def _describe(
     data_facts = run.data_facts()
     network, dataset, records = predicted.network, predicted.dataset, predicted.records
     predictions = records.predictions(predicted.probability)
-    metrics = all_metrics(predictions, network.decision, config["bootstrap_resamples"])
+    metrics = all_metrics(predictions, [network.decision], _permutations(config))
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **data_facts["audit"],
@@ -235,12 +231,11 @@ def _pool_folds(run: RunFolder, config: dict, tta: str) -> Evaluation:
     """Evaluates the test images of all folds, each as its fold predicted it."""
     protocol = config["split"]["protocol"]
     folds = run.folds(number_of_folds(protocol, config["split"]["folds"]))
-    validation = concatenate([fold.evaluation("val", tta).predictions() for fold in folds])
+    validation = [fold.evaluation("val", tta).predictions() for fold in folds]
     tested = [fold.evaluation("test", tta).predictions() for fold in folds]
-    predictions = concatenate(tested)
-    logits = logit_of(np.clip(validation.probability, 1e-12, 1 - 1e-12))
-    decision = decide(validation.label, logits, config["decision"]["target"])
-    metrics = all_metrics(predictions, decision, config["bootstrap_resamples"])
+    predictions, target = in_folds(tested), config["decision"]["target"]
+    decisions = decide_left_out(validation, tested, target)
+    metrics = all_metrics(predictions, decisions, _permutations(config))
     fold_metrics = [fold.evaluation("test", tta).metrics() for fold in folds]
     metrics["folds"] = across_folds(fold_metrics)
     seen = set[str]()
@@ -254,7 +249,9 @@ def _pool_folds(run: RunFolder, config: dict, tta: str) -> Evaluation:
         "straddling_accessions": len(seen),
         "evaluated_accessions_seen": len(seen),
     }
-    write_json(run.decision_path, dataclasses.asdict(decision))
+    # No image of new patients takes part in the choice, so all validation patients may choose.
+    new_patients = decide(concatenate(validation), target)
+    write_json(run.decision_path, dataclasses.asdict(new_patients))
     example = RunFolder(folds[0].path.name).evaluation("test", tta).path / REPORT
     return Evaluation(
         title=f"{run.path.name}: test images of {len(folds)} folds",
@@ -270,11 +267,17 @@ def _pool_folds(run: RunFolder, config: dict, tta: str) -> Evaluation:
         training_log=[],
         notes=[
             *view_notes(tta, config["data"]["resize"]),
+            *pooling_notes(metrics),
             "Training curves, gates and pictures of each network are in the reports of the folds, "
             f"for example {example}.",
         ],
         data_notes=[],
     )
+
+
+def _permutations(config: dict) -> int:
+    """Returns the number of permutations; a run of the version before has none of its own."""
+    return config.get("permutations", 2000)
 
 
 def main() -> None:

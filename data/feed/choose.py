@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from data.feed import batch_order, device
 from data.run_data import RunData
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime import processes
 from se_resnet.runtime.mesh import batch_sharding, first_axis_sharding, replicated
 from se_resnet.training.config import ON_DEVICE
@@ -22,7 +23,8 @@ class Feed:
     """Batches of a run, see :class:`se_resnet.training.loop.Feed`.
 
     Attributes:
-        validation_label: ``int [n]``.
+        validation_predictions: maps probabilities, ``float64 [n]``, to the table of the validation
+            images.
         resident: images and plan in device memory, or None.
         make_batch: makes a batch from ``resident``, or None.
         blocks: maps ``(start, stop)`` to an iterator of blocks.
@@ -30,7 +32,7 @@ class Feed:
         files_of_step: returns the files in the batch of a step, counted from 1.
     """
 
-    validation_label: np.ndarray
+    validation_predictions: Callable[[np.ndarray], Predictions]
     resident: Any
     make_batch: Callable[..., Any] | None
     blocks: Callable[[int, int], Iterator[Any]]
@@ -66,7 +68,7 @@ def open_feed(config: ConfigDict, data: RunData, mesh: Mesh) -> Feed:
     if config.data.placement == ON_DEVICE:
         resident = device.place(images, plan, replicated(mesh))
         return Feed(
-            data.validation.label,
+            data.validation.predictions,
             resident,
             device.make_batch,
             lambda start, stop: device.row_blocks(
@@ -78,7 +80,7 @@ def open_feed(config: ConfigDict, data: RunData, mesh: Mesh) -> Feed:
     from data.feed import host  # imports TensorFlow, which the other placement does not need
 
     return Feed(
-        data.validation.label,
+        data.validation.predictions,
         None,
         None,
         lambda start, stop: host.train_batches(images, plan, start=start, stop=stop, **order),

@@ -40,6 +40,7 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
         "trained": sorted(Counter(int(row["magnification"]) for row in trained).items()),
         "protocol": config["split"]["protocol"],
         "threshold": decision.threshold,
+        "decision": decision.describe(),
         "uncertain_range": (float(low), float(high)),
         "counts": tested and tested["counts"],
         "auc": tested and headline(tested)["image_roc_auc"],

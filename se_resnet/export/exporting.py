@@ -139,6 +139,7 @@ def _describe(
         },
         "threshold": decision.threshold,
         "threshold_target": decision.target,
+        "chosen_by": decision.describe(),
         "call": "malignant where probability >= threshold, else benign",
         "temperature": decision.temperature,
         "margin": decision.margin,

@@ -2,11 +2,14 @@
 
 ``predictions``: the table ``predictions.csv``. ``labels``: classes and magnifications.
 ``evaluation``: metrics of a set of predictions. ``full``: all metrics of ``metrics.json``.
-``binary``: metrics of binary classification, vectorised over weightings. ``bootstrap`` and
-``resampled``: resamples of patients and the metrics of each resample. ``curves``: ROC and
-precision-recall. ``calibration``, ``decision`` (threshold and temperature), ``selective`` (risk and
-coverage). ``comparison``: two runs on the same images, for
-``python -m se_resnet.metrics compare RUN_A RUN_B``.
+``binary``: metrics of binary classification, vectorised over weightings; ``ranking``: their
+cumulative sums. ``cohort``: the patients, and the sample without each. ``intervals``: formulas of
+95 % intervals. ``estimates``: a metric with its interval. ``levels``: all metrics of images and
+patients. ``permutation``: p-values. ``curves``: ROC and precision-recall. ``calibration``,
+``calibration_line`` (intercept and slope), ``decision`` (threshold and temperature), ``selective``
+(risk and coverage). ``comparison``: two runs on the same images, for
+``python -m se_resnet.metrics compare RUN_A RUN_B``. ``simulation``: images of patients with a known
+AUC.
 
 This package uses NumPy and SciPy, not JAX, and reads and writes CSV files only. A new metric of
 images or patients goes to ``binary``. Imports :mod:`se_resnet.errors` and :mod:`se_resnet.runtime`.

@@ -3,9 +3,9 @@
   python -m se_resnet.metrics compare runs/plain runs/se
   python -m se_resnet.metrics compare a/predictions.csv b/predictions.csv --json=difference.json
 
-A run is given as its workdir or as a predictions.csv. The table reports the difference B - A. Its
-95 % interval and P(B > A) come from a bootstrap that resamples the same patients for both runs.
-Both runs are evaluated at the threshold 0.5.
+A run is given as its workdir or as a predictions.csv. The table reports the difference B - A with
+its 95 % interval and the p-value of no difference, both from the gain of each patient. Both runs
+are evaluated at the threshold 0.5.
 """
 
 from __future__ import annotations

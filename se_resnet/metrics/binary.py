@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from se_resnet.metrics.bootstrap import cumulative_sums
+from se_resnet.metrics.ranking import cumulative_sums, rank
 
 # Columns of a table of outcomes.
 TP, FP, TN, FN = range(4)
@@ -29,6 +29,14 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "mcc": ("malignant", "benign", "predicted malignant", "predicted benign"),
     "brier": (),
 }
+# Numerator and denominator, in outcomes, of the metrics that are ratios of counts.
+RATIOS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "accuracy": ((TP, TN), (TP, FP, TN, FN)),
+    "precision": ((TP,), (TP, FP)),
+    "recall": ((TP,), (TP, FN)),
+    "specificity": ((TN,), (TN, FP)),
+    "f1": ((TP, TP), (TP, TP, FP, FN)),
+}
 METRIC_NAMES = tuple(REQUIREMENTS)
 
 
@@ -38,6 +46,7 @@ def binary_metrics(
     predicted: np.ndarray,
     group: np.ndarray,
     weights: np.ndarray,
+    fold: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Computes the metrics of ``METRIC_NAMES`` under R weightings at once.
 
@@ -48,6 +57,10 @@ def binary_metrics(
         group: ``int [n]`` in [0, G), the group (accession) of each unit.
         weights: ``float64 [R, G]``, the weight of each group, not negative; in every row some unit
             has a positive weight.
+        fold: ``int [n]`` in [0, F), the fold whose network predicted the unit; None for a single
+            network. ``roc_auc`` then compares the units of a fold with each other only, because
+            the networks of two folds differ by an offset that says nothing about the units
+            (Airola et al. 2011). ``average_precision`` ranks all units together.
 
     Returns:
         Metric name to ``float64 [R]``, NaN where the metric is undefined.
@@ -59,7 +72,19 @@ def binary_metrics(
     with np.errstate(divide="ignore", invalid="ignore"):
         recall = tp / (tp + fn)
         specificity = tn / (tn + fp)
-        roc_auc, average_precision = _ranking_metrics(label, probability, group, weights)
+        pairs, ordered, average_precision = _ranking_metrics(label, probability, group, weights)
+        if fold is not None and fold.any():
+            pairs, ordered = (
+                np.sum(column, axis=0)
+                for column in zip(
+                    *(
+                        _ranking_metrics(label[part], probability[part], group[part], weights)[:2]
+                        for part in (fold == number for number in range(int(fold.max()) + 1))
+                    ),
+                    strict=True,
+                )
+            )
+        roc_auc = ordered / pairs
         values = {
             "accuracy": (tp + tn) / total,
             "balanced_accuracy": (recall + specificity) / 2,
@@ -97,16 +122,30 @@ def confusion(label: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
 
 def _ranking_metrics(
     label: np.ndarray, probability: np.ndarray, group: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Computes ROC AUC (trapezoids) and average precision (steps), ``float64 [R]`` each.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the pairs of a malignant and a benign unit, those in order, and average precision.
 
-    Units of equal probability form one step of the curve.
+    Each is ``float64 [R]``. A tied pair is half in order. Units of equal probability form one step
+    of the curve.
     """
-    roc_auc, average_precision = [], []
+    pairs, ordered, average_precision = [], [], []
     for tp, fp in cumulative_sums(probability, (label, ~label), group, weights):
         tp_of_step = np.diff(tp, axis=1, prepend=0)
-        area = (np.diff(fp, axis=1, prepend=0) * (tp - tp_of_step / 2)).sum(axis=1)
+        ordered.append((np.diff(fp, axis=1, prepend=0) * (tp - tp_of_step / 2)).sum(axis=1))
+        pairs.append(tp[:, -1] * fp[:, -1])
         precision = np.divide(tp, tp + fp, out=np.zeros_like(tp), where=tp + fp > 0)
-        roc_auc.append(area / (tp[:, -1] * fp[:, -1]))
         average_precision.append((tp_of_step * precision).sum(axis=1) / tp[:, -1])
-    return np.concatenate(roc_auc), np.concatenate(average_precision)
+    return np.concatenate(pairs), np.concatenate(ordered), np.concatenate(average_precision)
+
+
+def precision_at_rank(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Returns the precision among the units of at least the same probability: ``float64 [n]``.
+
+    The average precision is its mean over the malignant units.
+    """
+    order, last = rank(probability)
+    step = np.searchsorted(last, np.arange(len(order)))  # of each unit in the order
+    tp = np.cumsum(label[order])[last]
+    precision = np.empty(len(order))
+    precision[order] = (tp / (last + 1))[step]
+    return precision

@@ -7,29 +7,42 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from se_resnet.metrics.bootstrap import estimate, interval, resample
+from se_resnet.metrics.binary import binary_metrics
+from se_resnet.metrics.calibration_line import calibration_line
+from se_resnet.metrics.cohort import Cohort
+from se_resnet.metrics.estimates import Metric
+from se_resnet.metrics.intervals import kish, share_interval, students_t
+from se_resnet.metrics.levels import share_metric
 from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
+from se_resnet.metrics.simulation import calibrated_sample
 
 # Range of temperatures. Its ends stand for a likelihood without a finite maximum.
 LOWEST, HIGHEST = 0.05, 20.0
 
 
-def fit_temperature(label: np.ndarray, logits: np.ndarray) -> float:
-    """Fits the temperature T that maximises the likelihood of ``sigmoid(logit / T)``.
+# Standard deviation of log(T) that is expected before any image is seen.
+_SPREAD = 0.5
 
-    The method is that of Guo et al. (ICML 2017). The mean negative log-likelihood is convex in 1/T.
-    Brent's method finds the root of its derivative. Temperature scaling changes neither the order
-    of the images nor, at the threshold 0.5, any prediction. Fit it on validation images.
+
+def fit_temperature(label: np.ndarray, logits: np.ndarray, patients: float = np.inf) -> float:
+    """Fits the temperature T of ``sigmoid(logit / T)``.
+
+    T minimises ``patients`` times the mean negative log-likelihood (Guo et al., ICML 2017), plus
+    (log T / 0.5)^2 / 2. The second term draws T towards 1, the more so the fewer patients there
+    are: images of one patient do not count as independent. Without a number of patients it has no
+    effect. Temperature scaling changes neither the order of the images nor, at the threshold 0.5,
+    any prediction. Fit it on images that were not trained on.
 
     Args:
         label: ``int [n]``, 0 or 1.
         logits: ``float [n]``, finite.
+        patients: effective number of patients, positive.
 
     Returns:
-        A number in [0.05, 20]. Special cases: 0.05 if the sign of the logits separates the labels
-        (also possible with a single class), because the likelihood then grows as T falls; 20 if the
-        logits are no better than chance or inverted, because the likelihood then grows with T; 1 if
-        every logit is 0 or there is no image, because T then has no effect.
+        A number in [0.05, 20]; 1 if every logit is 0 or there is no image, because T then has no
+        effect. Without a number of patients: 0.05 if the sign of the logits separates the labels,
+        because the likelihood then grows as T falls; 20 if the logits are no better than chance or
+        inverted.
 
     Raises:
         ValueError: the shapes differ or a logit is not finite.
@@ -42,18 +55,22 @@ def fit_temperature(label: np.ndarray, logits: np.ndarray) -> float:
     if not logits.any():
         return 1.0
 
-    def slope(inverse: float) -> float:
-        return float(np.mean((probability_of(inverse * logits) - label) * logits))
+    def slope(log_inverse: float) -> float:
+        """Returns the derivative of the loss by -log T, which grows with it."""
+        inverse = np.exp(log_inverse)
+        likelihood = inverse * np.mean((probability_of(inverse * logits) - label) * logits)
+        return float(likelihood + log_inverse / _SPREAD**2 / patients)
 
     # The order matters: very large logits of the correct sign have slope 0 at both ends.
-    if slope(1 / LOWEST) <= 0:
+    if slope(-np.log(LOWEST)) <= 0:
         return LOWEST
-    if slope(1 / HIGHEST) >= 0:
+    if slope(-np.log(HIGHEST)) >= 0:
         return HIGHEST
-    return 1 / optimize.brentq(slope, 1 / HIGHEST, 1 / LOWEST, xtol=1e-12)
+    ends = -np.log(HIGHEST), -np.log(LOWEST)
+    return float(np.exp(-optimize.brentq(slope, *ends, xtol=1e-12)))
 
 
-def scale(probability: np.ndarray, temperature: float) -> np.ndarray:
+def scale(probability: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
     """Returns ``sigmoid(logit / temperature)`` of a probability, ``float64`` of the same shape."""
     return probability_of(logit_of(probability) / temperature)
 
@@ -72,50 +89,49 @@ def expected_calibration_error(label: np.ndarray, probability: np.ndarray, bins:
         probability: ``float64 [n]`` in [0, 1].
         bins: number of bins, at least 1.
     """
-    single_group = np.zeros(len(label), int)
-    return float(_ece(_bin_sums(label, probability, single_group, bins), np.ones((1, 1)))[0])
+    count, malignant, total = _bin_sums(label, probability, np.zeros(len(label), int), bins)
+    return float(np.abs(total - malignant).sum() / count.sum())
 
 
-def reliability_curve(
-    predictions: Predictions, bins: int = 15, resamples: int = 2000, seed: int = 0
-) -> dict[str, list]:
+def reliability_curve(predictions: Predictions, bins: int = 15) -> dict[str, list]:
     """Compares observed and predicted probability of malignant in the bins of the ECE.
 
     Args:
         predictions: N >= 1 images.
         bins: number of bins of equal width, at least 1.
-        resamples: number of bootstrap resamples over accessions, at least 1.
-        seed: seed of the resamples.
 
     Returns:
         Lists with one entry per non-empty bin, from low to high: ``lower`` and ``upper``, the edges
         of the bin; ``count``, its number of images; ``accessions``, their number of accessions;
         ``mean_probability``; ``frequency``, the fraction of malignant images; ``low`` and ``high``,
-        the 95 % interval of the frequency, None if the images come from a single accession.
+        the 95 % interval of the frequency
+        (:func:`se_resnet.metrics.intervals.share_interval`), None if the images come from a single
+        accession.
     """
-    _, group, weights = resample(predictions.accession, resamples, seed)
-    sums = _bin_sums(predictions.label, predictions.probability, group, bins)
-    count, malignant, probability = (column.sum(axis=0) for column in sums)
-    accessions = (sums[0] > 0).sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        frequencies = (weights @ sums[1] / (weights @ sums[0]))[1:]
+    group = Cohort.of(predictions).group
+    counts, malignant, probability = _bin_sums(
+        predictions.label, predictions.probability, group, bins
+    )
     curve: dict[str, list] = {
         key: []
         for key in (
             "lower", "upper", "count", "accessions", "mean_probability", "frequency", "low", "high"
         )
     }  # fmt: skip
-    for k in np.flatnonzero(count).tolist():
-        defined = frequencies[np.isfinite(frequencies[:, k]), k]
-        has_interval = accessions[k] > 1 and len(defined)
-        low, high = interval(defined).tolist() if has_interval else (None, None)
+    for k in np.flatnonzero(counts.sum(axis=0)).tolist():
+        count, accessions = counts[:, k].sum(), int((counts[:, k] > 0).sum())
+        low, high = (
+            share_interval(malignant[:, k], counts[:, k]).tolist()
+            if accessions > 1
+            else (None, None)
+        )
         row = (
             k / bins,
             (k + 1) / bins,
-            int(count[k]),
-            int(accessions[k]),
-            float(probability[k] / count[k]),
-            float(malignant[k] / count[k]),
+            int(count),
+            accessions,
+            float(probability[:, k].sum() / count),
+            float(malignant[:, k].sum() / count),
             low,
             high,
         )
@@ -125,53 +141,124 @@ def reliability_curve(
 
 
 def describe(
-    predictions: Predictions,
-    temperature: float,
-    bins: int = 15,
-    resamples: int = 2000,
-    seed: int = 0,
+    predictions: Predictions, temperature: float | np.ndarray, bins: int = 15
 ) -> dict[str, Any]:
     """Computes calibration metrics before and after temperature scaling, ready for JSON.
 
     Args:
         predictions: N >= 1 images with the probabilities of the model.
-        temperature: result of :func:`fit_temperature` on other images.
+        temperature: result of :func:`fit_temperature` on other images; or one for each image,
+            ``float64 [N]``, where folds have their own.
         bins: number of bins of the calibration error, at least 1.
-        resamples: number of bootstrap resamples over accessions, at least 1.
-        seed: seed of the resamples.
 
     Returns:
-        ``before`` and ``after``, each with the estimates ``ece``
-        (:func:`expected_calibration_error`), ``brier`` (mean squared error of the probability) and
-        ``nll`` (mean negative log-likelihood in nats). For ``nll``, probabilities of 0 and 1 are
-        moved inwards by 2.2e-16: an error with full confidence costs 36 nats instead of infinity.
-        An estimate is ``{"value", "low", "high"}`` as in :func:`se_resnet.metrics.evaluate`.
-        ``temperature`` and ``bins`` are returned unchanged.
+        ``before`` and ``after``, each with the estimates ``intercept`` and ``slope``
+        (:func:`se_resnet.metrics.calibration_line.calibration_line`), ``brier`` (mean squared error
+        of the probability), ``nll`` (mean negative log-likelihood in nats) and ``ece``
+        (:func:`expected_calibration_error`). For
+        ``nll``, probabilities of 0 and 1 are moved inwards by 2.2e-16: an error with full
+        confidence costs 36 nats instead of infinity. Estimates are those of
+        :func:`se_resnet.metrics.evaluate`. ``temperature`` (the geometric mean of several) and
+        ``bins`` are returned unchanged.
 
-        The ECE of few images is biased upwards, and so is that of a resample. The interval can
-        therefore lie above the value.
+        The ECE of few patients is far above 0 even if the model is calibrated. It therefore has no
+        interval but a ``reference``: the median and the 95 % quantile of the ECE of a calibrated
+        model of the same AUC on as many images of as many patients
+        (:func:`se_resnet.metrics.simulation.calibrated_sample`).
     """
-    names, group, weights = resample(predictions.accession, resamples, seed)
-    label = predictions.label
-    count = weights @ np.bincount(group)
-
-    def estimates(probability: np.ndarray) -> dict[str, Any]:
-        epsilon = np.finfo(np.float64).eps
-        clipped = np.clip(probability, epsilon, 1 - epsilon)
-        loss = -np.log(np.where(label == 1, clipped, 1 - clipped))
-        values = {
-            "ece": _ece(_bin_sums(label, probability, group, bins), weights),
-            "brier": weights @ np.bincount(group, (probability - label) ** 2) / count,
-            "nll": weights @ np.bincount(group, loss) / count,
-        }
-        return {name: estimate(value, "image", {}, len(names)) for name, value in values.items()}
-
+    cohort = Cohort.of(predictions)
+    reference = _ece_reference(predictions, cohort, bins)
+    estimates = []
+    for probability in (predictions.probability, scale(predictions.probability, temperature)):
+        of_loss = losses(predictions, probability, cohort)
+        ece = expected_calibration_error(predictions.label, probability, bins)
+        reason = "biased upwards, compare with the reference"
+        estimates.append(
+            {
+                **calibration_line(predictions.label, probability, cohort),
+                **{name: loss.estimate() for name, loss in of_loss.items()},
+                "ece": {
+                    "value": ece, "low": None, "high": None, "reason": reason,
+                    "reference": reference,
+                },
+            }
+        )  # fmt: skip
     return {
-        "temperature": float(temperature),
+        "temperature": float(np.exp(np.mean(np.log(temperature)))),
         "bins": int(bins),
-        "before": estimates(predictions.probability),
-        "after": estimates(scale(predictions.probability, temperature)),
+        "before": estimates[0],
+        "after": estimates[1],
     }
+
+
+def losses(predictions: Predictions, probability: np.ndarray, cohort: Cohort) -> dict[str, Metric]:
+    """Returns the metrics ``brier`` and ``nll`` of :func:`describe` for ``float64 [N]``."""
+    label = predictions.label
+    epsilon = np.finfo(np.float64).eps
+    clipped = np.clip(probability, epsilon, 1 - epsilon)
+    loss = np.bincount(cohort.group, -np.log(np.where(label == 1, clipped, 1 - clipped)))
+    error = np.bincount(cohort.group, (probability - label) ** 2)
+    size = cohort.images.sum(axis=1)
+    with np.errstate(invalid="ignore"):  # without the only patient
+        values = (cohort.weights @ loss) / (cohort.weights @ size)
+    return {
+        "brier": share_metric(error, cohort.images, "image", {}, cohort),
+        "nll": Metric(
+            values, cohort.images, "image", {}, lambda: loss_bounds(loss, size), "jackknife"
+        ),
+    }
+
+
+def loss_bounds(loss: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+    """Returns the interval of a mean loss per image.
+
+    Student's t on the logarithmic scale with the variance between patients (CR3), without and with
+    half a patient of mean size added, whose images lose ln 2, as at a probability of 0.5; the wider
+    of both ends.
+
+    Args:
+        loss: ``float64 [G]``, not negative, sum of each patient.
+        sizes: ``float64 [G]``, images of each patient.
+    """
+    half = sizes.mean() / 2
+    ends = []
+    for losses, images in (
+        (loss, sizes),
+        (np.append(loss, half * np.log(2)), np.append(sizes, half)),
+    ):
+        mean = losses.sum() / images.sum()
+        residual = (losses - mean * images) / (1 - images / images.sum())
+        variance = (len(images) - 1) / len(images) * (residual**2).sum() / images.sum() ** 2
+        width = students_t(kish(sizes) - 1) * np.sqrt(variance) / max(mean, 1e-300)
+        ends.append((mean * np.exp(-width), mean * np.exp(min(width, 700.0))))
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _ece_reference(
+    predictions: Predictions, cohort: Cohort, bins: int, samples: int = 200
+) -> dict[str, float] | None:
+    """Returns the median and 95 % quantile of the ECE of calibrated models like this one.
+
+    None where a class is missing.
+    """
+    values = binary_metrics(
+        predictions.label == 1,
+        predictions.probability,
+        predictions.probability >= 0.5,
+        cohort.group,
+        cohort.weights[:1],
+        cohort.fold,
+    )
+    auc = float(values["roc_auc"][0])
+    if np.isnan(auc):
+        return None
+    rng = np.random.default_rng(0)
+    errors = [
+        expected_calibration_error(*calibrated_sample(cohort.images, auc, rng), bins)
+        for _ in range(samples)
+    ]
+    median, high = np.quantile(errors, (0.5, 0.95)).tolist()
+    return {"median": median, "high": high}
 
 
 def _bin_sums(
@@ -186,8 +273,3 @@ def _bin_sums(
         for column in (np.ones(len(label)), label, probability)
     )
     return count, malignant, total
-
-
-def _ece(sums: tuple[np.ndarray, np.ndarray, np.ndarray], weights: np.ndarray) -> np.ndarray:
-    count, malignant, probability = (weights @ column for column in sums)
-    return np.abs(probability - malignant).sum(axis=1) / count.sum(axis=1)

@@ -1,61 +1,83 @@
-"""Compares two runs on the same images by a paired bootstrap over patients."""
+"""Compares two runs on the same images, patient by patient."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.binary import METRIC_NAMES
-from se_resnet.metrics.bootstrap import estimate, resample
+from se_resnet.metrics.cohort import Cohort
+from se_resnet.metrics.estimates import TOO_FEW, Metric, class_variances, variance_over
+from se_resnet.metrics.intervals import floor_of_difference, kish, students_t, welch
+from se_resnet.metrics.levels import all_metrics, map_metrics
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.metrics.resampled import ResampledMetric, all_metrics, map_metrics
 from se_resnet.runtime.text_table import text_table
 
 
-def compare(a: Predictions, b: Predictions, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Computes the difference run B minus run A by a paired bootstrap over accessions.
+def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
+    """Computes the difference run B minus run A on the images of both.
 
-    Only images of both runs are compared, matched by file name. Each resample contains the same
-    accessions for both runs. The difficulty of a patient therefore cancels in the difference (Efron
-    and Tibshirani 1993). Both runs are evaluated at the threshold 0.5.
+    Images are matched by file name. Both runs are evaluated at the threshold 0.5. The variance of a
+    difference is that between patients of their gain, found by leaving out one patient at a time in
+    both runs (CR3); the difficulty of a patient therefore cancels. Student's t has as many degrees
+    of freedom as patients that the metric rests on, less one; for metrics that compare the classes,
+    such as an AUC, the variances within each class are added, with the degrees of freedom of Welch.
+    The variance has a floor (:func:`se_resnet.metrics.intervals.floor_of_difference`): two runs
+    that agree on every image are not known to agree on new patients.
 
     Args:
         a: predictions of run A.
         b: predictions of run B.
-        resamples: number of bootstrap resamples, at least 1.
-        seed: seed of the resamples.
 
     Returns:
         ``image`` and ``patient`` as in :func:`se_resnet.metrics.evaluate`, without ``confusion``
         and ``patients``. Each estimate is replaced by ``value_a``, ``value_b``, ``difference`` (the
-        estimate of B minus A) and ``probability_above_zero``, the fraction of the resamples in
-        which the value of B is strictly above that of A. It is None if there is no interval. Note
-        that a lower Brier score is better.
+        estimate of B minus A) and ``p_value`` (two-sided, of no difference), None without an
+        interval. Note that a lower Brier score is better.
 
         ``images``, ``accessions``: numbers of compared images and accessions. ``only_a``,
-        ``only_b``: numbers of images that the other run lacks. ``resamples`` and ``seed`` are
-        returned unchanged.
+        ``only_b``: numbers of images that the other run lacks. ``within_folds``: true where both
+        runs are cross-validations with the same folds, so that AUC counts pairs within folds.
 
     Raises:
-        UserError: the runs share no image, a file name occurs twice in a run, the runs disagree on
-            a label or an accession, or ``resamples`` is below 1.
+        UserError: the runs share no image, a file name occurs twice in a run, or the runs disagree
+            on a label or an accession.
     """
     common_a, common_b = _common_images(a, b)
-    names, group, weights = resample(common_a.accession, resamples, seed)
+    within_folds = bool(common_a.fold.any()) and same_partition(common_a.fold, common_b.fold)
+    if not within_folds:
+        common_a, common_b = (without_folds(run) for run in (common_a, common_b))
+    cohort = Cohort.of(common_a)
     metrics_a, metrics_b = (
-        all_metrics(predictions, 0.5, group, weights) for predictions in (common_a, common_b)
+        all_metrics(predictions, 0.5, cohort) for predictions in (common_a, common_b)
     )
+
+    def difference_of(a: Metric, b: Metric) -> dict[str, Any]:
+        return _difference(a, b, cohort)
+
     return {
-        **map_metrics(_difference, metrics_a, metrics_b),
+        **map_metrics(difference_of, metrics_a, metrics_b),
         "images": len(common_a),
-        "accessions": len(names),
+        "accessions": len(cohort),
         "only_a": len(a) - len(common_a),
         "only_b": len(b) - len(common_b),
-        "resamples": int(resamples),
-        "seed": int(seed),
+        "within_folds": within_folds,
     }
+
+
+def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
+    """Returns true where two columns of folds, ``int [N]``, divide the images alike."""
+    pairs = np.unique(np.stack([a, b]), axis=1).shape[1]
+    return pairs == len(np.unique(a)) == len(np.unique(b))
+
+
+def without_folds(predictions: Predictions) -> Predictions:
+    """Returns the predictions as of a single network."""
+    return dataclasses.replace(predictions, fold=np.zeros(len(predictions), np.int64))
 
 
 def table(comparison: dict[str, Any]) -> str:
@@ -66,40 +88,63 @@ def table(comparison: dict[str, Any]) -> str:
     rows |= {f"patient {name}": patient[name] for name in patient if "value_a" in patient[name]}
     for score in ("mean_probability", "majority_vote"):
         rows |= {f"patient {score} {name}": row for name, row in patient[score].items()}
-    lines: list[tuple[str, ...]] = [("", "A", "B", "B - A", "95 % interval", "P(B > A)")]
+    lines: list[tuple[str, ...]] = [("", "A", "B", "B - A", "95 % interval", "p")]
     lines += [(_title(name), *_cells(row)) for name, row in rows.items()]
+    folds = "; ROC AUC over pairs within folds" if comparison["within_folds"] else ""
     return "\n".join(
         [
             f"{comparison['images']} images of {comparison['accessions']} patients in common "
-            f"({', '.join(left_out)})",
+            f"({', '.join(left_out)}){folds}",
             "",
             *text_table(lines, "<>>>><"),
         ]
     )
 
 
-def _difference(a: ResampledMetric, b: ResampledMetric) -> dict[str, Any]:
+def _difference(a: Metric, b: Metric, cohort: Cohort) -> dict[str, Any]:
     estimates = [a.estimate(), b.estimate()]
     value_a, value_b = (run_estimate["value"] for run_estimate in estimates)
     difference: dict[str, Any] = {"value": None, "low": None, "high": None}
+    p_value = None
     if value_a is not None and value_b is not None:
-        difference = estimate(b.values - a.values, a.unit, {}, a.accessions)
-    probability = None
+        difference["value"] = value_b - value_a
     for run, run_estimate in zip("AB", estimates, strict=True):
         if "reason" in run_estimate:
-            reason = f"run {run}: {run_estimate['reason']}"
-            difference |= {"low": None, "high": None, "reason": reason}
+            difference["reason"] = f"run {run}: {run_estimate['reason']}"
             break
-    if difference["low"] is not None:
-        values = (b.values - a.values)[1:]
-        # Equal runs differ by rounding errors if the metric is a mean of fractions.
-        probability = float((values[np.isfinite(values)] > 1e-12).mean())
-    return {
-        "value_a": value_a,
-        "value_b": value_b,
-        "difference": difference,
-        "probability_above_zero": probability,
-    }
+    else:
+        error, freedom = standard_error(a, b, cohort)
+        width = float(students_t(freedom)) * error
+        difference |= {
+            "low": max(difference["value"] - width, -a.span),
+            "high": min(difference["value"] + width, a.span),
+            "method": "jackknife",
+        }
+        if a.is_scarce():
+            difference["remark"] = TOO_FEW
+        p_value = float(2 * stats.t.sf(abs(difference["value"]) / error, freedom))
+    return {"value_a": value_a, "value_b": value_b, "difference": difference, "p_value": p_value}
+
+
+def standard_error(a: Metric, b: Metric, cohort: Cohort) -> tuple[float, float]:
+    """Returns the standard error of the difference of two runs, and its degrees of freedom.
+
+    Args:
+        a: metric of run A.
+        b: the same metric of run B.
+        cohort: the patients of both.
+    """
+    gains = b.values - a.values
+    sizes = np.maximum(a.sizes, b.sizes)
+    used = sizes.sum(axis=1) > 0
+    floor = floor_of_difference(int(used.sum()))
+    if not a.both_classes:
+        variance = variance_over(gains, used)
+        return float(np.sqrt(max(variance, floor))), float(used.sum() - 1)
+    variances = class_variances(gains, cohort.malignant)
+    effective = kish(sizes.T)
+    freedom = welch(variances[0], effective[0] - 1, variances[1], effective[1] - 1)
+    return float(np.sqrt(max(variances.sum(), floor))), max(float(freedom), 1.0)
 
 
 def _common_images(a: Predictions, b: Predictions) -> tuple[Predictions, Predictions]:
@@ -135,13 +180,15 @@ def _title(name: str) -> str:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     difference = row["difference"]
-    interval, probability = "", difference.get("reason", "")
+    interval, p_value = "", difference.get("reason", "")
     if difference["low"] is not None:
         interval = f"{_signed(difference['low'])} to {_signed(difference['high'])}"
-        probability = f"{row['probability_above_zero']:.3f}"
+        p_value = f"{row['p_value']:.3f}"
+        if remark := difference.get("remark"):
+            p_value += f" ({remark})"
     values = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("value_a", "value_b"))
     change = "-" if difference["value"] is None else _signed(difference["value"])
-    return (*values, change, interval, probability)
+    return (*values, change, interval, p_value)
 
 
 def _signed(value: float) -> str:

@@ -1,20 +1,19 @@
-"""ROC and precision-recall curves, with confidence bands from the bootstrap over accessions."""
+"""ROC and precision-recall curves with their bands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from se_resnet.metrics.bootstrap import (
-    cumulative_sums,
-    interval,
-    no_interval_reason,
-    rank,
-    resample,
-)
+from se_resnet.metrics.cohort import Cohort
+from se_resnet.metrics.estimates import no_interval_reason
+from se_resnet.metrics.intervals import clopper_pearson, share_interval
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.metrics.ranking import cumulative_sums, rank
+
+_THRESHOLDS = 400  # of a band; more do not change its plot
 
 
 def roc_curve(
@@ -72,20 +71,20 @@ def pr_curve(
     return tp / (last + 1), tp / tp[-1], np.asarray(probability)[order][last]
 
 
-def roc_band(
-    predictions: Predictions, resamples: int = 2000, seed: int = 0, points: int = 101
-) -> dict[str, Any]:
-    """Computes the ROC curve of the images on an even grid, with a pointwise 95 % band.
+def roc_band(predictions: Predictions, points: int = 101, exact: bool = False) -> dict[str, Any]:
+    """Computes the ROC curve of the units on an even grid, with a pointwise 95 % band.
 
-    The band is the bootstrap of :func:`se_resnet.metrics.evaluate` applied to the true positive
-    rate at each false positive rate (vertical averaging, Fawcett 2006). The level of 95 % applies
-    to any single false positive rate, not to the whole curve at once.
+    Each threshold has an interval of sensitivity and one of specificity, as in
+    :func:`se_resnet.metrics.evaluate`. At a false positive rate f, the band reaches from the
+    highest lower bound of sensitivity among the thresholds whose false positive rate is surely at
+    most f, to the lowest upper bound among those whose rate is surely at least f (Campbell 1994).
+    It therefore includes the uncertainty of both rates, and applies to any single false positive
+    rate, not to the whole curve at once. Where the curve is steep or patients are few, it is wide.
 
     Args:
-        predictions: N images.
-        resamples: number of bootstrap resamples, at least 1.
-        seed: seed of the resamples.
+        predictions: N units.
         points: number of grid points, at least 2.
+        exact: true where each patient is a single unit; the intervals are then exact.
 
     Returns:
         Lists of ``points`` floats: ``false_positive_rate``, from 0 to 1; ``true_positive_rate``;
@@ -100,31 +99,50 @@ def roc_band(
     label = predictions.label == 1
     if label.all() or not label.any():
         raise ValueError("a ROC curve needs both classes")
-
-    def on_grid(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
-        # The product of whole numbers is exact. A grid point on a vertical part of the curve
-        # therefore does not depend on rounding.
-        grid = np.arange(points) * fp[-1] / (points - 1)
-        return np.interp(grid, np.append(0, fp), np.append(0, tp)) / tp[-1]
-
-    return {
+    ((tp, fp),) = (
+        tuple(column[0] for column in chunk)
+        for chunk in cumulative_sums(
+            predictions.probability, (label, ~label), np.zeros(len(label), int), np.ones((1, 1))
+        )
+    )
+    # The product of whole numbers is exact. A grid point on a vertical part of the curve therefore
+    # does not depend on rounding.
+    grid = np.arange(points) * fp[-1] / (points - 1)
+    curve = np.interp(grid, np.append(0, fp), np.append(0, tp)) / tp[-1]
+    result: dict[str, Any] = {
         "false_positive_rate": np.linspace(0, 1, points).tolist(),
-        **_band(
-            "true_positive_rate", predictions, ("malignant", "benign"), on_grid, resamples, seed
-        ),
+        "true_positive_rate": curve.tolist(),
+    }
+    cohort = Cohort.of(predictions)
+    if reason := _reason(cohort, ("malignant", "benign")):
+        return result | {"low": None, "high": None, "reason": reason}
+    called = _called_above(predictions, cohort)
+    sensitivity, false_positives = (
+        _intervals(called[..., column], cohort.images[:, column], exact) for column in (1, 0)
+    )
+    # Below all probabilities both rates are surely 1.
+    sensitivity, false_positives = (
+        np.column_stack([bounds, np.ones(2)]) for bounds in (sensitivity, false_positives)
+    )
+    rate = np.linspace(0, 1, points)[:, None]
+    low = np.where(false_positives[1] <= rate, sensitivity[0], 0).max(axis=1)
+    high = np.where(false_positives[0] >= rate, sensitivity[1], 1).min(axis=1)
+    return result | {
+        "low": np.minimum(low, curve).tolist(),
+        "high": np.maximum(high, curve).tolist(),
     }
 
 
-def pr_band(
-    predictions: Predictions, resamples: int = 2000, seed: int = 0, points: int = 101
-) -> dict[str, Any]:
-    """Computes the precision-recall curve of the images on an even grid, with a 95 % band.
+def pr_band(predictions: Predictions, points: int = 101, exact: bool = False) -> dict[str, Any]:
+    """Computes the precision-recall curve of the units on an even grid, with a 95 % band.
+
+    The band at a recall is the interval of the precision at the threshold that reaches this recall,
+    as in :func:`se_resnet.metrics.evaluate`, as if the threshold were given.
 
     Args:
-        predictions: N images.
-        resamples: number of bootstrap resamples, at least 1.
-        seed: seed of the resamples.
+        predictions: N units.
         points: number of grid points, at least 2.
+        exact: true where each patient is a single unit; the intervals are then exact.
 
     Returns:
         Lists of ``points`` floats: ``recall``, from 0 to 1; ``precision``; ``low`` and ``high``, as
@@ -136,51 +154,56 @@ def pr_band(
     Raises:
         ValueError: no image is malignant.
     """
-    if not (predictions.label == 1).any():
-        raise ValueError("a precision-recall curve needs malignant images")
-
-    def on_grid(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
-        grid = np.maximum(np.arange(points) * tp[-1] / (points - 1), np.finfo(float).tiny)
-        step = np.searchsorted(tp, grid)
-        return tp[step] / (tp[step] + fp[step])
-
-    return {
-        "recall": np.linspace(0, 1, points).tolist(),
-        **_band("precision", predictions, ("malignant",), on_grid, resamples, seed),
-    }
-
-
-def _band(
-    name: str,
-    predictions: Predictions,
-    requirements: tuple[str, ...],
-    on_grid: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Returns a curve under ``name`` with its band.
-
-    ``on_grid`` turns the cumulative TP and FP counts of a weighting into a curve.
-    """
-    names, group, weights = resample(predictions.accession, resamples, seed)
     label = predictions.label == 1
-    classes = {"malignant": label, "benign": ~label}
-    present = {
-        requirement: np.bincount(group, classes[requirement]) > 0 for requirement in requirements
+    precision, recall, threshold = pr_curve(predictions.label, predictions.probability)
+    tp = recall * label.sum()
+    grid = np.maximum(np.arange(points) * label.sum() / (points - 1), np.finfo(float).tiny)
+    step = np.searchsorted(np.round(tp), grid)
+    result: dict[str, Any] = {
+        "recall": np.linspace(0, 1, points).tolist(),
+        "precision": precision[step].tolist(),
     }
-    curves = np.array(
-        [
-            on_grid(tp, fp)
-            for chunk in cumulative_sums(predictions.probability, (label, ~label), group, weights)
-            for tp, fp in zip(*chunk, strict=True)
-            if all({"malignant": tp, "benign": fp}[name][-1] > 0 for name in requirements)
-        ]
-    )
-    band: dict[str, Any] = {name: curves[0].tolist()}
-    reason = no_interval_reason("image", present, len(names))
-    if not reason and len(curves) == 1:
-        reason = "undefined in every resample"
-    if reason:
-        return band | {"low": None, "high": None, "reason": reason}
-    low, high = interval(curves[1:]).tolist()
-    return band | {"low": low, "high": high}
+    cohort = Cohort.of(predictions)
+    if reason := _reason(cohort, ("malignant",)):
+        return result | {"low": None, "high": None, "reason": reason}
+    called = _called_above(predictions, cohort, threshold[step])
+    low, high = _intervals(called[..., 1], called.sum(axis=-1), exact)
+    return result | {"low": low.tolist(), "high": high.tolist()}
+
+
+def _reason(cohort: Cohort, requirements: tuple[str, ...]) -> str:
+    present = {
+        requirement: cohort.images[:, CLASS_NAMES.index(requirement)] > 0
+        for requirement in requirements
+    }
+    return no_interval_reason("image", present, len(cohort))
+
+
+def _called_above(
+    predictions: Predictions, cohort: Cohort, thresholds: np.ndarray | None = None
+) -> np.ndarray:
+    """Counts the units of each patient and class with at least the probability of a threshold.
+
+    Returns:
+        ``float64 [T, G, 2]``. Without ``thresholds`` these are at most ``_THRESHOLDS`` of the
+        distinct probabilities, evenly by rank.
+    """
+    if thresholds is None:
+        distinct = np.unique(predictions.probability)
+        index = np.linspace(0, len(distinct) - 1, min(len(distinct), _THRESHOLDS)).round()
+        thresholds = distinct[index.astype(int)]
+    counts = np.empty((len(thresholds), len(cohort), 2))
+    for patient in range(len(cohort)):
+        for label in range(2):
+            chosen = (cohort.group == patient) & (predictions.label == label)
+            ordered = np.sort(predictions.probability[chosen])
+            counts[:, patient, label] = len(ordered) - np.searchsorted(ordered, thresholds)
+    return counts
+
+
+def _intervals(right: np.ndarray, sizes: np.ndarray, exact: bool) -> np.ndarray:
+    """Returns the bounds ``[2, T]`` of the ratios of ``right [T, G]`` to ``sizes [T, G]``."""
+    sizes = np.broadcast_to(sizes, right.shape)
+    if exact:
+        return clopper_pearson(right.sum(axis=1), sizes.sum(axis=1))
+    return share_interval(right, sizes)

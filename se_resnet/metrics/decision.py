@@ -1,17 +1,21 @@
-"""Decision threshold, temperature and margin of uncertainty, chosen on validation images."""
+"""Decision threshold, temperature and margin of uncertainty, chosen on images not trained on."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.calibration import fit_temperature
-from se_resnet.metrics.predictions import logit_of, probability_of
+from se_resnet.metrics.cohort import Cohort
+from se_resnet.metrics.intervals import kish
+from se_resnet.metrics.predictions import Predictions, concatenate, logit_of
 
+FEWEST_PATIENTS = 10  # of each class, who can choose a threshold and a temperature
 COVERAGE = 0.8  # fraction of the validation images that is not flagged as uncertain
 _TARGETS = ("accuracy", "balanced_accuracy", "youden")
 
@@ -99,6 +103,8 @@ class Decision:
         margin: distance from the threshold, in logits, below which an image is flagged as
             uncertain. The clearest 80 % of the validation images lie at least this far away.
         reason: reason for keeping the threshold at 0.5, or an empty string.
+        benign_patients: patients who chose; None if written by a version that did not record it.
+        malignant_patients: the same for malignant patients.
 
     Raises:
         ValueError: a value is not a number or is out of range.
@@ -109,6 +115,8 @@ class Decision:
     temperature: float
     margin: float
     reason: str
+    benign_patients: int | None = None
+    malignant_patients: int | None = None
 
     def __post_init__(self) -> None:
         numbers = (self.threshold, self.temperature, self.margin)
@@ -125,24 +133,101 @@ class Decision:
         logit = logit_of(np.clip(np.append(probability, self.threshold), 1e-12, 1 - 1e-12))
         return np.abs(logit[:-1] - logit[-1])
 
+    def describe(self) -> str:
+        """Returns a sentence on threshold and temperature, and on who chose them."""
+        rule = f"Threshold {self.threshold:.3f} and temperature {self.temperature:.2f}"
+        if self.reason:
+            return f"{rule}: {self.reason}."
+        chosen_by = "by an unrecorded number of validation patients"
+        if self.benign_patients is not None and self.malignant_patients is not None:
+            chosen_by = (
+                f"by {self.benign_patients} benign and {self.malignant_patients} malignant "
+                "validation patients"
+            )
+        return f"{rule} were chosen {chosen_by}, for {self.target}."
+
 
 # Schema of a decision in a checkpoint, see se_resnet.runtime.schema.
 FORM = {"target": str, "threshold": float, "temperature": float, "margin": float, "reason": str}
 
 
-def decide(label: np.ndarray, logit: np.ndarray, target: str) -> Decision:
-    """Chooses threshold, temperature and margin on the validation images.
+def decide(predictions: Predictions, target: str) -> Decision:
+    """Chooses threshold, temperature and margin on images that were not trained on.
+
+    A threshold and a temperature chosen by few patients are worse on new patients than 0.5 and 1.
+    They are therefore chosen only where there are at least 10 patients of each class, and the
+    temperature is drawn towards 1 (:func:`se_resnet.metrics.calibration.fit_temperature`).
 
     Args:
-        label: ``int [n]``, 0 or 1.
-        logit: ``float64 [n]``, the logit of malignant.
+        predictions: of the validation images; may be empty.
         target: see :func:`parse_target`.
 
     Raises:
         UserError: ``target`` is unknown.
     """
-    probability = probability_of(logit)
-    threshold, reason = choose_threshold(label, probability, target)
-    chosen = Decision(target, threshold, fit_temperature(label, logit), 0.0, reason)
-    margin = float(np.quantile(chosen.distance(probability), 1 - COVERAGE))
+    parse_target(target)
+    cohort = Cohort.of(predictions)
+    benign, malignant = (cohort.images > 0).sum(axis=0).tolist()
+    threshold, temperature, reason = 0.5, 1.0, ""
+    if min(benign, malignant) < FEWEST_PATIENTS:
+        reason = (
+            f"{benign} benign and {malignant} malignant validation patients are too few to choose "
+            f"({FEWEST_PATIENTS} of each are needed), so the threshold stays at 0.5 and the "
+            "temperature at 1"
+        )
+    else:
+        logit = logit_of(np.clip(predictions.probability, 1e-12, 1 - 1e-12))
+        threshold, reason = choose_threshold(predictions.label, predictions.probability, target)
+        effective = float(kish(cohort.images.sum(axis=1)))
+        temperature = fit_temperature(predictions.label, logit, effective)
+    chosen = Decision(target, threshold, temperature, 0.0, reason, benign, malignant)
+    if not len(predictions):
+        return chosen
+    margin = float(np.quantile(chosen.distance(predictions.probability), 1 - COVERAGE))
     return dataclasses.replace(chosen, margin=margin)
+
+
+def decide_left_out(
+    validation: Sequence[Predictions], tested: Sequence[Predictions], target: str
+) -> list[Decision]:
+    """Chooses the decision of each fold of a cross-validation without the patients it tests.
+
+    The validation images of all folds, each predicted by its own fold, choose together, except
+    those of patients whom the fold tests (the left-out rule). No patient therefore takes part in
+    the choice of the threshold that is applied to the patient.
+
+    Args:
+        validation: predictions of the validation images of each fold, by its own network.
+        tested: predictions of the test images of each fold.
+        target: see :func:`parse_target`.
+
+    Raises:
+        UserError: ``target`` is unknown.
+    """
+    everyone = concatenate(validation)
+    return [
+        decide(everyone.take(~np.isin(everyone.accession, fold.accession)), target)
+        for fold in tested
+    ]
+
+
+def combine(decisions: Sequence[Decision]) -> Decision:
+    """Returns the mean decision of the folds of a cross-validation.
+
+    Threshold and margin are arithmetic means, the temperature is a geometric mean. The patients who
+    chose are those of the fold with the fewest.
+    """
+    if len(decisions) == 1:
+        return decisions[0]
+    fewest = min(decisions, key=lambda decision: decision.benign_patients or 0)
+    return Decision(
+        target=decisions[0].target,
+        threshold=float(np.mean([decision.threshold for decision in decisions])),
+        temperature=float(
+            np.exp(np.mean([np.log(decision.temperature) for decision in decisions]))
+        ),
+        margin=float(np.mean([decision.margin for decision in decisions])),
+        reason=next((decision.reason for decision in decisions if decision.reason), ""),
+        benign_patients=fewest.benign_patients,
+        malignant_patients=fewest.malignant_patients,
+    )

@@ -17,15 +17,17 @@ import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.binary import confusion
-from se_resnet.metrics.bootstrap import estimate, resample
-from se_resnet.metrics.predictions import Predictions
-from se_resnet.metrics.resampled import (
+from se_resnet.metrics.cohort import Cohort
+from se_resnet.metrics.estimates import Metric
+from se_resnet.metrics.levels import (
     Patients,
-    ResampledMetric,
     all_metrics,
     map_metrics,
     mean_metric,
+    share_metric,
 )
+from se_resnet.metrics.permutation import auc_p_value
+from se_resnet.metrics.predictions import Predictions
 
 # The main metrics, and their paths in the results of `evaluate`.
 HEADLINE: dict[str, tuple[str, ...]] = {
@@ -39,27 +41,37 @@ HEADLINE: dict[str, tuple[str, ...]] = {
 
 
 def evaluate(
-    predictions: Predictions, threshold: float = 0.5, resamples: int = 2000, seed: int = 0
+    predictions: Predictions,
+    threshold: float | np.ndarray = 0.5,
+    permutations: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Computes all metrics of one set of predictions, ready for JSON.
 
-    Each metric is an estimate ``{"value", "low", "high"}``. The interval is the 95 % percentile
-    bootstrap over accessions (the cluster bootstrap, Davison and Hinkley 1997, section 3.8):
-    accessions are resampled with replacement, unstratified by class, with all their images. The
-    interval therefore applies to new patients, not to new images of the same patients. It ignores
-    resamples in which the metric is undefined.
+    Each metric is an estimate: ``value``, the bounds ``low`` and ``high`` of its 95 % interval,
+    ``method`` (a name of :data:`se_resnet.metrics.estimates.METHODS`), and ``patients`` and
+    ``effective_patients``, for ``all``, ``benign`` and ``malignant``, that it rests on. The
+    interval applies to new patients, not to new images of the same patients. Effective patients
+    are fewer than patients where some have more images than others
+    (:func:`se_resnet.metrics.intervals.kish`). ``remark`` is added to the estimate where a class
+    that it needs has fewer than 4 patients: too few to tell.
 
-    An undefined metric is ``{"value": None, "low": None, "high": None, "reason": "..."}``, for
-    example AUC with a single class, or precision if nothing is predicted malignant. If the images a
-    metric depends on come from a single accession, the value is given, ``low`` and ``high`` are
-    None, and ``reason`` is added: the same accession resampled many times carries no information
-    about other accessions.
+    An undefined metric has the value None and a ``reason``, for example AUC with a single class,
+    or precision if nothing is predicted malignant. If the images a metric depends on come from a
+    single accession, the value is given, ``low`` and ``high`` are None, and ``reason`` is added: a
+    single patient carries no information about the difference between patients.
+
+    In a cross-validation, ``roc_auc`` is the share of correctly ordered pairs within the folds.
+    ``roc_auc_pooled``, which also ranks images of different networks against each other, is added
+    beside it.
 
     Args:
         predictions: N >= 1 images.
-        threshold: minimum probability, in [0, 1], of the prediction malignant.
-        resamples: number of bootstrap resamples, at least 1.
-        seed: seed of the resamples.
+        threshold: minimum probability, in [0, 1], of the prediction malignant; or one for each
+            image, ``float64 [N]``, where folds have their own. A patient gets the lowest
+            of its images.
+        permutations: number of permutations of the p-values, at least 1.
+        seed: seed of the permutations.
 
     Returns:
         ``image``: the metrics of ``METRIC_NAMES``, ``recognition_rate`` (the accuracy, as the
@@ -81,35 +93,42 @@ def evaluate(
         undefined. Benign subtypes come first, sorted by name within each class.
 
         ``counts``: ``images``, ``slides`` and ``accessions``, each for ``all``, ``benign`` and
-        ``malignant``. ``threshold``, ``resamples`` and ``seed`` are returned unchanged.
+        ``malignant``. ``p_value``: of the ``image`` and the ``patient`` ROC AUC, see
+        :func:`se_resnet.metrics.permutation.auc_p_value`; ``resamples`` is the number of their
+        permutations. ``threshold`` (the mean, if
+        there are several) and ``seed`` are returned unchanged.
 
     Raises:
-        UserError: there is no image, or ``threshold`` or ``resamples`` is out of range.
+        UserError: there is no image, or ``threshold`` or ``permutations`` is out of range.
     """
     if not len(predictions):
         raise UserError(
             "there are no predictions to evaluate: choose a split that contains images."
         )
-    if not 0 <= threshold <= 1:
+    thresholds = np.broadcast_to(np.asarray(threshold, float), len(predictions))
+    if not ((thresholds >= 0) & (thresholds <= 1)).all():
         raise UserError(
             f"the threshold {threshold} is not a probability: choose a number from 0 to 1."
         )
 
-    image, patient = _image_and_patient(predictions, threshold, resamples, seed)
+    image, patient = _image_and_patient(predictions, thresholds)
     by_magnification = {}
     for magnification in np.unique(predictions.magnification):
-        subset = predictions.take(predictions.magnification == magnification)
-        image_metrics, patient_metrics = _image_and_patient(subset, threshold, resamples, seed)
+        chosen = predictions.magnification == magnification
+        image_metrics, patient_metrics = _image_and_patient(
+            predictions.take(chosen), thresholds[chosen]
+        )
         image_metrics["patient_recognition_rate"] = patient_metrics["recognition_rate"]
         by_magnification[str(magnification)] = image_metrics
     return {
         "image": image,
         "patient": patient,
         "by_magnification": by_magnification,
-        "by_subtype": _by_subtype(predictions, threshold, resamples, seed),
+        "by_subtype": _by_subtype(predictions, thresholds),
         "counts": _counts(predictions, patient["patients"]),
-        "threshold": float(threshold),
-        "resamples": int(resamples),
+        "p_value": auc_p_value(predictions, permutations, seed),
+        "threshold": float(thresholds.mean()),
+        "resamples": int(permutations),
         "seed": int(seed),
     }
 
@@ -122,14 +141,12 @@ def headline(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _image_and_patient(
-    predictions: Predictions, threshold: float, resamples: int, seed: int
+    predictions: Predictions, threshold: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    names, group, weights = resample(predictions.accession, resamples, seed)
-    estimates = map_metrics(
-        ResampledMetric.estimate, all_metrics(predictions, threshold, group, weights)
-    )
+    cohort = Cohort.of(predictions)
+    estimates = map_metrics(Metric.estimate, all_metrics(predictions, threshold, cohort))
     image, patient = estimates["image"], estimates["patient"]
-    patients = Patients.of(predictions, threshold, group)
+    patients = Patients.of(predictions, threshold, cohort.group)
     label, predicted = predictions.label == 1, predictions.probability >= threshold
     image["confusion"] = confusion(label, predicted)
     patient["mean_probability"]["confusion"] = confusion(
@@ -147,29 +164,27 @@ def _image_and_patient(
             "patient_score": float(patients.correct[i] / patients.images[i]),
             "mean_probability": float(patients.mean_probability[i]),
         }
-        for i, name in enumerate(names)
+        for i, name in enumerate(cohort.accession)
     ]
     return image, patient
 
 
-def _by_subtype(
-    predictions: Predictions, threshold: float, resamples: int, seed: int
-) -> dict[str, dict[str, Any]]:
+def _by_subtype(predictions: Predictions, threshold: np.ndarray) -> dict[str, dict[str, Any]]:
     order = np.lexsort((predictions.subtype, predictions.label))
     metrics = {}
     for subtype in dict.fromkeys(predictions.subtype[order].tolist()):
-        subset = predictions.take(predictions.subtype == subtype)
-        names, group, weights = resample(subset.accession, resamples, seed)
-        correct = (subset.probability >= threshold) == (subset.label == 1)
-        images, correct_images = np.bincount(group), np.bincount(group, correct)
-        accuracy = (weights @ correct_images) / (weights @ images)
-        all_patients = np.ones(len(names), bool)
-        recognition_rate = mean_metric(correct_images / images, all_patients, "", weights)
+        chosen = predictions.subtype == subtype
+        subset = predictions.take(chosen)
+        cohort = Cohort.of(subset)
+        correct = (subset.probability >= threshold[chosen]) == (subset.label == 1)
+        correct_images = np.bincount(cohort.group, correct)
+        score = correct_images / cohort.images.sum(axis=1)
+        everyone = np.ones(len(cohort), bool)
         metrics[subtype] = {
             "images": len(subset),
-            "accessions": len(names),
-            "accuracy": estimate(accuracy, "image", {}, len(names)),
-            "patient_recognition_rate": recognition_rate.estimate(),
+            "accessions": len(cohort),
+            "accuracy": share_metric(correct_images, cohort.images, "image", {}, cohort).estimate(),
+            "patient_recognition_rate": mean_metric(score, everyone, "", cohort).estimate(),
         }
     return metrics
 

@@ -7,31 +7,38 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from se_resnet.metrics import calibration, selective
-from se_resnet.metrics.decision import Decision
+from se_resnet.metrics.decision import Decision, combine
 from se_resnet.metrics.evaluation import HEADLINE, evaluate, headline
 from se_resnet.metrics.predictions import Predictions
 
 
-def all_metrics(predictions: Predictions, decision: Decision, resamples: int) -> dict[str, Any]:
+def all_metrics(
+    predictions: Predictions, decisions: Sequence[Decision], permutations: int
+) -> dict[str, Any]:
     """Returns the metrics at 0.5 and at the chosen threshold, calibration and selective prediction.
 
     Args:
         predictions: predictions of the images.
-        decision: threshold and temperature, chosen on validation images.
-        resamples: number of bootstrap resamples of every interval.
+        decisions: threshold and temperature of each fold of ``predictions``; a single one for a
+            single network.
+        permutations: number of permutations of the p-values.
     """
-    results = evaluate(predictions, resamples=resamples)
-    at_threshold = evaluate(predictions, decision.threshold, resamples)
-    results["decision"] = dataclasses.asdict(decision)
+    fold = np.minimum(predictions.fold, len(decisions) - 1)
+    threshold, temperature = (
+        np.array([getattr(decision, name) for decision in decisions])[fold]
+        for name in ("threshold", "temperature")
+    )
+    results = evaluate(predictions, permutations=permutations)
+    at_threshold = evaluate(predictions, threshold, permutations)
+    results["decision"] = dataclasses.asdict(combine(decisions))
+    results["decisions"] = [dataclasses.asdict(decision) for decision in decisions]
     results["at_chosen_threshold"] = {part: at_threshold[part] for part in ("image", "patient")}
-    results["calibration"] = calibration.describe(
-        predictions, decision.temperature, resamples=resamples
-    )
-    results["calibration"]["reliability"] = calibration.reliability_curve(
-        predictions, resamples=resamples
-    )
-    results["selective"] = selective.risk_coverage(predictions, resamples)
+    results["calibration"] = calibration.describe(predictions, temperature)
+    results["calibration"]["reliability"] = calibration.reliability_curve(predictions)
+    results["selective"] = selective.risk_coverage(predictions)
     return results
 
 

@@ -32,6 +32,9 @@ class Predictions:
         subtype: ``str [N]``, tumour type, for example ``DC``.
         label: ``int [N]``, 0 benign, 1 malignant.
         probability: ``float64 [N]`` in [0, 1], predicted probability of malignant.
+        fold: ``int [N]``, not negative, the fold whose network predicted the image; None means 0
+            for all, as for a single network. The column is in the CSV file of a cross-validation
+            only.
 
     Raises:
         ValueError: columns differ in length, a label is not 0 or 1, or a probability is not a
@@ -45,8 +48,11 @@ class Predictions:
     subtype: np.ndarray
     label: np.ndarray
     probability: np.ndarray
+    fold: np.ndarray = None  # type: ignore[assignment]  # an array once __post_init__ has run
 
     def __post_init__(self) -> None:
+        if self.fold is None:
+            object.__setattr__(self, "fold", np.zeros(len(self.file), np.int64))
         shapes = {name: column.shape for name, column in self.columns().items()}
         if len(set(shapes.values())) != 1 or self.file.ndim != 1:
             raise ValueError(f"columns must be one-dimensional and of equal length, got {shapes}")
@@ -69,6 +75,8 @@ class Predictions:
     def write_csv(self, path: str | Path) -> None:
         """Writes a header and one line per image. Reading restores the exact probabilities."""
         columns = self.columns()
+        if not self.fold.any():
+            del columns["fold"]
         text = io.StringIO()
         writer = csv.writer(text)  # CRLF line ends make the writer quote a CR in a name
         writer.writerow(columns)
@@ -87,7 +95,7 @@ class Predictions:
         names = [field.name for field in dataclasses.fields(cls)]
         try:
             # On Linux a file name may be invalid UTF-8; surrogateescape keeps its bytes.
-            table = read_table(path, names, errors="surrogateescape")
+            table = read_table(path, names[:-1], errors="surrogateescape")
             rows = [_parse(number, row) for number, row in table]
         except LineError as error:
             raise UserError(f"{path}, {error}: correct the line or run eval.py again.") from error
@@ -111,6 +119,16 @@ def concatenate(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
+def in_folds(parts: Sequence[Predictions]) -> Predictions:
+    """Joins the test images of the folds of a cross-validation; the k-th part is fold k."""
+    return concatenate(
+        [
+            dataclasses.replace(part, fold=np.full(len(part), fold))
+            for fold, part in enumerate(parts)
+        ]
+    )
+
+
 def probability_of(logit: np.ndarray) -> np.ndarray:
     """Returns the logistic function, ``float64`` of the same shape, without overflow."""
     return np.exp(-np.logaddexp(0, -np.asarray(logit, np.float64)))
@@ -127,6 +145,7 @@ _DTYPES: dict[str, Any] = {
     "magnification": np.int64,
     "label": np.int64,
     "probability": np.float64,
+    "fold": np.int64,
 }
 
 
@@ -142,8 +161,12 @@ def _parse(number: int, row: dict[str, str]) -> dict[str, Any]:
     if not 0 <= probability <= 1:
         problem = f"the probability {row['probability'][:20]!r} is not a number from 0 to 1"
         raise LineError(number, problem)
+    fold = row.get("fold", "0")
+    if not (fold.isascii() and fold.isdecimal() and len(fold) <= 9):
+        raise LineError(number, f"the fold {fold[:20]!r} is not a whole number")
     return {
         **row,
+        "fold": int(fold),
         "magnification": int(row["magnification"]),
         "label": int(row["label"]),
         "probability": probability,

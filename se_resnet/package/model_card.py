@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import headline
 from se_resnet.runtime.templates import render
 from se_resnet.weights import hub
@@ -33,6 +34,7 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
     """
     metrics = facts["history"]["metrics"]
     estimates = headline(metrics) if metrics else {}
+    chosen_by = Decision(**facts["decision"]).describe()
     text = render(
         "se_resnet.package",
         "model_card.md.j2",
@@ -42,6 +44,7 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
         naming=naming,
         architecture=architecture,
         estimates=estimates,
+        chosen_by=chosen_by,
         titles={name: title for name, (title, _) in _INDEXED.items()},
     )
     return f"---\n{_front_matter(facts, naming, estimates)}\n---\n\n{text}"

@@ -115,6 +115,7 @@ def predict_folder(
             },
         )
     notes = [
+        run.decision.describe(),
         *_describe_patients(predictions, patients, patient_pattern),
         *_describe_magnifications(other, len(predictions), trained_on),
     ]

@@ -63,7 +63,7 @@ def precision_recall(predictions: Predictions, metrics: dict[str, Any]) -> Marku
 def _curves(
     predictions: Predictions,
     metrics: dict[str, Any],
-    band: Callable[[Predictions, int, int], dict[str, Any]],
+    band: Callable[..., dict[str, Any]],
     area: str,
     short: str,
 ) -> list[tuple[dict[str, Any], str, str, str]]:
@@ -83,7 +83,7 @@ def _curves(
     ]
     return [
         (
-            band(units, metrics["resamples"], metrics["seed"]),
+            band(units, exact=name == "patients"),
             f"{name} ({short} {level_metrics[area]['value']:.3f})",
             colour,
             style,

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import HEADLINE, headline
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
 from se_resnet.report.report import write_report
@@ -89,6 +90,8 @@ def _summary(evaluation: Evaluation) -> list[str]:
         if fold["sd"] is not None:
             label = f"{_title(name)}, mean of folds"
             lines.append(f"  {label:<41}{fold['mean']:.3f}  (SD {fold['sd']:.3f})")
+    for part in evaluation.metrics.get("decisions", [])[:1]:
+        lines.append(f"  {Decision(**part).describe()}")
     return [*lines, *(f"  WARNING: {warning}" for warning in evaluation.warnings)]
 
 
@@ -101,6 +104,8 @@ def _with_interval(estimate: dict[str, Any]) -> str:
         return f"undefined: {estimate['reason']}"
     if estimate["low"] is None:
         return f"{estimate['value']:.3f}  (no interval: {estimate['reason']})"
+    remark = f"; {estimate['remark']}" if "remark" in estimate else ""
     return (
-        f"{estimate['value']:.3f}  (95 % interval {estimate['low']:.3f} to {estimate['high']:.3f})"
+        f"{estimate['value']:.3f}  (95 % interval {estimate['low']:.3f} to "
+        f"{estimate['high']:.3f}{remark})"
     )

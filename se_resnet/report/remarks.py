@@ -26,6 +26,27 @@ def view_notes(tta: str, rule: str) -> list[str]:
     return notes
 
 
+def pooling_notes(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns a note where the ROC AUC of pooled folds differs from that within folds.
+
+    Args:
+        metrics: content of ``metrics.json`` of a cross-validation.
+    """
+    notes = []
+    for name, part in (
+        ("images", metrics["image"]),
+        ("patients", metrics["patient"]["mean_probability"]),
+    ):
+        within, pooled = part["roc_auc"]["value"], part.get("roc_auc_pooled", {}).get("value")
+        if within is not None and pooled is not None and abs(within - pooled) > 0.01:
+            notes.append(
+                f"ROC AUC of {name} is {within:.3f} over pairs within folds, and {pooled:.3f} over "
+                "all pairs: the networks of the folds differ by an offset, which the second also "
+                "measures."
+            )
+    return notes
+
+
 def leak_warnings(audit: Mapping[str, Any], split: str) -> list[str]:
     """Returns a sentence for each reason why the metrics are optimistic.
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from se_resnet.metrics.decision import Decision
+from se_resnet.metrics.estimates import FEWEST, METHODS, TOO_FEW
 from se_resnet.metrics.labels import TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import plots
@@ -87,10 +89,19 @@ def write_report(
     html = render(
         "se_resnet.report",
         "report.html.j2",
-        {"format_value": _format_value, "format_interval": _format_interval},
+        {
+            "format_value": _format_value,
+            "format_interval": _format_interval,
+            "format_p": _format_p,
+        },
         title=title,
         metrics=metrics,
         metric_labels=_METRICS,
+        rests_on=metrics["image"]["accuracy"],
+        methods=METHODS.values(),
+        fewest=FEWEST,
+        too_few=TOO_FEW,
+        decisions=_decisions(metrics),
         subtype_names=TUMOUR_TYPES,
         audit_labels=_AUDIT,
         patient_groups=patient_groups(
@@ -115,6 +126,19 @@ def write_report(
     with atomic_write(path, "wb") as file:
         # An invalid UTF-8 file name contains surrogates, which UTF-8 cannot encode.
         file.write(html.encode("utf-8", "backslashreplace"))
+
+
+def _decisions(metrics: dict[str, Any]) -> list[str]:
+    """Returns a sentence for the decision, or for that of each fold."""
+    sentences = [Decision(**part).describe() for part in metrics.get("decisions", [])]
+    if len(sentences) < 2:
+        return sentences
+    return [f"Fold {fold}. {sentence}" for fold, sentence in enumerate(sentences)]
+
+
+def _format_p(p: float) -> str:
+    """Formats a p-value with 3 decimals, or as the bound below which it lies."""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.4f}"
 
 
 def _format_value(value: float, name: str) -> str:

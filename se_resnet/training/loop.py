@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from se_resnet.metrics.decision import decide
+from se_resnet.metrics.predictions import Predictions, probability_of
 from se_resnet.models.classifier import Classifier
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import flatten
@@ -44,8 +45,8 @@ class Feed(Protocol):
     """Batches of a run, from the host or from the devices' memory; see :mod:`data.feed.choose`."""
 
     @property
-    def validation_label(self) -> np.ndarray:
-        """Labels of the validation images: ``int [n]``."""
+    def validation_predictions(self) -> Callable[[np.ndarray], Predictions]:
+        """Probabilities, ``float64 [n]``, to the table of the validation images."""
 
     @property
     def resident(self) -> Any:
@@ -199,16 +200,17 @@ def _validate(
     write: Callable[[str], None],
 ) -> None:
     """Evaluates the validation images, saves the best weights and updates ``progress``."""
-    step, steps, label = progress.step, training.steps, feed.validation_label
+    step, steps = progress.step, training.steps
     logits = predict(state.variables, feed.validation_batches())
     check("a validation logit", step, bool(np.isfinite(logits).all()))
-    scalars = validation_metrics(label, logits)
+    predictions = feed.validation_predictions(probability_of(logits))
+    scalars = validation_metrics(predictions.label, logits)
     metric_log.write(step, scalars)
     write(f"{'epoch':<10}{describe_epoch(step // steps.per_epoch, steps.epochs, scalars)}")
     score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
     if not progress.best_score or score > progress.best_score:
         progress.best_score = score
-        decision = decide(label, logits, training.config.decision.target)
+        decision = decide(predictions, training.config.decision.target)
         facts = {**training.classifier.as_dict(), "decision": dataclasses.asdict(decision)}
         training.run.checkpoints.save_best(step, state.variables, facts)
     if phase_at(training.phases, step - 1) is training.phases[-1]:

@@ -7,11 +7,14 @@ import pytest
 import sklearn.metrics as reference
 from scipy import optimize
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 
-from se_resnet.metrics import bootstrap, calibration, selective
+from se_resnet.metrics import calibration, selective
 from se_resnet.metrics.calibration import expected_calibration_error, fit_temperature, scale
+from se_resnet.metrics.calibration_line import calibration_line
+from se_resnet.metrics.cohort import Cohort
 from se_resnet.metrics.evaluation import evaluate
-from se_resnet.metrics.predictions import probability_of
+from se_resnet.metrics.predictions import logit_of, probability_of
 from tests.helpers.predictions import make, simulate
 
 
@@ -76,7 +79,7 @@ def test_calibration_error_by_hand():
 @pytest.mark.parametrize("decimals", [1, 9])
 def test_bins_agree_with_scikit_learn(decimals):
     predictions = simulate(decimals=decimals)
-    found = calibration.reliability_curve(predictions, bins=10, resamples=20)
+    found = calibration.reliability_curve(predictions, bins=10)
     frequency, mean = calibration_curve(predictions.label, predictions.probability, n_bins=10)
     np.testing.assert_allclose(found["frequency"], frequency)
     np.testing.assert_allclose(found["mean_probability"], mean)
@@ -88,58 +91,114 @@ def test_bins_agree_with_scikit_learn(decimals):
 
 def test_reliability_curve_by_hand():
     predictions = make(list("aabbc"), [0, 0, 1, 1, 1], [0.1, 0.6, 0.6, 1.0, 0.9])
-    found = calibration.reliability_curve(predictions, bins=2, resamples=400)
+    found = calibration.reliability_curve(predictions, bins=2)
     assert found["lower"] == [0, 0.5]
     assert found["upper"] == [0.5, 1]
     assert found["count"] == [1, 4]
     assert found["accessions"] == [1, 3]
     assert found["mean_probability"] == pytest.approx([0.1, 3.1 / 4])
     assert found["frequency"] == [0, 0.75]
-    assert found["low"] == [None, 0]
-    assert found["high"] == [None, 1]
-    assert calibration.reliability_curve(predictions, bins=5, resamples=9)["count"] == [1, 2, 2]
+    assert found["low"][0] is found["high"][0] is None
+    assert 0 < found["low"][1] < 0.3 and 0.95 < found["high"][1] < 1
+    assert calibration.reliability_curve(predictions, bins=5)["count"] == [1, 2, 2]
     json.dumps(found, allow_nan=False)
 
 
-def test_description_equals_scikit_learn_over_the_same_resamples():
+def test_few_patients_draw_the_temperature_towards_one():
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 2, 5000)
+    label = (rng.random(5000) < probability_of(logit)).astype(int)
+    found = [fit_temperature(label, 3 * logit, patients) for patients in (1e9, 100, 10, 1, 1e-9)]
+    assert found[0] == pytest.approx(3, rel=0.05)
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == pytest.approx(1)
+
+
+def test_description_agrees_with_scikit_learn():
     predictions = simulate(images=150, accessions=10)
-    found = calibration.describe(predictions, 2.0, bins=5, resamples=60, seed=2)
-    names = np.unique(predictions.accession)
-    draws = [np.arange(len(predictions))]
-    for multiplicity in bootstrap.bootstrap_weights(len(names), 60, seed=2).astype(int):
-        rows = [np.flatnonzero(predictions.accession == n) for n in np.repeat(names, multiplicity)]
-        draws.append(np.concatenate(rows))
+    found = calibration.describe(predictions, 2.0, bins=5)
     for state, temperature in (("before", 1), ("after", 2)):
-        values = {"ece": [], "brier": [], "nll": []}
-        for rows in draws:
-            label = predictions.label[rows]
-            probability = scale(predictions.probability[rows], temperature)
-            values["ece"].append(expected_calibration_error(label, probability, 5))
-            values["brier"].append(reference.brier_score_loss(label, probability))
-            values["nll"].append(reference.log_loss(label, probability, labels=[0, 1]))
-        for name, (value, *resampled) in values.items():
-            figure = found[state][name]
-            assert figure["value"] == pytest.approx(value)
-            expected = np.quantile(resampled, [0.025, 0.975])
-            assert [figure["low"], figure["high"]] == pytest.approx(expected)
+        probability = scale(predictions.probability, temperature)
+        values = {
+            "ece": expected_calibration_error(predictions.label, probability, 5),
+            "brier": reference.brier_score_loss(predictions.label, probability),
+            "nll": reference.log_loss(predictions.label, probability, labels=[0, 1]),
+        }
+        for name, value in values.items():
+            assert found[state][name]["value"] == pytest.approx(value, abs=1e-9)
     assert (found["temperature"], found["bins"]) == (2, 5)
-    brier = evaluate(predictions, resamples=60, seed=2)["image"]["brier"]
-    assert found["before"]["brier"] == pytest.approx(brier)
+    brier = evaluate(predictions)["image"]["brier"]
+    assert found["before"]["brier"] == brier
+    assert found["before"]["nll"]["low"] < found["before"]["nll"]["value"]
     json.dumps(found, allow_nan=False)
+
+
+def test_the_calibration_error_has_a_reference_and_no_interval():
+    few, many = (
+        calibration.describe(simulate(images=600, accessions=n), 1.0)["before"]["ece"]
+        for n in (8, 200)
+    )
+    assert few["low"] is None and "reference" in few["reason"]
+    assert few["reference"]["median"] > 1.5 * many["reference"]["median"] > 0
+    assert few["reference"]["high"] > few["reference"]["median"]
+    one_class = calibration.describe(make(list("ab"), [1, 1], [0.9, 0.8]), 1.0)["before"]
+    assert one_class["ece"]["reference"] is None
+    assert one_class["slope"]["value"] is None
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_intercept_and_slope_agree_with_scikit_learn(seed):
+    predictions = simulate(images=400, accessions=12, seed=seed, decimals=6)
+    found = calibration_line(predictions.label, predictions.probability, Cohort.of(predictions))
+    logit = logit_of(predictions.probability.clip(1e-6, 1 - 1e-6))[:, None]
+
+    def slope(part):
+        fitted = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000)
+        fitted.fit(logit[part], predictions.label[part])
+        return fitted.coef_[0, 0]
+
+    everyone = np.ones(len(predictions), bool)
+    assert found["slope"]["value"] == pytest.approx(slope(everyone), rel=1e-5)
+    names = np.unique(predictions.accession)
+    malignant = np.array([predictions.label[predictions.accession == n][0] for n in names])
+    changes = np.array([slope(predictions.accession != n) for n in names]) - slope(everyone)
+    variance = sum(
+        (np.sum(malignant == c) - 1) / np.sum(malignant == c) * np.sum(changes[malignant == c] ** 2)
+        for c in (0, 1)
+    )
+    half = (found["slope"]["high"] - found["slope"]["low"]) / 2
+    assert 1.95 < half / np.sqrt(variance) < 4  # Student's t of 3 to 10 degrees of freedom
+    intercept = optimize.brentq(
+        lambda a: np.sum(predictions.label - probability_of(a + logit[:, 0])), -9, 9, xtol=1e-13
+    )
+    assert found["intercept"]["value"] == pytest.approx(intercept, abs=1e-9)
+
+
+def test_separated_labels_have_no_slope():
+    perfect = make(list("aabbccdd"), [0, 0, 0, 0, 1, 1, 1, 1], [0.1] * 4 + [0.9] * 4)
+    found = calibration_line(perfect.label, perfect.probability, Cohort.of(perfect))
+    assert found["slope"]["reason"] == "the probabilities separate the labels"
+    assert found["intercept"]["value"] == pytest.approx(0, abs=1e-9)
+    nearly = make(list("aabbccdd"), [0, 0, 0, 0, 1, 1, 1, 1], [0.1] * 3 + [0.95] + [0.9] * 4)
+    found = calibration_line(nearly.label, nearly.probability, Cohort.of(nearly))
+    assert found["slope"]["value"] is not None
+    assert (
+        found["slope"]["low"] is None and "without one of the patients" in found["slope"]["reason"]
+    )
 
 
 def test_a_sure_mistake_costs_a_finite_amount():
     predictions = make(list("ab"), [0, 1], [1.0, 0.0])
-    found = calibration.describe(predictions, 1.0, resamples=20)
+    found = calibration.describe(predictions, 1.0)
     assert found["before"]["nll"]["value"] == pytest.approx(36.04, abs=0.01)
-    one = calibration.describe(make(["a"], [1], [0.5]), 1.0, resamples=20)
-    assert one["after"]["ece"]["reason"] == "only one accession"
+    one = calibration.describe(make(["a"], [1], [0.5]), 1.0)
+    assert one["after"]["nll"]["reason"] == "only one accession"
 
 
 def test_risk_coverage_by_hand():
     # By falling confidence: wrong, right, right, wrong.
     predictions = make(list("abcd"), [0, 1, 0, 0], [0.95, 0.9, 0.2, 0.6])
-    found = selective.risk_coverage(predictions, resamples=50, points=4)
+    found = selective.risk_coverage(predictions, points=4)
     assert found["curve"]["coverage"] == [0.25, 0.5, 0.75, 1]
     assert found["curve"]["risk"] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 2])
     assert found["aurc"]["value"] == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
@@ -153,27 +212,29 @@ def test_equal_confidence_shares_its_errors():
     predictions = make(list("abc"), [0, 0, 1], [0.3, 0.7, 0.9])
     turned = make(list("abc"), [1, 1, 1], [0.3, 0.7, 0.9])
     for one in (predictions, turned):
-        found = selective.risk_coverage(one, resamples=50, points=3)
+        found = selective.risk_coverage(one, points=3)
         assert found["curve"]["risk"] == pytest.approx([0, 0.5 / 2, 1 / 3])
         assert found["aurc"]["value"] == pytest.approx((0 + 1 / 4 + 1 / 3) / 3)
 
 
-def test_risk_coverage_resamples_patients():
+def test_risk_coverage_has_intervals_over_patients():
     predictions = simulate(images=120, accessions=9, seed=3, decimals=1)
-    found = selective.risk_coverage(predictions, resamples=80, seed=5, points=10)
-    names = np.unique(predictions.accession)
-    alone = []
-    for multiplicity in bootstrap.bootstrap_weights(len(names), 80, seed=5).astype(int):
-        rows = [np.flatnonzero(predictions.accession == n) for n in np.repeat(names, multiplicity)]
-        part = predictions.take(np.concatenate(rows))
-        alone.append(selective.risk_coverage(part, resamples=1, points=10))
-    for name in ("aurc", "accuracy_at_80"):
-        expected = np.quantile([one[name]["value"] for one in alone], [0.025, 0.975])
-        assert [found[name]["low"], found[name]["high"]] == pytest.approx(expected)
-    low, high = np.quantile([one["curve"]["risk"] for one in alone], [0.025, 0.975], axis=0)
-    np.testing.assert_allclose(found["curve"]["low"], low)
-    np.testing.assert_allclose(found["curve"]["high"], high)
-    whole = evaluate(predictions, resamples=1)["image"]["accuracy"]["value"]
-    assert found["curve"]["risk"][-1] == pytest.approx(1 - whole)
-    one_patient = selective.risk_coverage(make(list("aa"), [1, 0], [0.9, 0.8]), resamples=9)
+    found = selective.risk_coverage(predictions, points=10)
+    curve = found["curve"]
+    assert (np.array(curve["low"]) <= curve["risk"]).all()
+    assert (np.array(curve["high"]) >= curve["risk"]).all()
+    assert found["aurc"]["low"] < found["aurc"]["value"] < found["aurc"]["high"]
+    accuracy = evaluate(predictions)["image"]["accuracy"]
+    assert curve["risk"][-1] == pytest.approx(1 - accuracy["value"])
+    assert curve["high"][-1] == pytest.approx(1 - accuracy["low"])
+    one_patient = selective.risk_coverage(make(list("aa"), [1, 0], [0.9, 0.8]))
     assert one_patient["curve"]["low"] is one_patient["aurc"]["low"] is None
+
+
+def test_aurc_equals_a_plain_loop():
+    predictions = simulate(images=90, accessions=9, seed=3, decimals=9)
+    confidence = np.maximum(predictions.probability, 1 - predictions.probability)
+    wrong = (predictions.probability >= 0.5) != (predictions.label == 1)
+    ordered = wrong[np.argsort(-confidence)]
+    expected = np.mean([ordered[:k].mean() for k in range(1, 91)])
+    assert selective.risk_coverage(predictions)["aurc"]["value"] == pytest.approx(expected)

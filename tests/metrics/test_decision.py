@@ -5,8 +5,16 @@ import pytest
 import sklearn.metrics as reference
 
 from se_resnet.errors import UserError
-from se_resnet.metrics.decision import Decision, choose_threshold, decide, parse_target
-from se_resnet.metrics.predictions import probability_of
+from se_resnet.metrics.decision import (
+    Decision,
+    choose_threshold,
+    combine,
+    decide,
+    decide_left_out,
+    parse_target,
+)
+from se_resnet.metrics.predictions import concatenate, probability_of
+from tests.helpers.predictions import make
 
 
 @pytest.mark.parametrize(
@@ -112,14 +120,66 @@ def test_one_class_leaves_the_threshold_at_a_half(label, word):
     assert f"no validation image is {word}" in reason
 
 
+def cohort(benign, malignant, seed=0, images=5, shift=0.0):
+    rng = np.random.default_rng(seed)
+    label = np.repeat([0, 1], [benign * images, malignant * images])
+    accession = [f"{seed}-{i}" for i in range(benign + malignant) for _ in range(images)]
+    logit = 2.0 * label - 1 + shift + rng.normal(0, 1.5, len(label))
+    return make(accession, label, probability_of(logit))
+
+
 @pytest.mark.parametrize("shift", [-2.1, 0.0, 1.5])
 def test_doubt_is_nearness_to_the_threshold_that_makes_the_call(shift):
-    logit = np.linspace(-5, 5, 101) + shift
-    chosen = decide((logit > shift).astype(int), logit, "balanced_accuracy")
-    distance = chosen.distance(probability_of(logit))
+    predictions = cohort(12, 15, shift=shift)
+    chosen = decide(predictions, "balanced_accuracy")
+    distance = chosen.distance(predictions.probability)
     assert (distance < chosen.margin).mean() == pytest.approx(0.2, abs=0.02)
     near = chosen.distance(np.array([chosen.threshold - 1e-4, chosen.threshold + 1e-4]))
     assert (near < chosen.margin).all()
+
+
+@pytest.mark.parametrize(("benign", "malignant"), [(9, 40), (40, 9), (2, 4), (0, 30)])
+def test_few_patients_choose_neither_threshold_nor_temperature(benign, malignant):
+    chosen = decide(cohort(benign, malignant, shift=-2), "balanced_accuracy")
+    assert (chosen.threshold, chosen.temperature) == (0.5, 1.0)
+    assert (chosen.benign_patients, chosen.malignant_patients) == (benign, malignant)
+    assert f"{benign} benign and {malignant} malignant" in chosen.describe()
+    assert "10 of each are needed" in chosen.describe()
+    assert chosen.margin > 0
+
+
+def test_ten_patients_of_each_class_choose():
+    chosen = decide(cohort(10, 10, shift=-2), "balanced_accuracy")
+    assert chosen.threshold < 0.4
+    assert chosen.temperature != 1
+    assert "chosen by 10 benign and 10 malignant validation patients" in chosen.describe()
+    assert "for balanced_accuracy" in chosen.describe()
+
+
+def test_no_image_leaves_the_decision_alone():
+    chosen = decide(make([], [], []), "accuracy")
+    assert (chosen.threshold, chosen.temperature, chosen.margin) == (0.5, 1.0, 0.0)
+
+
+def test_no_patient_chooses_the_threshold_it_is_tested_with():
+    tested = [cohort(12, 12, seed=seed, shift=shift) for seed, shift in enumerate((-3, 0, 3))]
+    # Fold k validates on the patients that fold k + 1 tests.
+    validation = [tested[1], tested[2], tested[0]]
+    decisions = decide_left_out(validation, tested, "balanced_accuracy")
+    for fold, decision in enumerate(decisions):
+        others = concatenate([part for k, part in enumerate(tested) if k != fold])
+        alone = decide(others, "balanced_accuracy")
+        assert decision.threshold == pytest.approx(alone.threshold)
+        assert (decision.benign_patients, decision.malignant_patients) == (24, 24)
+    assert decisions[0].threshold > decisions[2].threshold
+    combined = combine(decisions)
+    assert combined.threshold == pytest.approx(np.mean([d.threshold for d in decisions]))
+    assert combined.benign_patients == 24
+
+
+def test_a_decision_of_the_version_before_says_so():
+    chosen = Decision("accuracy", 0.4, 1.2, 0.1, "")
+    assert "an unrecorded number of validation patients" in chosen.describe()
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])

@@ -3,17 +3,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-import warnings
 
 import numpy as np
 import pytest
 import sklearn.metrics as reference
+from scipy import stats
 
 from se_resnet.errors import UserError
-from se_resnet.metrics import bootstrap, curves
+from se_resnet.metrics import curves, ranking
 from se_resnet.metrics.binary import METRIC_NAMES, binary_metrics
+from se_resnet.metrics.cohort import Cohort
 from se_resnet.metrics.evaluation import evaluate
-from se_resnet.metrics.predictions import Predictions, probability_of
+from se_resnet.metrics.intervals import newcombe_auc
+from se_resnet.metrics.levels import all_metrics
+from se_resnet.metrics.predictions import Predictions, in_folds, logit_of, probability_of
 from tests.helpers.predictions import make, simulate
 
 
@@ -43,7 +46,7 @@ def values(figures):
 @pytest.mark.parametrize("threshold", [0.5, 0.3])
 def test_image_level_agrees_with_scikit_learn(seed, decimals, threshold):
     predictions = simulate(seed=seed, decimals=decimals)
-    figures = evaluate(predictions, threshold, resamples=10)["image"]
+    figures = evaluate(predictions, threshold)["image"]
     predicted = predictions.probability >= threshold
     expected = by_scikit_learn(predictions.label, predictions.probability, predicted)
     assert values(figures) == pytest.approx(expected, abs=1e-12)
@@ -66,61 +69,77 @@ def test_weighted_metrics_agree_with_scikit_learn():
 
 def test_chunks_do_not_change_the_result(monkeypatch):
     predictions = simulate(images=100, accessions=8)
-    whole = evaluate(predictions, resamples=50)
-    monkeypatch.setattr(bootstrap, "_CHUNK", 300)
-    assert evaluate(predictions, resamples=50) == whole
+    whole = evaluate(predictions)
+    monkeypatch.setattr(ranking, "_CHUNK", 300)
+    assert evaluate(predictions) == whole
 
 
-def test_bootstrap_equals_a_plain_loop_over_the_same_resamples():
+def without(predictions, name):
+    return predictions.take(predictions.accession != name)
+
+
+def test_auc_interval_equals_a_plain_loop_without_each_patient():
     predictions = simulate(images=120, accessions=9, seed=4, benign_share=0.3)
-    result = evaluate(predictions, resamples=150, seed=7)
+    metric = all_metrics(predictions, 0.5, Cohort.of(predictions))["image"]["roc_auc"]
+    expected = [reference.roc_auc_score(predictions.label, predictions.probability)]
     names = np.unique(predictions.accession)
-    draws = {name: [] for name in METRIC_NAMES}
-    rates, patient_auc = [], []
-    for multiplicity in bootstrap.bootstrap_weights(len(names), 150, seed=7).astype(int):
-        drawn = np.repeat(names, multiplicity)
-        rows = [np.flatnonzero(predictions.accession == name) for name in drawn]
-        part = predictions.take(np.concatenate(rows))
-        predicted = part.probability >= 0.5
-        rates.append(
-            np.mean(
-                [np.mean((predictions.probability[r] >= 0.5) == predictions.label[r]) for r in rows]
-            )
+    for name in names:
+        part = without(predictions, name)
+        expected.append(reference.roc_auc_score(part.label, part.probability))
+    np.testing.assert_allclose(metric.values, expected, atol=1e-12)
+    malignant = np.array([predictions.label[predictions.accession == n][0] for n in names]) == 1
+    variances, freedoms = [], []
+    for chosen in (~malignant, malignant):
+        change = metric.values[1:][chosen] - metric.values[0]
+        variances.append((len(change) - 1) / len(change) * np.sum(change**2))
+        sizes = [np.sum(predictions.accession == name) for name in names[chosen]]
+        freedoms.append(max(1, np.sum(sizes) ** 2 / np.sum(np.square(sizes)) - 1))
+    freedom = np.sum(variances) ** 2 / np.sum(np.square(variances) / freedoms)
+    auc = metric.values[0]
+    width = stats.t.ppf(0.975, freedom) * np.sqrt(np.sum(variances)) / (auc * (1 - auc))
+    logit = np.log(auc / (1 - auc))
+    low, high = 1 / (1 + np.exp(-logit + width)), 1 / (1 + np.exp(-logit - width))
+    floor = newcombe_auc(auc, 3 * np.sum(~malignant), 3 * np.sum(malignant))
+    assert metric.bounds() == pytest.approx((min(low, floor[0]), max(high, floor[1])), abs=1e-9)
+
+
+def test_folds_compare_images_of_one_network_only():
+    rng = np.random.default_rng(0)
+    parts = [simulate(images=90, accessions=9, seed=seed, decimals=9) for seed in range(3)]
+    parts = [
+        dataclasses.replace(
+            part,
+            accession=np.char.add(part.accession, f"-{fold}"),
+            probability=probability_of(logit_of(part.probability.clip(1e-9, 1 - 1e-9)) + 3 * fold),
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = by_scikit_learn(part.label, part.probability, predicted)
-        both = len(set(part.label.tolist())) == 2
-        defined = {
-            "accuracy": True,
-            "brier": True,
-            "precision": predicted.any(),
-            "recall": part.label.any(),
-            "f1": part.label.any(),
-            "specificity": not part.label.all(),
-            "mcc": both and predicted.any() and not predicted.all(),
-        }
-        for name, value in found.items():
-            if defined.get(name, both):
-                draws[name].append(value)
-        if both:
-            patient_auc.append(
-                reference.roc_auc_score(
-                    [predictions.label[r[0]] for r in rows],
-                    [predictions.probability[r].mean() for r in rows],
-                )
-            )
-    assert len(draws["roc_auc"]) < 150, "some resamples must lack a class for this test to bite"
-    for name in METRIC_NAMES:
-        figure = result["image"][name]
-        expected = np.quantile(draws[name], [0.025, 0.975])
-        assert [figure["low"], figure["high"]] == pytest.approx(expected, abs=1e-12), name
-    for figure, expected in [
-        (result["patient"]["recognition_rate"], rates),
-        (result["patient"]["mean_probability"]["roc_auc"], patient_auc),
-    ]:
-        expected = np.quantile(expected, [0.025, 0.975])
-        assert [figure["low"], figure["high"]] == pytest.approx(expected, abs=1e-12)
+        for fold, part in enumerate(parts)
+    ]
+    pooled = in_folds(parts)
+    pooled = pooled.take(rng.permutation(len(pooled)))
+    result = evaluate(pooled)
+    pairs = [np.sum(part.label == 0) * np.sum(part.label == 1) for part in parts]
+    each = [reference.roc_auc_score(part.label, part.probability) for part in parts]
+    image = result["image"]
+    assert image["roc_auc"]["value"] == pytest.approx(np.average(each, weights=pairs), abs=1e-12)
+    everything = reference.roc_auc_score(pooled.label, pooled.probability)
+    assert image["roc_auc_pooled"]["value"] == pytest.approx(everything, abs=1e-12)
+    assert everything < image["roc_auc"]["value"] - 0.05
+    patient = result["patient"]["mean_probability"]
+    assert patient["roc_auc"]["value"] > patient["roc_auc_pooled"]["value"] + 0.05
+    single = evaluate(dataclasses.replace(pooled, fold=np.full(len(pooled), 7)))
+    assert "roc_auc_pooled" not in single["image"]
+    assert single["image"]["roc_auc"]["value"] == pytest.approx(everything, abs=1e-12)
+
+
+def test_every_fold_has_its_own_threshold():
+    predictions = dataclasses.replace(
+        make(list("aabb"), [1, 0, 1, 0], [0.4, 0.1, 0.9, 0.6]), fold=np.array([0, 0, 1, 1])
+    )
+    thresholds = np.array([0.3, 0.8])[predictions.fold]
+    result = evaluate(predictions, thresholds)
+    assert result["image"]["accuracy"]["value"] == 1
+    assert evaluate(predictions, 0.5)["image"]["accuracy"]["value"] == 0.5
+    assert result["threshold"] == pytest.approx(0.55)
 
 
 def test_patient_level_by_hand():
@@ -131,7 +150,7 @@ def test_patient_level_by_hand():
         [0, 1, 1, 1, 1, 1, 1],
         [0.2, 0.96, 0.4, 0.4, 0.4, 0.6, 0.1],
     )
-    result = evaluate(predictions, resamples=100)
+    result = evaluate(predictions)
     patient = result["patient"]
     assert patient["recognition_rate"]["value"] == pytest.approx((1 + 1 / 4 + 1 / 2) / 3)
     assert patient["recognition_rate_benign"]["value"] == 1
@@ -162,14 +181,14 @@ def test_patient_level_by_hand():
 
 def test_vote_ties_and_threshold_probabilities_are_malignant():
     predictions = make(list("aabb"), [1, 1, 0, 0], [0.9, 0.1, 0.5, 0.5])
-    patient = evaluate(predictions, resamples=1)["patient"]
+    patient = evaluate(predictions)["patient"]
     assert patient["majority_vote"]["confusion"] == {"tp": 1, "fp": 1, "tn": 0, "fn": 0}
     assert patient["mean_probability"]["confusion"] == {"tp": 1, "fp": 1, "tn": 0, "fn": 0}
 
 
 def test_a_patient_with_any_malignant_image_is_malignant():
     predictions = make(list("aab"), [0, 1, 0], [0.1, 0.2, 0.1])
-    result = evaluate(predictions, resamples=10)
+    result = evaluate(predictions)
     assert [row["label"] for row in result["patient"]["patients"]] == [1, 0]
     assert result["patient"]["patients"][0]["patient_score"] == 0.5
     assert result["counts"]["accessions"] == {"all": 2, "benign": 1, "malignant": 1}
@@ -177,17 +196,17 @@ def test_a_patient_with_any_malignant_image_is_malignant():
 
 def test_magnifications_are_evaluated_on_their_own():
     predictions = simulate(seed=2)
-    result = evaluate(predictions, resamples=30)
+    result = evaluate(predictions)
     assert list(result["by_magnification"]) == ["40", "100", "200", "400"]
     part = predictions.take(predictions.magnification == 100)
-    alone = evaluate(part, resamples=30)
+    alone = evaluate(part)
     found = result["by_magnification"]["100"]
     assert found.pop("patient_recognition_rate") == alone["patient"]["recognition_rate"]
     assert found == alone["image"]
 
 
 def test_one_class_only():
-    result = evaluate(make(list("aabbcc"), [1] * 6, [0.9, 0.8, 0.9, 0.2, 0.7, 0.6]), resamples=50)
+    result = evaluate(make(list("aabbcc"), [1] * 6, [0.9, 0.8, 0.9, 0.2, 0.7, 0.6]))
     assert result["image"]["recall"]["value"] == pytest.approx(5 / 6)
     assert result["image"]["recall"]["low"] is not None
     for level in (result["image"], result["patient"]["mean_probability"]):
@@ -198,7 +217,7 @@ def test_one_class_only():
 
 
 def test_nothing_predicted_malignant():
-    result = evaluate(make(list("abcd"), [1, 1, 0, 0], [0.1, 0.2, 0.1, 0.3]), resamples=50)
+    result = evaluate(make(list("abcd"), [1, 1, 0, 0], [0.1, 0.2, 0.1, 0.3]))
     assert result["image"]["precision"]["reason"] == "no image is predicted malignant"
     assert result["image"]["mcc"]["value"] is None
     assert result["image"]["f1"]["value"] == 0
@@ -206,7 +225,7 @@ def test_nothing_predicted_malignant():
 
 
 def test_one_patient_has_values_but_no_interval():
-    result = evaluate(make(list("aaa"), [1, 1, 1], [0.9, 0.8, 0.2]), resamples=50)
+    result = evaluate(make(list("aaa"), [1, 1, 1], [0.9, 0.8, 0.2]))
     for figure in (result["image"]["accuracy"], result["patient"]["recognition_rate"]):
         assert figure["value"] == pytest.approx(2 / 3)
         assert figure["low"] is figure["high"] is None
@@ -215,23 +234,28 @@ def test_one_patient_has_values_but_no_interval():
 
 def test_one_benign_patient_gives_specificity_no_interval():
     result = evaluate(make(list("aabbcc"), [0, 0, 1, 1, 1, 1], [0.1, 0.6, 0.7, 0.8, 0.3, 0.9]))
-    assert result["image"]["specificity"] == {
-        "value": 0.5,
-        "low": None,
-        "high": None,
-        "reason": "benign images in one accession only",
-    }
+    specificity = result["image"]["specificity"]
+    assert specificity["value"] == 0.5
+    assert specificity["low"] is specificity["high"] is None
+    assert specificity["reason"] == "benign images in one accession only"
+    assert specificity["patients"] == {"all": 1, "benign": 1, "malignant": 0}
     assert result["image"]["recall"]["low"] is not None
+    assert result["image"]["recall"]["remark"] == "too few patients to tell"
 
 
-def test_a_single_resample_in_which_a_metric_is_undefined():
-    # Found by trying seeds: the only resample has no benign accession.
-    predictions = make(list("abcd"), [0, 0, 1, 1], [0.1, 0.6, 0.7, 0.8])
-    seed = next(s for s in range(999) if not bootstrap.bootstrap_weights(4, 1, s)[0, :2].any())
-    figure = evaluate(predictions, resamples=1, seed=seed)["image"]["specificity"]
-    assert figure["value"] == 0.5
-    assert figure["low"] is None
-    assert figure["reason"]
+def test_estimates_say_which_patients_they_rest_on():
+    predictions = make(
+        [*"aaaaaabcd", *"efghi"], [0] * 9 + [1] * 5, np.r_[np.full(9, 0.2), np.full(5, 0.7)]
+    )
+    image = evaluate(predictions)["image"]
+    assert image["specificity"]["patients"] == {"all": 4, "benign": 4, "malignant": 0}
+    assert image["specificity"]["effective_patients"]["benign"] == pytest.approx(81 / 39, abs=0.05)
+    assert image["roc_auc"]["patients"] == {"all": 9, "benign": 4, "malignant": 5}
+    assert image["recall"]["effective_patients"]["malignant"] == 5
+    assert "remark" not in image["specificity"]
+    scarce = evaluate(predictions.take(predictions.accession != "d"))["image"]
+    assert scarce["specificity"]["remark"] == scarce["roc_auc"]["remark"]
+    assert "remark" not in scarce["recall"]
 
 
 def test_everything_is_json_without_nan():
@@ -240,13 +264,13 @@ def test_everything_is_json_without_nan():
         make(["a"], [0], [0.0]),
         make(list("ab"), [1, 0], [1.0, 1.0]),
     ):
-        text = json.dumps(evaluate(predictions, resamples=20), allow_nan=False)
+        text = json.dumps(evaluate(predictions, permutations=20), allow_nan=False)
         assert json.loads(text)["resamples"] == 20
 
 
 def test_intervals():
-    few = evaluate(simulate(images=600, accessions=8, seed=3), resamples=300)
-    many = evaluate(simulate(images=600, accessions=100, seed=3), resamples=300)
+    few = evaluate(simulate(images=600, accessions=8, seed=3))
+    many = evaluate(simulate(images=600, accessions=100, seed=3))
 
     def width(result):
         figure = result["image"]["accuracy"]
@@ -256,27 +280,29 @@ def test_intervals():
     assert width(few) > 1.5 * width(many)
 
 
-def test_bootstrap_is_centred_on_the_estimate_and_seeded():
-    predictions = simulate(images=300, accessions=30)
-    names, group = np.unique(predictions.accession, return_inverse=True)
-    weights = bootstrap.bootstrap_weights(len(names), 2000, seed=0)
-    assert (weights.sum(axis=1) == len(names)).all()
-    predicted = predictions.probability >= 0.5
-    draws = binary_metrics(
-        predictions.label == 1, predictions.probability, predicted, group, weights
-    )["accuracy"]
-    result = evaluate(predictions, resamples=200)
-    accuracy = result["image"]["accuracy"]["value"]
-    assert abs(draws.mean() - accuracy) < draws.std() / 5
-    assert evaluate(predictions, resamples=200) == result
-    assert evaluate(predictions, resamples=200, seed=1) != result
+@pytest.mark.parametrize("accessions", [2, 8, 44])
+def test_no_interval_has_zero_width(accessions):
+    """Perfect and useless predictions, and predictions that are all alike."""
+    predictions = simulate(images=200, accessions=accessions)
+    for probability in (
+        predictions.label.astype(float),
+        1.0 - predictions.label,
+        np.full(200, 0.9),
+        np.full(200, 0.1),
+    ):
+        result = evaluate(dataclasses.replace(predictions, probability=probability))
+        for level in (result["image"], *result["patient"].values()):
+            for estimate in level.values() if isinstance(level, dict) else ():
+                if isinstance(estimate, dict) and estimate.get("low") is not None:
+                    assert estimate["low"] < estimate["high"]
+                    assert estimate["low"] <= estimate["value"] <= estimate["high"]
 
 
 def test_full_data_set_is_evaluated_in_seconds():
     predictions = simulate(images=7909, accessions=70, decimals=9)
-    start = time.perf_counter()
-    evaluate(predictions, resamples=2000)
-    assert time.perf_counter() - start < 15
+    start = time.process_time()
+    evaluate(predictions)
+    assert time.process_time() - start < 5
 
 
 def test_roc_curve_agrees_with_scikit_learn():
@@ -296,17 +322,18 @@ def test_subtypes_are_evaluated_on_their_own():
         make(list("aabbcccd"), [0, 0, 0, 0, 1, 1, 1, 1], [0.1, 0.9, 0.2, 0.3, 0.9, 0.1, 0.1, 0.8]),
         subtype=np.array(["PT", "PT", "A", "A", "DC", "DC", "LC", "DC"]),
     )
-    found = evaluate(predictions, resamples=100)["by_subtype"]
+    found = evaluate(predictions)["by_subtype"]
     assert list(found) == ["A", "PT", "DC", "LC"]
     assert found["DC"]["images"] == 3
     assert found["DC"]["accessions"] == 2
     assert found["DC"]["accuracy"]["value"] == pytest.approx(2 / 3)
     assert found["DC"]["patient_recognition_rate"]["value"] == pytest.approx(3 / 4)
-    assert found["DC"]["accuracy"]["low"] == pytest.approx(1 / 2)
-    assert found["DC"]["accuracy"]["high"] == 1
+    assert 0 < found["DC"]["accuracy"]["low"] < 0.2  # two patients tell little
+    assert 0.9 < found["DC"]["accuracy"]["high"] < 1
+    assert found["DC"]["accuracy"]["remark"] == "too few patients to tell"
     assert found["PT"]["accuracy"]["value"] == 0.5
     assert found["PT"]["accuracy"]["reason"] == "only one accession"
-    at_another = evaluate(predictions, threshold=0.85, resamples=10)["by_subtype"]
+    at_another = evaluate(predictions, threshold=0.85)["by_subtype"]
     assert at_another["DC"]["accuracy"]["value"] == pytest.approx(1 / 3)
 
 
@@ -320,51 +347,40 @@ def test_pr_curve_agrees_with_scikit_learn():
         curves.pr_curve(np.zeros(3), np.linspace(0, 1, 3))
 
 
-def step_precision(label, probability, recalls):
-    precision, recall, _ = reference.precision_recall_curve(label, probability)
-    precision, recall = precision[-2::-1], recall[-2::-1]
-    reached = [recall > 0 if at == 0 else recall >= at - 1e-12 for at in recalls]
-    return [precision[np.flatnonzero(one)[0]] for one in reached]
+def test_bands_hold_the_curve_and_shrink_with_patients():
+    widths = []
+    for accessions in (8, 200):
+        predictions = simulate(images=1000, accessions=accessions, seed=4, decimals=3)
+        for band, y in ((curves.roc_band, "true_positive_rate"), (curves.pr_band, "precision")):
+            found = band(predictions, points=11)
+            low, curve, high = (np.array(found[name]) for name in ("low", y, "high"))
+            assert (low <= curve).all() and (curve <= high).all()
+            widths.append((high - low)[5])
+            json.dumps(found, allow_nan=False)
+    assert widths[0] > 2 * widths[2]
+    assert widths[1] > 2 * widths[3]
 
 
-def upright_roc(label, probability, rates):
-    fpr, tpr, _ = reference.roc_curve(label, probability, drop_intermediate=False)
-    return np.interp(np.asarray(rates) + 1e-12, fpr, tpr)
+def test_roc_band_reaches_from_corner_to_corner():
+    predictions = simulate(images=400, accessions=44, decimals=9)
+    found = curves.roc_band(predictions, points=11)
+    assert found["low"][-1] == found["high"][-1] == 1  # nothing can vary here
+    perfect = dataclasses.replace(predictions, probability=predictions.label.astype(float))
+    found = curves.roc_band(perfect, points=11)
+    assert found["true_positive_rate"] == [1.0] * 11
+    assert found["low"][0] == 0 and 0.7 < found["low"][5] < 1
 
 
-@pytest.mark.parametrize(
-    ("band", "x", "y", "curve"),
-    [
-        (curves.roc_band, "false_positive_rate", "true_positive_rate", upright_roc),
-        (curves.pr_band, "recall", "precision", step_precision),
-    ],
-)
-def test_bands_equal_a_plain_loop_over_the_same_resamples(band, x, y, curve, monkeypatch):
-    monkeypatch.setattr(bootstrap, "_CHUNK", 1000)
-    predictions = simulate(images=120, accessions=9, seed=4, benign_share=0.3, decimals=1)
-    found = band(predictions, resamples=150, seed=7, points=11)
-    names = np.unique(predictions.accession)
-    curves = []
-    for multiplicity in bootstrap.bootstrap_weights(len(names), 150, seed=7).astype(int):
-        rows = [
-            np.flatnonzero(predictions.accession == name) for name in np.repeat(names, multiplicity)
-        ]
-        part = predictions.take(np.concatenate(rows))
-        if part.label.any() and (y == "precision" or not part.label.all()):
-            curves.append(curve(part.label, part.probability, found[x]))
-    np.testing.assert_allclose(found[x], np.linspace(0, 1, 11))
-    np.testing.assert_allclose(
-        found[y], curve(predictions.label, predictions.probability, found[x]), atol=1e-9
-    )
-    low, high = np.quantile(curves, [0.025, 0.975], axis=0)
-    np.testing.assert_allclose(found["low"], low, atol=1e-9)
-    np.testing.assert_allclose(found["high"], high, atol=1e-9)
-    json.dumps(found, allow_nan=False)
+def test_bands_of_patients_are_exact():
+    patients = make([f"{i}" for i in range(30)], [0] * 10 + [1] * 20, np.linspace(0, 1, 30))
+    found = curves.pr_band(patients, points=5, exact=True)
+    low, high = stats.binomtest(10, 10).proportion_ci(method="exact")
+    assert (found["low"][2], found["high"][2]) == pytest.approx((low, high))
 
 
 def test_the_area_under_precision_steps_is_average_precision():
     predictions = simulate(images=300)
-    precision = curves.pr_band(predictions, resamples=1, points=20_001)["precision"]
+    precision = curves.pr_band(predictions, points=20_001)["precision"]
     expected = reference.average_precision_score(predictions.label, predictions.probability)
     assert np.mean(precision) == pytest.approx(expected, abs=1e-3)
 
@@ -372,26 +388,26 @@ def test_the_area_under_precision_steps_is_average_precision():
 def test_bands_by_hand():
     # Falling: one benign; a tie of one benign and two malignant; the rest.
     predictions = make(list("abcdefg"), [0, 0, 1, 1, 0, 1, 0], [0.9, 0.7, 0.7, 0.7, 0.5, 0.4, 0.1])
-    roc = curves.roc_band(predictions, resamples=20, points=9)["true_positive_rate"]
+    roc = curves.roc_band(predictions, points=9)["true_positive_rate"]
     assert roc == pytest.approx([0, 0, 0, 1 / 3, 2 / 3, 2 / 3, 1, 1, 1])
     # At recall 0 what the first malignant images bring, not the benign one above them.
-    precision = curves.pr_band(predictions, resamples=20, points=4)["precision"]
+    precision = curves.pr_band(predictions, points=4)["precision"]
     assert precision == pytest.approx([2 / 4, 2 / 4, 2 / 4, 3 / 6])
     tied = make(list("abcd"), [0, 1, 0, 1], [0.5] * 4)
-    roc = curves.roc_band(tied, resamples=20, points=5)["true_positive_rate"]
+    roc = curves.roc_band(tied, points=5)["true_positive_rate"]
     assert roc == pytest.approx([0, 0.25, 0.5, 0.75, 1])
 
 
 def test_bands_without_enough_patients():
     one_benign = make(list("aabbcc"), [0, 0, 1, 1, 1, 1], [0.1, 0.6, 0.7, 0.8, 0.3, 0.9])
-    band = curves.roc_band(one_benign, resamples=50)
+    band = curves.roc_band(one_benign)
     assert band["low"] is band["high"] is None
     assert band["reason"] == "benign images in one accession only"
-    assert curves.pr_band(one_benign, resamples=50)["low"] is not None
+    assert curves.pr_band(one_benign)["low"] is not None
     one_class = make(list("ab"), [1, 1], [0.2, 0.8])
     with pytest.raises(ValueError, match="both classes"):
         curves.roc_band(one_class)
-    assert curves.pr_band(one_class, resamples=50)["precision"] == [1.0] * 101
+    assert curves.pr_band(one_class)["precision"] == [1.0] * 101
     with pytest.raises(ValueError, match="malignant"):
         curves.pr_band(make(list("ab"), [0, 0], [0.2, 0.8]))
 
@@ -402,7 +418,7 @@ def test_bands_without_enough_patients():
         ({"predictions": make([], [], [])}, "no predictions"),
         ({"threshold": 1.5}, "1.5"),
         ({"threshold": float("nan")}, "nan"),
-        ({"resamples": 0}, "resamples"),
+        ({"permutations": 0}, "permutations"),
     ],
 )
 def test_mistakes_are_named(change, word):
@@ -438,6 +454,15 @@ def test_csv_round_trip(tmp_path):
     assert header == b"file,slide,accession,magnification,subtype,label,probability"
 
 
+def test_the_folds_of_a_cross_validation_are_in_the_file(tmp_path):
+    predictions = in_folds([simulate(images=20, accessions=5, seed=seed) for seed in range(3)])
+    predictions.write_csv(tmp_path / "predictions.csv")
+    header = (tmp_path / "predictions.csv").read_bytes().splitlines()[0]
+    assert header.endswith(b",probability,fold")
+    again = Predictions.read_csv(tmp_path / "predictions.csv")
+    np.testing.assert_array_equal(again.fold, np.repeat([0, 1, 2], 20))
+
+
 def test_empty_csv_round_trip(tmp_path):
     make([], [], []).write_csv(tmp_path / "p.csv")
     assert len(Predictions.read_csv(tmp_path / "p.csv")) == 0
@@ -458,6 +483,7 @@ GOOD = "a.png,s,14-1,40,DC,1,0.5\n"
         (HEADER + "a.png,s,14-1,40,DC,1,high\n", "line 2.*probability 'high'"),
         (HEADER + "a.png,s,14-1,40,DC,1,nan\n", "line 2.*probability 'nan'"),
         (HEADER + "a.png,s,14-1,40,DC,1,1.01\n", "line 2.*probability '1.01'"),
+        (HEADER[:-1] + ",fold\n" + GOOD[:-1] + ",first\n", "line 2.*fold 'first'"),
         (HEADER + '"a.png,s,14-1', "line 2"),
     ],
 )
