@@ -1,4 +1,4 @@
-"""Evaluates a run's best checkpoint, or the folds of a cross-validation together.
+"""Evaluates a run's chosen checkpoint, or the folds of a cross-validation together.
 
   python eval.py --workdir=runs/quickstart
   python eval.py --workdir=runs/quickstart --split=val
@@ -78,7 +78,7 @@ def evaluate_run(
     tta: str = "none",
     attention: str = "none",
 ) -> dict[str, Any]:
-    """Evaluates the best checkpoint of a run, or of every fold of a cross-validation.
+    """Evaluates the chosen checkpoint of a run, or of every fold of a cross-validation.
 
     The test images of all folds are evaluated together, each with the prediction of the network
     that was not trained on it. ROC AUC counts pairs of images within folds. Threshold and
@@ -145,7 +145,7 @@ class _Predicted:
     """The images of an evaluation and the network's predictions for them.
 
     Attributes:
-        network: the best checkpoint of the run.
+        network: the chosen checkpoint of the run.
         dataset: images of the whole image, or of its middle tile.
         records: of the evaluated images, N rows of ``dataset``.
         probability: ``float64 [N]``, of malignant.
@@ -198,7 +198,7 @@ def _describe(
         title=f"{run.path.name}: {split} images",
         predictions=predictions,
         metrics=metrics,
-        warnings=leak_warnings(metrics["audit"], split),
+        warnings=leak_warnings(metrics["audit"], split, config, metrics["decision"]),
         config=config,
         split_summary=data_facts["split"],
         training_log=read_log(run.log_path),
@@ -257,7 +257,7 @@ def _pool_folds(run: RunFolder, config: dict, tta: str) -> Evaluation:
         title=f"{run.path.name}: test images of {len(folds)} folds",
         predictions=predictions,
         metrics=metrics,
-        warnings=leak_warnings(metrics["audit"], "test"),
+        warnings=leak_warnings(metrics["audit"], "test", config, metrics["decision"]),
         config=config,
         split_summary=[
             {**row, "role": f"fold {number}: {row['role']}"}

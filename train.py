@@ -46,7 +46,7 @@ from data.protocols.roles import number_of_folds
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
 from se_resnet.runs.lock import locked
-from se_resnet.runs.run_files import PROGRESS_FORM
+from se_resnet.runs.run_files import LAST, PROGRESS_FORM
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import BEST_FORM, claim
 from se_resnet.runtime import numerics, processes
@@ -78,7 +78,8 @@ _FREE_FIELDS = (
     "data.placement",
     "checkpoint_minutes",
     "eval_batch_size",
-    "bootstrap_resamples",
+    "permutations",
+    "bootstrap_resamples",  # of earlier versions, whose intervals came from a bootstrap
     "trackers",
     "profile_steps",
 )
@@ -184,8 +185,10 @@ def _resume(
         log("resume", f"WARNING: {warning}")
     step = int(restored.tree.step)
     progress = Progress.from_facts(config, step, restored.facts)
-    if progress.best_score:
-        # Refuses best weights now that could not be evaluated after the training.
+    chooses_last = config.checkpoint.choose == LAST
+    is_chosen = progress.is_finished(steps) if chooses_last else bool(progress.best_score)
+    if is_chosen:
+        # Refuses chosen weights now that could not be evaluated after the training.
         run.checkpoints.best_facts(BEST_FORM)
     log("resume", f"from step {step} of {steps.total}")
     return restored.tree, progress

@@ -201,7 +201,7 @@ def main() -> None:
     config.model.width = options.width
     config.model.stage_sizes = tuple(options.stage_sizes)
     config.data.size = (options.side, options.side)
-    config.bootstrap_resamples = options.resamples
+    config.permutations = options.resamples
     dataset, logits = generated(options.images, config.data.size)
     with tempfile.TemporaryDirectory() as name:
         workdir = Path(name) / "run"

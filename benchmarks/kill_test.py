@@ -47,7 +47,7 @@ FLAGS = {
     "epochs": "6",
     "log_every_steps": "3",
     "checkpoint_minutes": "0",
-    "bootstrap_resamples": "20",
+    "permutations": "20",
     "optim.ema_decay": "0.9",
     "optim.head_epochs": "1",
 }

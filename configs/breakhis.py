@@ -25,11 +25,16 @@ def get_config() -> ConfigDict:
     config.log_every_steps = 10
     config.checkpoint_minutes = 10.0  # and at the end of every epoch
     config.eval_batch_size = 32
-    config.bootstrap_resamples = 2000  # for the 95 % intervals
+    config.permutations = 2000  # of the patients' labels, for the p-value of the AUC
     # Trackers of metrics besides W/metrics.jsonl: 'tensorboard', 'wandb', 'mlflow', joined by
     # commas.
     config.trackers = "tensorboard"
     config.profile_steps = ()  # first and last step to trace, from 1, for example (10, 20)
+
+    config.checkpoint = ConfigDict()
+    # Weights to evaluate: those of the 'best' epoch, by validation AUC and then loss, or of the
+    # 'last' epoch.
+    config.checkpoint.choose = "best"
 
     config.data = ConfigDict()
     config.data.dir = ""  # BreaKHis tree, its archive, or 'sample' for the images that ship

@@ -18,6 +18,6 @@ def get_config() -> ConfigDict:
     config.model.width = 8
     config.batch_size = 16
     config.epochs = 2
-    config.bootstrap_resamples = 200
+    config.permutations = 200
     config.optim.learning_rate = 1e-3
     return config

@@ -21,6 +21,7 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runs.workdir import load_best
 from se_resnet.training import loop
 from se_resnet.training.validation import validation_metrics
 from tests.helpers import ROOT
@@ -169,8 +170,8 @@ def test_another_configuration_is_refused_with_the_difference(run, place):
         ("eval_batch_size", -1),
         ("log_every_steps", 0),
         ("eval_batch_size", 10**9),
-        ("bootstrap_resamples", 0),
-        ("bootstrap_resamples", 10**9),
+        ("permutations", 0),
+        ("permutations", 10**9),
         ("seed", -1),
         ("split.seed", 2**32),
         ("optim.learning_rate", float("inf")),
@@ -202,6 +203,25 @@ def test_checkpoints_of_an_unknown_run_are_not_adopted(run, place, tmp_path, nam
     (tmp_path / "run" / name).unlink()
     with pytest.raises(UserError, match=f"holds checkpoints but no {name}"):
         train.train_and_evaluate(tiny_config(*place), tmp_path / "run")
+
+
+@pytest.mark.compiled
+def test_the_lost_weights_of_the_last_epoch_are_reported(place, tmp_path, monkeypatch):
+    skip_evaluation(monkeypatch)
+    config = tiny_config(*place)
+    config.checkpoint.choose = "last"
+    interrupt(monkeypatch, 20, KeyboardInterrupt)  # in the second and last epoch
+    with pytest.raises(KeyboardInterrupt):
+        train.train_and_evaluate(config, tmp_path / "run")
+    with pytest.raises(UserError, match="no checkpoint to evaluate: run train.py .* again"):
+        load_best(tmp_path / "run")
+    monkeypatch.undo()
+    skip_evaluation(monkeypatch)
+    train.train_and_evaluate(config, tmp_path / "run")
+    assert load_best(tmp_path / "run").decision.target == "balanced_accuracy"
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "best")
+    with pytest.raises(UserError, match="if the training has ended, delete that folder"):
+        train.train_and_evaluate(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize("lost", ["all", "facts", "tree"])
@@ -264,18 +284,20 @@ def test_an_output_folder_that_cannot_be_made_is_named(run, tmp_path):
 
 @pytest.mark.compiled
 @pytest.mark.parametrize(
-    ("scores", "best"),
+    ("choose", "scores", "chosen"),
     [
         # The highest AUC, whatever the loss; of equal AUCs the lowest loss; one class: the loss.
-        ([(0.6, 1.0), (0.9, 1.0), (0.7, 0.1)], 2),
-        compiled([(0.9, 1.0), (0.9, 0.4), (0.9, 0.7)], 2),
-        compiled([(None, 1.0), (None, 0.4), (None, 0.7)], 2),
+        ("best", [(0.6, 1.0), (0.9, 1.0), (0.7, 0.1)], 2),
+        compiled("best", [(0.9, 1.0), (0.9, 0.4), (0.9, 0.7)], 2),
+        compiled("best", [(None, 1.0), (None, 0.4), (None, 0.7)], 2),
+        ("last", [(0.6, 1.0), (0.9, 1.0), (0.7, 0.1)], 3),
     ],
 )
-def test_the_best_checkpoint_is_that_of_the_best_validation(
-    place, tmp_path, monkeypatch, scores, best
+def test_the_checkpoint_to_evaluate_is_of_the_best_or_the_last_epoch(
+    place, tmp_path, monkeypatch, choose, scores, chosen
 ):
     config = tiny_config(*place)
+    config.checkpoint.choose = choose
     config.epochs = 3
     given = iter(scores)
     skip_evaluation(monkeypatch)
@@ -288,7 +310,7 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(
     train.train_and_evaluate(config, tmp_path / "run")
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     steps = {kind: checkpoints.steps(kind)[-1] for kind in ("best", "latest")}
-    assert steps["best"] * 3 == steps["latest"] * best
+    assert steps["best"] * 3 == steps["latest"] * chosen
 
 
 def test_validation_figures_equal_scikit_learn():

@@ -108,6 +108,35 @@ def test_a_run_interrupted_in_each_phase_ends_the_same_exactly(whole, place, tmp
         jax.tree.map(np.testing.assert_array_equal, ours, expected)
 
 
+@pytest.mark.parametrize("stop", ["in the last epoch", "at its end"])
+def test_the_last_weights_are_the_averages_at_the_end_also_after_a_resume(
+    whole, place, tmp_path, monkeypatch, stop
+):
+    config, last = everything(place), log_of(whole)[-1]["step"]
+    config.checkpoint.choose = "last"
+    config.checkpoint_minutes = 0.0
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        if stop == "at its end":  # the weights are saved, the state of the last step is not
+
+            def fail(self, step, *args, save=Checkpoints.save_latest):
+                if step == last:
+                    raise InterruptedError
+                save(self, step, *args)
+
+            patch.setattr(Checkpoints, "save_latest", fail)
+        else:
+            interrupt(patch, last - 1, InterruptedError)
+        train.train_and_evaluate(config, tmp_path / "run")
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    assert checkpoints.steps("best") == ([last] if stop == "at its end" else [])
+    assert checkpoints.steps("latest")[-1] < last
+    train.train_and_evaluate(config, tmp_path / "run")
+    step, chosen = saved(tmp_path / "run", "best")
+    assert step == last and checkpoints.steps("best") == [last]
+    _, state = saved(whole, "latest")
+    jax.tree.map(np.testing.assert_array_equal, chosen, state["average"])
+
+
 def test_on_the_device_the_phases_are_the_same(whole, place, tmp_path):
     config = everything(place)
     config.data.placement = "device"
@@ -122,8 +151,12 @@ def test_on_the_device_the_phases_are_the_same(whole, place, tmp_path):
         assert ours == pytest.approx(hosts, rel=1e-3, abs=1e-4)
 
 
-def test_a_run_that_stopped_early_stays_stopped(place, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("choose", "epoch"), [("best", 1), ("last", 3)])
+def test_a_run_that_stopped_early_stays_stopped(
+    place, tmp_path, monkeypatch, capsys, choose, epoch
+):
     config = everything(place)
+    config.checkpoint.choose = choose
     config.early_stopping.metric = "val/roc_auc"
     config.early_stopping.patience = 1
     # The head's epoch is the best of all, and does not count.
@@ -138,6 +171,7 @@ def test_a_run_that_stopped_early_stays_stopped(place, tmp_path, monkeypatch, ca
     assert sentence in capsys.readouterr().out
     log = log_of(tmp_path / "run")
     assert log[-1]["epoch"] == 3.0
+    assert saved(tmp_path / "run", "best")[0] * 3 == log[-1]["step"] * epoch
     interrupt(monkeypatch, 1, InterruptedError)
     train.train_and_evaluate(config, tmp_path / "run")
     assert sentence in capsys.readouterr().out and log_of(tmp_path / "run") == log

@@ -16,11 +16,14 @@ import tarfile
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 import eval as evaluation
 import se_resnet
 import train
+from configs import breakhis
+from se_resnet.errors import UserError
+from se_resnet.runs.run_files import FIELDS_ADDED
+from se_resnet.runs.workdir import flatten
 from tests.helpers import ROOT
 
 # Its numbers are those of programs that XLA optimised.
@@ -51,10 +54,23 @@ def test_the_run_is_evaluated_to_the_same_metrics(there):
     assert after == cached, "the cache of the version before was not used"
 
 
-def test_the_run_is_resumed_at_its_end(there, capsys):
-    config = ConfigDict(json.loads((there / "run" / "config.json").read_text()), convert_dict=True)
-    config.data.size, config.data.magnifications = (16, 16), (40, 100, 200, 400)
-    config.profile_steps, config.model.stage_sizes = (), (1, 1)
+def configuration_of_today(run):
+    """The fields of today, with the values of the run for those that it knows."""
+    config = breakhis.get_config()
+    values = flatten(json.loads((run / "config.json").read_text()))
+    assert values.pop("bootstrap_resamples") and not set(values) >= set(FIELDS_ADDED)
+    tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    config.update_from_flattened_dict(values | tuples)
+    config.update_from_flattened_dict(FIELDS_ADDED)
+    return config
+
+
+def test_the_run_is_resumed_where_fields_that_it_lacks_are_as_before(there, capsys):
+    config = configuration_of_today(there / "run")
+    config.checkpoint.choose = "last"
+    with pytest.raises(UserError, match=r"config.checkpoint.choose = 'best', but .* 'last'"):
+        train.train_and_evaluate(config, "run")
+    config.checkpoint.choose = "best"
     train.train_and_evaluate(config, "run")
     assert "from step 2 of 2" in capsys.readouterr().out
 

@@ -22,7 +22,7 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
 
     Args:
         workdir: folder of the run.
-        run: best checkpoint of the run.
+        run: chosen checkpoint of the run.
         config: content of ``config.json``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Exports a run's best checkpoint as a file for other runtimes.
+"""Exports a run's chosen checkpoint as a file for other runtimes.
 
   python -m se_resnet.export --workdir=runs/breakhis --format=onnx --out=exported
   python -m se_resnet.export --workdir=runs/breakhis --format=tflite --out=exported --images=FOLDER

@@ -30,7 +30,7 @@ _RESIZING = {
 
 
 def export_run(workdir: Path, kind: str, out: Path, images: Path | None = None) -> dict[str, Any]:
-    """Writes the best checkpoint of a run as a file for another runtime.
+    """Writes the chosen checkpoint of a run as a file for another runtime.
 
     The file is moved to ``out`` only if it gives the run's probabilities for real images.
 

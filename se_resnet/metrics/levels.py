@@ -231,17 +231,14 @@ class _Units:
             method = "exact" if exact else "share"
             function = balanced_accuracy if name == "balanced_accuracy" else matthews(outcomes)
             return lambda: rates_bounds(function, outcomes, method), "mover"
-        if exact:
-            return lambda: newcombe_auc(
-                values[0], *self.cohort.patients_by_fold(by_image=False).T
-            ), "newcombe"
-        pooled = name == "roc_auc_pooled"
-        return lambda: self._auc_bounds(values, pooled), "obuchowski"
-
-    def _auc_bounds(self, values: np.ndarray, pooled: bool) -> tuple[float, float]:
-        patients = self.cohort.patients_by_fold(by_image=True)
-        if pooled:
+        patients = self.cohort.patients_by_fold(by_image=not exact)
+        if name == "roc_auc_pooled" or not self.fold.any():
             patients = patients.sum(axis=0, keepdims=True)
+        if exact:
+            return lambda: newcombe_auc(values[0], *patients.T), "newcombe"
+        return lambda: self._auc_bounds(values, patients), "obuchowski"
+
+    def _auc_bounds(self, values: np.ndarray, patients: np.ndarray) -> tuple[float, float]:
         effective = kish(self.cohort.images.T)
         variances = class_variances(values, self.cohort.malignant)
         return image_auc_interval(values[0], variances, effective, *patients.T)
@@ -259,7 +256,7 @@ class _Units:
             np.bincount(self.group, precision, minlength=groups),
             np.bincount(self.group, self.label, minlength=groups),
             variance_over(values, benign),
-            float(kish(self.cohort.images[benign, 0])) - 1,
+            float(kish(self.cohort.images[benign, 0])) - 1 if benign.any() else 1.0,
         )
         return float(low), float(high)
 

@@ -1,4 +1,4 @@
-"""Writes a run's best checkpoint as a model package, a folder to share or to push to the Hub.
+"""Writes a run's chosen checkpoint as a model package, a folder to share or to push to the Hub.
 
   python -m se_resnet.package --workdir=runs/breakhis --out=package
   python -m se_resnet.package --workdir=runs/breakhis --out=package --push=ORGANISATION/NAME

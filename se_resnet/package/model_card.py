@@ -7,6 +7,7 @@ from typing import Any
 
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import headline
+from se_resnet.report.remarks import chosen_on_validation
 from se_resnet.runtime.templates import render
 from se_resnet.weights import hub
 
@@ -45,6 +46,7 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
         architecture=architecture,
         estimates=estimates,
         chosen_by=chosen_by,
+        chosen=chosen_on_validation(facts["history"]["config"], facts["decision"]),
         titles={name: title for name, (title, _) in _INDEXED.items()},
     )
     return f"---\n{_front_matter(facts, naming, estimates)}\n---\n\n{text}"

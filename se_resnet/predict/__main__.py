@@ -1,4 +1,4 @@
-"""Predicts benign or malignant for new images with a run's best checkpoint.
+"""Predicts benign or malignant for new images with a run's chosen checkpoint.
 
   python -m se_resnet.predict --workdir=runs/breakhis --input=image.png --out=predictions
   python -m se_resnet.predict --workdir=runs/breakhis --input=folder --out=predictions

@@ -118,7 +118,7 @@ def _is_rgb(shape: tuple[int, ...]) -> bool:
 
 
 def load_run(workdir: str | Path, attention: str = "none") -> Predictor:
-    """Loads the best checkpoint of a run of ``train.py``.
+    """Loads the chosen checkpoint of a run of ``train.py``.
 
     Args:
         workdir: the run's folder.

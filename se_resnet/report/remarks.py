@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from se_resnet.images.resize import TILE_RULES
+from se_resnet.runs.run_files import BEST, complete
 
 
 def view_notes(tta: str, rule: str) -> list[str]:
@@ -47,18 +48,47 @@ def pooling_notes(metrics: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def leak_warnings(audit: Mapping[str, Any], split: str) -> list[str]:
+def chosen_on_validation(config: Mapping[str, Any], decision: Mapping[str, Any]) -> str:
+    """Returns what the validation images of a run chose, as subject and auxiliary of a sentence.
+
+    Args:
+        config: content of the run's ``config.json``.
+        decision: fields of the run's decision; threshold and temperature with a ``reason`` were not
+            chosen.
+
+    Returns:
+        For example ``Checkpoint and number of epochs were``; empty if they chose nothing.
+    """
+    chosen = []
+    if complete(dict(config))["checkpoint"]["choose"] == BEST:
+        chosen.append("checkpoint")
+    if config.get("early_stopping", {}).get("metric"):
+        chosen.append("number of epochs")
+    if not decision["reason"]:
+        chosen += ["threshold", "temperature"]
+    if len(chosen) < 2:
+        return f"The {chosen[0]} was" if chosen else ""
+    return f"{', '.join(chosen[:-1])} and {chosen[-1]} were".capitalize()
+
+
+def leak_warnings(
+    audit: Mapping[str, Any],
+    split: str,
+    config: Mapping[str, Any],
+    decision: Mapping[str, Any],
+) -> list[str]:
     """Returns a sentence for each reason why the metrics are optimistic.
 
     Args:
         audit: the part ``audit`` of ``metrics.json``.
         split: name of the evaluated images.
+        config: content of the run's ``config.json``.
+        decision: fields of the run's decision.
     """
     if split == "val":
-        return [
-            "Checkpoint, threshold and temperature were chosen on these images: the metrics are "
-            "optimistic."
-        ]
+        chosen = chosen_on_validation(config, decision)
+        sentence = f"{chosen} chosen on these images: the metrics are optimistic."
+        return [sentence] if chosen else []
     warnings = []
     if count := audit["evaluated_images_seen"]:
         warnings.append(f"{count} of the evaluated images were trained on or validated on.")

@@ -2,9 +2,9 @@
 
 ``run_folder``: :class:`~se_resnet.runs.run_folder.RunFolder`, every file with its path and reader;
 open this first. ``evaluations``: the folder of one evaluation. ``run_files``: names and forms of
-the small files. ``workdir``: claims a folder for a configuration, loads the best network of a run.
-``checkpoint``: states to resume from and the best weights. ``lock``: one process at a time.
-``integrity``: checksums of a checkpoint's files.
+the small files. ``workdir``: claims a folder for a configuration, loads the chosen network of a
+run. ``checkpoint``: states to resume from and the weights to evaluate. ``lock``: one process at a
+time. ``integrity``: checksums of a checkpoint's files.
 
 A new file of a run gets its form in ``run_files`` and its reader in ``run_folder``. Imports
 :mod:`se_resnet.models`, :mod:`se_resnet.metrics` and what those import.

@@ -1,8 +1,10 @@
-"""Checkpoints of a run: the latest states to resume from, the best weights to evaluate.
+"""Checkpoints of a run: the latest states to resume from, the chosen weights to evaluate.
 
 ``latest`` holds the two newest training states, so that one remains if the other is damaged.
-``best`` holds the weights with the best validation score, and those that were best when the
-older state of ``latest`` was saved: a run may resume there. A checkpoint is the folder
+``best`` holds the weights to evaluate. By ``config.checkpoint.choose`` these are the weights with
+the best validation score or, once the training has ended, those of the last epoch. ``best`` also
+holds the weights that were chosen when the older state of ``latest`` was saved, because a run may
+resume there. A checkpoint is the folder
 ``STEP`` with Orbax' ``tree`` and a ``facts.json`` with checksums. Its name is ``.STEP`` while it is
 written or removed.
 """
@@ -78,7 +80,7 @@ class Checkpoints:
                 self._remove("best", older[:-1])
 
     def save_best(self, step: int, variables: Mapping, facts: Mapping) -> None:
-        """Saves ``{'params', 'batch_stats'}`` with the facts needed to rebuild the model.
+        """Saves the chosen ``{'params', 'batch_stats'}`` with the facts that rebuild the model.
 
         Raises:
             UserError: the disk is full; the checkpoints that were there are kept.
@@ -88,8 +90,8 @@ class Checkpoints:
     def restore_latest(self, like: Any, form: Mapping | None = None) -> Restored | None:
         """Returns the latest intact state and its facts, laid out over devices as ``like``.
 
-        Newer checkpoints that are damaged are moved to the folder ``damaged``. Newer best weights
-        are removed, because the run repeats those steps.
+        Newer checkpoints that are damaged are moved to the folder ``damaged``. Newer weights
+        to evaluate are removed, because the run repeats those steps.
 
         Args:
             like: a state of the same structure, shapes and shardings; its values are not read.
@@ -124,7 +126,7 @@ class Checkpoints:
         return Restored(self._tree("latest", steps[-1], like), facts, warnings) if steps else None
 
     def best_facts(self, form: Mapping | None = None) -> dict[str, Any]:
-        """Returns the facts saved with the best weights, once all files are verified.
+        """Returns the facts saved with the chosen weights, once all files are verified.
 
         Args:
             form: of the facts, see :func:`se_resnet.runtime.schema.misfit`.
@@ -136,7 +138,7 @@ class Checkpoints:
         if not steps:
             raise UserError(
                 f"{self.folder} holds no checkpoint to evaluate: run train.py with this --workdir "
-                "to the end of an epoch; if an epoch was finished, delete that folder first."
+                "again, which resumes there; if the training has ended, delete that folder first."
             )
         try:
             return self._facts("best", steps[-1], form)
@@ -144,7 +146,7 @@ class Checkpoints:
             raise UserError(f"{error}: {self._remedy}.") from error
 
     def restore_best(self, like: Any) -> Any:
-        """Returns the best weights ``{'params', 'batch_stats'}``, laid out as ``like``.
+        """Returns the chosen weights ``{'params', 'batch_stats'}``, laid out as ``like``.
 
         Raises:
             UserError: as :meth:`best_facts`; or the weights have other names or shapes.

@@ -7,6 +7,7 @@ and not checked.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,18 @@ TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
 ROLES = (TRAIN, VAL, TEST)
 SPLIT_COLUMNS = ("file", "accession", "role")
 
+# The weights to evaluate: those with the best validation score, or those of the last epoch.
+BEST, LAST = "best", "last"
+CHECKPOINTS = (BEST, LAST)
+
+# Fields of a configuration that are newer than version 0.1, with the value that corresponds to what
+# the version before a field did. A run whose config.json lacks a field counts as having this value.
+FIELDS_ADDED = {
+    "checkpoint.choose": BEST,
+}
+
 # More than these would ask for more memory than there is.
-MAX_BATCH, MAX_RESAMPLES = 2**16, 10**6
+MAX_BATCH, MAX_PERMUTATIONS = 2**16, 10**6
 
 # The forms, see se_resnet.runtime.schema.misfit.
 DATA_CONFIG_FORM = {
@@ -40,7 +51,9 @@ CONFIG_FORM = {
     "epochs": int,
     "batch_size": int,
     "eval_batch_size": Between(1, MAX_BATCH),
-    "bootstrap_resamples": Between(1, MAX_RESAMPLES),
+    "permutations": Maybe(Between(1, MAX_PERMUTATIONS)),
+    "checkpoint": Maybe({"choose": Maybe(str)}),
+    "early_stopping": Maybe({"metric": Maybe(str)}),
     "data": DATA_CONFIG_FORM,
     "split": {"protocol": str, "fold": str, "folds": int},
     "model": {"pretrained": str},
@@ -128,6 +141,22 @@ def read(path: Path, form: Mapping[Any, Any] | None = None) -> dict[str, Any]:
             f"{path} cannot be read ({reason(error)}): --workdir must be the folder of a run of "
             "train.py."
         ) from error
+
+
+def complete(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the content of a ``config.json`` with the fields of :data:`FIELDS_ADDED` it lacks.
+
+    A part that is no object, as in a damaged file, is left as it is.
+    """
+    completed = copy.deepcopy(config)
+    for name, value in FIELDS_ADDED.items():
+        *parents, field = name.split(".")
+        part: Any = completed
+        for parent in parents:
+            part = part.setdefault(parent, {}) if isinstance(part, dict) else part
+        if isinstance(part, dict):
+            part.setdefault(field, value)
+    return completed
 
 
 def read_optional(path: Path, form: Mapping[Any, Any] | None = None) -> dict[str, Any] | None:

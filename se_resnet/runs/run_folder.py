@@ -21,7 +21,7 @@ class RunFolder:
     ``skipped_files.csv``   files that were left out, where there were any
     ``weights.json``        the weights that the run started from
     ``numerics.json``       settings of JAX and XLA that change numbers
-    ``checkpoints/``        ``latest``: states to resume from; ``best``: weights to evaluate
+    ``checkpoints/``        ``latest``: states to resume from; ``best``: the weights to evaluate
     ``metrics.jsonl``       losses and metrics during training, one line per step or epoch
     ``trackers.json``       which tracker has received which lines
     ``tensorboard/``        the same for TensorBoard, with traces of steps
@@ -64,8 +64,12 @@ class RunFolder:
         return bool(self.checkpoints.steps("latest"))
 
     def config(self, form: Mapping[Any, Any] = run_files.CONFIG_FORM) -> dict[str, Any]:
-        """Returns ``config.json``, checked against ``form``."""
-        return run_files.read(self.config_path, form)
+        """Returns ``config.json``, checked against ``form``.
+
+        Fields that are newer than the run have the values of
+        :data:`~se_resnet.runs.run_files.FIELDS_ADDED`.
+        """
+        return run_files.complete(run_files.read(self.config_path, form))
 
     def data_facts(self) -> dict[str, Any]:
         """Returns ``data.json``."""

@@ -1,4 +1,4 @@
-"""Claims the folder of a run for a configuration, and loads the best network of a run."""
+"""Claims the folder of a run for a configuration, and loads the chosen network of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from se_resnet.runtime.files import reason
 from se_resnet.runtime.mesh import abstract_arrays, data_mesh, replicated
 from se_resnet.runtime.schema import short
 
-BEST_FORM = FORM | {"decision": DECISION_FORM}  # what is saved beside the best weights
+BEST_FORM = FORM | {"decision": DECISION_FORM}  # what is saved beside the chosen weights
 
 
 def claim(run: RunFolder, config: Mapping[str, Any], free: Collection[str]) -> None:
@@ -29,7 +29,9 @@ def claim(run: RunFolder, config: Mapping[str, Any], free: Collection[str]) -> N
     Args:
         run: the folder.
         config: the configuration as JSON has it.
-        free: fields, as ``part.field``, that may differ from those of the run's ``config.json``.
+        free: fields, as ``part.field``, that may differ from those of the run's ``config.json``. A
+            field that is newer than the run counts as having the value of
+            :data:`~se_resnet.runs.run_files.FIELDS_ADDED`.
 
     Raises:
         UserError: the folder holds a run of another configuration; the first field that differs is
@@ -58,7 +60,7 @@ def claim(run: RunFolder, config: Mapping[str, Any], free: Collection[str]) -> N
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The best checkpoint of a run, ready to predict.
+    """The chosen checkpoint of a run, ready to predict.
 
     Attributes:
         classifier: network, preprocessing, size and resize rule.
@@ -77,7 +79,7 @@ class Run:
 
 
 def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
-    """Loads the checkpoint with the best validation score.
+    """Loads the chosen checkpoint: of the best or the last epoch, by ``config.checkpoint.choose``.
 
     Args:
         workdir: folder of the run.
@@ -103,8 +105,8 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
         shapes = classifier.abstract_variables()
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"the facts of the best checkpoint in {workdir} are damaged ({reason(error)}): delete "
-            f"{run.checkpoints.folder} and run train.py again."
+            f"the facts of the chosen checkpoint in {workdir} are damaged ({reason(error)}): "
+            f"delete {run.checkpoints.folder} and run train.py again."
         ) from error
     like = abstract_arrays(shapes, replicated(data_mesh()))
     return Run(classifier, run.checkpoints.restore_best(like), decision)

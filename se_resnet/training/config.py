@@ -14,7 +14,7 @@ from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import parse_target
 from se_resnet.models.resnet import DTYPES
-from se_resnet.runs.run_files import MAX_BATCH, MAX_RESAMPLES
+from se_resnet.runs.run_files import CHECKPOINTS, MAX_BATCH, MAX_PERMUTATIONS
 from se_resnet.tracking import trackers
 from se_resnet.training.augment import Augmentation
 from se_resnet.training.early_stopping import METRICS
@@ -30,7 +30,7 @@ _COUNTS = (
     "batch_size",
     "eval_batch_size",
     "log_every_steps",
-    "bootstrap_resamples",
+    "permutations",
     "optim.accumulate",
     "early_stopping.patience",
 )
@@ -51,13 +51,14 @@ _NUMBERS = {
 _LARGEST = {
     "batch_size": MAX_BATCH,
     "eval_batch_size": MAX_BATCH,
-    "bootstrap_resamples": MAX_RESAMPLES,
+    "permutations": MAX_PERMUTATIONS,
 }
 _SEEDS = ("seed", "split.seed")
 ALL_FOLDS = "all"
 ON_DEVICE = "device"
 FIXED_STATISTICS = "frozen"
 _CHOICES = {
+    "checkpoint.choose": CHECKPOINTS,
     "data.placement": ("host", ON_DEVICE),
     "model.dtype": DTYPES,
     "model.batch_norm": ("train", FIXED_STATISTICS),

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions, probability_of
 from se_resnet.models.classifier import Classifier
+from se_resnet.runs.run_files import LAST
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import flatten
 from se_resnet.runtime import processes
@@ -126,8 +127,8 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
     with deferred() as signals:
         for block in feed.blocks(start, stop):
             # Do not change the order. Metrics are checked before they are logged, logged before
-            # the state is saved, and the best weights are saved before the state that knows them:
-            # a process that is killed anywhere resumes to the same end.
+            # the state is saved, and the weights to evaluate are saved before the state that knows
+            # them: a process that is killed anywhere resumes to the same end.
             profiler.reach(progress.step, state)
             phase = phase_at(training.phases, progress.step)
             state, block_metrics = advance[phase.number](state, block)
@@ -199,7 +200,11 @@ def _validate(
     check: Callable[[str, int, bool], None],
     write: Callable[[str], None],
 ) -> None:
-    """Evaluates the validation images, saves the best weights and updates ``progress``."""
+    """Evaluates the validation images, saves the chosen weights and updates ``progress``.
+
+    The weights of an epoch are chosen if their score is the best so far, or under
+    ``config.checkpoint.choose = 'last'`` if the training ends with this epoch.
+    """
     step, steps = progress.step, training.steps
     logits = predict(state.variables, feed.validation_batches())
     check("a validation logit", step, bool(np.isfinite(logits).all()))
@@ -207,11 +212,15 @@ def _validate(
     scalars = validation_metrics(predictions.label, logits)
     metric_log.write(step, scalars)
     write(f"{'epoch':<10}{describe_epoch(step // steps.per_epoch, steps.epochs, scalars)}")
+    if phase_at(training.phases, step - 1) is training.phases[-1]:
+        progress.early_stopping.update(scalars)
     score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
-    if not progress.best_score or score > progress.best_score:
+    is_best = not progress.best_score or score > progress.best_score
+    if is_best:
         progress.best_score = score
+    chooses_last = training.config.checkpoint.choose == LAST
+    is_chosen = progress.is_finished(steps) if chooses_last else is_best
+    if is_chosen:
         decision = decide(predictions, training.config.decision.target)
         facts = {**training.classifier.as_dict(), "decision": dataclasses.asdict(decision)}
         training.run.checkpoints.save_best(step, state.variables, facts)
-    if phase_at(training.phases, step - 1) is training.phases[-1]:
-        progress.early_stopping.update(scalars)

@@ -55,6 +55,10 @@ class Progress:
         early_stopping = EarlyStopping(**config.early_stopping, **facts["early_stopping"])
         return cls(step, facts["best_score"], early_stopping, facts["unlogged"])
 
+    def is_finished(self, steps: Steps) -> bool:
+        """Returns whether the training has ended: with its last step, or by early stopping."""
+        return self.step == steps.total or self.early_stopping.stopped
+
     def facts(self) -> dict[str, Any]:
         """Returns the values to save beside the state, of the form ``run_files.PROGRESS_FORM``."""
         return {

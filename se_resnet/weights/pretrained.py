@@ -205,7 +205,7 @@ def _check_package(path: Path, facts: Mapping[str, Any], name: str) -> None:
 
 
 def _workdir(path: Path) -> Path | None:
-    """Returns the run's folder if the path is that folder or its best checkpoint, else None."""
+    """Returns the run's folder if the path is that folder or its chosen checkpoint, else None."""
     path = path.absolute()
     for workdir in (path, *path.parents[:2]):
         checkpoints = RunFolder(workdir).checkpoints.folder

@@ -374,3 +374,18 @@ def test_tensorflow_js_cannot_name_one_file_without_end(tmp_path, monkeypatch):
     )
     with pytest.raises(UserError, match="larger than"):
         formats.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({}, {"checkpoint": {"choose": "best"}}),
+        ({"checkpoint": {"choose": "last"}}, {"checkpoint": {"choose": "last"}}),
+        ({"checkpoint": [1]}, {"checkpoint": [1]}),
+    ],
+)
+def test_a_configuration_is_completed_where_it_lacks_a_field(found, expected, monkeypatch):
+    monkeypatch.setattr(run_files, "FIELDS_ADDED", {"checkpoint.choose": "best"})
+    before = json.dumps(found)
+    assert run_files.complete(found) == expected
+    assert json.dumps(found) == before
