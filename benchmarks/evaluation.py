@@ -36,7 +36,7 @@ from se_resnet import explain
 from se_resnet.explain import attention_gates
 from se_resnet.metrics import calibration, full, selective
 from se_resnet.metrics.decision import decide
-from se_resnet.metrics.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions, probability_of
 from se_resnet.report import gallery, plots, publish, report
 from se_resnet.runs.evaluations import REPORT
 from se_resnet.runs.run_folder import RunFolder
@@ -140,7 +140,7 @@ def prepare(workdir: Path, config: Any, dataset: Dataset, logits: np.ndarray) ->
     run_data.save(run, dataset, roles)
     write_json(run.config_path, plain(config))
     classifier, variables = train.build_model(config, run)
-    decision = decide(records.label, logits, config.decision.target)
+    decision = decide(records.predictions(probability_of(logits)), config.decision.target)
     facts = {**classifier.as_dict(), "decision": dataclasses.asdict(decision)}
     run.checkpoints.save_best(0, variables, facts)
     steps = range(10, 2001, 10)
@@ -191,7 +191,7 @@ def table_of(first: tuple[Stopwatch, float], again: tuple[Stopwatch, float]) -> 
 def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--images", type=int, default=7909)
-    flags.add_argument("--resamples", type=int, default=2000, help="for the intervals")
+    flags.add_argument("--permutations", type=int, default=2000, help="of the p-values")
     flags.add_argument("--side", type=int, default=224, help="of the images")
     flags.add_argument("--width", type=int, default=64, help="channels of the stem")
     flags.add_argument("--stage_sizes", type=int, nargs="+", default=[3, 4, 6, 3])
@@ -201,7 +201,7 @@ def main() -> None:
     config.model.width = options.width
     config.model.stage_sizes = tuple(options.stage_sizes)
     config.data.size = (options.side, options.side)
-    config.permutations = options.resamples
+    config.permutations = options.permutations
     dataset, logits = generated(options.images, config.data.size)
     with tempfile.TemporaryDirectory() as name:
         workdir = Path(name) / "run"
@@ -212,7 +212,7 @@ def main() -> None:
     records = dataset.records
     notes = [
         f"{len(records)} images of {len(set(records.slide.tolist()))} slides and "
-        f"{len(set(records.accession.tolist()))} accessions, {options.resamples} resamples, "
+        f"{len(set(records.accession.tolist()))} accessions, {options.permutations} permutations, "
         f"report.html {size / 1e6:.1f} MB",
     ]
     finish(table_of(first, again), options.out, *notes)

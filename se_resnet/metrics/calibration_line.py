@@ -37,16 +37,19 @@ def calibration_line(
     logit = logit_of(np.clip(probability, 1e-6, 1 - 1e-6))
     weights = cohort.weights[:, cohort.group]
     ones = np.ones((len(label), 1))
+    spread = max(float(logit.std()), 1e-300)  # logits of one size, which the iteration needs
     present = {"malignant": cohort.images[:, 1] > 0, "benign": cohort.images[:, 0] > 0}
     estimates = {}
     for name, design, offset in (
         ("intercept", ones, logit),
-        ("slope", np.column_stack([ones, logit]), np.zeros_like(logit)),
+        ("slope", np.column_stack([ones, (logit - logit.mean()) / spread]), np.zeros_like(logit)),
     ):
         values = np.full(len(weights), np.nan)
         possible = np.array([_has_maximum(label, logit, row, name == "slope") for row in weights])
         if possible.any():
             values[possible] = _regression(label, design, offset, weights[possible])[:, -1]
+        if name == "slope":
+            values /= spread
         estimates[name] = _estimate(values, cohort, present)
     return estimates
 
@@ -95,8 +98,9 @@ def _regression(
         p = probability_of(fitted @ design.T + offset)
         gradient = (weights * (label - p)) @ design
         hessian = ((weights * p * (1 - p)) @ products).reshape(-1, *2 * [design.shape[1]])
+        hessian += 1e-9 * np.eye(design.shape[1])  # never singular; the solution stays the same
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
-        fitted += np.clip(step, -1, 1)
+        fitted += np.clip(step, -2, 2)
         if np.abs(step).max() < 1e-10:
             break
     return fitted

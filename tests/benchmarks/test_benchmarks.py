@@ -105,7 +105,7 @@ def test_the_data_loader_blends_the_same_pixels(monkeypatch):
 
 @pytest.mark.compiled
 def test_the_parts_of_an_evaluation_add_up(tmp_path, monkeypatch):
-    sizes = "--images 400 --resamples 50 --side 32 --width 4 --stage_sizes 1 1"
+    sizes = "--images 400 --permutations 50 --side 32 --width 4 --stage_sizes 1 1"
     flags = f"{sizes} --out {tmp_path / 'out.json'}".split()
     monkeypatch.setattr(sys, "argv", ["evaluation", *flags])
     evaluation.main()

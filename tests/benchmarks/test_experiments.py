@@ -22,7 +22,7 @@ def evaluated(run, predictions):
     folder = run / "eval" / "test"
     folder.mkdir(parents=True)
     predictions.write_csv(folder / "predictions.csv")
-    figures = evaluate(predictions, resamples=50)
+    figures = evaluate(predictions)
     seen = {"evaluated_images_of_seen_accessions": len(predictions) // 2}
     leaks = dict.fromkeys((*run_files.LEAKS, "evaluated_accessions_seen"), 0)
     write_json(
@@ -30,7 +30,7 @@ def evaluated(run, predictions):
         {
             **figures,
             "at_chosen_threshold": {part: figures[part] for part in ("image", "patient")},
-            "calibration": calibration.describe(predictions, 1.0, resamples=50),
+            "calibration": calibration.describe(predictions, 1.0),
             "audit": {"protocol": "strict", **leaks, **seen},
         },
     )

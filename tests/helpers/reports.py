@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from se_resnet import explain
 from se_resnet.metrics import calibration, selective
+from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import evaluate
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import gallery
@@ -71,19 +73,16 @@ def make_gates() -> dict[str, list[dict[str, Any]]]:
 
 
 def write_full_report(path: Path, predictions: Predictions, **change: Any) -> None:
-    metrics = evaluate(predictions, resamples=50)
-    chosen = evaluate(predictions, THRESHOLD, resamples=50)
+    metrics = evaluate(predictions)
+    chosen = evaluate(predictions, THRESHOLD)
+    decision = Decision("balanced_accuracy", THRESHOLD, 1.5, 0.1, "", 12, 30)
     metrics |= {
-        "decision": {
-            "threshold": THRESHOLD,
-            "temperature": 1.5,
-            "target": "balanced_accuracy",
-            "reason": "",
-        },
+        "decisions": [dataclasses.asdict(decision)],
+        "decision": dataclasses.asdict(decision),
         "at_chosen_threshold": {part: chosen[part] for part in ("image", "patient")},
-        "calibration": calibration.describe(predictions, 1.5, resamples=50)
-        | {"reliability": calibration.reliability_curve(predictions, resamples=50)},
-        "selective": selective.risk_coverage(predictions, 50),
+        "calibration": calibration.describe(predictions, 1.5)
+        | {"reliability": calibration.reliability_curve(predictions)},
+        "selective": selective.risk_coverage(predictions),
         "audit": {
             "protocol": "official",
             "shared_images": 0,

@@ -60,7 +60,7 @@ def make_run_folder(folder: Path) -> Path:
         **{name: getattr(tested, name) for name in names}, probability=probability
     )
     predictions.write_csv(folder / "eval" / "test" / "predictions.csv")
-    results = all_metrics(predictions, DECISION, resamples=20)
+    results = all_metrics(predictions, [DECISION], permutations=20)
     results["audit"] = {
         "protocol": "strict",
         **audit.count_leaks(records, roles),

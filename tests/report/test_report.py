@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from se_resnet.metrics import calibration, selective
+from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import evaluate
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report.report import write_report
@@ -86,7 +88,7 @@ def write(tmp_path):
         arguments = {
             "title": "A title",
             "predictions": shown,
-            "metrics": evaluate(shown, resamples=50),
+            "metrics": evaluate(shown),
             "split_summary": SPLIT,
             "training_log": LOG,
             "config": {"seed": 3, "shape": (1, 2), "kind": np.float32},
@@ -123,13 +125,13 @@ def test_a_whole_report(write):
     assert page.tags["svg"] == 5 + 4 + 12
     assert html.count("(AUC ") == html.count("(AP ") == 2
     assert "undefined" not in page.text
-    for row in evaluate(shown, resamples=50)["patient"]["patients"]:
+    for row in evaluate(shown)["patient"]["patients"]:
         assert f"{row['accession']} {row['correct']} of {row['images']}" in page.text
 
 
 def test_figures_are_shown_with_their_intervals(write):
     shown = both_classes()
-    metrics = evaluate(shown, resamples=50)
+    metrics = evaluate(shown)
     metrics["patient"]["recognition_rate"] = {"value": 0.8768, "low": 0.8, "high": 0.95}
     metrics["image"]["roc_auc"] = {"value": 0.9876, "low": 0.9, "high": 1.0}
     metrics["image"]["confusion"] = {"tp": 3, "fp": 20, "tn": 80, "fn": 9}
@@ -256,7 +258,7 @@ def test_the_bands_are_those_of_the_metrics(write):
 
 def test_subtypes_have_names_and_intervals(write):
     shown = both_classes()
-    metrics = evaluate(shown, resamples=50)
+    metrics = evaluate(shown)
     metrics["by_subtype"]["DC"]["accuracy"] = {"value": 0.5, "low": 0.25, "high": 0.75}
     _, page = write(shown, metrics=metrics)
     part = metrics["by_subtype"]["DC"]
@@ -267,27 +269,41 @@ def test_subtypes_have_names_and_intervals(write):
 @pytest.mark.parametrize(
     ("reason", "sentence"),
     [
-        ("", "The threshold 0.500 was chosen for balanced accuracy."),
-        ("no image is benign, so it stays at 0.5", "No image is benign, so it stays at 0.5."),
+        ("", "were chosen by 12 benign and 30 malignant validation patients, for youden."),
+        ("one patient is too few to choose", "1.50: one patient is too few to choose."),
     ],
 )
-def test_the_choice_of_the_threshold_is_explained(write, reason, sentence):
+def test_who_chose_threshold_and_temperature(write, reason, sentence):
     shown = both_classes()
-    metrics = evaluate(shown, resamples=10)
-    metrics["decision"] = {"threshold": 0.5, "temperature": 1.5, "reason": reason}
-    metrics["decision"]["target"] = "balanced_accuracy"
+    metrics = evaluate(shown)
+    decision = Decision("youden", 0.5, 1.5, 0.1, reason, 12, 30)
+    metrics["decision"] = dataclasses.asdict(decision)
     metrics["at_chosen_threshold"] = {name: metrics[name] for name in ("image", "patient")}
-    metrics["calibration"] = calibration.describe(shown, 1.5, resamples=10)
-    metrics["calibration"]["reliability"] = calibration.reliability_curve(shown, resamples=10)
-    metrics["selective"] = selective.risk_coverage(shown, resamples=10)
+    metrics["calibration"] = calibration.describe(shown, 1.5)
+    metrics["calibration"]["reliability"] = calibration.reliability_curve(shown)
+    metrics["selective"] = selective.risk_coverage(shown)
+    _, page = write(shown, metrics=metrics | {"decisions": [metrics["decision"]]})
+    assert "Threshold 0.500 and temperature 1.50" in page.text
+    assert sentence in page.text
+    assert "Fold 0." not in page.text
+    _, page = write(shown, metrics=metrics | {"decisions": [metrics["decision"]] * 3})
+    assert "Fold 2. Threshold 0.500" in page.text
+
+
+def test_the_report_says_which_patients_the_intervals_rest_on(write):
+    shown = both_classes()
+    metrics = evaluate(shown)
     _, page = write(shown, metrics=metrics)
-    assert f"on the validation images. {sentence} Calibrated probabilities are" in page.text
+    patients = metrics["image"]["accuracy"]["patients"]
+    assert f"They rest on {patients['benign']} benign patients" in page.text
+    assert "too few patients to tell" in page.text
+    assert "bootstrap" not in page.text
 
 
 def test_the_audit_is_shown_with_what_leaks(write):
     shown = both_classes()
     audit = {"protocol": "official", "straddling_accessions": 3, "excluded_copies": 5}
-    metrics = evaluate(shown, resamples=50)
+    metrics = evaluate(shown)
     _, page = write(shown, metrics=metrics | {"audit": audit}, data_notes=["A subset."])
     assert "Data, protocol and audit A subset. Audit Protocol official ." in page.text
     assert "in training or validation ⚠ 3" in page.text
@@ -301,7 +317,7 @@ def test_the_audit_is_shown_with_what_leaks(write):
 def test_folds_are_shown_with_mean_and_deviation(write):
     shown = both_classes()
     folds = {"image_roc_auc": {"mean": 0.8, "sd": 0.1, "values": [0.7, None, 0.9]}}
-    _, page = write(shown, metrics=evaluate(shown, resamples=50) | {"folds": folds})
+    _, page = write(shown, metrics=evaluate(shown) | {"folds": folds})
     assert "Fold 2 Image ROC AUC 0.800 0.100 0.700 – 0.900" in page.text
 
 
