@@ -8,7 +8,8 @@ cumulative sums. ``cohort``: the patients, and the sample without each. ``interv
 patients. ``permutation``: p-values. ``curves``: ROC and precision-recall. ``calibration``,
 ``calibration_line`` (intercept and slope), ``decision`` (threshold and temperature), ``selective``
 (risk and coverage). ``comparison``: two runs on the same images, for
-``python -m se_resnet.metrics compare RUN_A RUN_B``. ``simulation``: images of patients with a known
+``python -m se_resnet.metrics compare RUN_A RUN_B``; ``seeds``: several repeats of a run.
+``simulation``: images of patients with a known
 AUC.
 
 This package uses NumPy and SciPy, not JAX, and reads and writes CSV files only. A new metric of

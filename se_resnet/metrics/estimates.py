@@ -24,6 +24,7 @@ METHODS = {
         "(leaving one out), and Newcombe's interval at three independent images per patient; the "
         "wider of both ends"
     ),
+    "two-level": "square-and-add interval (MOVER) of the intervals and the spread of the repeats",
     "jackknife": "Student's t interval with the variance from leaving out one patient at a time",
 }
 FEWEST = 4  # patients of a class below which an interval cannot tell anything
