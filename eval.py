@@ -29,6 +29,11 @@ if __name__ == "__main__":  # before the imports that take seconds
         "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
     )
     _ATTENTION = define_attention_flag()
+    _PREVALENCE = flags.DEFINE_float(
+        "prevalence",
+        None,
+        "Share of malignant patients where the model is to be used; default: as evaluated.",
+    )
     _OUT = flags.DEFINE(PATH, "out", None, "Where to write; default: W/eval/SPLIT.")
     launch.define_flags()
     flags.adopt_module_key_flags(launch)
@@ -51,6 +56,7 @@ from data.protocols.roles import number_of_folds
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.explain import attention_gates
+from se_resnet.metrics import clinical
 from se_resnet.metrics.decision import decide, decide_left_out
 from se_resnet.metrics.full import across_folds, all_metrics
 from se_resnet.metrics.predictions import PREDICTIONS, concatenate, in_folds, probability_of
@@ -77,6 +83,7 @@ def evaluate_run(
     out: str | Path | None = None,
     tta: str = "none",
     attention: str = "none",
+    prevalence: float | None = None,
 ) -> dict[str, Any]:
     """Evaluates the chosen checkpoint of a run, or of every fold of a cross-validation.
 
@@ -95,6 +102,7 @@ def evaluate_run(
             another ``data_dir``, with ``-<tta>`` appended where views are averaged.
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
         attention: the run's attention module, see :func:`se_resnet.runs.workdir.load_best`.
+        prevalence: see :func:`se_resnet.metrics.clinical.describe`.
 
     Returns:
         The metrics, as in ``metrics.json``.
@@ -102,6 +110,7 @@ def evaluate_run(
     Raises:
         UserError: the run has no checkpoint, the images cannot be found, or the split is empty.
     """
+    clinical.check_prevalence(prevalence)
     run = RunFolder(local_path(workdir, "--workdir ="))
     config = run.config()
     split = split or ("all" if data_dir else "test")
@@ -122,9 +131,9 @@ def evaluate_run(
                 f"--workdir={run.folds(1)[0].path}."
             )
         _evaluate_folds(run, config, tta, attention)
-        return _published(folder, lambda: _pool_folds(run, config, tta))
+        return _published(folder, lambda: _pool_folds(run, config, tta, prevalence))
     predicted = _predict(run, config, split, data_dir, tta, attention)
-    return _published(folder, lambda: _describe(run, config, split, tta, predicted))
+    return _published(folder, lambda: _describe(run, config, split, tta, predicted, prevalence))
 
 
 def _published(folder: EvaluationFolder, evaluate: Callable[[], Evaluation]) -> dict[str, Any]:
@@ -178,13 +187,18 @@ def _predict(
 
 
 def _describe(
-    run: RunFolder, config: dict, split: str, tta: str, predicted: _Predicted
+    run: RunFolder,
+    config: dict,
+    split: str,
+    tta: str,
+    predicted: _Predicted,
+    prevalence: float | None,
 ) -> Evaluation:
     """Computes metrics, gallery and gates on process 0."""
     data_facts = run.data_facts()
     network, dataset, records = predicted.network, predicted.dataset, predicted.records
     predictions = records.predictions(predicted.probability)
-    metrics = all_metrics(predictions, [network.decision], _permutations(config))
+    metrics = all_metrics(predictions, [network.decision], _permutations(config), prevalence)
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **data_facts["audit"],
@@ -227,7 +241,7 @@ def _evaluate_folds(run: RunFolder, config: dict, tta: str, attention: str) -> N
                 evaluate_run(fold.path, split, tta=tta, attention=attention)
 
 
-def _pool_folds(run: RunFolder, config: dict, tta: str) -> Evaluation:
+def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None) -> Evaluation:
     """Evaluates the test images of all folds, each as its fold predicted it."""
     protocol = config["split"]["protocol"]
     folds = run.folds(number_of_folds(protocol, config["split"]["folds"]))
@@ -235,7 +249,7 @@ def _pool_folds(run: RunFolder, config: dict, tta: str) -> Evaluation:
     tested = [fold.evaluation("test", tta).predictions() for fold in folds]
     predictions, target = in_folds(tested), config["decision"]["target"]
     decisions = decide_left_out(validation, tested, target)
-    metrics = all_metrics(predictions, decisions, _permutations(config))
+    metrics = all_metrics(predictions, decisions, _permutations(config), prevalence)
     fold_metrics = [fold.evaluation("test", tta).metrics() for fold in folds]
     metrics["folds"] = across_folds(fold_metrics)
     seen = set[str]()
@@ -289,6 +303,7 @@ def main() -> None:
         _OUT.value,
         _TTA.value,
         _ATTENTION.value,
+        _PREVALENCE.value,
     )
 
 

@@ -30,7 +30,7 @@ from scipy.special import betaincinv, ndtr, ndtri
 
 from benchmarks.measuring import table
 from data.breakhis.official import slide_table
-from se_resnet.metrics import calibration, selective
+from se_resnet.metrics import calibration, clinical, selective
 from se_resnet.metrics.binary import binary_metrics
 from se_resnet.metrics.calibration_line import calibration_line
 from se_resnet.metrics.cohort import Cohort
@@ -162,6 +162,12 @@ def intervals_of(predictions: Predictions) -> dict[str, tuple[float, float]]:
         for name, estimate in estimates.items()
         if estimate["low"] is not None
     }
+    clinical_part = clinical.describe(predictions, 0.5)
+    for name in ("ppv", "npv"):
+        bounds[f"patient {name}"] = (clinical_part[name]["low"], clinical_part[name]["high"])
+    benefit = clinical_part["decision_curve"]
+    index = benefit["threshold"].index(0.5)
+    bounds["net benefit at 0.5"] = (benefit["low"][index], benefit["high"][index])
     for band, curve, points in ((roc_band, "ROC", _RATES), (pr_band, "PR", _RECALLS)):
         result = band(predictions, points=11)
         for point in points:
@@ -206,6 +212,10 @@ def true_values(cell: Cell) -> dict[str, float]:
     values["image nll"] = float(losses["nll"].values[0])
     accepted = selective.risk_coverage(one_patient, points=10)
     values |= {f"image {name}": accepted[name]["value"] for name in ("aurc", "accuracy_at_80")}
+    used = clinical.describe(predictions, 0.5)
+    values |= {f"patient {name}": used[name]["value"] for name in ("ppv", "npv")}
+    index = used["decision_curve"]["threshold"].index(0.5)
+    values["net benefit at 0.5"] = used["decision_curve"]["net_benefit"][index]
     values["risk at 0.5"] = accepted["curve"]["risk"][4]
     false_positives, true_positives, _ = roc_curve(predictions.label, probability)
     precision, recall, _ = pr_curve(predictions.label, probability)

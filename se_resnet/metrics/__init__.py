@@ -9,8 +9,9 @@ patients. ``permutation``: p-values. ``curves``: ROC and precision-recall. ``cal
 ``calibration_line`` (intercept and slope), ``decision`` (threshold and temperature), ``selective``
 (risk and coverage). ``comparison``: two runs on the same images, for
 ``python -m se_resnet.metrics compare RUN_A RUN_B``; ``seeds``: several repeats of a run.
-``simulation``: images of patients with a known
-AUC.
+``clinical``: predictive values, operating points, decision curve. ``sample_size``: numbers of
+patients, for ``python -m se_resnet.metrics patients``. ``simulation``: images of patients with a
+known AUC.
 
 This package uses NumPy and SciPy, not JAX, and reads and writes CSV files only. A new metric of
 images or patients goes to ``binary``. Imports :mod:`se_resnet.errors` and :mod:`se_resnet.runtime`.

@@ -1,20 +1,28 @@
-"""Compares two runs on the images that both evaluated.
+"""Compares two runs, or computes how many patients an interval needs.
 
   python -m se_resnet.metrics compare runs/plain runs/se
   python -m se_resnet.metrics compare a/predictions.csv b/predictions.csv --json=difference.json
+  python -m se_resnet.metrics patients --auc=0.9 --width=0.1 --malignant=0.7
+  python -m se_resnet.metrics patients --share=0.95 --width=0.1
 
-A run is given as its workdir or as a predictions.csv. The table reports the difference B - A with
-its 95 % interval and the p-value of no difference, both from the gain of each patient. Both runs
+compare: a run is given as its workdir or as a predictions.csv. The table reports the difference
+B - A with its 95 % interval and the p-value of no difference, both from the gain of each patient,
+and the number of patients that would detect a difference as large with a power of 80 %. Both runs
 are evaluated at the threshold 0.5.
+
+patients: the least number of patients whose 95 % interval is as narrow as --width, for an AUC of
+patients, or for a share of them such as a sensitivity.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.comparison import compare, table
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
+from se_resnet.metrics.sample_size import patients_for_auc, patients_for_share
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.files import write_json
 
@@ -23,20 +31,34 @@ def main(argv: list[str] | None = None) -> None:
     """Runs the command; ``argv`` has no program name, None means ``sys.argv``."""
     with exit_on_user_error():
         options = _parser().parse_args(argv)
-        run_a, run_b = (
-            Predictions.read_csv(_predictions_file(run, options.split))
-            for run in (options.run_a, options.run_b)
-        )
-        comparison = compare(run_a, run_b)
-        print(f"A: {options.run_a}\nB: {options.run_b}\n{table(comparison)}")
-        if options.json:
-            try:
-                write_json(options.json, {"a": options.run_a, "b": options.run_b, **comparison})
-            except OSError as error:
-                raise UserError(
-                    f"{options.json} cannot be written ({error.strerror}): choose another file "
-                    "for --json."
-                ) from error
+        options.run(options)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    run_a, run_b = (
+        Predictions.read_csv(_predictions_file(run, options.split))
+        for run in (options.run_a, options.run_b)
+    )
+    comparison = compare(run_a, run_b)
+    print(f"A: {options.run_a}\nB: {options.run_b}\n{table(comparison)}")
+    if options.json:
+        try:
+            write_json(options.json, {"a": options.run_a, "b": options.run_b, **comparison})
+        except OSError as error:
+            raise UserError(
+                f"{options.json} cannot be written ({error.strerror}): choose another file "
+                "for --json."
+            ) from error
+
+
+def _patients(options: argparse.Namespace) -> None:
+    if (options.auc is None) == (options.share is None):
+        raise UserError("give either --auc or --share.")
+    if options.auc is None:
+        needed = patients_for_share(options.share, options.width)
+    else:
+        needed = patients_for_auc(options.auc, options.width, options.malignant)
+    print("more than 10,000,000 patients" if needed is None else f"{needed:,} patients")
 
 
 def _predictions_file(run: str, split: str) -> Path:
@@ -48,16 +70,24 @@ def _predictions_file(run: str, split: str) -> Path:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("python -m se_resnet.metrics", __doc__ or "")
-    parser.add_argument("command", choices=["compare"])
-    parser.add_argument(
-        "run_a", metavar="RUN_A", type=path_option, help="workdir or predictions.csv"
-    )
-    parser.add_argument(
-        "run_b", metavar="RUN_B", type=path_option, help="workdir or predictions.csv"
-    )
-    parser.add_argument("--split", default="test", help="split of the workdirs (default: test)")
-    parser.add_argument(
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    compares = commands.add_parser("compare", description="Compares two runs.")
+    compares.set_defaults(run=_compare)
+    for name in ("run_a", "run_b"):
+        compares.add_argument(
+            name, metavar=name.upper(), type=path_option, help="workdir or predictions.csv"
+        )
+    compares.add_argument("--split", default="test", help="split of the workdirs (default: test)")
+    compares.add_argument(
         "--json", metavar="FILE", type=path_option, help="write all estimates to FILE"
+    )
+    counts = commands.add_parser("patients", description="Computes a number of patients.")
+    counts.set_defaults(run=_patients)
+    counts.add_argument("--auc", type=float, help="expected AUC of patients")
+    counts.add_argument("--share", type=float, help="expected share of patients, as a sensitivity")
+    counts.add_argument("--width", type=float, required=True, help="of the 95 %% interval")
+    counts.add_argument(
+        "--malignant", type=float, default=0.7, help="share of malignant patients (default: 0.7)"
     )
     return parser
 

@@ -15,6 +15,7 @@ from se_resnet.metrics.estimates import TOO_FEW, Metric, class_variances, varian
 from se_resnet.metrics.intervals import floor_of_difference, kish, students_t, welch
 from se_resnet.metrics.levels import all_metrics, map_metrics
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.metrics.sample_size import patients_for_difference
 from se_resnet.runtime.text_table import text_table
 
 
@@ -36,8 +37,9 @@ def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
     Returns:
         ``image`` and ``patient`` as in :func:`se_resnet.metrics.evaluate`, without ``confusion``
         and ``patients``. Each estimate is replaced by ``value_a``, ``value_b``, ``difference`` (the
-        estimate of B minus A) and ``p_value`` (two-sided, of no difference), None without an
-        interval. Note that a lower Brier score is better.
+        estimate of B minus A), ``p_value`` (two-sided, of no difference) and ``patients_needed``
+        (:func:`se_resnet.metrics.sample_size.patients_for_difference`), None without an interval.
+        Note that a lower Brier score is better.
 
         ``images``, ``accessions``: numbers of compared images and accessions. ``only_a``,
         ``only_b``: numbers of images that the other run lacks. ``within_folds``: true where both
@@ -88,7 +90,7 @@ def table(comparison: dict[str, Any]) -> str:
     rows |= {f"patient {name}": patient[name] for name in patient if "value_a" in patient[name]}
     for score in ("mean_probability", "majority_vote"):
         rows |= {f"patient {score} {name}": row for name, row in patient[score].items()}
-    lines: list[tuple[str, ...]] = [("", "A", "B", "B - A", "95 % interval", "p")]
+    lines: list[tuple[str, ...]] = [("", "A", "B", "B - A", "95 % interval", "p", "patients")]
     lines += [(_title(name), *_cells(row)) for name, row in rows.items()]
     folds = "; ROC AUC over pairs within folds" if comparison["within_folds"] else ""
     return "\n".join(
@@ -96,7 +98,7 @@ def table(comparison: dict[str, Any]) -> str:
             f"{comparison['images']} images of {comparison['accessions']} patients in common "
             f"({', '.join(left_out)}){folds}",
             "",
-            *text_table(lines, "<>>>><"),
+            *text_table(lines, "<>>>>>>"),
         ]
     )
 
@@ -105,7 +107,7 @@ def _difference(a: Metric, b: Metric, cohort: Cohort) -> dict[str, Any]:
     estimates = [a.estimate(), b.estimate()]
     value_a, value_b = (run_estimate["value"] for run_estimate in estimates)
     difference: dict[str, Any] = {"value": None, "low": None, "high": None}
-    p_value = None
+    p_value = patients_needed = None
     if value_a is not None and value_b is not None:
         difference["value"] = value_b - value_a
     for run, run_estimate in zip("AB", estimates, strict=True):
@@ -122,8 +124,17 @@ def _difference(a: Metric, b: Metric, cohort: Cohort) -> dict[str, Any]:
         }
         if a.is_scarce():
             difference["remark"] = TOO_FEW
+        patients_needed = patients_for_difference(
+            difference["value"], error, int((a.sizes.sum(axis=1) > 0).sum())
+        )
         p_value = float(2 * stats.t.sf(abs(difference["value"]) / error, freedom))
-    return {"value_a": value_a, "value_b": value_b, "difference": difference, "p_value": p_value}
+    return {
+        "value_a": value_a,
+        "value_b": value_b,
+        "difference": difference,
+        "p_value": p_value,
+        "patients_needed": patients_needed,
+    }
 
 
 def standard_error(a: Metric, b: Metric, cohort: Cohort) -> tuple[float, float]:
@@ -186,9 +197,10 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         p_value = f"{row['p_value']:.3f}"
         if remark := difference.get("remark"):
             p_value += f" ({remark})"
+    needed = row["patients_needed"]
     values = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("value_a", "value_b"))
     change = "-" if difference["value"] is None else _signed(difference["value"])
-    return (*values, change, interval, p_value)
+    return (*values, change, interval, p_value, "-" if needed is None else f"{needed:,}")
 
 
 def _signed(value: float) -> str:

@@ -116,17 +116,7 @@ def roc_band(predictions: Predictions, points: int = 101, exact: bool = False) -
     cohort = Cohort.of(predictions)
     if reason := _reason(cohort, ("malignant", "benign")):
         return result | {"low": None, "high": None, "reason": reason}
-    called = _called_above(predictions, cohort)
-    sensitivity, false_positives = (
-        _intervals(called[..., column], cohort.images[:, column], exact) for column in (1, 0)
-    )
-    # Below all probabilities both rates are surely 1.
-    sensitivity, false_positives = (
-        np.column_stack([bounds, np.ones(2)]) for bounds in (sensitivity, false_positives)
-    )
-    rate = np.linspace(0, 1, points)[:, None]
-    low = np.where(false_positives[1] <= rate, sensitivity[0], 0).max(axis=1)
-    high = np.where(false_positives[0] >= rate, sensitivity[1], 1).min(axis=1)
+    low, high = sensitivity_bounds(predictions, np.linspace(0, 1, points), exact)
     return result | {
         "low": np.minimum(low, curve).tolist(),
         "high": np.maximum(high, curve).tolist(),
@@ -169,6 +159,34 @@ def pr_band(predictions: Predictions, points: int = 101, exact: bool = False) ->
     called = _called_above(predictions, cohort, threshold[step])
     low, high = _intervals(called[..., 1], called.sum(axis=-1), exact)
     return result | {"low": low.tolist(), "high": high.tolist()}
+
+
+def sensitivity_bounds(
+    predictions: Predictions, rates: np.ndarray, exact: bool = False
+) -> np.ndarray:
+    """Returns the bounds of the band of :func:`roc_band` at other false positive rates.
+
+    Args:
+        predictions: N units of both classes, each of two patients or more.
+        rates: ``float64 [T]`` in [0, 1].
+        exact: see :func:`roc_band`.
+
+    Returns:
+        ``float64 [2, T]``, low and high.
+    """
+    cohort = Cohort.of(predictions)
+    called = _called_above(predictions, cohort)
+    sensitivity, false_positives = (
+        # Below all probabilities both rates are surely 1.
+        np.column_stack(
+            [_intervals(called[..., column], cohort.images[:, column], exact), np.ones(2)]
+        )
+        for column in (1, 0)
+    )
+    rates = np.asarray(rates)[:, None]
+    low = np.where(false_positives[1] <= rates, sensitivity[0], 0).max(axis=1)
+    high = np.where(false_positives[0] >= rates, sensitivity[1], 1).min(axis=1)
+    return np.stack([low, high])
 
 
 def _reason(cohort: Cohort, requirements: tuple[str, ...]) -> str:

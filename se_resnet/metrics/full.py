@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.metrics import calibration, selective
+from se_resnet.metrics import calibration, clinical, selective
 from se_resnet.metrics.decision import Decision, combine
 from se_resnet.metrics.evaluation import HEADLINE, evaluate, headline
 from se_resnet.metrics.predictions import Predictions
 
 
 def all_metrics(
-    predictions: Predictions, decisions: Sequence[Decision], permutations: int
+    predictions: Predictions,
+    decisions: Sequence[Decision],
+    permutations: int,
+    prevalence: float | None = None,
 ) -> dict[str, Any]:
     """Returns the metrics at 0.5 and at the chosen threshold, calibration and selective prediction.
 
@@ -25,6 +28,7 @@ def all_metrics(
         decisions: threshold and temperature of each fold of ``predictions``; a single one for a
             single network.
         permutations: number of permutations of the p-values.
+        prevalence: see :func:`se_resnet.metrics.clinical.describe`.
     """
     fold = np.minimum(predictions.fold, len(decisions) - 1)
     threshold, temperature = (
@@ -38,6 +42,7 @@ def all_metrics(
     results["at_chosen_threshold"] = {part: at_threshold[part] for part in ("image", "patient")}
     results["calibration"] = calibration.describe(predictions, temperature)
     results["calibration"]["reliability"] = calibration.reliability_curve(predictions)
+    results["clinical"] = clinical.describe(predictions, prevalence)
     results["selective"] = selective.risk_coverage(predictions)
     return results
 

@@ -33,7 +33,7 @@ def kish(sizes: np.ndarray) -> np.ndarray:
     return sizes.sum(axis=-1) ** 2 / (sizes**2).sum(axis=-1)
 
 
-def clopper_pearson(right: np.ndarray, patients: np.ndarray) -> np.ndarray:
+def clopper_pearson(right: ArrayLike, patients: ArrayLike) -> np.ndarray:
     """Returns the exact interval of a share of patients (Clopper and Pearson 1934).
 
     Args:
@@ -120,7 +120,7 @@ def students_t(freedom: ArrayLike) -> np.ndarray:
     return stats.t.ppf(1 - _ALPHA / 2, np.maximum(freedom, 1))
 
 
-def newcombe_auc(auc: float, benign: np.ndarray, malignant: np.ndarray) -> tuple[float, float]:
+def newcombe_auc(auc: float, benign: ArrayLike, malignant: ArrayLike) -> tuple[float, float]:
     """Returns the score interval of an AUC of independent units (Newcombe 2006, method 5).
 
     The bounds are the values whose distance to the AUC is 1.96 standard errors. The standard error
@@ -132,11 +132,12 @@ def newcombe_auc(auc: float, benign: np.ndarray, malignant: np.ndarray) -> tuple
         benign: ``float64 [F]``, benign units of each fold, or a single number.
         malignant: ``float64 [F]``, malignant units of each fold.
     """
-    benign, malignant = np.atleast_1d(benign).astype(float), np.atleast_1d(malignant).astype(float)
-    pairs = benign * malignant
-    benign, malignant = benign[pairs > 0], malignant[pairs > 0]
-    pairs = pairs[pairs > 0]
-    others = (benign + malignant) / 2 - 1
+    of_benign, of_malignant = (
+        np.atleast_1d(np.asarray(units, np.float64)) for units in (benign, malignant)
+    )
+    both = of_benign * of_malignant > 0
+    pairs = (of_benign * of_malignant)[both]
+    others = ((of_benign + of_malignant) / 2 - 1)[both]
 
     def variance(theta: float) -> float:
         spread = 1 + others * (1 - theta) / (2 - theta) + others * theta / (1 + theta)

@@ -120,6 +120,21 @@ def all_metrics(
     return {"image": image, "patient": patient}
 
 
+def patients_as_units(predictions: Predictions) -> Predictions:
+    """Returns one row per patient with its mean probability, for curves and rates of patients.
+
+    The fold is that of the patient's first image. Magnification and subtype are meaningless.
+    """
+    cohort = Cohort.of(predictions)
+    patients = Patients.of(predictions, 0.5, cohort.group)
+    first = np.unique(cohort.group, return_index=True)[1]
+    return dataclasses.replace(
+        predictions.take(first),
+        label=patients.malignant.astype(np.int64),
+        probability=patients.mean_probability,
+    )
+
+
 def map_metrics(function: Callable[..., Any], *trees: dict[str, Any]) -> dict[str, Any]:
     """Applies ``function`` to the metrics at the same position of each tree."""
     return {

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from se_resnet.metrics.curves import pr_band, roc_band
 from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.metrics.levels import patients_as_units
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report.style import BLUE, GREEN, GREY, INK, VERMILLION, svg
 
@@ -76,7 +77,7 @@ def _curves(
         (
             "patients",
             metrics["patient"]["mean_probability"],
-            _as_patients(metrics["patient"]["patients"]),
+            patients_as_units(predictions),
             INK,
             "--",
         ),
@@ -91,20 +92,6 @@ def _curves(
         for name, level_metrics, units, colour, style in levels
         if level_metrics[area]["value"] is not None
     ]
-
-
-def _as_patients(patients: list[dict[str, Any]]) -> Predictions:
-    """Returns predictions with one row per patient and the mean probability."""
-    accession = np.array([row["accession"] for row in patients])
-    return Predictions(
-        file=accession,
-        slide=accession,
-        accession=accession,
-        magnification=np.zeros(len(patients), int),
-        subtype=accession,
-        label=np.array([row["label"] for row in patients]),
-        probability=np.array([row["mean_probability"] for row in patients]),
-    )
 
 
 def _draw_curves(axes: Axes, curves: list, x: str, y: str) -> None:
@@ -206,6 +193,37 @@ def risk_coverage(curve: dict[str, Any]) -> Markup:
         axes.legend(**_LEGEND, ncols=3)
 
     return svg("risk-coverage", "Risk-coverage curve", draw, _SIZE)
+
+
+def decision_curve(metrics: dict[str, Any]) -> Markup | None:
+    """Plots the net benefit per patient against the threshold; None without both classes.
+
+    Args:
+        metrics: content of ``metrics.json`` with the part ``clinical``.
+    """
+    clinical = metrics["clinical"]
+    if "decision_curve" not in clinical:
+        return None
+    curve, prevalence = clinical["decision_curve"], clinical["prevalence"]
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(0, color=GREY, linewidth=1.2, linestyle=":", label="treat none")
+        axes.plot(
+            curve["threshold"], curve["treat_all"], color=INK, linestyle="--", label="treat all"
+        )
+        axes.plot(curve["threshold"], curve["net_benefit"], color=BLUE, label="model")
+        axes.fill_between(
+            curve["threshold"], curve["low"], curve["high"], color=BLUE, alpha=0.15, linewidth=0
+        )
+        axes.set(
+            xlabel="threshold of the probability of malignant",
+            ylabel="net benefit per patient",
+            xlim=(0, 1),
+            ylim=(-0.5 * prevalence, 1.05 * prevalence),
+        )
+        axes.legend(**_LEGEND, ncols=3)
+
+    return svg("decision-curve", "Decision curve of patients", draw, _SIZE)
 
 
 def training(log: list[dict[str, Any]]) -> list[Markup]:

@@ -72,8 +72,8 @@ def write_report(
         title: heading of the page. All texts are plain text and are escaped.
         predictions: predictions of the evaluated images.
         metrics: result of :func:`se_resnet.metrics.evaluate` for ``predictions``. The report also
-            shows the entries ``decision``, ``at_chosen_threshold``, ``calibration``, ``selective``,
-            ``audit`` and ``folds`` of ``metrics.json``, if present.
+            shows the entries ``decision``, ``at_chosen_threshold``, ``calibration``, ``clinical``,
+            ``selective``, ``audit`` and ``folds`` of ``metrics.json``, if present.
         split_summary: rows with ``role``, ``class``, ``images``, ``slides`` and ``accessions``.
         training_log: lines of ``metrics.jsonl``; each has ``step`` and some of ``train/loss``,
             ``train/accuracy``, ``val/loss``, ``val/accuracy`` and ``val/roc_auc``. May be empty.
@@ -93,6 +93,7 @@ def write_report(
             "format_value": _format_value,
             "format_interval": _format_interval,
             "format_p": _format_p,
+            "format_ratio": _format_ratio,
         },
         title=title,
         metrics=metrics,
@@ -118,6 +119,7 @@ def write_report(
         roc=plots.roc(predictions, metrics),
         precision_recall=plots.precision_recall(predictions, metrics),
         distribution=plots.distribution(predictions, metrics["threshold"]),
+        decision_curve=plots.decision_curve(metrics) if "clinical" in metrics else None,
         training=plots.training(training_log),
         reliability=plots.reliability(calibration["reliability"]) if calibration else None,
         risk_coverage=plots.risk_coverage(selective["curve"]) if selective else None,
@@ -134,6 +136,11 @@ def _decisions(metrics: dict[str, Any]) -> list[str]:
     if len(sentences) < 2:
         return sentences
     return [f"Fold {fold}. {sentence}" for fold, sentence in enumerate(sentences)]
+
+
+def _format_ratio(value: float | None) -> str:
+    """Formats a rate or ratio; None is an infinite or undefined number."""
+    return "∞" if value is None else f"{value:.2f}" if value >= 10 else f"{value:.3f}"
 
 
 def _format_p(p: float) -> str:

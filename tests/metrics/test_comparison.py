@@ -160,12 +160,12 @@ def test_command(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "80 images of 20 patients in common (0 only in A, 0 only in B)" in lines
     start = next(i for i, line in enumerate(lines) if "95 % interval" in line)
-    ends = {line.rindex("  ") for line in lines[start:]}
-    assert len(ends) == 1, "the last column starts in one place"
+    assert len({len(line) for line in lines[start:]}) == 1, "the last column ends in one place"
     found = json.loads(out.read_text())
     row = next(line for line in lines if line.startswith("image roc auc ")).split()
     assert row[3] == f"{found['image']['roc_auc']['value_a']:.3f}"
-    assert row[-1] == f"{found['image']['roc_auc']['p_value']:.3f}"
+    assert row[-2] == f"{found['image']['roc_auc']['p_value']:.3f}"
+    assert row[-1] == f"{found['image']['roc_auc']['patients_needed']:,}"
     assert any(line.startswith("patient mean probability accuracy ") for line in lines)
 
 
