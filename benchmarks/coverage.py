@@ -212,10 +212,12 @@ def true_values(cell: Cell) -> dict[str, float]:
     values["image nll"] = float(losses["nll"].values[0])
     accepted = selective.risk_coverage(one_patient, points=10)
     values |= {f"image {name}": accepted[name]["value"] for name in ("aurc", "accuracy_at_80")}
-    used = clinical.describe(predictions, 0.5)
-    values |= {f"patient {name}": used[name]["value"] for name in ("ppv", "npv")}
-    index = used["decision_curve"]["threshold"].index(0.5)
-    values["net benefit at 0.5"] = used["decision_curve"]["net_benefit"][index]
+    sensitivity, specificity = (
+        values[f"patient mean_probability {name}"] for name in ("recall", "specificity")
+    )
+    values["patient ppv"] = sensitivity / (sensitivity + 1 - specificity)  # at a prevalence of 0.5
+    values["patient npv"] = specificity / (specificity + 1 - sensitivity)
+    values["net benefit at 0.5"] = (sensitivity + specificity - 1) / 2
     values["risk at 0.5"] = accepted["curve"]["risk"][4]
     false_positives, true_positives, _ = roc_curve(predictions.label, probability)
     precision, recall, _ = pr_curve(predictions.label, probability)

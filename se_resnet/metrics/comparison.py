@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.binary import METRIC_NAMES
@@ -127,7 +127,7 @@ def _difference(a: Metric, b: Metric, cohort: Cohort) -> dict[str, Any]:
         patients_needed = patients_for_difference(
             difference["value"], error, int((a.sizes.sum(axis=1) > 0).sum())
         )
-        p_value = float(2 * stats.t.sf(abs(difference["value"]) / error, freedom))
+        p_value = float(2 * special.stdtr(freedom, -abs(difference["value"]) / error))
     return {
         "value_a": value_a,
         "value_b": value_b,

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import optimize, special
 
 _ALPHA = 0.05
-_Z = float(stats.norm.ppf(1 - _ALPHA / 2))
+_Z = float(special.ndtri(1 - _ALPHA / 2))
 _IMAGES = 3  # independent images that a patient is worth at least, see image_auc_interval
 
 
@@ -44,8 +44,8 @@ def clopper_pearson(right: ArrayLike, patients: ArrayLike) -> np.ndarray:
         ``float64 [2, ...]``, low and high.
     """
     right, patients = np.asarray(right, np.float64), np.asarray(patients, np.float64)
-    low = stats.beta.ppf(_ALPHA / 2, np.maximum(right, 1e-300), patients - right + 1)
-    high = stats.beta.ppf(1 - _ALPHA / 2, right + 1, np.maximum(patients - right, 1e-300))
+    low = special.betaincinv(np.maximum(right, 1e-9), patients - right + 1, _ALPHA / 2)
+    high = special.betaincinv(right + 1, np.maximum(patients - right, 1e-9), 1 - _ALPHA / 2)
     return np.stack([np.where(right == 0, 0.0, low), np.where(right == patients, 1.0, high)])
 
 
@@ -117,7 +117,7 @@ def logit_t(value: ArrayLike, variance: ArrayLike, freedom: ArrayLike) -> np.nda
 
 def students_t(freedom: ArrayLike) -> np.ndarray:
     """Returns the 97.5 % quantile of Student's t; ``freedom`` below 1 counts as 1."""
-    return stats.t.ppf(1 - _ALPHA / 2, np.maximum(freedom, 1))
+    return special.stdtrit(np.maximum(freedom, 1), 1 - _ALPHA / 2)
 
 
 def newcombe_auc(auc: float, benign: ArrayLike, malignant: ArrayLike) -> tuple[float, float]:
