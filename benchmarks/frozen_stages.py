@@ -21,7 +21,8 @@ A finished fold run has its predictions in
 ``WORKDIR/ARM/seedS/foldF/{last,averaged,best}/{val,test}/predictions.csv`` and the facts of its
 training in ``facts.json``. ``last`` has the weights after the last epoch, ``averaged`` their moving
 average over the steps, ``best`` the weights after the epoch with the highest validation AUC. The
-same command resumes an interrupted measurement. ``python -m benchmarks.frozen_report WORKDIR``
+same command resumes an interrupted measurement. A training uses one core, so that ``--parts`` can
+divide the fold runs over processes. ``python -m benchmarks.frozen_report WORKDIR``
 prints the comparisons.
 """
 
@@ -318,8 +319,14 @@ class Work:
             "best_epoch": best_epoch,
             "audit": audit.count_leaks(records, data.roles),
         }
-        weights = {"last": raw, "averaged": state.variables, "best": best}
-        return {choice: logits_of(weights[choice]) for choice in CHOICES}, facts
+        last = logits_of(raw)
+        is_last = best_epoch == len(epochs)
+        logits = {
+            "last": last,
+            "averaged": logits_of(state.variables),
+            "best": last if is_last else logits_of(best),
+        }
+        return logits, facts
 
     def _batch(self, data: Fold, rows: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
         plan, position = data.plan, data.blend_of_row[rows]
@@ -370,8 +377,19 @@ def make_config(options: argparse.Namespace) -> ConfigDict:
     return config
 
 
-def measure(config: ConfigDict, workdir: Path, rounds: list[tuple[int, tuple[Arm, ...]]]) -> None:
+def measure(
+    config: ConfigDict,
+    workdir: Path,
+    rounds: list[tuple[int, tuple[Arm, ...]]],
+    part: tuple[int, int] = (0, 1),
+) -> None:
     """Trains every fold of every arm, in the order of ``rounds``; skips finished fold runs.
+
+    Args:
+        config: of all fold runs.
+        workdir: folder of the measurement.
+        rounds: see :func:`arms_of_rounds`.
+        part: number of this process, from 0, and number of processes that divide the fold runs.
 
     Raises:
         UserError: the images are not available, or ``workdir`` has a measurement with other
@@ -383,14 +401,19 @@ def measure(config: ConfigDict, workdir: Path, rounds: list[tuple[int, tuple[Arm
     _claim(workdir, config, dataset)
     features = open_features(config, dataset, workdir / "features.npy")
     work = Work(config, dataset, features, workdir)
-    for arm, seed, fold in _jobs(rounds, config.split.folds):
+    for arm, seed, fold in _jobs(rounds, config.split.folds, part):
         work.run(arm, seed, fold)
 
 
-def _jobs(rounds: list[tuple[int, tuple[Arm, ...]]], folds: int) -> Iterator[tuple[Arm, int, int]]:
+def _jobs(
+    rounds: list[tuple[int, tuple[Arm, ...]]], folds: int, part: tuple[int, int]
+) -> Iterator[tuple[Arm, int, int]]:
     """Yields arm, seed and fold. Arms with the same training images follow each other."""
-    for seed, arms in rounds:
+    number, count = part
+    for position, (seed, arms) in enumerate(rounds):
         for fold in range(folds):
+            if (position * folds + fold) % count != number:
+                continue
             for arm in sorted(arms, key=lambda arm: (arm.protocol, arm.balancing)):
                 yield arm, seed, fold
 
@@ -433,11 +456,14 @@ def main() -> None:
     parser.add_argument(
         "--all_arms_seeds", type=int, default=2, help="seeds of attention and balancing"
     )
+    parser.add_argument("--part", type=int, default=0, help="number of this process, from 0")
+    parser.add_argument("--parts", type=int, default=1, help="processes that divide the fold runs")
     options = parser.parse_args()
     keep_compiled_programs()
     with exit_on_user_error():
         rounds = arms_of_rounds(options.seeds, options.all_arms_seeds)
-        measure(make_config(options), options.workdir, rounds)
+        part = (options.part, options.parts)
+        measure(make_config(options), options.workdir, rounds, part)
 
 
 if __name__ == "__main__":
