@@ -99,7 +99,11 @@ def last_variables(
 
 
 def make_frozen(
-    model: ResNet, variables: Mapping[str, Any], weights: Pretrained, size: tuple[int, int]
+    model: ResNet,
+    variables: Mapping[str, Any],
+    weights: Pretrained,
+    size: tuple[int, int],
+    dtype: Any = jnp.float16,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns the forward pass of all stages before the last, in evaluation mode.
 
@@ -108,10 +112,11 @@ def make_frozen(
         variables: its variables.
         weights: their preprocessing.
         size: height and width of the images.
+        dtype: of the features.
 
     Returns:
         A function from pixels ``uint8 [B, H, W, 3]`` to the output of the last frozen stage,
-        ``float16 [B, h, w, C]``.
+        ``[B, h, w, C]``.
     """
     folded = jax.jit(lambda variables: fold(model, variables, size))(variables)
 
@@ -119,7 +124,7 @@ def make_frozen(
     def forward(folded: Mapping[str, Any], images: jax.Array) -> jax.Array:
         inputs = weights.preprocessing(images)
         _, stages = model.apply(folded, inputs, train=False, return_stages=True)
-        return stages[model.stage_names[-2]].astype(jnp.float16)
+        return stages[model.stage_names[-2]].astype(dtype)
 
     def frozen(images: np.ndarray) -> np.ndarray:
         parts = []
