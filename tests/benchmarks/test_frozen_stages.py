@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks import frozen_stages, last_stage
 from data.dataset import load_dataset
+from data.feed.batch_order import blend
 from se_resnet.errors import UserError
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
 from se_resnet.runs.run_files import TEST, VAL
@@ -33,21 +35,23 @@ def randomised(variables, parts):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("attention", ["none", "se", "eca", "coord"])
 @pytest.mark.parametrize(
-    ("weights", "architecture", "side"),
-    [("none", TINY, 64), ("imagenet", {"stage_sizes": (3, 4, 6, 3), "width": 64}, 112)],
+    ("attention", "weights", "architecture", "side"),
+    [
+        ("none", "none", TINY, 64),
+        ("coord", "none", TINY, 64),
+        ("se", "imagenet", {"stage_sizes": (3, 4, 6, 3), "width": 64}, 112),
+    ],
 )
 def test_both_parts_are_the_whole_network(attention, weights, architecture, side):
-    if weights == "imagenet" and attention != "se":
-        pytest.skip("one module is enough at full size")
     loaded, key, size = pretrained.load(weights), jax.random.key(0), (side, side)
     images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
     # New gates are one, so that the stages before compute what they compute without attention.
     whole = last_stage.make_model(loaded, attention, architecture)
     variables = pretrained.initial_variables(whole, loaded, key, size)
     variables = randomised(variables, (whole.stage_names[-1], "head"))
-    expected = whole.apply(variables, loaded.preprocessing(images), train=False)[:, 0]
+    forward = jax.jit(functools.partial(whole.apply, train=False))
+    expected = forward(variables, loaded.preprocessing(images))[:, 0]
 
     plain = last_stage.make_model(loaded, "none", architecture)
     without = {
@@ -63,7 +67,7 @@ def test_both_parts_are_the_whole_network(attention, weights, architecture, side
     }
     found = last_stage.make_predict(last_stage.LastStage(whole))(last, frozen(images))
     assert np.ptp(expected) > 0.01
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=3e-5 * np.abs(expected).max())
     initial = last_stage.last_variables(whole, loaded, key, size)
     assert jax.tree.map(jnp.shape, initial) == jax.tree.map(jnp.shape, last)
 
@@ -142,6 +146,36 @@ def test_another_measurement_in_the_folder_is_refused(measured):
     config.epochs = 1
     with pytest.raises(UserError, match="other settings .epochs.: give another folder"):
         frozen_stages.measure(config, measured, ROUNDS)
+
+
+@pytest.mark.compiled
+def test_a_batch_has_views_of_real_images_and_of_blends(tmp_path):
+    config = tiny_config()
+    dataset = load_dataset("sample", size=(32, 32))
+    features = frozen_stages.open_features(config, dataset, tmp_path / "features.npy")
+    work = frozen_stages.Work(config, dataset, features, tmp_path)
+    images, rng = dataset.images, np.random.default_rng(0)
+
+    def is_view(found, pixels):
+        views = features.frozen(frozen_stages.views(pixels[None])[0])
+        return np.isclose(views, found, rtol=2e-3, atol=2e-3).all(axis=(1, 2, 3)).any()
+
+    fold = work._make_fold("strict", "smote", 0, 0)
+    blended = np.flatnonzero(fold.plan.weight)
+    assert 0 < len(blended) == len(fold.blends) < len(fold.plan)
+    rows = np.array([0, blended[0], 1, blended[-1]])
+    batch = work._batch(fold, rows, rng)
+    for row, found in zip(rows, batch["image"], strict=True):
+        assert is_view(found, blend(images, fold.plan, [row])[0])
+        assert not is_view(found, images[fold.plan.base[2]])
+    assert batch["label"].tolist() == fold.plan.label[rows].tolist()
+    seen = [work._batch(fold, rows[:1], rng)["image"].tobytes() for _ in range(60)]
+    assert len(set(seen)) == 8
+
+    fold = work._make_fold("strict", "class_weights", 0, 0)
+    batch = work._batch(fold, np.arange(len(fold.plan)), rng)
+    totals = [batch["importance"][batch["label"] == label].sum() for label in (0, 1)]
+    assert totals[0] == pytest.approx(totals[1])
 
 
 def test_parts_divide_the_fold_runs():
