@@ -8,14 +8,17 @@ images differently, so that their AUC counts the pairs that are in one fold of b
 those at one magnification. ``logit offset`` is the arm without balancing, with the log prior odds
 of the training images of each fold subtracted from the logits. The threshold is 0.5.
 
-A seed counts where all folds of both arms are finished.
+A seed counts where all folds of both arms are finished. The differences of the seeds are listed,
+each with its interval for new patients. ``patients and seeds`` is the interval of their mean
+(:mod:`se_resnet.metrics.seeds`); with two seeds it is wide, because two values hardly show how much
+seeds differ.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,7 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.calibration_line import calibration_line
 from se_resnet.metrics.cohort import Cohort
 from se_resnet.metrics.comparison import compare
-from se_resnet.metrics.evaluation import evaluate
+from se_resnet.metrics.levels import all_metrics
 from se_resnet.metrics.predictions import (
     PREDICTIONS,
     Predictions,
@@ -45,6 +48,7 @@ from se_resnet.metrics.predictions import (
     logit_of,
     probability_of,
 )
+from se_resnet.metrics.seeds import compare_repeats
 from se_resnet.runs.run_files import TEST
 from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import read_json
@@ -59,6 +63,8 @@ METRICS = {
     "specificity": "specificity",
 }
 COMPARED = ("AUC", "Brier score", "balanced accuracy")
+# Those with an interval for patients and seeds together, by their names there.
+WITH_SEEDS = {"AUC": "image_roc_auc", "balanced accuracy": "image_balanced_accuracy"}
 OFFSET = "logit offset"
 WANTED = 0.02  # half of the width of an interval, for the number of patients
 
@@ -131,9 +137,9 @@ class Results:
 def value_row(title: str, runs: Sequence[Predictions]) -> dict[str, Any]:
     """Returns the metrics of an arm, each the mean over the seeds."""
     row: dict[str, Any] = {"arm": title, "seeds": len(runs)}
-    images = [evaluate(run)["image"] for run in runs]
+    images = [all_metrics(run, 0.5, Cohort.of(run))["image"] for run in runs]
     for name, metric in METRICS.items():
-        row[name] = _mean([image[metric]["value"] for image in images])
+        row[name] = _mean([float(image[metric].values[0]) for image in images])
     lines = [calibration_line(run.label, run.probability, Cohort.of(run)) for run in runs]
     for name in ("intercept", "slope"):
         row[f"calibration {name}"] = _mean([line[name]["value"] for line in lines])
@@ -153,6 +159,9 @@ def difference_rows(
         compared: titles of the metrics.
     """
     comparisons = {seed: compare(a, b) for seed, a, b in pairs}
+    two_level = {}
+    if len(pairs) > 1:
+        two_level = compare_repeats([a for _, a, _ in pairs], [b for _, _, b in pairs])
     rows = []
     for name in compared:
         estimates = {
@@ -169,6 +178,7 @@ def difference_rows(
                     with_interval(estimate["difference"], "+") for estimate in estimates.values()
                 ),
                 "mean": _signed(_mean(values)),
+                "patients and seeds": _bounds(two_level.get(WITH_SEEDS.get(name, ""))),
                 "SD of seeds": statistics.stdev(values) if len(values) > 1 else None,
                 f"patients for ±{WANTED}": _patients_for(comparisons, METRICS[name]),
             }
@@ -188,6 +198,14 @@ def _patients_for(comparisons: dict[int, dict], metric: str) -> int | None:
             half = (difference["high"] - difference["low"]) / 2
             needed.append(comparison["accessions"] * (half / WANTED) ** 2)
     return round(statistics.median(needed)) if needed else None
+
+
+def _bounds(summary: Mapping[str, Any] | None) -> str | None:
+    if summary is None:
+        return None
+    if summary["low"] is None:
+        return summary["reason"]
+    return f"{_signed(summary['low'])} to {_signed(summary['high'])}"
 
 
 def leak_rows(results: Results) -> list[dict[str, Any]]:

@@ -85,6 +85,8 @@ def test_the_leak_is_compared_over_pairs_that_both_divisions_share(workdir):
         assert row["second"] == pytest.approx(second, abs=1e-4)
         assert float(row["mean"]) == pytest.approx(second - first, abs=6e-4)
     pooled, within, _ = by_name.values()
+    low, high = map(float, within["patients and seeds"].split(" to "))
+    assert low < float(within["mean"]) < high
     assert len(by_name) == 3 and float(within["mean"]) > 0.05
     assert pooled["first"] < within["first"] - 0.1  # offsets of folds
 
@@ -100,6 +102,7 @@ def test_equal_arms_do_not_differ_and_intervals_hold_zero(workdir):
         assert row["mean"] == "+0.000" and row["SD of seeds"] == 0
         assert row["differences"].count("+0.000 (-0.") == 2
         assert row["patients for ±0.02"] > 0
+        assert (row["patients and seeds"] is None) == (row["metric"] == "Brier score")
 
 
 def test_the_offset_subtracts_the_log_odds_of_the_training_images(workdir):
