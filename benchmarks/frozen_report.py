@@ -265,6 +265,8 @@ def offset_rows(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, 
     """Returns metrics and differences of ``logit offset`` against no balancing."""
     none = balancing_arms()[0]
     seeds = results.seeds([none])
+    if not seeds:
+        return [], []
     runs = [(seed, results.of(none, seed), results.with_offset(none, seed)) for seed in seeds]
     return [value_row(OFFSET, [run for _, _, run in runs])], difference_rows(OFFSET, runs)
 
@@ -333,17 +335,17 @@ def report(results: Results, out: Path | None) -> None:
     attention_values, attention = arm_rows(results, attention_arms(), lambda arm: arm.attention)
     balancing_values, balancing = arm_rows(results, balancing_arms(), lambda arm: arm.balancing)
     offset_values, offset = offset_rows(results)
-    finish(
-        leak_values,
-        out,
-        f"weights: {results.choice}",
-        leak=leak_rows(results),
-        attention_values=attention_values,
-        attention=attention,
-        balancing_values=[*balancing_values, *offset_values],
-        balancing=[*balancing, *offset],
-        checkpoint=choice_rows(results),
-    )
+    tables = {
+        "leak": leak_rows(results),
+        "attention_values": attention_values,
+        "attention": attention,
+        "balancing_values": [*balancing_values, *offset_values],
+        "balancing": [*balancing, *offset],
+        "checkpoint": choice_rows(results),
+    }
+    # No seed of a comparison may be finished yet.
+    finished = {name: rows for name, rows in tables.items() if rows}
+    finish(leak_values, out, f"weights: {results.choice}", **finished)
 
 
 if __name__ == "__main__":

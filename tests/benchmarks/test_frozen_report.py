@@ -146,6 +146,16 @@ def test_the_command_writes_all_tables(workdir, tmp_path, capsys, monkeypatch):
     assert {row["arm"] for row in written["rows"]} == {"strict", "random"}
 
 
+def test_comparisons_without_a_finished_seed_are_left_out(workdir, tmp_path, capsys):
+    for arm in frozen_stages.LEAK:
+        (tmp_path / arm.name).symlink_to(workdir / arm.name)
+    write_json(tmp_path / frozen_stages.SETTINGS, {"folds": FOLDS})
+    frozen_report.report(results(tmp_path), tmp_path / "report.json")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert "leak" in written and "attention" not in written and "balancing" not in written
+    assert "random, pairs within folds" in capsys.readouterr().out
+
+
 def test_a_folder_without_results_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["frozen_report", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
