@@ -22,7 +22,7 @@ import se_resnet
 import train
 from configs import breakhis
 from se_resnet.errors import UserError
-from se_resnet.runs.run_files import FIELDS_ADDED
+from se_resnet.runs.run_files import FIELDS_ADDED, NEAR_DUPLICATES
 from se_resnet.runs.workdir import flatten
 from tests.helpers import ROOT
 
@@ -50,6 +50,8 @@ def test_the_run_is_evaluated_to_the_same_metrics(there):
     cached = {path: path.stat().st_mtime_ns for path in (there / "cache").rglob("*")}
     assert cached
     assert json.loads(json.dumps(evaluation.evaluate_run("run"))) == before
+    report = (there / "run" / "eval" / "test" / "report.html").read_text()
+    assert report.count("<td>not checked</td>") == 2, "near-duplicates were not checked"
     after = {path: path.stat().st_mtime_ns for path in (there / "cache").rglob("*")}
     assert after == cached, "the cache of the version before was not used"
 
@@ -73,6 +75,8 @@ def test_the_run_is_resumed_where_fields_that_it_lacks_are_as_before(there, caps
     config.checkpoint.choose = "best"
     train.train_and_evaluate(config, "run")
     assert "from step 2 of 2" in capsys.readouterr().out
+    counts = json.loads((there / "run" / "data.json").read_text())["audit"]
+    assert [counts[name] for name in NEAR_DUPLICATES] == [0, 0], "they are checked now"
 
 
 @pytest.mark.parametrize("what", ["run", "package"])
