@@ -218,7 +218,9 @@ def _check_near_duplicates(
     A run that has begun is not refused. Version 0.1 did not check near-duplicates, and its runs
     must resume.
 
-    Process 0 compares the images. @COST@
+    Process 0 compares the images, one after another. ``python -m benchmarks.near_duplicates``
+    measured 0.03 s of CPU time for the 116 images of the sample, 0.3 s for 944 images and 3 s for
+    7,909.
     """
     compare = functools.partial(near_duplicates, dataset.records, roles, dataset.images)
     pairs = processes.from_primary(compare)
