@@ -60,7 +60,10 @@ def _overlap_rows(result: Mapping[str, Any]) -> list[list[Any]]:
 def _pair_lines(pairs: list[dict[str, Any]]) -> list[str]:
     if not pairs:
         return []
-    lines = ["", f"near-duplicates, up to {NEAR_DISTANCE} of {HASH_BITS} bits apart in any view:"]
+    lines = [
+        "",
+        f"near-duplicates, in any of 8 views up to {NEAR_DISTANCE} of {HASH_BITS} bits apart:",
+    ]
     lines += [
         f"  {pair['test_file']} (test) and {pair['file']} ({pair['role']}): {pair['distance']}"
         for pair in pairs[:_SHOWN_PAIRS]

@@ -97,7 +97,7 @@ def test_an_allowed_run_says_so_in_data_metrics_and_report(allowed):
     assert counts.items() <= metrics["audit"].items()
     report = (allowed / "eval" / "test" / "report.html").read_text()
     assert "2 test images are nearly the same as an image in training or validation" in report
-    assert "2 of them under another accession" in report
+    assert ", 2 under another accession" in report
     assert "Of these, under another accession" in report and "not checked" not in report
 
 

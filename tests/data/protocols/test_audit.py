@@ -78,8 +78,8 @@ def test_a_near_duplicate_is_found(clean):
     assert pair["role"] == "train" and 0 < pair["distance"] <= NEAR_DISTANCE
     assert not pair["same_accession"]
     assert result["leaks"] == [
-        "1 test image is nearly the same as an image in training or validation, 1 of them under "
-        "another accession."
+        "1 test image is nearly the same as an image in training or validation, 1 under another "
+        "accession."
     ]
     assert result["counts"]["near_duplicate_test_images"] == 1
     assert result["counts"]["near_duplicate_test_images_of_another_accession"] == 1
