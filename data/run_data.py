@@ -224,8 +224,7 @@ def _check_near_duplicates(
     """
     compare = functools.partial(near_duplicates, dataset.records, roles, dataset.images)
     pairs = processes.from_primary(compare)
-    # Configurations of version 0.1 lack the field.
-    allowed = config.split.get("allow_near_duplicates", False)
+    allowed = config.split.allow_near_duplicates
     if config.split.protocol == "strict" and not allowed and not run.has_begun:
         audit.refuse_near_duplicates(pairs)
     return count_near_duplicates(pairs)

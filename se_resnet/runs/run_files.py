@@ -34,6 +34,7 @@ CHECKPOINTS = (BEST, LAST)
 # the version before a field did. A run whose config.json lacks a field counts as having this value.
 FIELDS_ADDED = {
     "checkpoint.choose": BEST,
+    "split.allow_near_duplicates": False,
 }
 
 # More than these would ask for more memory than there is.
