@@ -256,10 +256,12 @@ def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None
     for fold, part in zip(folds, tested, strict=True):
         seen |= run_data.seen_accessions(fold) & set(part.accession.tolist())
     # Images count once for every fold in which they leak, patients once.
+    # A fold of version 0.1 lacks counts; their sum is then not known.
     audits = [fold["audit"] for fold in fold_metrics]
+    counted = set.intersection(*(set(audit) for audit in audits)) - {"protocol"}
     metrics["audit"] = {
         "protocol": protocol,
-        **{name: sum(audit[name] for audit in audits) for name in audits[0] if name != "protocol"},
+        **{name: sum(audit[name] for audit in audits) for name in audits[0] if name in counted},
         "straddling_accessions": len(seen),
         "evaluated_accessions_seen": len(seen),
     }

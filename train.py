@@ -71,11 +71,13 @@ from se_resnet.training.progress import Progress, Steps
 from se_resnet.training.step import TrainState
 from se_resnet.weights import pretrained
 
-# Fields that may change between two starts of the same run: where files lie, how often it saves.
+# Fields that may change between two starts of the same run: where files lie, what is accepted, how
+# often it saves.
 _FREE_FIELDS = (
     "data.dir",
     "data.cache_dir",
     "data.placement",
+    "split.allow_near_duplicates",
     "checkpoint_minutes",
     "eval_batch_size",
     "permutations",
@@ -164,7 +166,7 @@ def _train(config: ConfigDict, run: RunFolder) -> MetricLog:
 
     # --------------------------------------------------------------- folder of the run
     if processes.is_primary():
-        run_data.save(run, data.dataset, data.roles)
+        run_data.save(run, data.dataset, data.roles, data.near)
         write_json(run.config_path, plain(config))
     state, progress = _resume(config, run, state, steps)
 

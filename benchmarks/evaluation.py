@@ -137,7 +137,7 @@ def prepare(workdir: Path, config: Any, dataset: Dataset, logits: np.ndarray) ->
     records = dataset.records
     roles = assign_roles(records, "strict", folds=5, fold=0, val_folds=5, seed=0)
     run = RunFolder(workdir)
-    run_data.save(run, dataset, roles)
+    run_data.save(run, dataset, roles, near={})
     write_json(run.config_path, plain(config))
     classifier, variables = train.build_model(config, run)
     decision = decide(records.predictions(probability_of(logits)), config.decision.target)

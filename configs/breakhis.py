@@ -52,6 +52,8 @@ def get_config() -> ConfigDict:
     config.split.fold = "0"  # the test fold, from 0; or 'all', one after another
     config.split.val_folds = 5  # number of parts of the training part; one part validates
     config.split.seed = 0
+    # True: 'strict' accepts test images that are nearly the same as one of another accession.
+    config.split.allow_near_duplicates = False
 
     config.decision = ConfigDict()
     # Target of the threshold, chosen on validation: 'accuracy', 'balanced_accuracy', 'youden' or

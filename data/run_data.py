@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,10 +13,12 @@ from ml_collections import ConfigDict
 from data.balance import Plan, make_plan
 from data.dataset import Dataset, load_configured
 from data.protocols import audit, source_notebook
+from data.protocols.near_duplicates import count_near_duplicates, near_duplicates
 from data.protocols.roles import SEEN, SOURCE, assign_roles, is_seen, number_of_folds
 from data.protocols.split_file import read_roles, write_split
 from data.records import Records
 from se_resnet.errors import UserError
+from se_resnet.report.remarks import near_duplicate_warning
 from se_resnet.runs.run_files import TRAIN, VAL
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime import processes
@@ -30,6 +33,8 @@ class RunData:
     Attributes:
         dataset: pixels and records.
         roles: ``str [N]``, of every image.
+        near: counts of near-duplicates, see
+            :func:`data.protocols.near_duplicates.count_near_duplicates`.
         plan: the balanced training rows of an epoch.
         validation: records of the validation images.
         is_augmented: True where the images themselves are augmented, by protocol ``source``.
@@ -37,6 +42,7 @@ class RunData:
 
     dataset: Dataset
     roles: np.ndarray
+    near: dict[str, int]
     plan: Plan
     validation: Records
     is_augmented: bool
@@ -53,8 +59,9 @@ def prepare(
         augment: changes ``uint8 [N, H, W, 3]`` once, for protocol ``source``.
 
     Raises:
-        UserError: images are missing or broken, or they or their roles differ from those that the
-            run began with.
+        UserError: images are missing or broken, they or their roles differ from those that the
+            run began with, or a new run of protocol ``strict`` has near-duplicates of different
+            accessions in test and training or validation.
     """
     protocol = config.split.protocol
     dataset = processes.primary_first(lambda: _load(config, run, augment))
@@ -71,10 +78,10 @@ def prepare(
     audit.verify(records, roles, protocol)
     if run.has_begun:
         _require_unchanged(run, dataset, roles)
+    near = _check_near_duplicates(config, run, dataset, roles)
     folds = number_of_folds(protocol, config.split.folds)
-    log(
-        "split", _describe_split(f"{protocol}, fold {config.split.fold} of {folds}", records, roles)
-    )
+    title = f"{protocol}, fold {config.split.fold} of {folds}"
+    log("split", _describe_split(title, records, roles, near))
     is_augmented = protocol == SOURCE  # and balanced, before it is divided
     method = "none" if is_augmented else config.balance.method
     plan = make_plan(
@@ -88,11 +95,18 @@ def prepare(
     )
     log("balance", f"{method}: {plan.describe()}")
     processes.require_same({"images": dataset.fingerprint, "plans": plan.columns()})
-    return RunData(dataset, roles, plan, records.take(roles == VAL), is_augmented)
+    return RunData(dataset, roles, near, plan, records.take(roles == VAL), is_augmented)
 
 
-def save(run: RunFolder, dataset: Dataset, roles: np.ndarray) -> None:
-    """Writes ``split.csv``, ``data.json`` and, where files were skipped, ``skipped_files.csv``."""
+def save(run: RunFolder, dataset: Dataset, roles: np.ndarray, near: Mapping[str, int]) -> None:
+    """Writes ``split.csv``, ``data.json`` and, where files were skipped, ``skipped_files.csv``.
+
+    Args:
+        run: the folder.
+        dataset: of the run.
+        roles: ``str [N]``.
+        near: see :class:`RunData`; empty if near-duplicates were not checked.
+    """
     records = dataset.records
     write_split(run.split_path, records, roles)
     if dataset.skipped:
@@ -105,7 +119,7 @@ def save(run: RunFolder, dataset: Dataset, roles: np.ndarray) -> None:
         {
             "fingerprint": dataset.fingerprint,
             "description": dataset.description,
-            "audit": audit.count_leaks(records, roles),
+            "audit": {**audit.count_leaks(records, roles), **near},
             "split": audit.summarise(records, roles),
             "seen_digests": sorted(set(records.digest[is_seen(roles)].tolist())),
         },
@@ -196,8 +210,30 @@ def _require_unchanged(run: RunFolder, dataset: Dataset, roles: np.ndarray) -> N
         )
 
 
-def _describe_split(title: str, records: Records, roles: np.ndarray) -> str:
-    """Returns lines for the log: images by role and class, and a warning of a leak."""
+def _check_near_duplicates(
+    config: ConfigDict, run: RunFolder, dataset: Dataset, roles: np.ndarray
+) -> dict[str, int]:
+    """Counts near-duplicates, and refuses those of different accessions under ``strict``.
+
+    A run that has begun is not refused. Version 0.1 did not check near-duplicates, and its runs
+    must resume.
+
+    Process 0 compares the images, one after another. ``python -m benchmarks.near_duplicates``
+    measured 0.03 s of CPU time for the 116 images of the sample, 0.3 s for 944 images and 3 s for
+    7,909.
+    """
+    compare = functools.partial(near_duplicates, dataset.records, roles, dataset.images)
+    pairs = processes.from_primary(compare)
+    allowed = config.split.allow_near_duplicates
+    if config.split.protocol == "strict" and not allowed and not run.has_begun:
+        audit.refuse_near_duplicates(pairs)
+    return count_near_duplicates(pairs)
+
+
+def _describe_split(
+    title: str, records: Records, roles: np.ndarray, near: Mapping[str, int]
+) -> str:
+    """Returns lines for the log: images by role and class, near-duplicates, warnings of leaks."""
     lines = [title]
     for row in audit.summarise(records, roles):
         lines.append(
@@ -210,4 +246,6 @@ def _describe_split(title: str, records: Records, roles: np.ndarray) -> str:
             f"WARNING: {counts['straddling_accessions']} accessions of the test set, with "
             f"{counts['straddling_test_images']} images, also train or validate"
         )
+    warning = near_duplicate_warning(near)
+    lines.append(f"WARNING: {warning}" if warning else "no near-duplicate of a test image found")
     return "\n".join(lines)

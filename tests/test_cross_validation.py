@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 
 import numpy as np
@@ -13,6 +14,7 @@ import train
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions, logit_of
+from se_resnet.runs.run_files import NEAR_DUPLICATES
 from se_resnet.runs.workdir import load_best
 from tests.helpers.configs import tiny_config
 
@@ -69,6 +71,21 @@ def test_figures_are_pooled_and_by_fold(validated):
         "values": each,
     }
     assert results["audit"]["straddling_test_images"] == 0
+
+
+@pytest.mark.parametrize("lacking", range(FOLDS))
+def test_a_count_that_a_fold_lacks_is_not_summed(validated, tmp_path, lacking):
+    whole = metrics_of(validated)["audit"]
+    assert whole["near_duplicate_test_images"] == 0
+    copy = tmp_path / "run"
+    shutil.copytree(validated, copy)
+    path = copy / f"fold{lacking}" / "eval" / "test" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    for name in NEAR_DUPLICATES:
+        del metrics["audit"][name]
+    path.write_text(json.dumps(metrics))
+    audit = evaluation.evaluate_run(copy)["audit"]
+    assert audit == {name: whole[name] for name in whole if name not in NEAR_DUPLICATES}
 
 
 def test_the_threshold_comes_from_validation_images_of_all_folds(validated):

@@ -6,12 +6,14 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -19,8 +21,10 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from benchmarks.devices import compare
+from data.protocols.roles import assign_roles
 from se_resnet.metrics.predictions import Predictions
 from tests.helpers import ROOT
+from tests.helpers.datasets import make_records
 
 pytestmark = pytest.mark.distributed
 
@@ -214,6 +218,20 @@ def test_processes_of_different_commands_are_refused(config, tmp_path):
     told = start("train.py", [common, [*common, "--config.seed=1"]], 1).end()
     assert all(code == 2 for code, _, _ in told)
     assert all("have different configurations" in errors for _, _, errors in told)
+
+
+def test_processes_refuse_a_near_duplicate_together(config, place, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(place[0], tree)
+    records = make_records(10, 14, images=3)
+    roles = assign_roles(records, "strict", folds=5, fold=0, val_folds=5, seed=0)
+    names = [records.file[roles == role][0].item() for role in ("test", "train")]
+    paths = [next(tree.rglob(name)) for name in names]
+    cv2.imwrite(str(paths[1]), cv2.imread(str(paths[0]))[::-1])
+    common = [f"--config={config}", f"--config.data.dir={tree}", f"--workdir={tmp_path / 'run'}"]
+    for code, _, errors in start("train.py", [common] * 2, 1).end():
+        assert code == 2 and "Traceback" not in errors
+        assert all(name in errors for name in names)
 
 
 def test_a_workdir_that_is_not_shared_is_refused(config, tmp_path):

@@ -22,7 +22,7 @@ import se_resnet
 import train
 from configs import breakhis
 from se_resnet.errors import UserError
-from se_resnet.runs.run_files import FIELDS_ADDED
+from se_resnet.runs.run_files import FIELDS_ADDED, NEAR_DUPLICATES
 from se_resnet.runs.workdir import flatten
 from tests.helpers import ROOT
 
@@ -54,6 +54,12 @@ def test_the_run_is_evaluated_to_the_same_metrics(there):
     assert after == cached, "the cache of the version before was not used"
 
 
+def test_the_report_says_that_near_duplicates_were_not_checked(there, tmp_path):
+    evaluation.evaluate_run("run", out=tmp_path / "out")
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert report.count("<td>not checked</td>") == 2
+
+
 def configuration_of_today(run):
     """The fields of today, with the values of the run for those that it knows."""
     config = breakhis.get_config()
@@ -73,6 +79,8 @@ def test_the_run_is_resumed_where_fields_that_it_lacks_are_as_before(there, caps
     config.checkpoint.choose = "best"
     train.train_and_evaluate(config, "run")
     assert "from step 2 of 2" in capsys.readouterr().out
+    counts = json.loads((there / "run" / "data.json").read_text())["audit"]
+    assert [counts[name] for name in NEAR_DUPLICATES] == [0, 0], "they are checked now"
 
 
 @pytest.mark.parametrize("what", ["run", "package"])

@@ -4,8 +4,8 @@
 
 ``roles``: the protocols and the roles they assign. ``split_file``: roles as a table, ``split.csv``.
 ``audit``: what training and test share. ``audit_text``: the result of an audit as text.
-``near_duplicates``: the same picture under two names. ``source_notebook``: reproduces the procedure
-behind a claimed accuracy of 98.29 %.
+``near_duplicates``: the same picture under two names, also mirrored or turned.
+``source_notebook``: reproduces the procedure behind a claimed accuracy of 98.29 %.
 
 A new protocol goes to ``roles``. Imports :mod:`data.dataset` and what it imports.
 """

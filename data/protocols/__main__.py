@@ -37,9 +37,10 @@ _USAGE = """Audits a split: finds what the test set shares with training and val
 Prints the audit and writes into --out: audit.json, near_duplicates.csv with every pair found, and
 split.csv with the roles that a protocol assigned. The file of --split needs the columns file
 (the name of the image, with or without folders) and role (train, val, test or excluded). Slides and
-accessions are read from the names of the images. A run of protocol 'source' keeps the images that
-it divided in its folder 'source'. --protocol=source makes these images again, without augmentation.
-Leaks do not change the exit code."""
+accessions are read from the names of the images. Near-duplicates are found by a perceptual hash:
+mirrored, turned and re-encoded copies and shifts by 2 %, but not by 5 %. A run of protocol 'source'
+keeps the images that it divided in its folder 'source'. --protocol=source makes these images again,
+without augmentation. Leaks do not change the exit code."""
 
 _FILES = ("split.csv", "near_duplicates.csv", "audit.json")
 _PAIR_COLUMNS = ("test_file", "file", "role", "distance", "same_accession")

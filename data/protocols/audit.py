@@ -2,26 +2,32 @@
 
 A test metric applies to unseen patients only if no image of the test patients was used for training
 or validation. :func:`count_leaks` counts the leaks that a run reports with its results.
-:func:`verify` refuses a split that breaks the promise of its protocol. :func:`audit` checks
-everything: equal images, fields of view photographed twice, slides, accessions, synthetic images
-and balance.
+:func:`verify` and :func:`refuse_near_duplicates` refuse a split that breaks the promise of its
+protocol. :func:`audit` checks everything: equal images, near-duplicates, slides, accessions,
+synthetic images and balance.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from data.protocols.near_duplicates import HASH_BITS, NEAR_DISTANCE, near_duplicates
+from data.protocols.near_duplicates import (
+    HASH_BITS,
+    NEAR_DISTANCE,
+    count_near_duplicates,
+    near_duplicates,
+)
 from data.protocols.roles import SEEN, SOURCE, is_seen
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
-from se_resnet.runs.run_files import EXCLUDED, ROLES, TEST, TRAIN, VAL
+from se_resnet.report.remarks import near_duplicate_warning
+from se_resnet.runs.run_files import EXCLUDED, NEAR_DUPLICATES, ROLES, TEST, TRAIN, VAL
 
 UNASSIGNED = "unassigned"  # an image of the data set that the split does not list
 _SEEN_VS_TEST = (SEEN, (TEST,))
@@ -81,6 +87,29 @@ def verify(records: Records, roles: np.ndarray, protocol: str) -> None:
         )
 
 
+def refuse_near_duplicates(pairs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses pairs of different accessions, which break the promise of protocol ``strict``.
+
+    Args:
+        pairs: as :func:`data.protocols.near_duplicates.near_duplicates` returns them.
+
+    Raises:
+        UserError: a pair has different accessions; the nearest pair is named.
+    """
+    others = [pair for pair in pairs if not pair["same_accession"]]
+    if not others:
+        return
+    first = others[0]
+    raise UserError(
+        "protocol 'strict' promises unseen patients, but the test image "
+        f"{first['test_file']} shows nearly the same picture as the {first['role']} image "
+        f"{first['file']} of another accession, {first['distance']} of {HASH_BITS} bits apart, "
+        f"where up to {NEAR_DISTANCE} count as near: remove one image of each such pair "
+        f"({len(others):,} in this split, listed by python -m data.protocols), or set "
+        "config.split.allow_near_duplicates = True if they show different tissue."
+    )
+
+
 def summarise(records: Records, roles: np.ndarray) -> list[dict]:
     """Returns ``role``, ``class``, ``images``, ``slides``, ``accessions`` by role and class."""
     return [
@@ -107,8 +136,9 @@ def audit(
 
     Returns:
         A dict for JSON. ``verdict``, ``leaks`` and ``notes``: sentences. ``counts``: see
-        :func:`count_leaks`. ``overlap``: shared image content, slides and accessions of each pair
-        of roles, with names and numbers of images. ``near_duplicates``: pairs as in
+        :func:`count_leaks` and :func:`data.protocols.near_duplicates.count_near_duplicates`.
+        ``overlap``: shared image content, slides and accessions of each pair of roles, with names
+        and numbers of images. ``near_duplicates``: pairs as in
         :func:`data.protocols.near_duplicates.near_duplicates`. ``synthetic``: synthetic images by
         role. ``balance``: images, slides and accessions by role, class and magnification.
         ``filed_twice``: accessions with more than one subtype, and the number of their images that
@@ -118,9 +148,10 @@ def audit(
     counts = count_leaks(records, roles)
     counts["synthetic_test_images"] += absent[TEST]
     pairs = near_duplicates(records, roles, images)
+    near = count_near_duplicates(pairs)
     result = {
         "images": len(records),
-        "counts": counts,
+        "counts": counts | near,
         "overlap": {
             level: [_overlap(records, getattr(records, column), roles, *pair) for pair in _PAIRS]
             for level, column in _LEVELS.items()
@@ -128,10 +159,8 @@ def audit(
         "near_duplicates": {
             "distance_at_most": NEAR_DISTANCE,
             "bits": HASH_BITS,
-            "test_images": len({pair["test_file"] for pair in pairs}),
-            "test_images_near_another_accession": len(
-                {pair["test_file"] for pair in pairs if not pair["same_accession"]}
-            ),
+            "test_images": near[NEAR_DUPLICATES[0]],
+            "test_images_near_another_accession": near[NEAR_DUPLICATES[1]],
             "pairs": pairs,
         },
         "synthetic": {
@@ -228,19 +257,15 @@ def _filed_twice(records: Records, roles: np.ndarray) -> list[dict[str, Any]]:
 def _leaks(result: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each kind of leak into the test set."""
     content, slide, accession = (rows[-1] for rows in result["overlap"].values())
-    near, synthetic = result["near_duplicates"], result["synthetic"]
+    synthetic = result["synthetic"]
     leaks = []
     if content["shared"]:
         leaks.append(
             f"{_many(content['images'][1], 'test image')} also in training or validation, by "
             "identical pixels."
         )
-    if near["test_images"]:
-        leaks.append(
-            f"{_many(near['test_images'], 'test image')} nearly the same as an image in training "
-            f"or validation, {near['test_images_near_another_accession']} of them under another "
-            "accession."
-        )
+    if warning := near_duplicate_warning(result["counts"]):
+        leaks.append(warning)
     for row, noun in ((slide, "slide"), (accession, "accession")):
         if row["shared"]:
             leaks.append(
@@ -295,8 +320,8 @@ def _verdict(roles: np.ndarray, leaks: list[str]) -> str:
             "diagnosed, for the reasons above."
         )
     return (
-        "clean for unseen patients: no image, near-duplicate, slide or accession of the test set "
-        "trains or validates, and no test image is synthetic."
+        "clean for unseen patients: no image, slide or accession of the test set trains or "
+        "validates, no near-duplicate was found, and no test image is synthetic."
     )
 
 

@@ -54,13 +54,16 @@ def _overlap_rows(result: Mapping[str, Any]) -> list[list[Any]]:
     rows: list[list[Any]] = [["shared by", *role_pairs]]
     rows += [[level, *(row["shared"] for row in counts)] for level, counts in overlap.items()]
     missing = ["-"] * (len(role_pairs) - 1)
-    return [*rows, ["near-duplicates", *missing, result["near_duplicates"]["test_images"]]]
+    return [*rows, ["near-duplicates found", *missing, result["near_duplicates"]["test_images"]]]
 
 
 def _pair_lines(pairs: list[dict[str, Any]]) -> list[str]:
     if not pairs:
         return []
-    lines = ["", f"near-duplicates, up to {NEAR_DISTANCE} of {HASH_BITS} bits apart:"]
+    lines = [
+        "",
+        f"near-duplicates, in any of 8 views up to {NEAR_DISTANCE} of {HASH_BITS} bits apart:",
+    ]
     lines += [
         f"  {pair['test_file']} (test) and {pair['file']} ({pair['role']}): {pair['distance']}"
         for pair in pairs[:_SHOWN_PAIRS]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from se_resnet.images.resize import TILE_RULES
-from se_resnet.runs.run_files import BEST, complete
+from se_resnet.runs.run_files import BEST, NEAR_DUPLICATES, complete
 
 
 def view_notes(tta: str, rule: str) -> list[str]:
@@ -71,6 +71,21 @@ def chosen_on_validation(config: Mapping[str, Any], decision: Mapping[str, Any])
     return f"{', '.join(chosen[:-1])} and {chosen[-1]} were".capitalize()
 
 
+def near_duplicate_warning(audit: Mapping[str, Any]) -> str:
+    """Returns a sentence about test images with near-duplicates, empty if none was found.
+
+    Args:
+        audit: the counts of ``NEAR_DUPLICATES``; none where near-duplicates were not checked.
+    """
+    count, others = (audit.get(name, 0) for name in NEAR_DUPLICATES)
+    if not count:
+        return ""
+    return (
+        f"{count:,} {'test image is' if count == 1 else 'test images are'} nearly the same as an "
+        f"image in training or validation, {others:,} under another accession."
+    )
+
+
 def leak_warnings(
     audit: Mapping[str, Any],
     split: str,
@@ -100,4 +115,6 @@ def leak_warnings(
         )
     if count := audit["synthetic_test_images"]:
         warnings.append(f"{count} of the test images are synthetic: blends, not photographs.")
+    if warning := near_duplicate_warning(audit):
+        warnings.append(warning)
     return warnings

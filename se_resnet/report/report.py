@@ -12,6 +12,7 @@ from se_resnet.metrics.labels import TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import plots
 from se_resnet.report.patient_strips import patient_groups
+from se_resnet.runs.run_files import NEAR_DUPLICATES
 from se_resnet.runtime.files import atomic_write
 from se_resnet.runtime.templates import render
 
@@ -41,6 +42,8 @@ _AUDIT = {
     "shared_images": "Images in more than one role of the split",
     "straddling_accessions": "Test patients with images in training or validation",
     "straddling_test_images": "Test images of these patients",
+    "near_duplicate_test_images": "Test images nearly the same as one in training or validation",
+    "near_duplicate_test_images_of_another_accession": "Of these, under another accession",
     "synthetic_test_images": "Synthetic images in the test set",
     "excluded_copies": "Duplicate images, excluded",
     "evaluated_images_seen": "Evaluated images that were used in training or validation",
@@ -105,6 +108,7 @@ def write_report(
         decisions=_decisions(metrics),
         subtype_names=TUMOUR_TYPES,
         audit_labels=_AUDIT,
+        audit_added=NEAR_DUPLICATES,
         patient_groups=patient_groups(
             predictions, metrics["patient"]["patients"], metrics["threshold"]
         ),

@@ -34,6 +34,7 @@ CHECKPOINTS = (BEST, LAST)
 # the version before a field did. A run whose config.json lacks a field counts as having this value.
 FIELDS_ADDED = {
     "checkpoint.choose": BEST,
+    "split.allow_near_duplicates": False,
 }
 
 # More than these would ask for more memory than there is.
@@ -68,13 +69,18 @@ LEAKS = (
     "synthetic_test_images",
     "excluded_copies",
 )
+# Counts that runs of version 0.1 lack, which did not check near-duplicates.
+NEAR_DUPLICATES = (
+    "near_duplicate_test_images",
+    "near_duplicate_test_images_of_another_accession",
+)
 SPLIT_SUMMARY_FORM = [
     {"role": str, "class": str, **dict.fromkeys(("images", "slides", "accessions"), int)}
 ]
 DATA_FORM = {
     "fingerprint": str,
     "description": str,
-    "audit": dict.fromkeys(LEAKS, int),
+    "audit": {**dict.fromkeys(LEAKS, int), **dict.fromkeys(NEAR_DUPLICATES, Maybe(int))},
     "split": SPLIT_SUMMARY_FORM,
     "seen_digests": [str],
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import sys
 import traceback
@@ -84,6 +85,17 @@ def primary_first(work: Callable[[], T]) -> T:
     result = work()
     barrier()
     return result
+
+
+def from_primary(work: Callable[[], T]) -> T:
+    """Runs ``work`` on process 0; returns its result, a value for JSON, in all processes."""
+    if jax.process_count() == 1:
+        return work()
+    result = json.dumps(work()).encode() if is_primary() else b""
+    barrier()  # because a collective cannot wait for long work
+    size = int(multihost_utils.broadcast_one_to_all(np.int64(len(result))))
+    content = np.frombuffer(result, np.uint8) if is_primary() else np.zeros(size, np.uint8)
+    return json.loads(multihost_utils.broadcast_one_to_all(content).tobytes())
 
 
 def any_process(flag: bool) -> bool:

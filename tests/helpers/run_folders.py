@@ -20,7 +20,7 @@ from se_resnet.models.classifier import Classifier
 from se_resnet.models.preprocessing import IMAGENET
 from se_resnet.models.resnet import create_model
 from se_resnet.runs.checkpoint import Checkpoints
-from se_resnet.runs.run_files import ROLES, TEST
+from se_resnet.runs.run_files import NEAR_DUPLICATES, ROLES, TEST
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import write_json
 from se_resnet.weights import pretrained
@@ -36,7 +36,7 @@ def make_run_folder(folder: Path) -> Path:
     config = smoke.get_config()
     write_json(folder / "config.json", json.loads(config.to_json()))
     dataset = Dataset(make_images(records), records, "f" * 64, "generated", [])
-    run_data.save(RunFolder(folder), dataset, roles)
+    run_data.save(RunFolder(folder), dataset, roles, near=dict.fromkeys(NEAR_DUPLICATES, 0))
     write_json(folder / "weights.json", pretrained.load("none").facts())
     lines = [{"step": step, "epoch": step / 2, "train/loss": 0.5} for step in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -64,6 +64,7 @@ def make_run_folder(folder: Path) -> Path:
     results["audit"] = {
         "protocol": "strict",
         **audit.count_leaks(records, roles),
+        **dict.fromkeys(NEAR_DUPLICATES, 0),
         **run_data.count_seen(tested, RunFolder(folder), ()),
     }
     write_json(folder / "eval" / "test" / "metrics.json", results)
