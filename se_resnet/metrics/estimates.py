@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from se_resnet.metrics.intervals import kish
+from se_resnet.metrics.labels import CLASS_NAMES
 
 # Names of the methods in ``method`` of an estimate, and what the report says of each.
 METHODS = {
@@ -72,7 +73,7 @@ class Metric:
         if reason:
             return {"value": None, "low": None, "high": None, "reason": reason, **self._patients()}
         result: dict[str, Any] = {"value": float(self.values[0])}
-        if reason := no_interval_reason(self.unit, self.present, len(self.sizes)):
+        if reason := no_interval_reason(self.unit, self._sampled(), len(self.sizes)):
             return {**result, "low": None, "high": None, "reason": reason, **self._patients()}
         low, high = self.bounds()
         result |= {"low": float(low), "high": float(high), "method": self.method}
@@ -93,6 +94,15 @@ class Metric:
         if self.both_classes:
             return bool(counts.min() < FEWEST)
         return bool((self.sizes.sum(axis=1) > 0).sum() < FEWEST)
+
+    def _sampled(self) -> dict[str, np.ndarray]:
+        """Returns the requirements that patients of a sample meet or not.
+
+        A metric of both classes rests on the patients of each class, whatever was predicted.
+        """
+        if not self.both_classes:
+            return self.present
+        return {name: meets for name, meets in self.present.items() if name in CLASS_NAMES}
 
     def _patients(self) -> dict[str, dict[str, float]]:
         columns = {
