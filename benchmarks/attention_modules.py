@@ -6,8 +6,9 @@ Trains ``--config`` with every module of ``--modules`` and every seed of ``--see
 of ``strict``, and writes ``attention.md`` and ``attention.json`` into the workdir. The seed decides
 the order of the images, augmentation, SMOTE and new weights, but not the folds. By default the stem
 and the first two stages, with their attention, stay frozen. The gain of a module is its difference
-to ``none``, with a 95 % interval from a bootstrap that resamples the same patients for both. With
-several seeds, the logits of each image are averaged over the seeds first. The same command resumes
+to ``none``, with a 95 % interval from the gain of each patient. With several seeds, the logits of
+each image are averaged over the seeds first, which makes an ensemble; the interval then holds
+patients only. The same command resumes
 an interrupted measurement. It reads finished runs, so that ``--modules`` can add rows to a table.
 """
 

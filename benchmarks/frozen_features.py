@@ -3,8 +3,9 @@
     python -m benchmarks.frozen_features --data_dir=/path/to/BreaKHis_v1 --magnifications=200
 
 Uses the images, splits and metrics of train.py, for every fold of the named protocols. The
-validation images of train.py are training images here, because nothing is chosen on them. The gap
-between ``random`` and ``strict`` is the effect of leaking patients.
+validation images of train.py are training images here, because nothing is chosen on them; a
+fine-tuned network therefore has fewer training patients. In the rows of all folds, ROC AUC counts
+pairs within folds.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from data.protocols.roles import assign_roles
 from data.records import Records
 from se_resnet import metrics
 from se_resnet.metrics.labels import MAGNIFICATIONS
-from se_resnet.metrics.predictions import Predictions
+from se_resnet.metrics.predictions import Predictions, in_folds
 from se_resnet.models import resnet
 from se_resnet.models.layers import global_average_pool
 from se_resnet.runs.run_files import TEST, TRAIN, VAL
@@ -75,13 +76,6 @@ def evaluate_fold(records: Records, features: np.ndarray, roles: np.ndarray) -> 
     )
 
 
-def pool(parts: list[Predictions]) -> Predictions:
-    columns = parts[0].columns()
-    return Predictions(
-        **{name: np.concatenate([part.columns()[name] for part in parts]) for name in columns}
-    )
-
-
 def show(estimate: dict) -> str:
     if estimate["value"] is None:
         return "undefined"
@@ -121,7 +115,7 @@ def main() -> None:
             parts.append(evaluate_fold(records, features, roles))
         rows = list(enumerate(parts))
         # The authors' folds overlap: pooled, some images would count four times.
-        pooled = [] if protocol == "official" else [("pooled", pool(parts))]
+        pooled = [] if protocol == "official" else [("all folds", in_folds(parts))]
         for name, predictions in [*rows, *pooled]:
             result = metrics.evaluate(predictions)
             results[f"{protocol}/{name}"] = result

@@ -30,7 +30,7 @@ class RunFolder:
     ``lock``, ``lock.json`` the process that uses the folder
     ``source/``             protocol ``source`` only: the images that it derived
     ``fold0/``, ...         a cross-validation only: the runs of its folds
-    ``decision.json``       a cross-validation only: threshold and temperature of all folds
+    ``decision.json``       a cross-validation only: threshold and temperature for new patients
     ======================  ====================================================================
 
     Every reader checks the file against its form in :mod:`se_resnet.runs.run_files` and raises a
