@@ -146,11 +146,11 @@ def test_cross_validations_are_repeated(place, tmp_path):
     train.train_and_evaluate(config, tmp_path / "run")
     for n in range(REPEATS):
         repeat = RunFolder(tmp_path / "run" / f"repeat{n}")
-        predictions, fold = repeat.tested()
-        assert len(set(predictions.file.tolist())) == len(predictions) == len(fold) == 144
+        predictions = repeat.tested()
+        assert len(set(predictions.file.tolist())) == len(predictions) == 144
         for number in range(2):
             part = predictions_of(repeat.path / f"fold{number}")
-            assert predictions.take(fold == number).file.tolist() == part.file.tolist()
+            assert predictions.take(predictions.fold == number).file.tolist() == part.file.tolist()
     with pytest.raises(UserError, match="repeat0"):
         load_best(tmp_path / "run")
     with pytest.raises(UserError, match="fold0"):

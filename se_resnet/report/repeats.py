@@ -50,10 +50,9 @@ def publish_repeats(
             the disk is full.
     """
     repeats = run.repeats(config["repeats"])
-    tested = [repeat.tested(tta) for repeat in repeats]
-    predictions, folds = [part for part, _ in tested], [fold for _, fold in tested]
+    predictions = [repeat.tested(tta) for repeat in repeats]
     metrics = {
-        "repeats": across_repeats(predictions, folds, THRESHOLD),
+        "repeats": across_repeats(predictions, THRESHOLD),
         "seeds": [_seeds(repeat) for repeat in repeats],
         "repeat_seeds": config["repeat_seeds"],
         "protocol": config["split"]["protocol"],
@@ -126,8 +125,8 @@ def _warnings(evaluations: Sequence[EvaluationFolder], config: Mapping[str, Any]
     """Returns the warnings of the repeats, each with the number of its repeat."""
     return [
         f"Repeat {number}: {warning}"
-        for number, evaluation in enumerate(evaluations)
-        for warning in leak_warnings(evaluation.metrics()["audit"], TEST, config)
+        for number, metrics in enumerate(evaluation.metrics() for evaluation in evaluations)
+        for warning in leak_warnings(metrics["audit"], TEST, config, metrics["decision"])
     ]
 
 

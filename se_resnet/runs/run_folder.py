@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from se_resnet.metrics.predictions import Predictions, concatenate
+from se_resnet.metrics.predictions import Predictions, in_folds
 from se_resnet.runs import run_files
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.evaluations import EvaluationFolder
@@ -101,24 +99,23 @@ class RunFolder:
         name = f"{Path(data_dir).resolve().name or 'root'}-{split}" if data_dir else split
         return EvaluationFolder(self.path / "eval" / (name if tta == "none" else f"{name}-{tta}"))
 
-    def tested(self, tta: str = "none") -> tuple[Predictions, np.ndarray | None]:
+    def tested(self, tta: str = "none") -> Predictions:
         """Returns the predictions for the test images of a run or a cross-validation.
 
         Args:
             tta: test-time augmentation.
 
         Returns:
-            The predictions of N images, and for a cross-validation the fold of each image:
-            ``int [N]``. In a cross-validation they are in the order of the folds.
+            One row per image. The rows of a cross-validation carry their fold and are in the
+            order of the folds.
 
         Raises:
             UserError: an evaluation is missing or broken.
         """
         if self.config()["split"]["fold"] != run_files.ALL_FOLDS:
-            return self.evaluation(run_files.TEST, tta).predictions(), None
+            return self.evaluation(run_files.TEST, tta).predictions()
         folds = self._numbered("fold")
-        parts = [fold.evaluation(run_files.TEST, tta).predictions() for fold in folds]
-        return concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        return in_folds([fold.evaluation(run_files.TEST, tta).predictions() for fold in folds])
 
     def repeats(self, count: int) -> list[RunFolder]:
         """Returns ``count`` repeats in this folder: runs or cross-validations."""

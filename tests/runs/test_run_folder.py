@@ -18,8 +18,8 @@ def single(tmp_path_factory):
 
 
 def test_a_single_run_has_no_folds(single):
-    predictions, fold = RunFolder(single).tested()
-    assert fold is None
+    predictions = RunFolder(single).tested()
+    assert not predictions.fold.any()
     expected = Predictions.read_csv(single / "eval" / "test" / "predictions.csv")
     np.testing.assert_array_equal(predictions.file, expected.file)
 
@@ -33,8 +33,8 @@ def test_images_of_a_cross_validation_carry_their_fold(single, tmp_path):
     config = json.loads((single / "config.json").read_text())
     config["split"]["fold"] = "all"
     (tmp_path / "config.json").write_text(json.dumps(config))
-    predictions, fold = RunFolder(tmp_path).tested()
-    assert len(predictions) == sum(rows) and fold.tolist() == [0] * 3 + [1] * 5
+    predictions = RunFolder(tmp_path).tested()
+    assert len(predictions) == sum(rows) and predictions.fold.tolist() == [0] * 3 + [1] * 5
     (tmp_path / "fold1" / "eval" / "test" / "predictions.csv").unlink()
     with pytest.raises(UserError, match="fold1"):
         RunFolder(tmp_path).tested()
