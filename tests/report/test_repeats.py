@@ -17,6 +17,7 @@ from se_resnet.report.repeats import publish_repeats
 from se_resnet.runs.evaluations import EvaluationFolder
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import load_best
+from tests.helpers.browser import CHROMIUM, FAULTS, Browser
 from tests.helpers.page import Page
 from tests.helpers.run_folders import make_repeats_folder
 
@@ -85,6 +86,15 @@ def test_the_page_shows_the_repeats_and_links_their_reports(workdir, tmp_path, e
         assert words in page.text, words
     assert "Read this first" not in page.text
     assert "image accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_drawn_and_fits(workdir, tmp_path, width):
+    publish(workdir)
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(workdir / "eval" / "test" / "report.html", width)
+        assert browser.messages + browser.evaluate(FAULTS) == []
 
 
 def test_leaks_of_each_repeat_are_shown_first(workdir, capsys):
