@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from se_resnet.metrics.estimates import METHODS
 from se_resnet.metrics.seeds import across_repeats
 from se_resnet.report.publish import metric_title
 from se_resnet.report.remarks import leak_warnings, view_notes
@@ -88,6 +89,7 @@ def publish_repeats(
                 *view_notes(tta, config["data"]["resize"]),
             ],
             metrics=metrics,
+            method=METHODS["two-level"],
             titles={name: _capitalised(metric_title(name)) for name in metrics["repeats"]},
             rows=rows,
         )
@@ -153,6 +155,7 @@ def _number(value: float | None) -> str:
 
 
 def _interval(row: Mapping[str, Any]) -> str:
-    if row.get("low") is None:
-        return f"none: {row['reason']}" if row.get("reason") else "none"
-    return f"{_number(row['low'])} to {_number(row['high'])}"
+    if row["low"] is None:
+        return f"none: {row['reason']}"
+    remark = f"; {row['remark']}" if "remark" in row else ""
+    return f"{_number(row['low'])} to {_number(row['high'])}{remark}"

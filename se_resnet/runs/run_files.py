@@ -146,7 +146,12 @@ METRICS_FORM: dict[Any, Any] = {
 
 # The metrics of several repeats together, by name, and the seeds of each repeat.
 REPEATS_FORM: dict[Any, Any] = {
-    "repeats": {str: {"values": [_OPTIONAL_FLOAT], "mean": _OPTIONAL_FLOAT, "sd": _OPTIONAL_FLOAT}},
+    "repeats": {
+        str: {
+            "values": [_OPTIONAL_FLOAT],
+            **dict.fromkeys(("mean", "sd", "low", "high"), _OPTIONAL_FLOAT),
+        }
+    },
     "seeds": [{"repeat": str, "split.seed": int, "seed": int}],
     "threshold": float,
 }
