@@ -133,6 +133,11 @@ def evaluate_run(
                 "test images only: for others give the run of one repeat, for example "
                 f"--workdir={repeats[0].path}."
             )
+        if prevalence is not None:
+            raise UserError(
+                "--prevalence changes predictive values, which repeats do not summarise: give the "
+                f"run of one repeat, for example --workdir={repeats[0].path}."
+            )
         _evaluate_parts(run, repeats, ("test",), tta, attention)
         return _published_repeats(run, config, folder, tta)
     if config["split"]["fold"] == ALL_FOLDS:

@@ -147,8 +147,9 @@ def test_one_network_is_named_where_one_is_needed(workdir):
         lambda: load_best(workdir),
         lambda: evaluation.evaluate_run(workdir, "val"),
         lambda: evaluation.evaluate_run(workdir, data_dir=str(workdir)),
+        lambda: evaluation.evaluate_run(workdir, prevalence=0.2),
     ):
-        with pytest.raises(UserError, match=r"holds .*repeats.* --workdir=.*/repeat0\.$"):
+        with pytest.raises(UserError, match=r"repeats.* --workdir=.*/repeat0\.$"):
             use()
 
 
