@@ -1,4 +1,4 @@
-"""Evaluates a run's chosen checkpoint, or the folds of a cross-validation together.
+"""Evaluates a run's chosen checkpoint, or the folds or repeats of a run together.
 
   python eval.py --workdir=runs/quickstart
   python eval.py --workdir=runs/quickstart --split=val
@@ -43,7 +43,7 @@ import dataclasses
 import functools
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,9 @@ from se_resnet.predict.tta import mean_logits, resize_rules
 from se_resnet.report import gallery
 from se_resnet.report.publish import Evaluation, publish
 from se_resnet.report.remarks import leak_warnings, pooling_notes, view_notes
+from se_resnet.report.repeats import publish_repeats
 from se_resnet.runs.evaluations import REPORT, EvaluationFolder
+from se_resnet.runs.run_files import ALL_FOLDS
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime import processes
@@ -73,7 +75,6 @@ from se_resnet.runtime.files import writable_folder, write_json
 from se_resnet.runtime.mesh import data_mesh
 from se_resnet.runtime.paths import local_path
 from se_resnet.tracking.metric_log import read_log
-from se_resnet.training.config import ALL_FOLDS
 
 
 def evaluate_run(
@@ -85,7 +86,7 @@ def evaluate_run(
     attention: str = "none",
     prevalence: float | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the chosen checkpoint of a run, or of every fold of a cross-validation.
+    """Evaluates the chosen checkpoint of a run, or of every fold and repeat.
 
     The test images of all folds are evaluated together, each with the prediction of the network
     that was not trained on it. ROC AUC counts pairs of images within folds. Threshold and
@@ -96,7 +97,7 @@ def evaluate_run(
         workdir: folder of the run.
         split: which images: ``test``, ``val`` or ``train`` as in the run's ``split.csv``, or
             ``all``. None means ``test``, and ``all`` when ``data_dir`` is given. A cross-validation
-            has ``test`` only.
+            and several repeats have ``test`` only.
         data_dir: other images than those of the run: a BreaKHis tree or archive.
         out: where to write; None for ``W/eval/<split>``, or ``W/eval/<folder's name>-<split>`` for
             another ``data_dir``, with ``-<tta>`` appended where views are averaged.
@@ -105,7 +106,8 @@ def evaluate_run(
         prevalence: see :func:`se_resnet.metrics.clinical.describe`.
 
     Returns:
-        The metrics, as in ``metrics.json``.
+        The metrics, as in ``metrics.json``: for repeats as
+        :func:`se_resnet.report.repeats.publish_repeats` returns them.
 
     Raises:
         UserError: the run has no checkpoint, the images cannot be found, or the split is empty.
@@ -123,6 +125,21 @@ def evaluate_run(
             f"{folder.path} holds a prediction of se_resnet.predict, also in {PREDICTIONS}: give "
             "another folder by --out."
         )
+    if config["repeats"] > 1:
+        repeats = run.repeats(config["repeats"])
+        if data_dir or split != "test":
+            raise UserError(
+                f"--workdir={run.path} holds {len(repeats)} repeats, which are evaluated on their "
+                "test images only: for others give the run of one repeat, for example "
+                f"--workdir={repeats[0].path}."
+            )
+        if prevalence is not None:
+            raise UserError(
+                "--prevalence changes predictive values, which repeats do not summarise: give the "
+                f"run of one repeat, for example --workdir={repeats[0].path}."
+            )
+        _evaluate_parts(run, repeats, ("test",), tta, attention)
+        return _published_repeats(run, config, folder, tta)
     if config["split"]["fold"] == ALL_FOLDS:
         if data_dir or split != "test":
             raise UserError(
@@ -130,7 +147,8 @@ def evaluate_run(
                 "images only: for others give the run of one fold, for example "
                 f"--workdir={run.folds(1)[0].path}."
             )
-        _evaluate_folds(run, config, tta, attention)
+        count = number_of_folds(config["split"]["protocol"], config["split"]["folds"])
+        _evaluate_parts(run, run.folds(count), ("val", "test"), tta, attention)
         return _published(folder, lambda: _pool_folds(run, config, tta, prevalence))
     predicted = _predict(run, config, split, data_dir, tta, attention)
     return _published(folder, lambda: _describe(run, config, split, tta, predicted, prevalence))
@@ -145,6 +163,19 @@ def _published(folder: EvaluationFolder, evaluate: Callable[[], Evaluation]) -> 
         evaluation = evaluate()
         publish(folder, evaluation, shlex.join(["python", *sys.argv]))
         return evaluation.metrics
+
+    return processes.primary_first(work)
+
+
+def _published_repeats(
+    run: RunFolder, config: dict, folder: EvaluationFolder, tta: str
+) -> dict[str, Any]:
+    """Lets process 0 evaluate the repeats together; returns the metrics in all processes."""
+
+    def work() -> dict[str, Any]:
+        if not processes.is_primary():
+            return folder.repeats()
+        return publish_repeats(run, config, tta, folder, shlex.join(["python", *sys.argv]))
 
     return processes.primary_first(work)
 
@@ -227,18 +258,19 @@ def _describe(
     )
 
 
-def _evaluate_folds(run: RunFolder, config: dict, tta: str, attention: str) -> None:
-    """Evaluates the validation and test images of every fold that lacks one of them."""
-    folds = run.folds(number_of_folds(config["split"]["protocol"], config["split"]["folds"]))
-    if missing := [fold for fold in folds if not fold.evaluation().is_finished]:
+def _evaluate_parts(
+    run: RunFolder, parts: Sequence[RunFolder], splits: Sequence[str], tta: str, attention: str
+) -> None:
+    """Evaluates the images of these splits in every fold or repeat that lacks the evaluation."""
+    if missing := [part for part in parts if not part.evaluation().is_finished]:
         raise UserError(
             f"{missing[0].path} is not finished: run train.py on --workdir={run.path} again, which "
             "resumes there."
         )
-    for split in ("val", "test"):
-        for fold in folds:
-            if not fold.evaluation(split, tta).is_finished:
-                evaluate_run(fold.path, split, tta=tta, attention=attention)
+    for split in splits:
+        for part in parts:
+            if not part.evaluation(split, tta).is_finished:
+                evaluate_run(part.path, split, tta=tta, attention=attention)
 
 
 def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None) -> Evaluation:

@@ -32,6 +32,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     )
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from data.protocols.roles import number_of_folds
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
 from se_resnet.runs.lock import locked
-from se_resnet.runs.run_files import LAST, PROGRESS_FORM
+from se_resnet.runs.run_files import ALL_FOLDS, LAST, PROGRESS_FORM
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import BEST_FORM, claim
 from se_resnet.runtime import numerics, processes
@@ -59,11 +60,12 @@ from se_resnet.tracking.metric_log import MetricLog
 from se_resnet.training import loop, optim
 from se_resnet.training.augment import Augmentation, make_block_augmenter
 from se_resnet.training.config import (
-    ALL_FOLDS,
     check_config,
+    fold_configs,
     make_augmentation,
     make_recipe,
     plain,
+    repeat_configs,
     without_paths,
 )
 from se_resnet.training.lr_multipliers import describe_rules, make_rules
@@ -93,7 +95,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     Args:
         config: as made by ``configs/breakhis.py``; with ``split.fold = 'all'`` the folds are
             trained one after another, each in ``W/fold0``, ``W/fold1``, ..., and their predictions
-            for their test images are evaluated together.
+            for their test images are evaluated together. With ``repeats`` above 1 all of this is
+            done for each repeat, with other seeds, in ``W/repeat0``, ``W/repeat1``, ...
         workdir: folder of the run, see :class:`se_resnet.runs.run_folder.RunFolder`; an interrupted
             run resumes there.
 
@@ -108,33 +111,49 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     run = RunFolder(local_path(workdir, "--workdir ="))
     check_config(config)
     with locked(run):
-        claim(run, plain(config), free=_FREE_FIELDS)
+        claim(run, plain(config), free=_may_differ(config, run))
         processes.require_shared(run.path)
         shared = json.dumps(without_paths(config), sort_keys=True)
         numeric = json.dumps(numerics.settings())
         processes.require_same({"configurations": shared, "settings of JAX": numeric})
+        if config.repeats > 1:
+            repeats = run.repeats(config.repeats)
+            return _train_each("repeat", repeats, repeat_configs(config), config, run)
         if config.split.fold == ALL_FOLDS:
-            _cross_validate(config, run)
-            return evaluation.evaluate_run(run.path)
+            count = number_of_folds(config.split.protocol, config.split.folds)
+            return _train_each("fold", run.folds(count), fold_configs(config, count), config, run)
         with _train(config, run) as metric_log:
             results = evaluation.evaluate_run(run.path)
             test_results.send(metric_log, results, run.evaluation())
         return results
 
 
-def _cross_validate(config: ConfigDict, run: RunFolder) -> None:
-    """Trains and evaluates the folds that are not finished."""
+def _train_each(
+    kind: str,
+    parts: Sequence[RunFolder],
+    configs: Sequence[ConfigDict],
+    config: ConfigDict,
+    run: RunFolder,
+) -> dict[str, Any]:
+    """Trains the folds or repeats that are not finished, and evaluates all of them together."""
     if processes.is_primary():
         write_json(run.config_path, plain(config))
-    count = number_of_folds(config.split.protocol, config.split.folds)
-    for number, fold in enumerate(run.folds(count)):
-        if fold.evaluation().is_finished:
-            log("fold", f"{number}: finished before")
+    for number, (part, part_config) in enumerate(zip(parts, configs, strict=True)):
+        if part.evaluation().is_finished:
+            log(kind, f"{number}: finished before")
             continue
-        log("fold", f"{number}, the {number + 1}. of {count}")
-        fold_config = config.copy_and_resolve_references()
-        fold_config.split.fold = str(number)
-        train_and_evaluate(fold_config, fold.path)
+        log(kind, f"{number}, the {number + 1}. of {len(parts)}")
+        train_and_evaluate(part_config, part.path)
+    return evaluation.evaluate_run(run.path)
+
+
+def _may_differ(config: ConfigDict, run: RunFolder) -> tuple[str, ...]:
+    """Returns the fields that may differ from those of the run in the folder.
+
+    A folder of repeats may be continued with more repeats.
+    """
+    begun = 0 if run.has_begun else len(run.begun_repeats())
+    return (*_FREE_FIELDS, "repeats") if 0 < begun <= config.repeats > 1 else _FREE_FIELDS
 
 
 def _train(config: ConfigDict, run: RunFolder) -> MetricLog:

@@ -20,6 +20,10 @@ def get_config() -> ConfigDict:
     """Returns all fields with their defaults. The other configurations change some fields."""
     config = ConfigDict()
     config.seed = 0  # weights of new layers, order of images, augmentation, SMOTE
+    config.repeats = 1  # runs that differ in their seeds, in W/repeat0, W/repeat1, ...
+    # Seeds that count up by one from repeat to repeat: 'split' (config.split.seed), 'training'
+    # (config.seed) or 'both'.
+    config.repeat_seeds = "split"
     config.batch_size = 32
     config.epochs = 10
     config.log_every_steps = 10

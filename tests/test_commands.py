@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -61,14 +62,14 @@ def test_every_test_image_is_predicted_once(run):
     assert "Threshold, calibration and uncertainty" in (run / "eval/test/report.html").read_text()
 
 
-def test_threshold_and_temperature_of_validation_are_saved(run):
+def test_the_decision_of_validation_is_saved(run):
     decision = Checkpoints(run / "checkpoints").best_facts()["decision"]
     evaluation.evaluate_run(run, "val")
     val = Predictions.read_csv(run / "eval" / "val" / "predictions.csv")
-    logits = np.log(val.probability) - np.log1p(-val.probability)
-    expected = decide(val.label, logits, "balanced_accuracy")
-    assert decision["threshold"] == pytest.approx(expected.threshold, abs=1e-6)
-    assert decision["temperature"] == pytest.approx(expected.temperature, rel=1e-4)
+    expected = dataclasses.asdict(decide(val, "balanced_accuracy"))
+    assert {**decision, "margin": None} == {**expected, "margin": None}
+    assert decision["margin"] == pytest.approx(expected["margin"], rel=1e-4)
+    assert "too few to choose" in decision["reason"], "two benign patients validate"
     results = json.loads((run / "eval" / "test" / "metrics.json").read_text())
     assert results["decision"] == decision
     test = Predictions.read_csv(run / "eval" / "test" / "predictions.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import statistics
@@ -13,7 +14,7 @@ import eval as evaluation
 import train
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
-from se_resnet.metrics.predictions import Predictions, logit_of
+from se_resnet.metrics.predictions import Predictions, concatenate
 from se_resnet.runs.run_files import NEAR_DUPLICATES
 from se_resnet.runs.workdir import load_best
 from tests.helpers.configs import tiny_config
@@ -88,15 +89,19 @@ def test_a_count_that_a_fold_lacks_is_not_summed(validated, tmp_path, lacking):
     assert audit == {name: whole[name] for name in whole if name not in NEAR_DUPLICATES}
 
 
-def test_the_threshold_comes_from_validation_images_of_all_folds(validated):
-    parts = [predictions_of(validated / f"fold{fold}", "val") for fold in range(FOLDS)]
-    label = np.concatenate([part.label for part in parts])
-    logits = logit_of(np.concatenate([part.probability for part in parts]))
-    expected = decide(label, logits, "balanced_accuracy")
-    decision = metrics_of(validated)["decision"]
-    assert decision["threshold"] == pytest.approx(expected.threshold)
-    assert decision["temperature"] == pytest.approx(expected.temperature)
-    assert json.loads((validated / "decision.json").read_text()) == decision
+def test_a_fold_is_decided_without_the_patients_that_it_tests(validated):
+    val, test = (
+        [predictions_of(validated / f"fold{fold}", split) for fold in range(FOLDS)]
+        for split in ("val", "test")
+    )
+    everyone = concatenate(val)
+    found = metrics_of(validated)["decisions"]
+    for decision, tested in zip(found, test, strict=True):
+        others = everyone.take(~np.isin(everyone.accession, tested.accession))
+        assert 0 < len(others) < len(everyone)
+        assert decision == dataclasses.asdict(decide(others, "balanced_accuracy"))
+    for_new_patients = dataclasses.asdict(decide(everyone, "balanced_accuracy"))
+    assert json.loads((validated / "decision.json").read_text()) == for_new_patients
 
 
 @pytest.mark.compiled

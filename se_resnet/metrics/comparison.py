@@ -193,15 +193,16 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     difference = row["difference"]
     interval, p_value = "", difference.get("reason", "")
     if difference["low"] is not None:
-        interval = f"{_signed(difference['low'])} to {_signed(difference['high'])}"
+        interval = f"{signed(difference['low'])} to {signed(difference['high'])}"
         p_value = f"{row['p_value']:.3f}"
         if remark := difference.get("remark"):
             p_value += f" ({remark})"
     needed = row["patients_needed"]
     values = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("value_a", "value_b"))
-    change = "-" if difference["value"] is None else _signed(difference["value"])
+    change = "-" if difference["value"] is None else signed(difference["value"])
     return (*values, change, interval, p_value, "-" if needed is None else f"{needed:,}")
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Returns a difference with its sign and 3 decimals."""
     return f"{round(value, 3) + 0.0:+.3f}"  # adding 0.0 turns -0.000 into +0.000

@@ -84,18 +84,19 @@ def _summary(evaluation: Evaluation) -> list[str]:
     ]
     for name, estimate in headline(evaluation.metrics).items():
         of_means = "mean_probability" in HEADLINE[name]
-        label = _title(name) + (", mean probability" if of_means else "")
+        label = metric_title(name) + (", mean probability" if of_means else "")
         lines.append(f"  {label:<41}{_with_interval(estimate)}")
     for name, fold in evaluation.metrics.get("folds", {}).items():
         if fold["sd"] is not None:
-            label = f"{_title(name)}, mean of folds"
+            label = f"{metric_title(name)}, mean of folds"
             lines.append(f"  {label:<41}{fold['mean']:.3f}  (SD {fold['sd']:.3f})")
     for part in evaluation.metrics.get("decisions", [])[:1]:
         lines.append(f"  {Decision(**part).describe()}")
     return [*lines, *(f"  WARNING: {warning}" for warning in evaluation.warnings)]
 
 
-def _title(name: str) -> str:
+def metric_title(name: str) -> str:
+    """Returns the name of a headline metric as text."""
     return name.replace("_", " ").replace("roc auc", "ROC AUC")
 
 

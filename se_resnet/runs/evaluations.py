@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
-from se_resnet.runs.run_files import METRICS, METRICS_FORM, read, read_optional
+from se_resnet.runs.run_files import METRICS, METRICS_FORM, REPEATS_FORM, read, read_optional
 
 REPORT = "report.html"
 FILES = (PREDICTIONS, METRICS, REPORT)  # the report is written last
@@ -18,8 +18,10 @@ class EvaluationFolder:
     """The folder ``W/eval/NAME`` of a run, or any other that ``eval.py --out`` names.
 
     =====================  ========================================================
-    ``predictions.csv``    one row per image, :class:`~se_resnet.metrics.predictions.Predictions`
-    ``metrics.json``       :data:`~se_resnet.runs.run_files.METRICS_FORM`
+    ``predictions.csv``    one row per image, :class:`~se_resnet.metrics.predictions.Predictions`;
+                           none for several repeats together
+    ``metrics.json``       :data:`~se_resnet.runs.run_files.METRICS_FORM`, of several repeats
+                           together :data:`~se_resnet.runs.run_files.REPEATS_FORM`
     ``report.html``        the same for readers
     =====================  ========================================================
     """
@@ -38,6 +40,14 @@ class EvaluationFolder:
             UserError: the file is missing or broken.
         """
         return read(self.path / METRICS, METRICS_FORM)
+
+    def repeats(self) -> dict[str, Any]:
+        """Returns ``metrics.json`` of an evaluation of several repeats together.
+
+        Raises:
+            UserError: the file is missing or broken.
+        """
+        return read(self.path / METRICS, REPEATS_FORM)
 
     def metrics_if_any(self) -> dict[str, Any] | None:
         """Returns ``metrics.json``, or None before the evaluation.

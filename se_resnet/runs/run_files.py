@@ -26,19 +26,32 @@ TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
 ROLES = (TRAIN, VAL, TEST)
 SPLIT_COLUMNS = ("file", "accession", "role")
 
+ALL_FOLDS = "all"  # the value of config.split.fold for a cross-validation
+
 # The weights to evaluate: those with the best validation score, or those of the last epoch.
 BEST, LAST = "best", "last"
 CHECKPOINTS = (BEST, LAST)
+
+# The seeds that count up by one from repeat to repeat, as fields of the configuration.
+SPLIT_SEED = "split"
+REPEAT_SEEDS = {
+    SPLIT_SEED: ("split.seed",),
+    "training": ("seed",),
+    "both": ("split.seed", "seed"),
+}
 
 # Fields of a configuration that are newer than version 0.1, with the value that corresponds to what
 # the version before a field did. A run whose config.json lacks a field counts as having this value.
 FIELDS_ADDED = {
     "checkpoint.choose": BEST,
     "split.allow_near_duplicates": False,
+    "repeats": 1,
+    "repeat_seeds": SPLIT_SEED,
 }
 
 # More than these would ask for more memory than there is.
 MAX_BATCH, MAX_PERMUTATIONS = 2**16, 10**6
+MAX_REPEATS = 1000  # a training each
 
 # The forms, see se_resnet.runtime.schema.misfit.
 DATA_CONFIG_FORM = {
@@ -52,11 +65,13 @@ CONFIG_FORM = {
     "epochs": int,
     "batch_size": int,
     "eval_batch_size": Between(1, MAX_BATCH),
+    "repeats": Maybe(Between(1, MAX_REPEATS)),
+    "repeat_seeds": Maybe(str),
     "permutations": Maybe(Between(1, MAX_PERMUTATIONS)),
     "checkpoint": Maybe({"choose": Maybe(str)}),
     "early_stopping": Maybe({"metric": Maybe(str)}),
     "data": DATA_CONFIG_FORM,
-    "split": {"protocol": str, "fold": str, "folds": int},
+    "split": {"protocol": str, "fold": str, "folds": int, "seed": int},
     "model": {"pretrained": str},
     "balance": {"method": str},
     "optim": {"learning_rate": float},
@@ -127,6 +142,18 @@ METRICS_FORM: dict[Any, Any] = {
         **dict.fromkeys((*LEAKS, "evaluated_accessions_seen"), int),
         str: int,
     },
+}
+
+# The metrics of several repeats together, by name, and the seeds of each repeat.
+REPEATS_FORM: dict[Any, Any] = {
+    "repeats": {
+        str: {
+            "values": [_OPTIONAL_FLOAT],
+            **dict.fromkeys(("mean", "sd", "low", "high"), _OPTIONAL_FLOAT),
+        }
+    },
+    "seeds": [{"repeat": str, "split.seed": int, "seed": int}],
+    "threshold": float,
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from se_resnet.metrics.predictions import Predictions, in_folds
 from se_resnet.runs import run_files
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.evaluations import EvaluationFolder
@@ -29,6 +30,7 @@ class RunFolder:
     ``eval/NAME/``          an evaluation, :class:`~se_resnet.runs.evaluations.EvaluationFolder`
     ``lock``, ``lock.json`` the process that uses the folder
     ``source/``             protocol ``source`` only: the images that it derived
+    ``repeat0/``, ...       repeats only: their runs, or their cross-validations
     ``fold0/``, ...         a cross-validation only: the runs of its folds
     ``decision.json``       a cross-validation only: threshold and temperature for new patients
     ======================  ====================================================================
@@ -97,12 +99,43 @@ class RunFolder:
         name = f"{Path(data_dir).resolve().name or 'root'}-{split}" if data_dir else split
         return EvaluationFolder(self.path / "eval" / (name if tta == "none" else f"{name}-{tta}"))
 
+    def tested(self, tta: str = "none") -> Predictions:
+        """Returns the predictions for the test images of a run or a cross-validation.
+
+        Args:
+            tta: test-time augmentation.
+
+        Returns:
+            One row per image. The rows of a cross-validation carry their fold and are in the
+            order of the folds.
+
+        Raises:
+            UserError: an evaluation is missing or broken.
+        """
+        if self.config()["split"]["fold"] != run_files.ALL_FOLDS:
+            return self.evaluation(run_files.TEST, tta).predictions()
+        folds = self._numbered("fold")
+        return in_folds([fold.evaluation(run_files.TEST, tta).predictions() for fold in folds])
+
+    def repeats(self, count: int) -> list[RunFolder]:
+        """Returns ``count`` repeats in this folder: runs or cross-validations."""
+        return [RunFolder(self.path / f"repeat{repeat}") for repeat in range(count)]
+
+    def begun_repeats(self) -> list[RunFolder]:
+        """Returns the repeats that have begun in this folder, in order."""
+        repeats = self._numbered("repeat")
+        return [repeat for repeat in repeats if repeat.has_begun or repeat.begun_folds()]
+
     def folds(self, count: int) -> list[RunFolder]:
         """Returns the runs of ``count`` folds of a cross-validation in this folder."""
         return [RunFolder(self.path / f"fold{fold}") for fold in range(count)]
 
     def begun_folds(self) -> list[RunFolder]:
         """Returns the folds that a cross-validation in this folder has begun, in order."""
-        paths = [path for path in self.path.glob("fold[0-9]*") if path.name[4:].isdecimal()]
-        folds = [RunFolder(path) for path in sorted(paths, key=lambda path: int(path.name[4:]))]
-        return [fold for fold in folds if fold.has_begun]
+        return [fold for fold in self._numbered("fold") if fold.has_begun]
+
+    def _numbered(self, kind: str) -> list[RunFolder]:
+        """Returns the folders ``KIND0``, ``KIND1``, ... that exist, in the order of the numbers."""
+        numbers = [path.name.removeprefix(kind) for path in self.path.glob(f"{kind}[0-9]*")]
+        decimal = sorted((number for number in numbers if number.isdecimal()), key=int)
+        return [RunFolder(self.path / f"{kind}{number}") for number in decimal]

@@ -38,7 +38,7 @@ def claim(run: RunFolder, config: Mapping[str, Any], free: Collection[str]) -> N
             named with both values.
     """
     begun = run.has_begun
-    if not begun and not run.begun_folds():
+    if not begun and not run.begun_folds() and not run.begun_repeats():
         return  # files of a start that failed early are written anew
     required = [run.config_path, run.data_path, run.split_path] if begun else [run.config_path]
     for path in required:
@@ -93,11 +93,15 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
     attention.find(trusted)
     run = RunFolder(workdir)
     run.config({})
-    if folds := run.begun_folds():
-        raise UserError(
-            f"--workdir={workdir} holds a cross-validation: name the run of one fold, for example "
-            f"--workdir={folds[0].path}."
-        )
+    for content, part, begun in (
+        ("repeats", "repeat", run.begun_repeats()),
+        ("a cross-validation", "fold", run.begun_folds()),
+    ):
+        if begun:
+            raise UserError(
+                f"--workdir={workdir} holds {content}: name the run of one {part}, for example "
+                f"--workdir={begun[0].path}."
+            )
     facts = run.checkpoints.best_facts(BEST_FORM)
     attention.require_trusted(facts["model"]["attention"], f"--workdir={workdir}")
     try:

@@ -14,7 +14,14 @@ from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import parse_target
 from se_resnet.models.resnet import DTYPES
-from se_resnet.runs.run_files import CHECKPOINTS, MAX_BATCH, MAX_PERMUTATIONS
+from se_resnet.runs.run_files import (
+    ALL_FOLDS,
+    CHECKPOINTS,
+    MAX_BATCH,
+    MAX_PERMUTATIONS,
+    MAX_REPEATS,
+    REPEAT_SEEDS,
+)
 from se_resnet.tracking import trackers
 from se_resnet.training.augment import Augmentation
 from se_resnet.training.early_stopping import METRICS
@@ -26,6 +33,7 @@ from se_resnet.training.recipe import Recipe
 from se_resnet.weights import pretrained
 
 _COUNTS = (
+    "repeats",
     "epochs",
     "batch_size",
     "eval_batch_size",
@@ -49,16 +57,18 @@ _NUMBERS = {
     "optim.ema_decay": 1,
 }
 _LARGEST = {
+    "repeats": MAX_REPEATS,
     "batch_size": MAX_BATCH,
     "eval_batch_size": MAX_BATCH,
     "permutations": MAX_PERMUTATIONS,
 }
 _SEEDS = ("seed", "split.seed")
-ALL_FOLDS = "all"
+_LARGEST_SEED = 2**32 - 1
 ON_DEVICE = "device"
 FIXED_STATISTICS = "frozen"
 _CHOICES = {
     "checkpoint.choose": CHECKPOINTS,
+    "repeat_seeds": tuple(REPEAT_SEEDS),
     "data.placement": ("host", ON_DEVICE),
     "model.dtype": DTYPES,
     "model.batch_norm": ("train", FIXED_STATISTICS),
@@ -97,7 +107,7 @@ def check_config(config: ConfigDict) -> None:
     decay = "more than 0, at most 1"
     _require(config, "optim.layer_decay", lambda value: 0 < value <= 1, decay)
     for name in _SEEDS:
-        _require(config, name, lambda value: 0 <= value < 2**32, f"0 to {2**32 - 1}")
+        _require(config, name, lambda value: 0 <= value <= _LARGEST_SEED, f"0 to {_LARGEST_SEED}")
     for name, choices in _CHOICES.items():
         if (value := _field(config, name)) not in choices:
             named = ", ".join(choice or "''" for choice in choices)
@@ -110,9 +120,30 @@ def check_config(config: ConfigDict) -> None:
             f"config.split.fold = {config.split.fold!r} is not a fold: give a number from 0, or "
             f"'{ALL_FOLDS}' for all of them in turn."
         )
+    _check_repeats(config)
     trackers.parse(config.trackers)
     _check_profile(config.profile_steps)
     _check_recipe(config)
+
+
+def repeat_configs(config: ConfigDict) -> list[ConfigDict]:
+    """Returns the configuration of each repeat: a single run whose seeds have counted up."""
+    configs = []
+    for repeat in range(config.repeats):
+        of_repeat = config.copy_and_resolve_references()
+        of_repeat.repeats = 1
+        for name in REPEAT_SEEDS[config.repeat_seeds]:
+            of_repeat.update_from_flattened_dict({name: _field(config, name) + repeat})
+        configs.append(of_repeat)
+    return configs
+
+
+def fold_configs(config: ConfigDict, count: int) -> list[ConfigDict]:
+    """Returns the configuration of each of ``count`` folds of a cross-validation."""
+    configs = [config.copy_and_resolve_references() for _ in range(count)]
+    for fold, of_fold in enumerate(configs):
+        of_fold.split.fold = str(fold)
+    return configs
 
 
 def make_augmentation(config: ConfigDict) -> Augmentation:
@@ -136,6 +167,16 @@ def make_recipe(config: ConfigDict, augment: Augmentation) -> Recipe:
         accumulate=config.optim.accumulate,
         ema_decay=config.optim.ema_decay,
     )
+
+
+def _check_repeats(config: ConfigDict) -> None:
+    for name in REPEAT_SEEDS[config.repeat_seeds]:
+        last = _field(config, name) + config.repeats - 1
+        if last > _LARGEST_SEED:
+            raise UserError(
+                f"config.{name} = {_field(config, name)} is out of range: with config.repeats = "
+                f"{config.repeats} it counts up to {last}, and the largest seed is {_LARGEST_SEED}."
+            )
 
 
 def _check_profile(steps: tuple) -> None:

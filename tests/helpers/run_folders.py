@@ -69,3 +69,19 @@ def make_run_folder(folder: Path) -> Path:
     }
     write_json(folder / "eval" / "test" / "metrics.json", results)
     return folder
+
+
+def make_repeats_folder(folder: Path, count: int = 3) -> Path:
+    """Writes what ``count`` repeats with other split seeds leave; their probabilities differ."""
+    for number in range(count):
+        repeat = make_run_folder(folder / f"repeat{number}")
+        config = json.loads((repeat / "config.json").read_text())
+        config["split"]["seed"] = number
+        write_json(repeat / "config.json", config)
+        path = repeat / "eval" / "test" / "predictions.csv"
+        predictions = Predictions.read_csv(path)
+        probability = np.roll(predictions.probability, number)
+        dataclasses.replace(predictions, probability=probability).write_csv(path)
+    config = json.loads((folder / "repeat0" / "config.json").read_text())
+    write_json(folder / "config.json", {**config, "repeats": count})
+    return folder

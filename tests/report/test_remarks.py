@@ -6,28 +6,39 @@ from configs import breakhis
 from se_resnet.report.remarks import leak_warnings
 from se_resnet.training.config import plain
 
+CHOSEN, KEPT = {"reason": ""}, {"reason": "fewer than 10 patients of a class"}
+
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "decision", "words"),
     [
-        ({}, "Checkpoint, threshold and temperature were chosen"),
-        ({"checkpoint.choose": "last"}, "Threshold and temperature were chosen"),
+        ({}, CHOSEN, "Checkpoint, threshold and temperature were"),
+        ({}, KEPT, "The checkpoint was"),
+        ({"checkpoint.choose": "last"}, CHOSEN, "Threshold and temperature were"),
+        ({"early_stopping.metric": "val/loss"}, KEPT, "Checkpoint and number of epochs were"),
         (
             {"checkpoint.choose": "last", "early_stopping.metric": "val/loss"},
-            "Number of epochs, threshold and temperature were chosen",
+            CHOSEN,
+            "Number of epochs, threshold and temperature were",
         ),
     ],
 )
-def test_the_warning_on_validation_images_names_what_they_chose(fields, words):
+def test_the_warning_on_validation_images_names_what_they_chose(fields, decision, words):
     config = breakhis.get_config()
     config.checkpoint.choose = "best"
     config.update_from_flattened_dict(fields)
-    (warning,) = leak_warnings({}, "val", plain(config))
-    assert warning == f"{words} on these images: the metrics are optimistic."
+    (warning,) = leak_warnings({}, "val", plain(config), decision)
+    assert warning == f"{words} chosen on these images: the metrics are optimistic."
+
+
+def test_validation_images_that_chose_nothing_carry_no_warning():
+    config = breakhis.get_config()
+    config.checkpoint.choose = "last"
+    assert leak_warnings({}, "val", plain(config), KEPT) == []
 
 
 def test_a_run_of_the_version_before_chose_the_best_checkpoint():
     config = plain(breakhis.get_config())
     del config["checkpoint"]
-    (warning,) = leak_warnings({}, "val", config)
+    (warning,) = leak_warnings({}, "val", config, CHOSEN)
     assert warning.startswith("Checkpoint, threshold")
