@@ -84,6 +84,14 @@ class RunFolder:
         found = run_files.read_optional(self.weights_path, run_files.WEIGHTS_FORM)
         return found and {"licence": "", "source": "", "sha256": "", **found}
 
+    def log(self) -> list[dict[str, Any]]:
+        """Returns the lines of ``metrics.jsonl``, oldest first."""
+        return run_files.read_log(self.log_path)
+
+    def skipped_files(self) -> list[dict[str, str]]:
+        """Returns ``path`` and ``reason`` of each file that was left out."""
+        return run_files.read_skipped(self.skipped_path)
+
     def evaluation(
         self, split: str = "test", tta: str = "none", data_dir: str | None = None
     ) -> EvaluationFolder:
