@@ -24,6 +24,7 @@ METRICS = "metrics.json"
 
 TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
 ROLES = (TRAIN, VAL, TEST)
+SYNTHETIC_PREFIX = "synthetic-"  # the start of the file name of a synthetic image
 SPLIT_COLUMNS = ("file", "accession", "role")
 
 # The weights to evaluate: those with the best validation score, or those of the last epoch.
@@ -83,6 +84,7 @@ DATA_FORM = {
     "audit": {**dict.fromkeys(LEAKS, int), **dict.fromkeys(NEAR_DUPLICATES, Maybe(int))},
     "split": SPLIT_SUMMARY_FORM,
     "seen_digests": [str],
+    "plan": Maybe({"benign": int, "malignant": int, "synthetic": int}),
 }
 # What the training state of a run is saved with.
 PROGRESS_FORM = {

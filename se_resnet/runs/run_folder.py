@@ -9,6 +9,7 @@ from typing import Any
 from se_resnet.runs import run_files
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.evaluations import EvaluationFolder
+from se_resnet.runtime import software
 
 
 class RunFolder:
@@ -21,6 +22,7 @@ class RunFolder:
     ``skipped_files.csv``   files that were left out, where there were any
     ``weights.json``        the weights that the run started from
     ``numerics.json``       settings of JAX and XLA that change numbers
+    ``software.json``       versions of the software and the devices, at every start
     ``checkpoints/``        ``latest``: states to resume from; ``best``: the weights to evaluate
     ``metrics.jsonl``       losses and metrics during training, one line per step or epoch
     ``trackers.json``       which tracker has received which lines
@@ -48,6 +50,7 @@ class RunFolder:
         self.skipped_path = path / "skipped_files.csv"
         self.weights_path = path / run_files.WEIGHTS
         self.numerics_path = path / "numerics.json"
+        self.software_path = path / "software.json"
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.log_path = path / "metrics.jsonl"
         self.trackers_path = path / "trackers.json"
@@ -83,6 +86,11 @@ class RunFolder:
         """Returns ``weights.json``; None for a run of a version that wrote none."""
         found = run_files.read_optional(self.weights_path, run_files.WEIGHTS_FORM)
         return found and {"licence": "", "source": "", "sha256": "", **found}
+
+    def software(self) -> list[dict[str, Any]] | None:
+        """Returns the starts in ``software.json``; None for a version that wrote none."""
+        found = run_files.read_optional(self.software_path, software.FORM)
+        return None if found is None else found["starts"]
 
     def log(self) -> list[dict[str, Any]]:
         """Returns the lines of ``metrics.jsonl``, oldest first."""
