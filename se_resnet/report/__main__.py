@@ -38,8 +38,11 @@ def _write(path: Path, split: str, out: str) -> None:
             f"{path} is not the folder of a run (it has no {run.config_path.name}): give the "
             "--workdir of train.py."
         )
-    if Path(split).name != split:
-        raise UserError(f"--split={split} is not the name of a folder in {path / 'eval'}.")
+    if Path(split).name != split or split == "..":
+        raise UserError(
+            f"--split={split} is no name of an evaluation: give test, val, train or all, as "
+            "eval.py named the folder."
+        )
     evaluation = run.evaluation(split)
     if not evaluation.is_finished:
         raise UserError(

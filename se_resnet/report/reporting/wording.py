@@ -93,10 +93,8 @@ def patients_text(estimate: Mapping[str, Any]) -> str:
     patients, effective = estimate.get("patients"), estimate.get("effective_patients")
     classes = ""
     if isinstance(patients, Mapping):
-        counts = {name: patients.get(name) for name in CLASS_NAMES}
-        classes = ", ".join(
-            f"{count} {name}" for name, count in counts.items() if count is not None
-        )
+        known = [name for name in CLASS_NAMES if patients.get(name) is not None]
+        classes = ", ".join(f"{patients[name]} {name}" for name in known)
         patients = patients.get("all")
     if not isinstance(patients, int):
         return ""
