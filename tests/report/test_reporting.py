@@ -213,7 +213,7 @@ def wrong_prediction(run: Path) -> None:
         (CLAIM, "26", in_config("", "checkpoint", {"choose": "last"}), "at the end of training"),
         (CLAIM, "9", in_config("data", "on_bad_image", "skip"), "left out and listed"),
         (CLAIM, "19", drop_last_test_row, "15 images"),
-        (CLAIM, "35", drop_last_test_row, "1 copy of another image"),
+        (CLAIM, "35", drop_last_test_row, "1 left out (copy of another image: 1)"),
         (
             CLAIM,
             "26",
@@ -326,6 +326,8 @@ def test_the_flow_equals_the_split_counted_again(run):
     groups = {("used", ""): split, ("evaluated", ""): tested}
     groups |= {("assigned", role): [r for r in split if r["role"] == role] for role in ROLES}
     seen = set()
+    assert rows[0]["stage"] == "found"
+    assert (rows[0]["images"], rows[0]["slides"], rows[0]["patients"]) == sizes(split)
     for row in rows:
         key = (row["stage"], row["role"])
         if key not in groups:
@@ -357,8 +359,8 @@ def test_found_images_minus_those_left_out_are_the_images_used(run):
     assert found["stage"] == "found" and found["images"] == str(len(split) + 1 + 3)
     reasons = {row["reason"]: int(row["images"]) for row in rows if row["stage"] == "left out"}
     assert reasons == {
-        "unreadable: truncated": 2,
-        f"unreadable: {HOSTILE}": 1,
+        "unreadable (truncated)": 2,
+        f"unreadable ({HOSTILE})": 1,
         flow.MAGNIFICATION: 1,
         flow.COPY: 2,
     }
@@ -368,7 +370,7 @@ def test_found_images_minus_those_left_out_are_the_images_used(run):
         assert "<script" not in (folder / name).read_text()
     root = ElementTree.parse(folder / "flow.svg").getroot()
     texts = " ".join(element.text or "" for element in root.iter() if element.tag.endswith("text"))
-    assert "2 unreadable: truncated" in texts and "2 copy of another image" in texts
+    assert "unreadable (truncated): 2" in texts and "copy of another image: 2" in texts
 
 
 def test_a_cross_validation_tests_each_patient_once(folds):
@@ -399,6 +401,9 @@ def test_patients_that_several_folds_test_are_counted(folds):
 
 def test_characteristics_equal_the_split_counted_again(run):
     split = read_csv(run / "split.csv")
+    split[0]["role"] = split[-1]["role"] = split[-2]["role"] = "excluded"
+    write_csv(run / "split.csv", split)
+    split = [row for row in split if row["role"] != "excluded"]
     rows = read_csv(written(run) / "characteristics.csv")
     assert len(rows) == 4 * 3
     for row in rows:
@@ -411,6 +416,7 @@ def test_characteristics_equal_the_split_counted_again(run):
         for image in chosen:
             images[image["accession"]] += 1
         assert float(row["images_per_patient_median"]) == statistics.median(images.values())
+        assert int(row["images_per_patient_min"]) == min(images.values())
         assert int(row["images_per_patient_max"]) == max(images.values())
         for scale in (40, 200):
             expected = sum(image["magnification"] == str(scale) for image in chosen)
@@ -436,6 +442,7 @@ def test_synthetic_images_are_counted_where_recorded(run):
     write_csv(run / "split.csv", split)
     row = of_training(read_csv(written(run) / path))
     assert row["synthetic_images_an_epoch"] == "3" and row["synthetic_images_in_split"] == "1"
+    assert "Synthetic are 1 of them" in answers(run, CLAIM)["7"]
 
 
 # ------------------------------------------------------------------------ methods and versions

@@ -420,7 +420,7 @@ def flow(study: Study) -> Answer:
     found, used = study.found, sizes(study.first.used)
     unreadable = len(study.first.skipped)
     left_out = [count for count in count_flow(study) if count.stage == LEFT_OUT]
-    reasons = listing(f"{count.sizes.images:,} {count.reason}" for count in left_out)
+    reasons = listing(f"{count.reason}: {count.sizes.images:,}" for count in left_out)
     return Answer(
         f"{plural(found.images + unreadable, 'image')} found, "
         f"{sum(count.sizes.images for count in left_out):,} left out"

@@ -72,7 +72,7 @@ def _until_used(study: Study) -> Iterator[Count]:
     everything = dataclasses.replace(found, images=found.images + unreadable.total())
     yield Count(FOUND, everything)
     for reason, number in sorted(unreadable.items()):
-        yield Count(LEFT_OUT, Sizes(number, None, None), reason=f"unreadable: {reason}")
+        yield Count(LEFT_OUT, Sizes(number, None, None), reason=f"unreadable ({reason})")
     if number := study.other_magnifications:
         yield Count(LEFT_OUT, Sizes(number, None, None), reason=MAGNIFICATION)
     if number := study.not_taken:

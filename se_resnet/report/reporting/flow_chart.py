@@ -184,10 +184,9 @@ def _evaluated_lines(study: Study, counts: Sequence[Count]) -> list[str]:
 
 
 def _reason_line(count: Count) -> str:
-    text = count.reason
-    if count.stage == ADDED:
-        text = f"added: {text}"
-    return f"{count.sizes.images:,} {text}"
+    text = f"added: {count.reason}" if count.stage == ADDED else count.reason
+    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return f"{text}: {count.sizes.images:,}"
 
 
 def _wrapped(reasons: Sequence[str]) -> list[str]:
@@ -195,8 +194,7 @@ def _wrapped(reasons: Sequence[str]) -> list[str]:
     lines = []
     for reason in reasons:
         line = ""
-        words = reason if len(reason) <= _LONGEST else f"{reason[: _LONGEST - 1]}…"
-        for word in words.split():
+        for word in reason.split():
             word = word if len(word) < _COLUMN else f"{word[: _COLUMN - 2]}…"
             if line and len(line) + 1 + len(word) > _COLUMN:
                 lines.append(line)

@@ -60,6 +60,8 @@ def data_set(study: Study) -> str:
         f"benign tumours and {plural(malignant.images, 'image')} of "
         f"{plural(malignant.patients or 0, 'patient')} with malignant tumours."
     )
+    if synthetic := sum(map(is_synthetic, study.first.used)):
+        text += f" Synthetic are {synthetic:,} of them."
     if "not in the official list" in description:
         text += " The files are named as in BreaKHis, but not all of them are images of BreaKHis."
     elif description.startswith("complete:"):
@@ -234,7 +236,7 @@ def balancing(study: Study) -> str:
     if study.setting("split.protocol") == "source":
         number = sum(map(is_synthetic, study.first.rows))
         return sentence(
-            f"the classes were balanced by SMOTE before the division, with "
+            f"the classes were balanced by {_BALANCING['smote']} before the division, with "
             f"{plural(number, 'synthetic image')}"
         )
     method = study.setting("balance.method")
@@ -519,7 +521,7 @@ def software(study: Study) -> str:
     if not starts or not all(records):
         return sentence(f"software versions and hardware are {ABSENT}")
     texts = dict.fromkeys(_start_text(start) for start in starts)
-    return sentence("; ".join(texts))
+    return sentence(f"training ran on {'; '.join(texts)}")
 
 
 def _start_text(start: dict[str, Any]) -> str:
