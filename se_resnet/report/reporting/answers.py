@@ -1,6 +1,6 @@
 """Answers to the items of the checklists, from the files of a run.
 
-Each public function that :data:`ANSWERS` lists is one answer. ``tripod_ai.csv`` and ``claim.csv``
+Each public function is one answer, kept in :data:`ANSWERS`. ``tripod_ai.csv`` and ``claim.csv``
 name the answer of each item.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.labels import CLASS_NAMES, TUMOUR_TYPES
-from se_resnet.report.reporting import sentences
+from se_resnet.report.reporting import data_text, evaluation_text, model_text
 from se_resnet.report.reporting.flow import LEFT_OUT, count_flow
 from se_resnet.report.reporting.study import (
     Row,
@@ -55,6 +55,16 @@ class Answer:
     sources: tuple[str, ...]
 
 
+ANSWERS: dict[str, Callable[[Study], Answer]] = {}  # by the name in the checklists
+
+
+def _answer(function: Callable[[Study], Answer]) -> Callable[[Study], Answer]:
+    """Adds a function to ``ANSWERS`` under its name."""
+    ANSWERS[function.__name__] = function
+    return function
+
+
+@_answer
 def title(study: Study) -> Answer:
     """Names the kind of study, the method and the outcome."""
     return Answer(
@@ -64,6 +74,7 @@ def title(study: Study) -> Answer:
     )
 
 
+@_answer
 def study_type(study: Study) -> Answer:
     """Says that the run develops a model, and on which images it was evaluated."""
     return Answer(
@@ -72,13 +83,15 @@ def study_type(study: Study) -> Answer:
     )
 
 
+@_answer
 def data_source(study: Study) -> Answer:
     """Describes the data set."""
     described = study.first.data["description"].splitlines()[:1]
     quoted = f" The run describes it as “{described[0]}”." if described and described[0] else ""
-    return Answer(sentences.data_set(study) + quoted, study.source("split.csv", "data.json"))
+    return Answer(data_text.data_set(study) + quoted, study.source("split.csv", "data.json"))
 
 
+@_answer
 def accession_years(study: Study) -> Answer:
     """Returns the years in the accession numbers."""
     years = sorted({row["accession"].split("-")[0] for row in study.first.used})
@@ -88,25 +101,28 @@ def accession_years(study: Study) -> Answer:
     )
 
 
+@_answer
 def selection(study: Study) -> Answer:
     """Describes the images that were taken, and those left out."""
     wanted = study.setting("data.magnifications") or []
     return Answer(
         f"Images of the magnifications {listing(f'{value}x' for value in wanted)} were "
-        f"admitted. {sentences.left_out(study)}",
+        f"admitted. {data_text.left_out(study)}",
         study.source("config.json", "split.csv", "data.json"),
     )
 
 
+@_answer
 def subset(study: Study) -> Answer:
     """Describes the magnifications that were used and the part of the image."""
     return Answer(
-        f"Images of {sentences.magnifications(study.first.used)} were used. "
-        f"{sentences.left_out(study)} {sentences.resizing(study)}",
+        f"Images of {data_text.magnifications(study.first.used)} were used. "
+        f"{data_text.left_out(study)} {model_text.resizing(study)}",
         study.source("split.csv", "data.json", "checkpoints/best"),
     )
 
 
+@_answer
 def preprocessing(study: Study) -> Answer:
     """Describes quality checks and preprocessing."""
     handling = {
@@ -114,16 +130,18 @@ def preprocessing(study: Study) -> Answer:
         "skip": "Files that could not be read were left out and listed.",
     }.get(str(study.setting("data.on_bad_image")), "")
     return Answer(
-        f"{handling} {sentences.preprocessing(study)}".strip(),
+        f"{handling} {model_text.preprocessing(study)}".strip(),
         study.source("config.json", "checkpoints/best"),
     )
 
 
+@_answer
 def scaling(study: Study) -> Answer:
     """Describes the scaling of pixel values."""
-    return Answer(sentences.scaling(study), study.source("checkpoints/best"))
+    return Answer(model_text.scaling(study), study.source("checkpoints/best"))
 
 
+@_answer
 def outcome(study: Study) -> Answer:
     """Defines the outcome as the files hold it."""
     types = []
@@ -142,6 +160,7 @@ def _type_name(subtype: str) -> str:
     return TUMOUR_TYPES.get(subtype, subtype)
 
 
+@_answer
 def predictors(study: Study) -> Answer:
     """States that the pixels are the only predictors."""
     height, width = study.first.network["size"]
@@ -152,6 +171,7 @@ def predictors(study: Study) -> Answer:
     )
 
 
+@_answer
 def image_input(study: Study) -> Answer:
     """Describes the images by magnification."""
     counts = Counter(int(row["magnification"]) for row in study.first.used)
@@ -165,9 +185,10 @@ def image_input(study: Study) -> Answer:
     )
 
 
+@_answer
 def sample_size(study: Study) -> Answer:
     """States the size of each part, and the effective number of patients where recorded."""
-    text = sentences.partition_sizes(study)
+    text = data_text.partition_sizes(study)
     effective = study.metrics["image"]["roc_auc"].get("effective_patients")
     if isinstance(effective, dict) and not misfit(effective, _EFFECTIVE_FORM):
         by_class = listing(f"{effective[name]:.1f} {name}" for name in CLASS_NAMES)
@@ -183,6 +204,7 @@ def sample_size(study: Study) -> Answer:
     )
 
 
+@_answer
 def missing_data(study: Study) -> Answer:
     """States that every image has its facts, and which files were left out."""
     used = study.first.used
@@ -195,45 +217,56 @@ def missing_data(study: Study) -> Answer:
             "slide and accession number."
         )
     return Answer(
-        f"{text} Nothing was imputed. {sentences.left_out(study)}",
+        f"{text} Nothing was imputed. {data_text.left_out(study)}",
         study.source("split.csv", "data.json"),
     )
 
 
+@_answer
 def partition(study: Study) -> Answer:
     """Describes the division and the size of each part."""
     return Answer(
-        f"{sentences.partition(study)} {sentences.partition_sizes(study)}",
+        f"{data_text.partition(study)} {data_text.partition_sizes(study)}",
         study.source("config.json", "split.csv"),
     )
 
 
+@_answer
 def disjointness(study: Study) -> Answer:
     """States the level at which the parts are disjoint, by the audit."""
     return Answer(
-        f"{sentences.partition(study)} {sentences.overlap(study)}",
+        f"{data_text.partition(study)} {data_text.overlap(study)}",
         study.source("config.json", "data.json", "metrics.json"),
     )
 
 
+@_answer
 def architecture(study: Study) -> Answer:
     """Describes the network."""
-    return Answer(sentences.network(study), study.source("checkpoints/best"))
+    return Answer(model_text.network(study), study.source("checkpoints/best"))
 
 
+@_answer
 def software(study: Study) -> Answer:
     """States versions and hardware."""
-    return Answer(sentences.software(study), study.source("software.json"))
+    return Answer(model_text.software(study), study.source("software.json"))
 
 
+@_answer
 def weights(study: Study) -> Answer:
     """Describes the initial weights."""
-    return Answer(sentences.initial_weights(study), study.source("weights.json", "config.json"))
+    return Answer(model_text.initial_weights(study), study.source("weights.json", "config.json"))
 
 
+@_answer
 def training(study: Study) -> Answer:
     """Describes augmentation, loss, optimiser and balancing."""
-    parts = (sentences.augmentation, sentences.loss, sentences.optimiser, sentences.balancing)
+    parts = (
+        model_text.augmentation,
+        model_text.loss,
+        model_text.optimiser,
+        model_text.balancing,
+    )
     count = len(study.trainings)
     return Answer(
         " ".join(
@@ -246,14 +279,15 @@ def training(study: Study) -> Answer:
     )
 
 
+@_answer
 def model_building(study: Study) -> Answer:
     """Describes the model, its training and the choice of its weights."""
     parts = (
-        sentences.network,
-        sentences.initial_weights,
-        sentences.loss,
-        sentences.optimiser,
-        sentences.checkpoint,
+        model_text.network,
+        model_text.initial_weights,
+        model_text.loss,
+        model_text.optimiser,
+        model_text.checkpoint,
     )
     return Answer(
         " ".join(part(study) for part in parts)
@@ -262,14 +296,16 @@ def model_building(study: Study) -> Answer:
     )
 
 
+@_answer
 def checkpoint(study: Study) -> Answer:
     """Describes the choice of the evaluated weights."""
     return Answer(
-        sentences.checkpoint(study),
+        model_text.checkpoint(study),
         study.source("config.json", "checkpoints", "metrics.jsonl"),
     )
 
 
+@_answer
 def ensembling(study: Study) -> Answer:
     """States the number of networks per prediction."""
     if study.is_cross_validation:
@@ -282,6 +318,7 @@ def ensembling(study: Study) -> Answer:
     return Answer(" ".join([text, *map(sentence, study.notes)]), study.source("checkpoints/best"))
 
 
+@_answer
 def clusters(study: Study) -> Answer:
     """Describes the handling of images of the same patient."""
     counted = images_per_patient(study.evaluated)
@@ -289,11 +326,13 @@ def clusters(study: Study) -> Answer:
     median, least, most = counted
     return Answer(
         f"Images are clustered by patient: the evaluated patients have a median of {median:g} "
-        f"images (range {least} to {most}). {sentences.intervals(study)} Centres are not recorded.",
+        f"images (range {least} to {most}). {evaluation_text.intervals(study)} Centres are not "
+        "recorded.",
         study.source("predictions.csv", "metrics.json"),
     )
 
 
+@_answer
 def measures(study: Study) -> Answer:
     """Lists the measures and plots of the evaluation."""
     plots = ["ROC and precision-recall curves", "the distribution of probabilities"]
@@ -302,33 +341,37 @@ def measures(study: Study) -> Answer:
     if study.metrics.get("selective"):
         plots.append("the error rate by coverage")
     return Answer(
-        f"{sentences.measures(study)} Plots: {listing(plots)}.",
+        f"{evaluation_text.measures(study)} Plots: {listing(plots)}.",
         study.source("metrics.json", "report.html"),
     )
 
 
+@_answer
 def intervals(study: Study) -> Answer:
     """Describes the intervals."""
-    return Answer(sentences.intervals(study), study.source("metrics.json"))
+    return Answer(evaluation_text.intervals(study), study.source("metrics.json"))
 
 
+@_answer
 def recalibration(study: Study) -> Answer:
     """Describes temperature and chosen threshold."""
     return Answer(
-        f"{sentences.temperature(study)} {sentences.threshold(study)} No weight was changed after "
-        "training.",
+        f"{evaluation_text.temperature(study)} {evaluation_text.threshold(study)} No weight was "
+        "changed after training.",
         study.source("metrics.json"),
     )
 
 
+@_answer
 def prediction_rule(study: Study) -> Answer:
     """Describes the way from an image to a prediction."""
     return Answer(
-        f"{sentences.preprocessing(study)} {sentences.prediction_rule(study)}",
+        f"{model_text.preprocessing(study)} {evaluation_text.prediction_rule(study)}",
         study.source("checkpoints/best", "metrics.json"),
     )
 
 
+@_answer
 def balancing(study: Study) -> Answer:
     """Describes balancing and recalibration."""
     benign, malignant = (
@@ -337,11 +380,12 @@ def balancing(study: Study) -> Answer:
     )
     return Answer(
         f"The training set had {benign} benign and {malignant} malignant images. "
-        f"{sentences.balancing(study)} {sentences.temperature(study)}",
+        f"{model_text.balancing(study)} {evaluation_text.temperature(study)}",
         study.source("config.json", "split.csv", "data.json", "metrics.json"),
     )
 
 
+@_answer
 def fairness(study: Study) -> Answer:
     """States the groups for which the run reports performance."""
     return Answer(
@@ -352,15 +396,17 @@ def fairness(study: Study) -> Answer:
     )
 
 
+@_answer
 def output(study: Study) -> Answer:
     """Describes the output and the thresholds."""
     return Answer(
-        f"The output is the probability of malignant. {sentences.prediction_rule(study)} "
-        f"{sentences.threshold(study)}",
+        f"The output is the probability of malignant. {evaluation_text.prediction_rule(study)} "
+        f"{evaluation_text.threshold(study)}",
         study.source("metrics.json"),
     )
 
 
+@_answer
 def roles_compared(study: Study) -> Answer:
     """Compares training and evaluated images by class, magnification and tumour type."""
     trained, evaluated = study.role(TRAIN), study.evaluated
@@ -396,6 +442,7 @@ def _share(number: int, total: int) -> str:
     return f"{100 * number / total:.0f} %" if total else "–"
 
 
+@_answer
 def data_identity(study: Study) -> Answer:
     """Names the fingerprint of the images."""
     prints = list(dict.fromkeys(training.data["fingerprint"] for training in study.trainings))
@@ -406,15 +453,17 @@ def data_identity(study: Study) -> Answer:
     )
 
 
+@_answer
 def code(study: Study) -> Answer:
     """Names the configuration that reproduces the run."""
     return Answer(
         f"config.json holds the complete configuration (seed {study.setting('seed')}, seed of the "
-        f"division {recorded(study.setting('split.seed'))}). {sentences.software(study)}",
+        f"division {recorded(study.setting('split.seed'))}). {model_text.software(study)}",
         study.source("config.json", "software.json"),
     )
 
 
+@_answer
 def flow(study: Study) -> Answer:
     """States the numbers of the flow diagram."""
     found, used = study.found, sizes(study.first.used)
@@ -426,7 +475,7 @@ def flow(study: Study) -> Answer:
         f"{sum(count.sizes.images for count in left_out):,} left out"
         + (f" ({reasons})" if reasons else "")
         + f", {plural(used.images, 'image')} of {plural(used.patients or 0, 'patient')} used. "
-        f"{sentences.partition_sizes(study)} {_evaluated(study)} The diagram is flow.svg.",
+        f"{data_text.partition_sizes(study)} {_evaluated(study)} The diagram is flow.svg.",
         study.source(
             "split.csv",
             "data.json",
@@ -445,6 +494,7 @@ def _evaluated(study: Study) -> str:
     )
 
 
+@_answer
 def characteristics(study: Study) -> Answer:
     """States images per patient and tumour types; refers to the table."""
     rows = study.first.used
@@ -466,15 +516,17 @@ def characteristics(study: Study) -> Answer:
     )
 
 
+@_answer
 def analysis_sizes(study: Study) -> Answer:
     """States patients and malignant patients of each analysis."""
     return Answer(
-        f"{sentences.partition_sizes(study)} The validation images chose weights, threshold and "
+        f"{data_text.partition_sizes(study)} The validation images chose weights, threshold and "
         f"temperature as items 12c and 15 say. {_evaluated(study)}",
         study.source("split.csv", "metrics.json"),
     )
 
 
+@_answer
 def model_files(study: Study) -> Answer:
     """Names the files of the trained network and the licence of its initial weights."""
     facts = study.first.weights
@@ -494,6 +546,7 @@ def model_files(study: Study) -> Answer:
     )
 
 
+@_answer
 def performance(study: Study) -> Answer:
     """States the headline metrics with intervals, sensitivity and specificity."""
     metrics = study.metrics
@@ -507,7 +560,7 @@ def performance(study: Study) -> Answer:
     text = "; ".join(f"{name} {interval_text(value)}" for name, value in estimates.items())
     return Answer(
         f"{_evaluated(study)} At the threshold {metrics['threshold']:g}: {text}. "
-        f"{sentences.intervals(study)}",
+        f"{evaluation_text.intervals(study)}",
         study.source("metrics.json"),
     )
 
@@ -516,6 +569,7 @@ def _patient(metrics: dict[str, Any]) -> dict[str, Any]:
     return metrics["patient"]["mean_probability"]
 
 
+@_answer
 def performance_by_part(study: Study) -> Answer:
     """States performance by magnification, by tumour type and by fold."""
     parts = [
@@ -536,6 +590,7 @@ def performance_by_part(study: Study) -> Answer:
     return Answer(sentence("; ".join(parts)), study.source("metrics.json"))
 
 
+@_answer
 def recalibration_results(study: Study) -> Answer:
     """States calibration before and after temperature scaling, and results at the threshold."""
     calibration = study.metrics.get("calibration")
@@ -561,6 +616,7 @@ def recalibration_results(study: Study) -> Answer:
     return Answer(sentence("; ".join(parts)), study.source("metrics.json"))
 
 
+@_answer
 def robustness(study: Study) -> Answer:
     """States the comparisons that the run holds."""
     extent = (
@@ -575,6 +631,7 @@ def robustness(study: Study) -> Answer:
     )
 
 
+@_answer
 def explainability(study: Study) -> Answer:
     """States the explanations in the report."""
     shown = "the reports of the folds show" if study.is_cross_validation else "the report shows"
@@ -603,14 +660,16 @@ def _evaluated_roles(study: Study) -> str:
     return sentence(f"it was evaluated on {listing(parts)}")
 
 
+@_answer
 def internal_testing(study: Study) -> Answer:
     """States the evaluated images by their role, and the overlap with training images."""
     return Answer(
-        f"{_evaluated_roles(study)} {sentences.overlap(study)}",
+        f"{_evaluated_roles(study)} {data_text.overlap(study)}",
         study.source("predictions.csv", "split.csv", "metrics.json"),
     )
 
 
+@_answer
 def external_testing(study: Study) -> Answer:
     """States whether images from outside the division were evaluated."""
     other = study.evaluated_roles[""]
@@ -624,6 +683,7 @@ def external_testing(study: Study) -> Answer:
     return Answer(text, study.source("predictions.csv", "split.csv"))
 
 
+@_answer
 def failures(study: Study) -> Answer:
     """States the confusion matrices and the most confident errors."""
     metrics, predictions = study.metrics, study.predictions
@@ -651,6 +711,7 @@ def failures(study: Study) -> Answer:
     return Answer(sentence("; ".join(texts)), study.source("metrics.json", "predictions.csv"))
 
 
+@_answer
 def limits(study: Study) -> Answer:
     """Names the limits that the files show."""
     counts, found = study.metrics["counts"], []
@@ -664,12 +725,13 @@ def limits(study: Study) -> Answer:
         found.append(f"{plural(number, 'test image')} synthetic")
     if not study.evaluated_roles[""]:
         found.append("no image from outside the data set was evaluated")
-    if not sentences.interval_methods(study):
+    if not evaluation_text.interval_methods(study):
         found.append("intervals from a bootstrap over patients, too narrow with few patients")
     if study.is_cross_validation and "benign_patients" not in study.metrics.get("decision", {}):
+        number = evaluation_text.tested_choosers(study)
         found.append(
-            f"{plural(sentences.tested_choosers(study), 'evaluated patient')} also validated in "
-            "another fold, and validation images chose the threshold"
+            f"{plural(number, 'evaluated patient')} also validated in another fold, and validation "
+            "images chose the threshold"
         )
     found.append("one seed of the division and one training seed")
     found.append("an accession number is taken for a patient")
@@ -677,56 +739,3 @@ def limits(study: Study) -> Answer:
         sentence(f"the files show these limits: {'; '.join(found)}"),
         study.source("metrics.json", "predictions.csv", "config.json"),
     )
-
-
-ANSWERS: dict[str, Callable[[Study], Answer]] = {
-    function.__name__: function
-    for function in (
-        accession_years,
-        analysis_sizes,
-        architecture,
-        balancing,
-        characteristics,
-        checkpoint,
-        clusters,
-        code,
-        data_identity,
-        data_source,
-        disjointness,
-        ensembling,
-        explainability,
-        external_testing,
-        failures,
-        fairness,
-        flow,
-        image_input,
-        internal_testing,
-        intervals,
-        limits,
-        measures,
-        missing_data,
-        model_building,
-        model_files,
-        outcome,
-        output,
-        partition,
-        performance,
-        performance_by_part,
-        prediction_rule,
-        predictors,
-        preprocessing,
-        recalibration,
-        recalibration_results,
-        robustness,
-        roles_compared,
-        sample_size,
-        scaling,
-        selection,
-        software,
-        study_type,
-        subset,
-        title,
-        training,
-        weights,
-    )
-}

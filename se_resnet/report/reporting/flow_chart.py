@@ -87,20 +87,20 @@ def _lay_out(study: Study, counts: Sequence[Count]) -> tuple[list[Box], list[Arr
     def by_stage(stage: str) -> list[Count]:
         return [count for count in counts if count.stage == stage]
 
-    def place(x: float, y: float, width: float, title: str, lines: Sequence[str]) -> Box:
+    def add_box(x: float, y: float, width: float, title: str, lines: Sequence[str]) -> Box:
         height = 2 * _PAD + _LINE * (1 + len(lines))
         boxes.append(Box(x, y, width, height, title, tuple(lines)))
         return boxes[-1]
 
-    found = place(0, 1, _MAIN, "Images found", _size_lines(by_stage(FOUND)[0].sizes))
+    found = add_box(0, 1, _MAIN, "Images found", _size_lines(by_stage(FOUND)[0].sizes))
     reasons = [_reason_line(count) for stage in (LEFT_OUT, ADDED) for count in by_stage(stage)]
     title = "Left out and added" if by_stage(ADDED) else "Left out"
     lines = _wrapped(reasons or ["no image"])
-    side = place(_MAIN + 30, found.y, WIDTH - _MAIN - 30, title, lines)
+    side = add_box(_MAIN + 30, found.y, WIDTH - _MAIN - 30, title, lines)
     middle = found.y + min(found.height, side.height) / 2
     arrows.append(Arrow(_MAIN, middle, side.x, middle))
     y = max(found.y + found.height, side.y + side.height) + _ARROW
-    used = place(0, y, _MAIN, "Images used", _class_lines(by_stage(USED)))
+    used = add_box(0, y, _MAIN, "Images used", _class_lines(by_stage(USED)))
     arrows.append(Arrow(_MAIN / 2, found.y + found.height, _MAIN / 2, used.y))
     assigned = by_stage(ASSIGNED)
     width = (WIDTH - 2 * _GAP) / 3
@@ -112,7 +112,7 @@ def _lay_out(study: Study, counts: Sequence[Count]) -> tuple[list[Box], list[Arr
         for role in ROLES:
             group = [c for c in assigned if c.fold == number and c.role == role]
             title = ROLE_NAMES[role].capitalize() + (f", fold {number}" if number else "")
-            box = place(centre[role] - width / 2, y, width, title, _narrow_lines(group))
+            box = add_box(centre[role] - width / 2, y, width, title, _narrow_lines(group))
         y = box.y + box.height + _GAP
     bottom = y - _GAP
     evaluated_roles = study.evaluated_roles
@@ -120,7 +120,7 @@ def _lay_out(study: Study, counts: Sequence[Count]) -> tuple[list[Box], list[Arr
         if evaluated_roles[role]:
             arrows.append(Arrow(centre[role], bottom, centre[role], bottom + _ARROW))
     lines = _evaluated_lines(study, by_stage(EVALUATED))
-    place(0, bottom + _ARROW, WIDTH, "Evaluated", lines)
+    add_box(0, bottom + _ARROW, WIDTH, "Evaluated", lines)
     return boxes, arrows
 
 

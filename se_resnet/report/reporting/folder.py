@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.report.reporting import characteristics, checklist, flow, methods, sentences
+from se_resnet.report.reporting import characteristics, checklist, flow, methods, model_text
 from se_resnet.report.reporting.flow_chart import draw_flow
 from se_resnet.report.reporting.study import Study
 from se_resnet.runs.run_folder import RunFolder
@@ -89,7 +89,7 @@ def write_reporting(
         diagram=diagram,
         cross_validation=study.is_cross_validation,
         table=table,
-        planned=sentences.balancing(study),
+        planned=model_text.balancing(study),
         methods=methods.paragraphs(study),
         references=methods.references(study),
         authors_task=methods.authors_task(),

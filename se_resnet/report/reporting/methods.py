@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from se_resnet.report.reporting import sentences
+from se_resnet.report.reporting import data_text, evaluation_text, model_text
 from se_resnet.report.reporting.study import Study
 from se_resnet.report.reporting.wording import listing
 
@@ -28,41 +28,41 @@ def paragraphs(study: Study) -> list[tuple[str, str]]:
     def joined(*parts: str) -> str:
         return " ".join(part for part in parts if part)
 
-    scales = sentences.magnifications(study.first.used)
+    scales = data_text.magnifications(study.first.used)
     return [
         (
             "Images and patients",
             joined(
-                sentences.data_set(study),
+                data_text.data_set(study),
                 f"The images were taken at {scales}.",
-                sentences.left_out(study),
-                sentences.partition(study),
-                sentences.partition_sizes(study),
-                sentences.overlap(study),
+                data_text.left_out(study),
+                data_text.partition(study),
+                data_text.partition_sizes(study),
+                data_text.overlap(study),
             ),
         ),
         (
             "Model and training",
             joined(
-                sentences.preprocessing(study),
-                sentences.network(study),
-                sentences.initial_weights(study),
-                sentences.balancing(study),
-                sentences.augmentation(study),
-                sentences.loss(study),
-                sentences.optimiser(study),
-                sentences.checkpoint(study),
+                model_text.preprocessing(study),
+                model_text.network(study),
+                model_text.initial_weights(study),
+                model_text.balancing(study),
+                model_text.augmentation(study),
+                model_text.loss(study),
+                model_text.optimiser(study),
+                model_text.checkpoint(study),
             ),
         ),
         (
             "Evaluation and statistics",
             joined(
-                sentences.prediction_rule(study),
-                sentences.threshold(study),
-                sentences.temperature(study),
-                sentences.measures(study),
-                sentences.intervals(study),
-                sentences.software(study),
+                evaluation_text.prediction_rule(study),
+                evaluation_text.threshold(study),
+                evaluation_text.temperature(study),
+                evaluation_text.measures(study),
+                evaluation_text.intervals(study),
+                model_text.software(study),
             ),
         ),
     ]

@@ -1,4 +1,4 @@
-"""Sentences about an evaluated run for the methods section and the checklists.
+"""Sentences about preprocessing, network, training and software.
 
 Each function returns one or more whole sentences whose numbers come from the files of the run. A
 fact that the files lack is named as not recorded.
@@ -11,11 +11,9 @@ from typing import Any
 
 from se_resnet import attention
 from se_resnet.metrics.labels import CLASS_NAMES
-from se_resnet.report.reporting.flow import times_tested
-from se_resnet.report.reporting.study import ROLE_NAMES, Study, is_synthetic, of_class, sizes
+from se_resnet.report.reporting.study import Study, is_synthetic
 from se_resnet.report.reporting.wording import (
     ABSENT,
-    UNEVALUATED,
     listing,
     per_cent,
     plural,
@@ -23,18 +21,7 @@ from se_resnet.report.reporting.wording import (
     sentence,
     span,
 )
-from se_resnet.runs.run_files import VAL
 
-_PROTOCOLS = {
-    "strict": "Patients were assigned to the parts at random, stratified by class, so that all "
-    "images of a patient lie in one part",
-    "official": "The division followed the five folds of the authors of BreaKHis, which separate "
-    "slides, so that a patient with several slides can lie in more than one part",
-    "random": "Images were assigned to the parts at random, stratified by class, so that images of "
-    "a patient lie in several parts",
-    "source": "Images were augmented and balanced first and then divided at random, so that images "
-    "of a patient, and blends of images, lie in several parts",
-}
 _BLENDING = ("smote", "borderline_smote", "adasyn")
 _BALANCING = {
     "smote": "SMOTE (Chawla et al. 2002)",
@@ -46,117 +33,6 @@ _RULES = {
     "crop": "the shorter side was scaled to the target and the centre was cut out",
     "none": "without a change of size",
 }
-
-
-def data_set(study: Study) -> str:
-    """Describes the images that were used, and their relation to BreaKHis."""
-    used = sizes(study.first.used)
-    benign, malignant = (sizes(of_class(study.first.used, name)) for name in CLASS_NAMES)
-    description = study.first.data["description"]
-    text = (
-        f"The study used {plural(used.images, 'histology image')} of "
-        f"{plural(used.slides or 0, 'slide')} from {plural(used.patients or 0, 'patient')}: "
-        f"{plural(benign.images, 'image')} of {plural(benign.patients or 0, 'patient')} with "
-        f"benign tumours and {plural(malignant.images, 'image')} of "
-        f"{plural(malignant.patients or 0, 'patient')} with malignant tumours."
-    )
-    if synthetic := sum(map(is_synthetic, study.first.used)):
-        text += f" Synthetic are {synthetic:,} of them."
-    if "not in the official list" in description:
-        text += " The files are named as in BreaKHis, but not all of them are images of BreaKHis."
-    elif description.startswith("complete:"):
-        text += " They are the complete BreaKHis data set (Spanhol et al. 2016)."
-    elif description.startswith("subset:"):
-        text += " They are a subset of the BreaKHis data set (Spanhol et al. 2016)."
-    if study.setting("data.dir") == "sample":
-        text += " This sample ships with the software."
-    return f"{text} {sentence('An accession number stands for a patient')}"
-
-
-def magnifications(rows: list[dict[str, str]]) -> str:
-    """Returns the magnifications of images as text, for example ``40x and 200x``."""
-    return listing(f"{value}x" for value in sorted({int(row["magnification"]) for row in rows}))
-
-
-def left_out(study: Study) -> str:
-    """Describes the files and images that were left out, with the reasons."""
-    first = study.first
-    parts = []
-    if first.skipped:
-        parts.append(f"{plural(len(first.skipped), 'file')} that could not be read or was misnamed")
-    if number := study.other_magnifications:
-        parts.append(f"{plural(number, 'image')} of other magnifications")
-    if number := study.not_taken:
-        parts.append(f"{plural(number, 'image')} that the protocol does not take")
-    if first.copies:
-        parts.append(plural(len(first.copies), "copy of another image", "copies of other images"))
-    return sentence(f"the study left out {listing(parts)}" if parts else "no image was left out")
-
-
-def partition(study: Study) -> str:
-    """Describes the division into training, validation and test, without the numbers."""
-    protocol = study.setting("split.protocol")
-    text = _PROTOCOLS.get(protocol, "The rule of the division is not known to this version")
-    parts = [f"protocol '{protocol}'"]
-    if protocol in ("strict", "random"):
-        parts.append(f"{study.setting('split.folds')} folds")
-    if not study.is_cross_validation:
-        parts.append(f"fold {study.setting('split.fold')} for testing")
-    val_folds = study.setting("split.val_folds")
-    parts.append(
-        "validation share not recorded"
-        if val_folds is None
-        else f"one of {val_folds} parts of the rest for validation"
-    )
-    parts.append(f"seed {recorded(study.setting('split.seed'))}")
-    return sentence(f"{text} ({', '.join(parts)})")
-
-
-def partition_sizes(study: Study) -> str:
-    """States images and patients of each part, as ranges over the folds of a cross-validation."""
-    parts: list[str] = []
-    for role, name in ROLE_NAMES.items():
-        groups = [training.role(role) for training in study.trainings]
-        by_class = listing(
-            f"{span(sizes(of_class(rows, label)).patients or 0 for rows in groups)} {label}"
-            for label in CLASS_NAMES
-        )
-        parts.append(
-            f"the {name} set {'' if parts else 'had '}{span(len(rows) for rows in groups)} images "
-            f"of {span(sizes(rows).patients or 0 for rows in groups)} patients ({by_class})"
-        )
-    text = sentence(listing(parts))
-    if not study.is_cross_validation:
-        return text
-    times = times_tested(study)
-    if set(times) == {1}:
-        tested = "each patient was tested once"
-    else:
-        tested = listing(f"{plural(n, 'patient')} in {plural(k, 'fold')}" for k, n in times.items())
-        tested = f"tested were {tested}"
-    count = len(study.trainings)
-    return f"{text} {sentence(f'These are the ranges over {count} folds; {tested}')}"
-
-
-def overlap(study: Study) -> str:
-    """States what training or validation shares with the evaluated images, by the audit."""
-    audit = study.metrics.get("audit")
-    if not audit:
-        return sentence(f"The overlap of the parts is {UNEVALUATED}")
-    text = (
-        f"{_no(audit['shared_images'], 'image')} lay in more than one part, and "
-        f"{_no(audit['straddling_accessions'], 'test patient')} also had training or validation "
-        "images"
-    )
-    seen = audit.get("evaluated_images_seen")
-    if seen:
-        text += f"; {plural(seen, 'evaluated image')} had been used in training or validation"
-    return sentence(text)
-
-
-def _no(number: int, noun: str) -> str:
-    """Returns a number and its noun, with ``no`` for 0."""
-    return plural(number, noun) if number else f"no {noun}"
 
 
 def preprocessing(study: Study) -> str:
@@ -393,125 +269,6 @@ def _evaluated_steps(study: Study) -> str:
         low, high = f"{min(scores):.3f}", f"{max(scores):.3f}"
         text += f", validation ROC AUC {low}" + ("" if low == high else f" to {high}")
     return text + (f" in {len(trainings)} folds" if study.is_cross_validation else "")
-
-
-def threshold(study: Study) -> str:
-    """Describes the thresholds, and who chose them."""
-    plain = study.metrics["threshold"]
-    text = sentence(f"the main results use the threshold {plain:g}")
-    decision = study.metrics.get("decision")
-    if not decision:
-        return f"{text} {sentence(f'A chosen threshold is {UNEVALUATED}')}"
-    if decision["reason"]:
-        chosen = f"the second threshold is {decision['threshold']:.3f}: {decision['reason']}"
-    else:
-        target = str(decision["target"]).replace("_", " ")
-        chosen = (
-            f"a second threshold of {decision['threshold']:.3f} was chosen for {target} on "
-            "validation images"
-        )
-    return f"{text} {sentence(chosen)} {choosers(study)}"
-
-
-def choosers(study: Study) -> str:
-    """States the patients whose validation images chose threshold and temperature."""
-    decision = study.metrics.get("decision") or {}
-    benign, malignant = (decision.get(f"{name}_patients") for name in CLASS_NAMES)
-    if benign is None or malignant is None:
-        rows = study.role(VAL)
-        benign, malignant = (sizes(of_class(rows, name)).patients or 0 for name in CLASS_NAMES)
-        where = " of all folds" if study.is_cross_validation else ""
-        text = (
-            f"the validation images{where} come from {plural(benign, 'benign patient')} and "
-            f"{plural(malignant, 'malignant patient')}; the number that chose is {ABSENT}"
-        )
-        if study.is_cross_validation:
-            text += f"; {plural(tested_choosers(study), 'evaluated patient')} are among them"
-        return sentence(text)
-    return sentence(
-        f"validation images of {plural(benign, 'benign patient')} and "
-        f"{plural(malignant, 'malignant patient')} chose"
-    )
-
-
-def tested_choosers(study: Study) -> int:
-    """Returns the number of evaluated patients with validation images in any fold."""
-    validated = {row["accession"] for row in study.role(VAL)}
-    return len(validated & set(study.predictions.accession.tolist()))
-
-
-def temperature(study: Study) -> str:
-    """Describes temperature scaling."""
-    decision = study.metrics.get("decision")
-    if not decision:
-        return sentence(f"a recalibration is {UNEVALUATED}")
-    if decision["temperature"] == 1:
-        return sentence("probabilities were not recalibrated (temperature 1)")
-    return sentence(
-        "calibrated probabilities are reported beside the others: logits were divided by the "
-        f"temperature {decision['temperature']:.3g}, fitted on validation images (Guo et al. 2017)"
-    )
-
-
-def prediction_rule(study: Study) -> str:
-    """Describes the way from an image to a prediction for image and patient."""
-    text = (
-        "the probability of malignant of an image is the logistic function of the logit. The "
-        "probability of a patient is the mean over the patient's images. An image or a patient is "
-        "called malignant if the probability is at least the threshold"
-    )
-    return " ".join([sentence(text), *map(sentence, study.notes)])
-
-
-def measures(study: Study) -> str:
-    """Names the measures of performance in ``metrics.json``."""
-    text = sentence(
-        "performance was measured by the area under the ROC curve (ROC AUC), average precision, "
-        "accuracy, balanced accuracy, sensitivity, specificity, precision, F1, the Matthews "
-        "correlation and the Brier score, for images and for patients, and by the patient "
-        "recognition rate (Spanhol et al. 2016)"
-    )
-    before = (study.metrics.get("calibration") or {}).get("before", {})
-    names = {
-        "intercept": "the calibration intercept",
-        "slope": "the calibration slope",
-        "ece": "the expected calibration error",
-        "nll": "the negative log-likelihood",
-    }
-    found = [name for key, name in names.items() if key in before]
-    if found:
-        text += f" {sentence(f'calibration was measured by {listing(found)}')}"
-    if study.metrics.get("clinical"):
-        text += " Measures of clinical use are in the part 'clinical' of metrics.json."
-    return text
-
-
-def interval_methods(study: Study) -> list[str]:
-    """Returns the methods of the intervals of the headline metrics, as ``metrics.json`` has them.
-
-    Versions that record no method computed a percentile bootstrap over patients.
-    """
-    estimates = [
-        study.metrics["image"]["accuracy"],
-        study.metrics["image"]["roc_auc"],
-        study.metrics["patient"]["recognition_rate"],
-        study.metrics["patient"]["mean_probability"]["accuracy"],
-        study.metrics["patient"]["mean_probability"]["roc_auc"],
-    ]
-    methods = [estimate["method"] for estimate in estimates if estimate.get("method")]
-    return list(dict.fromkeys(methods))
-
-
-def intervals(study: Study) -> str:
-    """Describes the intervals."""
-    methods = interval_methods(study)
-    if methods:
-        return sentence(f"95 % intervals treat the patient as the unit: {listing(methods)}")
-    return sentence(
-        "95 % intervals come from a percentile bootstrap over patients with "
-        f"{plural(study.metrics['resamples'], 'resample')}; with few patients such intervals are "
-        "too narrow"
-    )
 
 
 def software(study: Study) -> str:

@@ -1,0 +1,137 @@
+"""Sentences about predictions, thresholds, measures and intervals.
+
+Each function returns one or more whole sentences whose numbers come from the files of the run. A
+fact that the files lack is named as not recorded.
+"""
+
+from __future__ import annotations
+
+from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.report.reporting.study import Study, of_class, sizes
+from se_resnet.report.reporting.wording import (
+    ABSENT,
+    UNEVALUATED,
+    listing,
+    plural,
+    sentence,
+)
+from se_resnet.runs.run_files import VAL
+
+
+def threshold(study: Study) -> str:
+    """Describes the thresholds, and who chose them."""
+    plain = study.metrics["threshold"]
+    text = sentence(f"the main results use the threshold {plain:g}")
+    decision = study.metrics.get("decision")
+    if not decision:
+        return f"{text} {sentence(f'A chosen threshold is {UNEVALUATED}')}"
+    if decision["reason"]:
+        chosen = f"the second threshold is {decision['threshold']:.3f}: {decision['reason']}"
+    else:
+        target = str(decision["target"]).replace("_", " ")
+        chosen = (
+            f"a second threshold of {decision['threshold']:.3f} was chosen for {target} on "
+            "validation images"
+        )
+    return f"{text} {sentence(chosen)} {choosers(study)}"
+
+
+def choosers(study: Study) -> str:
+    """States the patients whose validation images chose threshold and temperature."""
+    decision = study.metrics.get("decision") or {}
+    benign, malignant = (decision.get(f"{name}_patients") for name in CLASS_NAMES)
+    if benign is None or malignant is None:
+        rows = study.role(VAL)
+        benign, malignant = (sizes(of_class(rows, name)).patients or 0 for name in CLASS_NAMES)
+        where = " of all folds" if study.is_cross_validation else ""
+        text = (
+            f"the validation images{where} come from {plural(benign, 'benign patient')} and "
+            f"{plural(malignant, 'malignant patient')}; the number that chose is {ABSENT}"
+        )
+        if study.is_cross_validation:
+            text += f"; {plural(tested_choosers(study), 'evaluated patient')} are among them"
+        return sentence(text)
+    return sentence(
+        f"validation images of {plural(benign, 'benign patient')} and "
+        f"{plural(malignant, 'malignant patient')} chose"
+    )
+
+
+def tested_choosers(study: Study) -> int:
+    """Returns the number of evaluated patients with validation images in any fold."""
+    validated = {row["accession"] for row in study.role(VAL)}
+    return len(validated & set(study.predictions.accession.tolist()))
+
+
+def temperature(study: Study) -> str:
+    """Describes temperature scaling."""
+    decision = study.metrics.get("decision")
+    if not decision:
+        return sentence(f"a recalibration is {UNEVALUATED}")
+    if decision["temperature"] == 1:
+        return sentence("probabilities were not recalibrated (temperature 1)")
+    return sentence(
+        "calibrated probabilities are reported beside the others: logits were divided by the "
+        f"temperature {decision['temperature']:.3g}, fitted on validation images (Guo et al. 2017)"
+    )
+
+
+def prediction_rule(study: Study) -> str:
+    """Describes the way from an image to a prediction for image and patient."""
+    text = (
+        "the probability of malignant of an image is the logistic function of the logit. The "
+        "probability of a patient is the mean over the patient's images. An image or a patient is "
+        "called malignant if the probability is at least the threshold"
+    )
+    return " ".join([sentence(text), *map(sentence, study.notes)])
+
+
+def measures(study: Study) -> str:
+    """Names the measures of performance in ``metrics.json``."""
+    text = sentence(
+        "performance was measured by the area under the ROC curve (ROC AUC), average precision, "
+        "accuracy, balanced accuracy, sensitivity, specificity, precision, F1, the Matthews "
+        "correlation and the Brier score, for images and for patients, and by the patient "
+        "recognition rate (Spanhol et al. 2016)"
+    )
+    before = (study.metrics.get("calibration") or {}).get("before", {})
+    names = {
+        "intercept": "the calibration intercept",
+        "slope": "the calibration slope",
+        "ece": "the expected calibration error",
+        "nll": "the negative log-likelihood",
+    }
+    found = [name for key, name in names.items() if key in before]
+    if found:
+        text += f" {sentence(f'calibration was measured by {listing(found)}')}"
+    if study.metrics.get("clinical"):
+        text += " Measures of clinical use are in the part 'clinical' of metrics.json."
+    return text
+
+
+def interval_methods(study: Study) -> list[str]:
+    """Returns the methods of the intervals of the headline metrics, as ``metrics.json`` has them.
+
+    Versions that record no method computed a percentile bootstrap over patients.
+    """
+    estimates = [
+        study.metrics["image"]["accuracy"],
+        study.metrics["image"]["roc_auc"],
+        study.metrics["patient"]["recognition_rate"],
+        study.metrics["patient"]["mean_probability"]["accuracy"],
+        study.metrics["patient"]["mean_probability"]["roc_auc"],
+    ]
+    methods = [estimate["method"] for estimate in estimates if estimate.get("method")]
+    return list(dict.fromkeys(methods))
+
+
+def intervals(study: Study) -> str:
+    """Describes the intervals."""
+    methods = interval_methods(study)
+    if methods:
+        return sentence(f"95 % intervals treat the patient as the unit: {listing(methods)}")
+    return sentence(
+        "95 % intervals come from a percentile bootstrap over patients with "
+        f"{plural(study.metrics['resamples'], 'resample')}; with few patients such intervals are "
+        "too narrow"
+    )
