@@ -78,7 +78,7 @@ def folds(made, tmp_path) -> Path:
     )
     out = workdir / "eval" / "test"
     predictions.write_csv(out / "predictions.csv")
-    metrics = all_metrics(predictions, DECISION, resamples=20)
+    metrics = all_metrics(predictions, [DECISION], permutations=20)
     metrics["audit"] = json.loads((made / "eval" / "test" / "metrics.json").read_text())["audit"]
     (out / "metrics.json").write_text(json.dumps(metrics))
     (out / REPORT).write_text("report")
@@ -288,7 +288,7 @@ def wrong_prediction(run: Path) -> None:
             TRIPOD,
             "15",
             in_metrics(lambda m: m["decision"].update(threshold=0.5, reason="too few patients")),
-            "the second threshold is 0.500: too few patients",
+            "a second threshold was not chosen: too few patients",
         ),
         (
             TRIPOD,
@@ -301,6 +301,48 @@ def wrong_prediction(run: Path) -> None:
             "calibration intercept -0.460 (95 % interval -1.000 to 0.100) before",
         ),
         (CLAIM, "28", in_metrics(lambda m: m.update(clinical={"x": 1})), "part 'clinical'"),
+        (
+            CLAIM,
+            "29",
+            in_metrics(lambda m: m["p_value"].update(image=0.0123, permutations=77)),
+            "0.0123 for images",
+        ),
+        (
+            CLAIM,
+            "38",
+            in_metrics(
+                lambda m: m["image"].update(roc_auc_pooled={"value": 0.7, "low": 0.6, "high": 0.8})
+            ),
+            "image ROC AUC of all folds pooled 0.700 (95 % interval 0.600 to 0.800)",
+        ),
+        (
+            CLAIM,
+            "38",
+            in_metrics(lambda m: m["image"]["accuracy"].update(remark="so few that nobody knows")),
+            "so few that nobody knows",
+        ),
+        (
+            TRIPOD,
+            "15",
+            in_metrics(
+                lambda m: m.update(
+                    decisions=[m["decision"] | {"threshold": number} for number in (0.2, 0.3)]
+                )
+            ),
+            "0.200 to 0.300 (mean 0.400) was chosen for accuracy in each fold",
+        ),
+        (
+            TRIPOD,
+            "24",
+            in_metrics(lambda m: m["decision"].update(temperature=1.0)),
+            "no recalibration",
+        ),
+        (
+            TRIPOD,
+            "24",
+            in_metrics(lambda m: m["calibration"]["before"]["ece"]["reference"].update(high=0.321)),
+            "95 % below 0.321",
+        ),
         (
             CLAIM,
             "20",

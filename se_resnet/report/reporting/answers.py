@@ -349,7 +349,8 @@ def measures(study: Study) -> Answer:
 @_answer
 def intervals(study: Study) -> Answer:
     """Describes the intervals."""
-    return Answer(evaluation_text.intervals(study), study.source("metrics.json"))
+    text = f"{evaluation_text.intervals(study)} {evaluation_text.p_values(study)}"
+    return Answer(text.strip(), study.source("metrics.json"))
 
 
 @_answer
@@ -520,8 +521,13 @@ def characteristics(study: Study) -> Answer:
 def analysis_sizes(study: Study) -> Answer:
     """States patients and malignant patients of each analysis."""
     return Answer(
-        f"{data_text.partition_sizes(study)} The validation images chose weights, threshold and "
-        f"temperature as items 12c and 15 say. {_evaluated(study)}",
+        " ".join(
+            [
+                data_text.partition_sizes(study),
+                evaluation_text.chosen_by_validation(study),
+                _evaluated(study),
+            ]
+        ),
         study.source("split.csv", "metrics.json"),
     )
 
@@ -551,10 +557,11 @@ def performance(study: Study) -> Answer:
     """States the headline metrics with intervals, sensitivity and specificity."""
     metrics = study.metrics
     estimates = {
-        name.replace("_", " ").replace("roc auc", "ROC AUC"): estimate
-        for name, estimate in headline(metrics).items()
+        evaluation_text.metric_title(name): estimate for name, estimate in headline(metrics).items()
     }
     for part, facts in (("image", metrics["image"]), ("patient", _patient(metrics))):
+        if "roc_auc_pooled" in facts:
+            estimates[f"{part} ROC AUC of all folds pooled"] = facts["roc_auc_pooled"]
         estimates[f"{part} sensitivity"] = facts["recall"]
         estimates[f"{part} specificity"] = facts["specificity"]
     text = "; ".join(f"{name} {interval_text(value)}" for name, value in estimates.items())
@@ -583,7 +590,7 @@ def performance_by_part(study: Study) -> Answer:
     ]
     for name, fold in study.metrics.get("folds", {}).items():
         if fold.get("sd") is not None:
-            label = name.replace("_", " ").replace("roc auc", "ROC AUC")
+            label = evaluation_text.metric_title(name)
             parts.append(
                 f"{label} over folds: mean {fold['mean']:.3f}, standard deviation {fold['sd']:.3f}"
             )
@@ -598,16 +605,18 @@ def recalibration_results(study: Study) -> Answer:
     source = study.source("metrics.json")
     if not calibration or not chosen:
         return Answer(f"Results of a recalibration are {UNEVALUATED}.", source)
-    parts = []
+    unchanged = (study.metrics.get("decision") or {}).get("temperature") == 1
+    parts = ["no recalibration (temperature 1)"] if unchanged else []
     for name, label in (
         ("intercept", "calibration intercept"),
         ("slope", "calibration slope"),
         ("brier", "Brier score"),
         ("ece", "expected calibration error"),
     ):
-        if name in calibration["before"]:
-            before, after = (calibration[part].get(name) for part in ("before", "after"))
-            parts.append(f"{label} {interval_text(before)} before, {interval_text(after)} after")
+        before, after = (calibration[part].get(name) for part in ("before", "after"))
+        if before is not None:
+            later = "" if unchanged else f" before, {interval_text(after)} after"
+            parts.append(f"{label} {interval_text(before)}{later}")
     image = chosen["image"]
     parts.append(
         f"at the chosen threshold, image sensitivity {interval_text(image['recall'])} and "

@@ -6,7 +6,10 @@ fact that the files lack is named as not recorded.
 
 from __future__ import annotations
 
+from se_resnet.metrics.estimates import METHODS
+from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.report.remarks import chosen_on_validation
 from se_resnet.report.reporting.study import Study, of_class, sizes
 from se_resnet.report.reporting.wording import (
     ABSENT,
@@ -24,16 +27,32 @@ def threshold(study: Study) -> str:
     text = sentence(f"the main results use the threshold {plain:g}")
     decision = study.metrics.get("decision")
     if not decision:
-        return f"{text} {sentence(f'A chosen threshold is {UNEVALUATED}')}"
+        return f"{text} {sentence(f'a chosen threshold is {UNEVALUATED}')}"
     if decision["reason"]:
-        chosen = f"the second threshold is {decision['threshold']:.3f}: {decision['reason']}"
-    else:
-        target = str(decision["target"]).replace("_", " ")
+        chosen = f"a second threshold was not chosen: {decision['reason']}"
+        return f"{text} {sentence(chosen)}"
+    target = str(decision["target"]).replace("_", " ")
+    chosen = f"{decision['threshold']:.3f} was chosen for {target} on validation images"
+    decisions = study.metrics.get("decisions", [])
+    if len(decisions) > 1:
+        numbers = [part["threshold"] for part in decisions]
         chosen = (
-            f"a second threshold of {decision['threshold']:.3f} was chosen for {target} on "
-            "validation images"
+            f"{min(numbers):.3f} to {max(numbers):.3f} (mean {decision['threshold']:.3f}) was "
+            f"chosen for {target} in each fold, by validation images of all folds without the "
+            "patients that the fold tests"
         )
-    return f"{text} {sentence(chosen)} {choosers(study)}"
+    return f"{text} {sentence(f'a second threshold of {chosen}')} {choosers(study)}"
+
+
+def chosen_by_validation(study: Study) -> str:
+    """States what the validation images chose."""
+    decision = study.metrics.get("decision")
+    if not decision:
+        return sentence(f"the choice on validation images is {UNEVALUATED}")
+    subject = chosen_on_validation(study.config, decision)
+    return sentence(
+        f"{subject} chosen on validation images" if subject else "validation images chose nothing"
+    )
 
 
 def choosers(study: Study) -> str:
@@ -51,8 +70,9 @@ def choosers(study: Study) -> str:
         if study.is_cross_validation:
             text += f"; {plural(tested_choosers(study), 'evaluated patient')} are among them"
         return sentence(text)
+    least = "at least " if study.is_cross_validation else ""
     return sentence(
-        f"validation images of {plural(benign, 'benign patient')} and "
+        f"validation images of {least}{plural(benign, 'benign patient')} and "
         f"{plural(malignant, 'malignant patient')} chose"
     )
 
@@ -94,6 +114,8 @@ def measures(study: Study) -> str:
         "correlation and the Brier score, for images and for patients, and by the patient "
         "recognition rate (Spanhol et al. 2016)"
     )
+    if "roc_auc_pooled" in study.metrics["image"]:
+        text += " In the ROC AUC, only images or patients of the same fold are compared."
     before = (study.metrics.get("calibration") or {}).get("before", {})
     names = {
         "intercept": "the calibration intercept",
@@ -109,29 +131,51 @@ def measures(study: Study) -> str:
     return text
 
 
-def interval_methods(study: Study) -> list[str]:
-    """Returns the methods of the intervals of the headline metrics, as ``metrics.json`` has them.
+def interval_methods(study: Study) -> dict[str, list[str]]:
+    """Returns the headline metrics by the method of their interval, as ``metrics.json`` has it.
 
-    Versions that record no method computed a percentile bootstrap over patients.
+    The result is empty for a version that recorded no method: its intervals come from a percentile
+    bootstrap over patients.
     """
-    estimates = [
-        study.metrics["image"]["accuracy"],
-        study.metrics["image"]["roc_auc"],
-        study.metrics["patient"]["recognition_rate"],
-        study.metrics["patient"]["mean_probability"]["accuracy"],
-        study.metrics["patient"]["mean_probability"]["roc_auc"],
-    ]
-    methods = [estimate["method"] for estimate in estimates if estimate.get("method")]
-    return list(dict.fromkeys(methods))
+    found: dict[str, list[str]] = {}
+    for name, estimate in headline(study.metrics).items():
+        if isinstance(method := estimate.get("method"), str):
+            found.setdefault(METHODS.get(method, method), []).append(metric_title(name))
+    return found
+
+
+def metric_title(name: str) -> str:
+    """Returns the name of a headline metric in words.
+
+    >>> metric_title("image_roc_auc")
+    'image ROC AUC'
+    """
+    return name.replace("_", " ").replace("roc auc", "ROC AUC")
 
 
 def intervals(study: Study) -> str:
     """Describes the intervals."""
     methods = interval_methods(study)
     if methods:
-        return sentence(f"95 % intervals treat the patient as the unit: {listing(methods)}")
+        parts = (sentence(f"for {listing(names)}: {text}") for text, names in methods.items())
+        return f"95 % intervals treat the patient as the unit. {' '.join(parts)}"
     return sentence(
         "95 % intervals come from a percentile bootstrap over patients with "
         f"{plural(study.metrics['resamples'], 'resample')}; with few patients such intervals are "
         "too narrow"
+    )
+
+
+def p_values(study: Study) -> str:
+    """States the p-values of the ROC AUC, or an empty text for versions without."""
+    values = study.metrics.get("p_value")
+    if not values:
+        return ""
+    units = [unit for unit in ("image", "patient") if values[unit] is not None]
+    parts = [f"{values[unit]:.3g} for {unit}s" for unit in units]
+    if not parts:
+        return ""
+    return sentence(
+        f"the one-sided p-value of the ROC AUC against chance was {listing(parts)} "
+        f"({plural(values['permutations'], 'permutation')} of the patients' labels)"
     )

@@ -62,6 +62,7 @@ def paragraphs(study: Study) -> list[tuple[str, str]]:
                 evaluation_text.temperature(study),
                 evaluation_text.measures(study),
                 evaluation_text.intervals(study),
+                evaluation_text.p_values(study),
                 model_text.software(study),
             ),
         ),

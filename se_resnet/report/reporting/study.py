@@ -35,6 +35,8 @@ _METRICS_FORM = METRICS_FORM | {
     "decision": Maybe(
         DECISION_FORM | {f"{name}_patients": Maybe((int, None)) for name in CLASS_NAMES}
     ),
+    "decisions": Maybe([DECISION_FORM]),
+    "p_value": Maybe({"image": _NUMBER, "patient": _NUMBER, "permutations": int}),
     "by_subtype": Maybe({str: {"accuracy": ESTIMATE_FORM}}),
     "folds": Maybe({str: {"mean": _NUMBER, "sd": _NUMBER}}),
     "patient": METRICS_FORM["patient"]

@@ -66,7 +66,7 @@ def interval_text(estimate: Mapping[str, Any] | float | None) -> str:
     """Returns an estimate of ``metrics.json`` as text.
 
     Args:
-        estimate: ``value``, ``low``, ``high`` and ``reason``, with ``patients`` and
+        estimate: ``value``, ``low``, ``high`` and ``reason``, with ``remark``, ``patients`` and
             ``effective_patients`` where the version recorded them; or a plain number, or None.
     """
     if estimate is None:
@@ -81,8 +81,13 @@ def interval_text(estimate: Mapping[str, Any] | float | None) -> str:
         if estimate["low"] is None
         else f"95 % interval {estimate['low']:.3f} to {estimate['high']:.3f}"
     ]
-    if estimate["low"] is not None and reason:
-        details.append(str(reason))
+    reference = estimate.get("reference")
+    if isinstance(reference, Mapping):
+        median, high = reference.get("median"), reference.get("high")
+        if isinstance(median, int | float) and isinstance(high, int | float):
+            details.append(f"a calibrated model: median {median:.3f}, 95 % below {high:.3f}")
+    if estimate.get("remark"):
+        details.append(str(estimate["remark"]))
     if patients := patients_text(estimate):
         details.append(patients)
     return f"{estimate['value']:.3f} ({'; '.join(details)})"
@@ -91,13 +96,17 @@ def interval_text(estimate: Mapping[str, Any] | float | None) -> str:
 def patients_text(estimate: Mapping[str, Any]) -> str:
     """Returns the patients that an interval rests on, or an empty text for older versions."""
     patients, effective = estimate.get("patients"), estimate.get("effective_patients")
-    classes = ""
+    noun = "patient"
     if isinstance(patients, Mapping):
-        known = [name for name in CLASS_NAMES if patients.get(name) is not None]
-        classes = ", ".join(f"{patients[name]} {name}" for name in known)
+        present = [name for name in CLASS_NAMES if patients.get(name)]
+        parts = [f"{patients[name]} {name}" for name in present]
+        noun = f"{present[0]} patient" if len(present) == 1 else noun
+        classes = f" ({', '.join(parts)})" if len(present) > 1 else ""
         patients = patients.get("all")
+    else:
+        classes = ""
     if not isinstance(patients, int):
         return ""
-    text = plural(patients, "patient") + (f" ({classes})" if classes else "")
+    text = plural(patients, noun) + classes
     number = effective.get("all") if isinstance(effective, Mapping) else effective
     return text + (f", effectively {number:.1f}" if isinstance(number, int | float) else "")
