@@ -36,6 +36,7 @@ from tests.helpers.browser import CHROMIUM, FAULTS, Browser
 from tests.helpers.run_folders import DECISION, make_run_folder
 
 TRIPOD, CLAIM = checklist.GUIDELINES
+PREVALENCE = {"prevalence": 0.5, "prevalence_given": False}
 HOSTILE = "</text><script>document.title='owned'</script>"
 
 
@@ -300,7 +301,30 @@ def wrong_prediction(run: Path) -> None:
             ),
             "calibration intercept -0.460 (95 % interval -1.000 to 0.100) before",
         ),
-        (CLAIM, "28", in_metrics(lambda m: m.update(clinical={"x": 1})), "part 'clinical'"),
+        (
+            CLAIM,
+            "28",
+            in_metrics(lambda m: m["clinical"].update(prevalence=0.123, prevalence_given=True)),
+            "at a prevalence of 12.3 % (a given value)",
+        ),
+        (
+            CLAIM,
+            "38",
+            in_metrics(lambda m: m["clinical"]["ppv"].update(value=0.9, low=0.2, high=None)),
+            "positive predictive value 0.900 (95 % interval 0.200 to infinite or undefined)",
+        ),
+        (
+            CLAIM,
+            "38",
+            in_metrics(lambda m: m.update(clinical={**PREVALENCE, "reason": "one class"})),
+            "predictive values are undefined: one class",
+        ),
+        (
+            CLAIM,
+            "21",
+            in_metrics(lambda m: m["clinical"].update(patients_needed=4321)),
+            "would need about 4,321 patients",
+        ),
         (
             CLAIM,
             "29",

@@ -15,7 +15,7 @@ import numpy as np
 
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.labels import CLASS_NAMES, TUMOUR_TYPES
-from se_resnet.report.reporting import data_text, evaluation_text, model_text
+from se_resnet.report.reporting import clinical_text, data_text, evaluation_text, model_text
 from se_resnet.report.reporting.flow import LEFT_OUT, count_flow
 from se_resnet.report.reporting.study import (
     Row,
@@ -62,6 +62,11 @@ def _answer(function: Callable[[Study], Answer]) -> Callable[[Study], Answer]:
     """Adds a function to ``ANSWERS`` under its name."""
     ANSWERS[function.__name__] = function
     return function
+
+
+def _joined(*texts: str) -> str:
+    """Joins sentences; empty texts are left out."""
+    return " ".join(filter(None, texts))
 
 
 @_answer
@@ -199,7 +204,11 @@ def sample_size(study: Study) -> Answer:
     else:
         text += f" The effective number of patients is {UNEVALUATED}."
     return Answer(
-        f"{text} No calculation of the sample size is recorded.",
+        _joined(
+            text,
+            clinical_text.patients_needed(study),
+            "No calculation of the sample size before the study is recorded.",
+        ),
         study.source("split.csv", "metrics.json"),
     )
 
@@ -349,8 +358,10 @@ def measures(study: Study) -> Answer:
 @_answer
 def intervals(study: Study) -> Answer:
     """Describes the intervals."""
-    text = f"{evaluation_text.intervals(study)} {evaluation_text.p_values(study)}"
-    return Answer(text.strip(), study.source("metrics.json"))
+    return Answer(
+        _joined(evaluation_text.intervals(study), evaluation_text.p_values(study)),
+        study.source("metrics.json"),
+    )
 
 
 @_answer
@@ -521,12 +532,10 @@ def characteristics(study: Study) -> Answer:
 def analysis_sizes(study: Study) -> Answer:
     """States patients and malignant patients of each analysis."""
     return Answer(
-        " ".join(
-            [
-                data_text.partition_sizes(study),
-                evaluation_text.chosen_by_validation(study),
-                _evaluated(study),
-            ]
+        _joined(
+            data_text.partition_sizes(study),
+            evaluation_text.chosen_by_validation(study),
+            _evaluated(study),
         ),
         study.source("split.csv", "metrics.json"),
     )
@@ -566,8 +575,12 @@ def performance(study: Study) -> Answer:
         estimates[f"{part} specificity"] = facts["specificity"]
     text = "; ".join(f"{name} {interval_text(value)}" for name, value in estimates.items())
     return Answer(
-        f"{_evaluated(study)} At the threshold {metrics['threshold']:g}: {text}. "
-        f"{evaluation_text.intervals(study)}",
+        _joined(
+            _evaluated(study),
+            f"At the threshold {metrics['threshold']:g}: {text}.",
+            clinical_text.values(study),
+            evaluation_text.intervals(study),
+        ),
         study.source("metrics.json"),
     )
 

@@ -10,6 +10,7 @@ from se_resnet.metrics.estimates import METHODS
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.report.remarks import chosen_on_validation
+from se_resnet.report.reporting import clinical_text
 from se_resnet.report.reporting.study import Study, of_class, sizes
 from se_resnet.report.reporting.wording import (
     ABSENT,
@@ -126,9 +127,7 @@ def measures(study: Study) -> str:
     found = [name for key, name in names.items() if key in before]
     if found:
         text += f" {sentence(f'calibration was measured by {listing(found)}')}"
-    if study.metrics.get("clinical"):
-        text += " Measures of clinical use are in the part 'clinical' of metrics.json."
-    return text
+    return f"{text} {clinical_text.measures(study)}".strip()
 
 
 def interval_methods(study: Study) -> dict[str, list[str]]:

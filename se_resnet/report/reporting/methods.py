@@ -17,6 +17,8 @@ _REFERENCES = {
     "imbalanced data sets learning. ICIC 2005:878-887.",
     "He et al. 2008": "He H, Bai Y, Garcia EA, Li S. ADASYN: adaptive synthetic sampling approach "
     "for imbalanced learning. IJCNN 2008:1322-1328.",
+    "Vickers and Elkin 2006": "Vickers AJ, Elkin EB. Decision curve analysis: a novel method for "
+    "evaluating prediction models. Med Decis Making 2006;26:565-574.",
     "Guo et al. 2017": "Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural "
     "networks. ICML 2017:1321-1330.",
 }

@@ -30,12 +30,28 @@ from se_resnet.runtime.schema import Maybe, misfit
 _COLUMNS = ("file", "slide", "accession", "magnification", "subtype", "label", "role")
 ROLE_NAMES = {TRAIN: "training", VAL: "validation", TEST: "test"}
 _NUMBER = (float, None)
+_RATIO = dict.fromkeys(("value", "low", "high"), _NUMBER)
+_PREVALENCE = {"prevalence": float, "prevalence_given": bool}
 # The parts of metrics.json that are used here besides those of run_files.METRICS_FORM.
 _METRICS_FORM = METRICS_FORM | {
     "decision": Maybe(
         DECISION_FORM | {f"{name}_patients": Maybe((int, None)) for name in CLASS_NAMES}
     ),
     "decisions": Maybe([DECISION_FORM]),
+    "clinical": Maybe(
+        (
+            _PREVALENCE | {"reason": str},
+            _PREVALENCE
+            | dict.fromkeys(
+                ("ppv", "npv", "positive_likelihood_ratio", "negative_likelihood_ratio"), _RATIO
+            )
+            | {
+                "sensitivity_at_specificity": [_RATIO | {"at": float}],
+                "specificity_at_sensitivity": [_RATIO | {"at": float}],
+                "patients_needed": (int, None),
+            },
+        )
+    ),
     "p_value": Maybe({"image": _NUMBER, "patient": _NUMBER, "permutations": int}),
     "by_subtype": Maybe({str: {"accuracy": ESTIMATE_FORM}}),
     "folds": Maybe({str: {"mean": _NUMBER, "sd": _NUMBER}}),
