@@ -356,6 +356,12 @@ def wrong_prediction(run: Path) -> None:
             "0.200 to 0.300 (mean 0.400) was chosen for accuracy in each fold",
         ),
         (
+            CLAIM,
+            "40",
+            in_metrics(lambda m: m["decision"].update(benign_patients=3, malignant_patients=12)),
+            "chosen on validation images of only 3 benign patients and 12 malignant patients",
+        ),
+        (
             TRIPOD,
             "24",
             in_metrics(lambda m: m["decision"].update(temperature=1.0)),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from se_resnet.metrics.decision import FEWEST_PATIENTS
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.labels import CLASS_NAMES, TUMOUR_TYPES
 from se_resnet.report.reporting import clinical_text, data_text, evaluation_text, model_text
@@ -745,6 +746,13 @@ def limits(study: Study) -> Answer:
         found.append(f"{plural(number, 'evaluated patient')} also trained or validated")
     if number := audit.get("synthetic_test_images"):
         found.append(f"{plural(number, 'test image')} synthetic")
+    decision = study.metrics.get("decision")
+    benign, malignant, _ = evaluation_text.choosing_patients(study)
+    if decision and not decision["reason"] and min(benign, malignant) < FEWEST_PATIENTS:
+        found.append(
+            f"a threshold chosen on validation images of only {plural(benign, 'benign patient')} "
+            f"and {plural(malignant, 'malignant patient')}"
+        )
     if not study.evaluated_roles[""]:
         found.append("no image from outside the data set was evaluated")
     if not evaluation_text.interval_methods(study):

@@ -45,7 +45,7 @@ def values(study: Study) -> str:
         ("sensitivity_at_specificity", "sensitivity", "specificity"),
         ("specificity_at_sensitivity", "specificity", "sensitivity"),
     ):
-        parts += [f"{rate} at {given} {point['at']:g} {_ratio(point)}" for point in clinical[name]]
+        parts += [f"{rate} at {given} {point['at']:g}: {_ratio(point)}" for point in clinical[name]]
     remark = f" ({clinical['remark']})" if "remark" in clinical else ""
     return sentence(
         f"for patients at a prevalence of {100 * clinical['prevalence']:.3g} %{remark}: "

@@ -56,26 +56,33 @@ def chosen_by_validation(study: Study) -> str:
     )
 
 
-def choosers(study: Study) -> str:
-    """States the patients whose validation images chose threshold and temperature."""
+def choosing_patients(study: Study) -> tuple[int, int, bool]:
+    """Returns the benign and malignant patients whose validation images could choose a threshold.
+
+    The third value is false for a version that did not record them. The numbers are then those of
+    all validation images.
+    """
     decision = study.metrics.get("decision") or {}
     benign, malignant = (decision.get(f"{name}_patients") for name in CLASS_NAMES)
-    if benign is None or malignant is None:
-        rows = study.role(VAL)
-        benign, malignant = (sizes(of_class(rows, name)).patients or 0 for name in CLASS_NAMES)
-        where = " of all folds" if study.is_cross_validation else ""
-        text = (
-            f"the validation images{where} come from {plural(benign, 'benign patient')} and "
-            f"{plural(malignant, 'malignant patient')}; the number that chose is {ABSENT}"
-        )
-        if study.is_cross_validation:
-            text += f"; {plural(tested_choosers(study), 'evaluated patient')} are among them"
-        return sentence(text)
-    least = "at least " if study.is_cross_validation else ""
-    return sentence(
-        f"validation images of {least}{plural(benign, 'benign patient')} and "
-        f"{plural(malignant, 'malignant patient')} chose"
-    )
+    if benign is not None and malignant is not None:
+        return benign, malignant, True
+    rows = study.role(VAL)
+    benign, malignant = (sizes(of_class(rows, name)).patients or 0 for name in CLASS_NAMES)
+    return benign, malignant, False
+
+
+def choosers(study: Study) -> str:
+    """States the patients whose validation images chose threshold and temperature."""
+    benign, malignant, is_recorded = choosing_patients(study)
+    patients = f"{plural(benign, 'benign patient')} and {plural(malignant, 'malignant patient')}"
+    if is_recorded:
+        least = "at least " if study.is_cross_validation else ""
+        return sentence(f"validation images of {least}{patients} chose")
+    where = " of all folds" if study.is_cross_validation else ""
+    text = f"the validation images{where} come from {patients}; the number that chose is {ABSENT}"
+    if study.is_cross_validation:
+        text += f"; {plural(tested_choosers(study), 'evaluated patient')} are among them"
+    return sentence(text)
 
 
 def tested_choosers(study: Study) -> int:
