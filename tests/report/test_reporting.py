@@ -28,7 +28,7 @@ from se_resnet.report.reporting.answers import ANSWERS
 from se_resnet.report.reporting.folder import FILES, PAGE, write_reporting
 from se_resnet.report.reporting.study import Study
 from se_resnet.runs.evaluations import REPORT
-from se_resnet.runs.run_files import ROLES
+from se_resnet.runs.run_files import NEAR_DUPLICATES, ROLES
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.folders import whole_folder
 from tests.helpers import ROOT
@@ -36,6 +36,7 @@ from tests.helpers.browser import CHROMIUM, FAULTS, Browser
 from tests.helpers.run_folders import DECISION, make_run_folder
 
 TRIPOD, CLAIM = checklist.GUIDELINES
+NEAR = dict(zip(NEAR_DUPLICATES, (6, 2), strict=True))
 PREVALENCE = {"prevalence": 0.5, "prevalence_given": False}
 HOSTILE = "</text><script>document.title='owned'</script>"
 
@@ -372,6 +373,14 @@ def wrong_prediction(run: Path) -> None:
             "24",
             in_metrics(lambda m: m["calibration"]["before"]["ece"]["reference"].update(high=0.321)),
             "95 % below 0.321",
+        ),
+        (
+            CLAIM,
+            "20",
+            in_metrics(
+                lambda m: m["audit"].update(dict(zip(NEAR_DUPLICATES, (6, 2), strict=True)))
+            ),
+            "6 test images nearly the same as a training or validation image, 2 of them under",
         ),
         (
             CLAIM,

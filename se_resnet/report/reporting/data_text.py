@@ -17,6 +17,7 @@ from se_resnet.report.reporting.wording import (
     sentence,
     span,
 )
+from se_resnet.runs.run_files import NEAR_DUPLICATES
 
 _PROTOCOLS = {
     "strict": "Patients were assigned to the parts at random, stratified by class, so that all "
@@ -130,6 +131,14 @@ def overlap(study: Study) -> str:
         f"{_no(audit['straddling_accessions'], 'test patient')} also had training or validation "
         "images"
     )
+    near, elsewhere = (audit.get(name) for name in NEAR_DUPLICATES)
+    if near is not None and elsewhere is not None:
+        text += (
+            f"; a perceptual hash found {_no(near, 'test image')} nearly the same as a training or "
+            "validation image"
+        )
+        if near:
+            text += f", {elsewhere or 'none'} of them under another accession number"
     seen = audit.get("evaluated_images_seen")
     if seen:
         text += f"; {plural(seen, 'evaluated image')} had been used in training or validation"
