@@ -50,7 +50,7 @@ from se_resnet.runs.lock import locked
 from se_resnet.runs.run_files import ALL_FOLDS, LAST, PROGRESS_FORM
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import BEST_FORM, claim
-from se_resnet.runtime import numerics, processes
+from se_resnet.runtime import numerics, processes, software
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.log import log
 from se_resnet.runtime.mesh import data_mesh, replicated
@@ -185,9 +185,11 @@ def _train(config: ConfigDict, run: RunFolder) -> MetricLog:
 
     # --------------------------------------------------------------- folder of the run
     if processes.is_primary():
-        run_data.save(run, data.dataset, data.roles, data.near)
+        run_data.save(run, data.dataset, data.roles, data.near, data.plan)
         write_json(run.config_path, plain(config))
     state, progress = _resume(config, run, state, steps)
+    if processes.is_primary():
+        software.keep(run.software_path, progress.step)
 
     # ----------------------------------------------------------------------- training
     feed = open_feed(config, data, mesh)

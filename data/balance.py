@@ -61,12 +61,17 @@ class Plan:
         """Number of rows that blend two images."""
         return int((self.base != self.neighbour).sum())
 
+    def sizes(self) -> dict[str, int]:
+        """Returns the number of rows of each class, and of all ``synthetic`` rows."""
+        rows = np.bincount(self.label, minlength=len(CLASS_NAMES)).tolist()
+        return dict(zip(CLASS_NAMES, rows, strict=True)) | {"synthetic": self.num_synthetic}
+
     def describe(self) -> str:
         """Returns the numbers of rows by class and kind, and the notes, for the log."""
-        benign, malignant = np.bincount(self.label, minlength=2)
+        sizes = self.sizes()
         text = (
-            f"{len(self)} rows an epoch ({benign} benign, {malignant} malignant), "
-            f"{self.num_synthetic} of them synthetic"
+            f"{len(self)} rows an epoch ({sizes['benign']} benign, {sizes['malignant']} "
+            f"malignant), {sizes['synthetic']} of them synthetic"
         )
         return "\n".join([text, *self.notes])
 

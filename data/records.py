@@ -13,10 +13,9 @@ import numpy as np
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import MAGNIFICATIONS, MAGNIFICATIONS_TEXT
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.runs.run_files import SYNTHETIC_PREFIX as SYNTHETIC_PREFIX
 from se_resnet.runtime.files import atomic_write
 from se_resnet.runtime.tables import read_table
-
-SYNTHETIC_PREFIX = "synthetic-"  # the start of the file name of a synthetic image
 
 
 @dataclasses.dataclass(frozen=True)

@@ -98,7 +98,13 @@ def prepare(
     return RunData(dataset, roles, near, plan, records.take(roles == VAL), is_augmented)
 
 
-def save(run: RunFolder, dataset: Dataset, roles: np.ndarray, near: Mapping[str, int]) -> None:
+def save(
+    run: RunFolder,
+    dataset: Dataset,
+    roles: np.ndarray,
+    near: Mapping[str, int],
+    plan: Plan | None = None,
+) -> None:
     """Writes ``split.csv``, ``data.json`` and, where files were skipped, ``skipped_files.csv``.
 
     Args:
@@ -106,6 +112,7 @@ def save(run: RunFolder, dataset: Dataset, roles: np.ndarray, near: Mapping[str,
         dataset: of the run.
         roles: ``str [N]``.
         near: see :class:`RunData`; empty if near-duplicates were not checked.
+        plan: the balanced rows, whose sizes ``data.json`` holds; None leaves them out.
     """
     records = dataset.records
     write_split(run.split_path, records, roles)
@@ -121,6 +128,7 @@ def save(run: RunFolder, dataset: Dataset, roles: np.ndarray, near: Mapping[str,
             "description": dataset.description,
             "audit": {**audit.count_leaks(records, roles), **near},
             "split": audit.summarise(records, roles),
+            **({"plan": plan.sizes()} if plan else {}),
             "seen_digests": sorted(set(records.digest[is_seen(roles)].tolist())),
         },
     )

@@ -38,7 +38,7 @@ def lines_of(workdir: Path) -> list[dict]:
 
 
 def test_a_run_leaves_what_it_promises(run):
-    for name in ("config.json", "split.csv", "metrics.jsonl", "data.json"):
+    for name in ("config.json", "split.csv", "metrics.jsonl", "data.json", "software.json"):
         assert (run / name).stat().st_size > 0
     for name in ("predictions.csv", "metrics.json", "report.html"):
         assert (run / "eval" / "test" / name).stat().st_size > 0
@@ -46,6 +46,8 @@ def test_a_run_leaves_what_it_promises(run):
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best", "latest"}
     roles = {row["role"] for row in csv.DictReader((run / "split.csv").open())}
     assert roles == {"train", "val", "test"}
+    plan = json.loads((run / "data.json").read_text())["plan"]
+    assert plan["benign"] == plan["malignant"] > 0 and plan["synthetic"] > 0
 
 
 def test_every_test_image_is_predicted_once(run):

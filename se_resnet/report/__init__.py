@@ -4,7 +4,8 @@
 palette and style of all plots. ``patient_strips``: one line per patient. ``gallery``: errors and
 random correct predictions, each with an explanation. ``publish``: writes the files of an evaluation
 and prints the headline. ``repeats``: evaluates the repeats of a run together. ``remarks``:
-sentences about an evaluation.
+sentences about an evaluation. ``reporting/``: what a journal asks for;
+``python -m se_resnet.report`` writes it.
 
 A new plot goes to ``plots`` and into ``templates/report.html.j2``. Imports
 :mod:`se_resnet.explain`, :mod:`se_resnet.metrics` and the packages before them.

@@ -15,8 +15,8 @@ from typing import Any
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import label_problem, magnification_problem
 from se_resnet.runtime.csv_dialect import LineError
-from se_resnet.runtime.files import read_json, reason
-from se_resnet.runtime.schema import Between, Maybe
+from se_resnet.runtime.files import parse_json, read_json, read_small_file, reason
+from se_resnet.runtime.schema import Between, Maybe, misfit
 from se_resnet.runtime.tables import read_table
 
 CONFIG, DATA, SPLIT, WEIGHTS = "config.json", "data.json", "split.csv", "weights.json"
@@ -24,6 +24,7 @@ METRICS = "metrics.json"
 
 TRAIN, VAL, TEST, EXCLUDED = "train", "val", "test", "excluded"
 ROLES = (TRAIN, VAL, TEST)
+SYNTHETIC_PREFIX = "synthetic-"  # the start of the file name of a synthetic image
 SPLIT_COLUMNS = ("file", "accession", "role")
 
 ALL_FOLDS = "all"  # the value of config.split.fold for a cross-validation
@@ -98,6 +99,7 @@ DATA_FORM = {
     "audit": {**dict.fromkeys(LEAKS, int), **dict.fromkeys(NEAR_DUPLICATES, Maybe(int))},
     "split": SPLIT_SUMMARY_FORM,
     "seen_digests": [str],
+    "plan": Maybe({"benign": int, "malignant": int, "synthetic": int}),
 }
 # What the training state of a run is saved with.
 PROGRESS_FORM = {
@@ -105,6 +107,8 @@ PROGRESS_FORM = {
     "early_stopping": {"best": (float, None), "waited": Between(0, 2**31)},
     "unlogged": [[float, float]],
 }
+STEP = Between(0, 2**63 - 1)
+LINE_FORM = {"step": STEP, str: (float, None)}  # of metrics.jsonl
 WEIGHTS_FORM = {"name": str, **dict.fromkeys(("licence", "source", "sha256"), Maybe(str))}
 
 _OPTIONAL_FLOAT = (float, None)
@@ -228,6 +232,56 @@ def read_split(path: Path, columns: Sequence[str] = SPLIT_COLUMNS) -> list[dict[
             f"{path} cannot be read ({reason(error)}): give a split.csv, such as train.py writes."
         ) from error
     return rows
+
+
+def read_log(path: Path) -> list[dict]:
+    """Reads the lines of a ``metrics.jsonl``, oldest first, without an incomplete last line.
+
+    A killed process can leave an incomplete last line. A file that does not exist has no lines.
+
+    Raises:
+        UserError: the file cannot be read, or another line is damaged.
+    """
+    try:
+        lines = read_small_file(path).splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({reason(error)}): restore the log of the run, or move the "
+            "file away to begin a new log."
+        ) from error
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = parse_json(line)
+            if problem := misfit(entry, LINE_FORM):
+                raise ValueError(problem)
+            entries.append(entry)
+        except ValueError as error:
+            if number < len(lines):
+                raise UserError(
+                    f"line {number} of {path} is damaged ({reason(error)}): restore or remove the "
+                    "line."
+                ) from error
+    return entries
+
+
+def read_skipped(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a ``skipped_files.csv``; a file that does not exist has no rows.
+
+    Raises:
+        UserError: the file cannot be read, or a column is missing.
+    """
+    try:
+        return [row for _, row in read_table(path, ("path", "reason"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({reason(error)}): restore the file of the run, or run "
+            "train.py on another --workdir."
+        ) from error
 
 
 def _role_problem(text: str) -> str:

@@ -10,6 +10,7 @@ from se_resnet.metrics.predictions import Predictions, in_folds
 from se_resnet.runs import run_files
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.evaluations import EvaluationFolder
+from se_resnet.runtime import software
 
 
 class RunFolder:
@@ -22,6 +23,7 @@ class RunFolder:
     ``skipped_files.csv``   files that were left out, where there were any
     ``weights.json``        the weights that the run started from
     ``numerics.json``       settings of JAX and XLA that change numbers
+    ``software.json``       versions of the software and the devices, at every start
     ``checkpoints/``        ``latest``: states to resume from; ``best``: the weights to evaluate
     ``metrics.jsonl``       losses and metrics during training, one line per step or epoch
     ``trackers.json``       which tracker has received which lines
@@ -50,6 +52,7 @@ class RunFolder:
         self.skipped_path = path / "skipped_files.csv"
         self.weights_path = path / run_files.WEIGHTS
         self.numerics_path = path / "numerics.json"
+        self.software_path = path / "software.json"
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.log_path = path / "metrics.jsonl"
         self.trackers_path = path / "trackers.json"
@@ -85,6 +88,19 @@ class RunFolder:
         """Returns ``weights.json``; None for a run of a version that wrote none."""
         found = run_files.read_optional(self.weights_path, run_files.WEIGHTS_FORM)
         return found and {"licence": "", "source": "", "sha256": "", **found}
+
+    def software(self) -> list[dict[str, Any]] | None:
+        """Returns the starts in ``software.json``; None for a version that wrote none."""
+        found = run_files.read_optional(self.software_path, software.FORM)
+        return None if found is None else found["starts"]
+
+    def log(self) -> list[dict[str, Any]]:
+        """Returns the lines of ``metrics.jsonl``, oldest first."""
+        return run_files.read_log(self.log_path)
+
+    def skipped_files(self) -> list[dict[str, str]]:
+        """Returns ``path`` and ``reason`` of each file that was left out."""
+        return run_files.read_skipped(self.skipped_path)
 
     def evaluation(
         self, split: str = "test", tta: str = "none", data_dir: str | None = None

@@ -1,12 +1,13 @@
 """Everything that a program needs around its work: start, processes, files, end.
 
 Start: ``cli`` (flags, help, exit codes), ``interpreter`` (huge pages, UTF-8), ``environment``
-(variables and limits), ``numerics`` (JAX settings that change results), ``streams`` (screen and
-pipes), ``compilation_cache``, ``lazy`` (imports at first use). Several devices and processes:
-``mesh``, ``launch`` (flags), ``processes`` (agreement). ``batches``: batches of equal size. Files:
-``files`` (one file), ``folders`` (several at once), ``paths`` (``~`` and ``$VAR``), ``walk``,
-``schema`` (the form of a JSON value), ``tables`` and ``csv_dialect``, ``file_locks``,
-``templates``. Work in threads: ``parallel``. Screen: ``log``, ``text_table``. End: ``signals``.
+(variables and limits), ``numerics`` (JAX settings that change results), ``software`` (versions and
+devices), ``streams`` (screen and pipes), ``compilation_cache``, ``lazy`` (imports at first use).
+Several devices and processes: ``mesh``, ``launch`` (flags), ``processes`` (agreement). ``batches``:
+batches of equal size. Files: ``files`` (one file), ``folders`` (several at once), ``paths`` (``~``
+and ``$VAR``), ``walk``, ``schema`` (the form of a JSON value), ``tables`` and ``csv_dialect``,
+``file_locks``, ``templates``. Work in threads: ``parallel``. Screen: ``log``, ``text_table``. End:
+``signals``.
 
 Imports only :mod:`se_resnet.errors`. Code that would suit any other program belongs here. Code
 that knows networks or images does not.

@@ -13,56 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.errors import UserError
+from se_resnet.runs.run_files import STEP
+from se_resnet.runs.run_files import read_log as read_log
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import (
     atomic_write,
-    parse_json,
     read_json,
-    read_small_file,
     reason,
     report_full_disk,
     write_json,
 )
 from se_resnet.runtime.processes import is_primary
-from se_resnet.runtime.schema import Between, misfit
 from se_resnet.tracking.trackers import Start, Tracker, open_tracker
 
-_STEP = Between(0, 2**63 - 1)
-_LINE_FORM = {"step": _STEP, str: (float, None)}
-_STATE_FORM = {str: {"run_id": str, "told": {str: _STEP}, "concluded": bool}}
-
-
-def read_log(path: Path) -> list[dict]:
-    """Reads the lines of a log, oldest first, without an incomplete last line.
-
-    A killed process can leave an incomplete last line.
-
-    Raises:
-        UserError: the file cannot be read, or another line is damaged.
-    """
-    try:
-        lines = read_small_file(path).splitlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({reason(error)}): restore the log of the run, or move the "
-            "file away to begin a new log."
-        ) from error
-    entries = []
-    for number, line in enumerate(lines, 1):
-        try:
-            entry = parse_json(line)
-            if problem := misfit(entry, _LINE_FORM):
-                raise ValueError(problem)
-            entries.append(entry)
-        except ValueError as error:
-            if number < len(lines):
-                raise UserError(
-                    f"line {number} of {path} is damaged ({reason(error)}): restore or remove the "
-                    "line."
-                ) from error
-    return entries
+_STATE_FORM = {str: {"run_id": str, "told": {str: STEP}, "concluded": bool}}
 
 
 class _JsonLines:

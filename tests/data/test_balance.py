@@ -98,6 +98,7 @@ def test_thumbnails_find_neighbours_too():
     plan = make_plan(records, images, method="smote", features="thumbnail")
     assert np.bincount(plan.label).tolist() == [140, 140]
     assert plan.num_synthetic == 80
+    assert plan.sizes() == {"benign": 140, "malignant": 140, "synthetic": 80}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from se_resnet.models.resnet import create_model
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.run_files import NEAR_DUPLICATES, ROLES, TEST
 from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runtime import software
 from se_resnet.runtime.files import write_json
 from se_resnet.weights import pretrained
 from tests.helpers.datasets import make_images, make_records
@@ -38,6 +39,7 @@ def make_run_folder(folder: Path) -> Path:
     dataset = Dataset(make_images(records), records, "f" * 64, "generated", [])
     run_data.save(RunFolder(folder), dataset, roles, near=dict.fromkeys(NEAR_DUPLICATES, 0))
     write_json(folder / "weights.json", pretrained.load("none").facts())
+    software.keep(folder / "software.json", step=0)
     lines = [{"step": step, "epoch": step / 2, "train/loss": 0.5} for step in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     state = {"tensorboard": {"run_id": "x", "told": {"train/loss": 2}, "concluded": True}}

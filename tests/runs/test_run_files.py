@@ -21,6 +21,8 @@ from se_resnet.package import config as package_config
 from se_resnet.package import model_card
 from se_resnet.predict.provenance import read_history
 from se_resnet.report import plots
+from se_resnet.report.reporting import characteristics, checklist, flow_chart, methods
+from se_resnet.report.reporting.study import Study
 from se_resnet.runs import integrity, lock, run_files, workdir
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.run_files import read_split
@@ -108,24 +110,43 @@ def load_package(run: Path, _: object) -> None:
     se_resnet.from_pretrained(run.parent / "package")
 
 
+def fill_tables(run: Path, _: object) -> None:
+    folder = RunFolder(run)
+    evaluation = folder.evaluation()
+    study = Study.read(folder, evaluation.metrics(), evaluation.predictions())
+    for guideline in checklist.GUIDELINES:
+        checklist.fill(guideline, study)
+    methods.write_text(study)
+    flow_chart.draw_flow(study)
+    characteristics.count_characteristics(study)
+
+
 # What the commands and the Python interface do with each file.
 READERS = {
-    "config.json": (show_page, choose_parity_images, write_card, resume, evaluate, load_best),
-    "data.json": (write_card, evaluate),
-    "split.csv": (show_page, choose_parity_images, evaluate),
+    "config.json": (
+        *(show_page, choose_parity_images, write_card, resume, evaluate, load_best, fill_tables),
+    ),
+    "data.json": (write_card, evaluate, fill_tables),
+    "split.csv": (show_page, choose_parity_images, evaluate, fill_tables),
+    "software.json": (fill_tables,),
     "weights.json": (
+        fill_tables,
         write_card,
         lambda run, _: pretrained.keep_facts(
             pretrained.load("none"), run / "weights.json", begun=True
         ),
     ),
-    "metrics.jsonl": (lambda run, _: plots.training(metric_log.read_log(run / "metrics.jsonl")),),
+    "metrics.jsonl": (
+        fill_tables,
+        lambda run, _: plots.training(metric_log.read_log(run / "metrics.jsonl")),
+    ),
     "trackers.json": (lambda run, _: metric_log._read_state(run / "trackers.json"),),
-    "eval/test/metrics.json": (show_page, write_card),
+    "eval/test/metrics.json": (show_page, write_card, fill_tables),
     "eval/test/predictions.csv": (
+        fill_tables,
         lambda run, _: Predictions.read_csv(run / "eval/test/predictions.csv"),
     ),
-    "checkpoints/best/2/facts.json": (load_best,),
+    "checkpoints/best/2/facts.json": (load_best, fill_tables),
     "checkpoints/best/2/tree/_METADATA": (load_best,),
     "checkpoints/best/2/tree/manifest.ocdbt": (load_best,),
     "checkpoints/latest/2/facts.json": (restore_latest,),

@@ -1,0 +1,150 @@
+"""Sentences about the images, the patients and their division.
+
+Each function returns one or more whole sentences whose numbers come from the files of the run. A
+fact that the files lack is named as not recorded.
+"""
+
+from __future__ import annotations
+
+from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.report.reporting.flow import times_tested
+from se_resnet.report.reporting.study import ROLE_NAMES, Study, is_synthetic, of_class, sizes
+from se_resnet.report.reporting.wording import (
+    UNEVALUATED,
+    listing,
+    plural,
+    recorded,
+    sentence,
+    span,
+)
+from se_resnet.runs.run_files import NEAR_DUPLICATES
+
+_PROTOCOLS = {
+    "strict": "Patients were assigned to the parts at random, stratified by class, so that all "
+    "images of a patient lie in one part",
+    "official": "The division followed the five folds of the authors of BreaKHis, which separate "
+    "slides, so that a patient with several slides can lie in more than one part",
+    "random": "Images were assigned to the parts at random, stratified by class, so that images of "
+    "a patient lie in several parts",
+    "source": "Images were augmented and balanced first and then divided at random, so that images "
+    "of a patient, and blends of images, lie in several parts",
+}
+
+
+def data_set(study: Study) -> str:
+    """Describes the images that were used, and their relation to BreaKHis."""
+    used = sizes(study.first.used)
+    benign, malignant = (sizes(of_class(study.first.used, name)) for name in CLASS_NAMES)
+    description = study.first.data["description"]
+    text = (
+        f"The study used {plural(used.images, 'histology image')} of "
+        f"{plural(used.slides or 0, 'slide')} from {plural(used.patients or 0, 'patient')}: "
+        f"{plural(benign.images, 'image')} of {plural(benign.patients or 0, 'patient')} with "
+        f"benign tumours and {plural(malignant.images, 'image')} of "
+        f"{plural(malignant.patients or 0, 'patient')} with malignant tumours."
+    )
+    if synthetic := sum(map(is_synthetic, study.first.used)):
+        text += f" Synthetic are {synthetic:,} of them."
+    if "not in the official list" in description:
+        text += " The files are named as in BreaKHis, but not all of them are images of BreaKHis."
+    elif description.startswith("complete:"):
+        text += " They are the complete BreaKHis data set (Spanhol et al. 2016)."
+    elif description.startswith("subset:"):
+        text += " They are a subset of the BreaKHis data set (Spanhol et al. 2016)."
+    if study.setting("data.dir") == "sample":
+        text += " This sample ships with the software."
+    return f"{text} {sentence('An accession number stands for a patient')}"
+
+
+def magnifications(rows: list[dict[str, str]]) -> str:
+    """Returns the magnifications of images as text, for example ``40x and 200x``."""
+    return listing(f"{value}x" for value in sorted({int(row["magnification"]) for row in rows}))
+
+
+def left_out(study: Study) -> str:
+    """Describes the files and images that were left out, with the reasons."""
+    first = study.first
+    parts = []
+    if first.skipped:
+        parts.append(f"{plural(len(first.skipped), 'file')} that could not be read or was misnamed")
+    if number := study.other_magnifications:
+        parts.append(f"{plural(number, 'image')} of other magnifications")
+    if number := study.not_taken:
+        parts.append(f"{plural(number, 'image')} that the protocol does not take")
+    if first.copies:
+        parts.append(plural(len(first.copies), "copy of another image", "copies of other images"))
+    return sentence(f"the study left out {listing(parts)}" if parts else "no image was left out")
+
+
+def partition(study: Study) -> str:
+    """Describes the division into training, validation and test, without the numbers."""
+    protocol = study.setting("split.protocol")
+    text = _PROTOCOLS.get(protocol, "The rule of the division is not known to this version")
+    parts = [f"protocol '{protocol}'"]
+    if protocol in ("strict", "random"):
+        parts.append(f"{study.setting('split.folds')} folds")
+    if not study.is_cross_validation:
+        parts.append(f"fold {study.setting('split.fold')} for testing")
+    val_folds = study.setting("split.val_folds")
+    parts.append(
+        "validation share not recorded"
+        if val_folds is None
+        else f"one of {val_folds} parts of the rest for validation"
+    )
+    parts.append(f"seed {recorded(study.setting('split.seed'))}")
+    return sentence(f"{text} ({', '.join(parts)})")
+
+
+def partition_sizes(study: Study) -> str:
+    """States images and patients of each part, as ranges over the folds of a cross-validation."""
+    parts: list[str] = []
+    for role, name in ROLE_NAMES.items():
+        groups = [training.role(role) for training in study.trainings]
+        by_class = listing(
+            f"{span(sizes(of_class(rows, label)).patients or 0 for rows in groups)} {label}"
+            for label in CLASS_NAMES
+        )
+        parts.append(
+            f"the {name} set {'' if parts else 'had '}{span(len(rows) for rows in groups)} images "
+            f"of {span(sizes(rows).patients or 0 for rows in groups)} patients ({by_class})"
+        )
+    text = sentence(listing(parts))
+    if not study.is_cross_validation:
+        return text
+    times = times_tested(study)
+    if set(times) == {1}:
+        tested = "each patient was tested once"
+    else:
+        tested = listing(f"{plural(n, 'patient')} in {plural(k, 'fold')}" for k, n in times.items())
+        tested = f"tested were {tested}"
+    count = len(study.trainings)
+    return f"{text} {sentence(f'These are the ranges over {count} folds; {tested}')}"
+
+
+def overlap(study: Study) -> str:
+    """States what training or validation shares with the evaluated images, by the audit."""
+    audit = study.metrics.get("audit")
+    if not audit:
+        return sentence(f"The overlap of the parts is {UNEVALUATED}")
+    text = (
+        f"{_no(audit['shared_images'], 'image')} lay in more than one part, and "
+        f"{_no(audit['straddling_accessions'], 'test patient')} also had training or validation "
+        "images"
+    )
+    near, elsewhere = (audit.get(name) for name in NEAR_DUPLICATES)
+    if near is not None and elsewhere is not None:
+        text += (
+            f"; a perceptual hash found {_no(near, 'test image')} nearly the same as a training or "
+            "validation image"
+        )
+        if near:
+            text += f", {elsewhere or 'none'} of them under another accession number"
+    seen = audit.get("evaluated_images_seen")
+    if seen:
+        text += f"; {plural(seen, 'evaluated image')} had been used in training or validation"
+    return sentence(text)
+
+
+def _no(number: int, noun: str) -> str:
+    """Returns a number and its noun, with ``no`` for 0."""
+    return plural(number, noun) if number else f"no {noun}"
