@@ -151,7 +151,13 @@ def evaluate_run(
         _evaluate_parts(run, run.folds(count), ("val", "test"), tta, attention)
         return _published(folder, lambda: _pool_folds(run, config, tta, prevalence))
     predicted = _predict(run, config, split, data_dir, tta, attention)
-    return _published(folder, lambda: _describe(run, config, split, tta, predicted, prevalence))
+
+    def evaluate() -> Evaluation:
+        evaluation = _describe(run, config, split, tta, predicted, prevalence)
+        # The tables for a journal describe the run's own images.
+        return dataclasses.replace(evaluation, run=None if data_dir else run)
+
+    return _published(folder, evaluate)
 
 
 def _published(folder: EvaluationFolder, evaluate: Callable[[], Evaluation]) -> dict[str, Any]:
@@ -316,10 +322,12 @@ def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None
         notes=[
             *view_notes(tta, config["data"]["resize"]),
             *pooling_notes(metrics),
+        ],
+        data_notes=[
             "Training curves, gates and pictures of each network are in the reports of the folds, "
             f"for example {example}.",
         ],
-        data_notes=[],
+        run=run,
     )
 
 

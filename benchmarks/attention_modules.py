@@ -8,8 +8,8 @@ the order of the images, augmentation, SMOTE and new weights, but not the folds.
 and the first two stages, with their attention, stay frozen. The gain of a module is its difference
 to ``none``, with a 95 % interval from the gain of each patient. With several seeds, the logits of
 each image are averaged over the seeds first, which makes an ensemble; the interval then holds
-patients only. The same command resumes
-an interrupted measurement. It reads finished runs, so that ``--modules`` can add rows to a table.
+patients only. The same command resumes an interrupted measurement. It reads finished runs, so that
+``--modules`` can add rows to a table.
 """
 
 from __future__ import annotations

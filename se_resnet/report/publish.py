@@ -10,8 +10,11 @@ from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import HEADLINE, headline
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
 from se_resnet.report.report import write_report
+from se_resnet.report.reporting.folder import FILES as REPORTING_FILES
+from se_resnet.report.reporting.folder import PAGE, REPORTING, write_reporting
 from se_resnet.runs.evaluations import FILES, REPORT, EvaluationFolder
 from se_resnet.runs.run_files import METRICS
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.folders import whole_folder
 
@@ -33,6 +36,7 @@ class Evaluation:
         data_remarks: further remarks on the images, for the screen only.
         gallery: images with explanations, or None.
         gates: distribution of the attention gates, or None.
+        run: the run, whose files fill the tables for a journal; None leaves them out.
     """
 
     title: str
@@ -47,12 +51,14 @@ class Evaluation:
     gallery: list[dict[str, Any]] | None = None
     gates: dict[str, list[dict[str, Any]]] | None = None
     data_remarks: Sequence[str] = ()
+    run: RunFolder | None = None
 
 
 def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> None:
     """Writes ``predictions.csv``, ``metrics.json`` and ``report.html``, and prints the headline.
 
-    The files replace those of an earlier evaluation all at once.
+    ``reporting/`` is written beside them, see :mod:`se_resnet.report.reporting`.
+    All files replace those of an earlier evaluation at once.
 
     Args:
         folder: folder to write to.
@@ -62,12 +68,25 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
-    names = {field.name for field in dataclasses.fields(Evaluation)} - {"data_remarks"}
+    names = {field.name for field in dataclasses.fields(Evaluation)} - {"data_remarks", "run"}
     parts = {name: getattr(evaluation, name) for name in names}
-    with whole_folder(folder.path, FILES, "give another folder by --out", lambda: FILES) as new:
+    remedy = "give another folder by --out"
+    files = (REPORTING, *FILES)
+    old = [*FILES, *(f"{REPORTING}/{name}" for name in REPORTING_FILES)]
+    with whole_folder(folder.path, files, remedy, lambda: old) as new:
         evaluation.predictions.write_csv(new / PREDICTIONS)
         write_json(new / METRICS, evaluation.metrics)
-        write_report(new / REPORT, command=command, **parts)
+        if run := evaluation.run:
+            write_reporting(
+                new / REPORTING,
+                run,
+                evaluation.metrics,
+                evaluation.predictions,
+                evaluation=f"eval/{folder.path.name}",
+                notes=evaluation.notes,
+            )
+        reporting = f"{REPORTING}/{PAGE}" if run else ""
+        write_report(new / REPORT, command=command, reporting=reporting, **parts)
     print("\n".join(_summary(evaluation)))
     print(f"  written to {folder.path}: {', '.join(reversed(FILES))}")
     for remark in evaluation.data_remarks:

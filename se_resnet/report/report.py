@@ -67,6 +67,7 @@ def write_report(
     data_notes: list[str],
     gallery: list[dict[str, Any]] | None = None,
     gates: dict[str, list[dict[str, Any]]] | None = None,
+    reporting: str = "",
 ) -> None:
     """Writes the report of one evaluation.
 
@@ -87,6 +88,7 @@ def write_report(
         data_notes: remarks on the images; shown with the split.
         gallery: result of :func:`se_resnet.report.gallery.make`; None omits the section.
         gates: result of :func:`se_resnet.explain.attention_gates.describe`; None omits the section.
+        reporting: relative address of the page with the tables for a journal; empty for no link.
     """
     calibration, selective = metrics.get("calibration"), metrics.get("selective")
     html = render(
@@ -120,6 +122,7 @@ def write_report(
         data_notes=data_notes,
         gallery=gallery,
         gates=gates,
+        reporting=reporting,
         roc=plots.roc(predictions, metrics),
         precision_recall=plots.precision_recall(predictions, metrics),
         distribution=plots.distribution(predictions, metrics["threshold"]),
