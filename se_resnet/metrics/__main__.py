@@ -93,9 +93,10 @@ def _repeats(run: str, split: str) -> list[Predictions]:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser("python -m se_resnet.metrics", __doc__ or "")
+    description = __doc__ or ""
+    parser = ArgumentParser("python -m se_resnet.metrics", description)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    compares = commands.add_parser("compare", description="Compares two runs.")
+    compares = commands.add_parser("compare", description=description)
     compares.set_defaults(run=_compare)
     for name in ("run_a", "run_b"):
         compares.add_argument(
@@ -105,7 +106,7 @@ def _parser() -> ArgumentParser:
     compares.add_argument(
         "--json", metavar="FILE", type=path_option, help="write all estimates to FILE"
     )
-    counts = commands.add_parser("patients", description="Computes a number of patients.")
+    counts = commands.add_parser("patients", description=description)
     counts.set_defaults(run=_patients)
     counts.add_argument("--auc", type=float, help="expected AUC of patients")
     counts.add_argument("--share", type=float, help="expected share of patients, as a sensitivity")
