@@ -18,6 +18,9 @@ from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.folders import whole_folder
 
+# All files that an evaluation may have written, relative to its folder.
+ALL_FILES = (*FILES, *(f"{REPORTING}/{name}" for name in REPORTING_FILES))
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -72,8 +75,7 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
     parts = {name: getattr(evaluation, name) for name in names}
     remedy = "give another folder by --out"
     files = (REPORTING, *FILES)
-    old = [*FILES, *(f"{REPORTING}/{name}" for name in REPORTING_FILES)]
-    with whole_folder(folder.path, files, remedy, lambda: old) as new:
+    with whole_folder(folder.path, files, remedy, lambda: ALL_FILES) as new:
         evaluation.predictions.write_csv(new / PREDICTIONS)
         write_json(new / METRICS, evaluation.metrics)
         if run := evaluation.run:

@@ -10,9 +10,9 @@ from typing import Any
 
 from se_resnet.metrics.estimates import METHODS
 from se_resnet.metrics.seeds import across_repeats
-from se_resnet.report.publish import metric_title
+from se_resnet.report.publish import ALL_FILES, metric_title
 from se_resnet.report.remarks import leak_warnings, view_notes
-from se_resnet.runs.evaluations import FILES, REPORT, EvaluationFolder
+from se_resnet.runs.evaluations import REPORT, EvaluationFolder
 from se_resnet.runs.run_files import METRICS, REPEAT_SEEDS, TEST
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import atomic_write, write_json
@@ -74,7 +74,7 @@ def publish_repeats(
         for seeds, evaluation, part in zip(metrics["seeds"], evaluations, predictions, strict=True)
     ]
     with whole_folder(
-        folder.path, (METRICS, REPORT), "give another folder by --out", lambda: FILES
+        folder.path, (METRICS, REPORT), "give another folder by --out", lambda: ALL_FILES
     ) as new:
         write_json(new / METRICS, metrics)
         html = render(

@@ -13,6 +13,7 @@ import pytest
 import eval as evaluation
 from se_resnet.errors import UserError
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.report.publish import ALL_FILES
 from se_resnet.report.repeats import publish_repeats
 from se_resnet.runs.evaluations import EvaluationFolder
 from se_resnet.runs.run_folder import RunFolder
@@ -71,6 +72,7 @@ def test_the_page_shows_the_repeats_and_links_their_reports(workdir, tmp_path, e
     publish(workdir, out)
     page = Page((out / "report.html").read_text())
     assert len(page.links) == REPEATS
+    assert not any(link.startswith("/") for link in page.links), "the folder may be moved"
     for number, link in enumerate(page.links):
         target = workdir / f"repeat{number}" / "eval" / "test" / "report.html"
         assert (out / urllib.parse.unquote(link)).resolve() == target.resolve()
@@ -138,8 +140,12 @@ def test_the_page_says_what_another_split_seed_divides(workdir, protocol, words)
 
 def test_files_of_an_earlier_evaluation_are_replaced(workdir, tmp_path):
     shutil.copytree(workdir / "repeat0" / "eval" / "test", tmp_path / "out")
+    for name in ALL_FILES:
+        (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / name).touch()
     publish(workdir, tmp_path / "out")
-    assert not (tmp_path / "out" / "predictions.csv").exists()
+    left = [path.name for path in (tmp_path / "out").iterdir()]
+    assert sorted(left) == ["metrics.json", "report.html"]
 
 
 def test_one_network_is_named_where_one_is_needed(workdir):
