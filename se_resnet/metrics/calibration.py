@@ -10,8 +10,8 @@ from scipy import optimize
 from se_resnet.metrics.binary import binary_metrics
 from se_resnet.metrics.calibration_line import calibration_line
 from se_resnet.metrics.cohort import Cohort
-from se_resnet.metrics.estimates import Metric
-from se_resnet.metrics.intervals import kish, share_interval, students_t
+from se_resnet.metrics.estimates import Metric, class_variances
+from se_resnet.metrics.intervals import degrees_of_freedom, kish, share_interval, students_t, welch
 from se_resnet.metrics.levels import share_metric
 from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
 from se_resnet.metrics.simulation import calibrated_sample
@@ -204,34 +204,55 @@ def losses(predictions: Predictions, probability: np.ndarray, cohort: Cohort) ->
     return {
         "brier": share_metric(error, cohort.images, "image", {}, cohort),
         "nll": Metric(
-            values, cohort.images, "image", {}, lambda: loss_bounds(loss, size), "jackknife"
+            values,
+            cohort.images,
+            "image",
+            {},
+            lambda: loss_bounds(values, loss, cohort),
+            "jackknife",
         ),
     }
 
 
-def loss_bounds(loss: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+def loss_bounds(values: np.ndarray, loss: np.ndarray, cohort: Cohort) -> tuple[float, float]:
     """Returns the interval of a mean loss per image.
 
-    Student's t on the logarithmic scale with the variance between patients (CR3), without and with
-    half a patient of mean size added, whose images lose ln 2, as at a probability of 0.5; the wider
-    of both ends.
+    Student's t on the logarithmic scale, with three variances: that between patients (CR3), the
+    same with a patient of mean size added, whose images lose as much as those of the worst patient
+    and at least ln 2, as at a probability of 0.5, and the sum of those within each class; the
+    widest of all ends. The patient stands for those who hold most of the loss and whom a small
+    sample misses.
 
     Args:
+        values: ``float64 [1 + G]``, the mean loss, and without each patient.
         loss: ``float64 [G]``, not negative, sum of each patient.
-        sizes: ``float64 [G]``, images of each patient.
+        cohort: the patients.
     """
-    half = sizes.mean() / 2
-    ends = []
-    for losses, images in (
-        (loss, sizes),
-        (np.append(loss, half * np.log(2)), np.append(sizes, half)),
-    ):
-        mean = losses.sum() / images.sum()
-        residual = (losses - mean * images) / (1 - images / images.sum())
-        variance = (len(images) - 1) / len(images) * (residual**2).sum() / images.sum() ** 2
-        width = students_t(kish(sizes) - 1) * np.sqrt(variance) / max(mean, 1e-300)
-        ends.append((mean * np.exp(-width), mean * np.exp(min(width, 700.0))))
-    return min(low for low, _ in ends), max(high for _, high in ends)
+    sizes = cohort.images.sum(axis=1)
+    size, worst = sizes.mean(), max((loss / sizes).max(), np.log(2))
+    variances, freedoms = class_variances(values, cohort.malignant, sizes)
+    parts = [
+        _mean_loss(loss, sizes, sizes),
+        _mean_loss(np.append(loss, size * worst), np.append(sizes, size), sizes),
+        (values[0], variances.sum(), welch(variances[0], freedoms[0], variances[1], freedoms[1])),
+    ]
+    mean, variance, freedom = np.array(parts, np.float64).T
+    width = students_t(freedom) * np.sqrt(variance) / np.maximum(mean, 1e-300)
+    width = np.minimum(width, 700.0)  # no number is larger than exp(709)
+    return float((mean * np.exp(-width)).min()), float((mean * np.exp(width)).max())
+
+
+def _mean_loss(
+    loss: np.ndarray, sizes: np.ndarray, counted: np.ndarray
+) -> tuple[float, float, float]:
+    """Returns a mean loss, its variance (CR3) and degrees of freedom.
+
+    The degrees of freedom are at most those of the patients of the sizes ``counted``.
+    """
+    total = sizes.sum()
+    residual = (loss - loss.sum() / total * sizes) / (1 - sizes / total)
+    variance = (len(sizes) - 1) / len(sizes) * (residual**2).sum() / total**2
+    return loss.sum() / total, variance, float(degrees_of_freedom(residual, kish(counted)))
 
 
 def _ece_reference(

@@ -8,7 +8,7 @@ import numpy as np
 
 from se_resnet.metrics.cohort import Cohort
 from se_resnet.metrics.estimates import Metric, class_variances
-from se_resnet.metrics.intervals import kish, students_t, welch
+from se_resnet.metrics.intervals import students_t, welch
 from se_resnet.metrics.predictions import logit_of, probability_of
 
 
@@ -56,9 +56,9 @@ def calibration_line(
 
 def _estimate(values: np.ndarray, cohort: Cohort, present: dict[str, np.ndarray]) -> dict[str, Any]:
     def bounds() -> tuple[float, float]:
-        variances = class_variances(values, cohort.malignant)
-        effective = kish(cohort.images.T)
-        freedom = welch(variances[0], effective[0] - 1, variances[1], effective[1] - 1)
+        sizes = cohort.images.sum(axis=1)
+        variances, freedoms = class_variances(values, cohort.malignant, sizes)
+        freedom = welch(variances[0], freedoms[0], variances[1], freedoms[1])
         width = float(students_t(freedom) * np.sqrt(variances.sum()))
         return values[0] - width, values[0] + width
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.metrics.intervals import kish
+from se_resnet.metrics.intervals import degrees_of_freedom, kish
 from se_resnet.metrics.labels import CLASS_NAMES
 
 # Names of the methods in ``method`` of an estimate, and what the report says of each.
@@ -131,21 +131,41 @@ def no_interval_reason(unit: str, present: dict[str, np.ndarray], patients: int)
     return f"{scarce[0]} {unit}s in one accession only" if scarce else ""
 
 
-def class_variances(values: np.ndarray, malignant: np.ndarray) -> np.ndarray:
-    """Returns the variance of a metric between benign and between malignant patients (CR3).
+def class_variances(
+    values: np.ndarray, malignant: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the variance of a metric between benign and between malignant patients.
+
+    Args:
+        values: ``float64 [1 + G]``, as in :class:`Metric`.
+        malignant: ``bool [G]``.
+        sizes: ``float64 [G]``, units of each patient.
+
+    Returns:
+        Variances and degrees of freedom, ``float64 [2]`` each.
+    """
+    parts = [variance_over(values, selected, sizes) for selected in (~malignant, malignant)]
+    variances, freedoms = np.array(parts).T
+    return variances, freedoms
+
+
+def variance_over(
+    values: np.ndarray, selected: np.ndarray, sizes: np.ndarray
+) -> tuple[float, float]:
+    """Returns the variance of a metric between patients, by leaving out each (CR3).
 
     Args:
         values: ``float64 [1 + G]``, as in :class:`Metric`; NaN counts as the whole metric.
-        malignant: ``bool [G]``.
+        selected: ``bool [G]``, the patients whose variance is wanted.
+        sizes: ``float64 [G]``, units of each patient.
 
     Returns:
-        ``float64 [2]``.
+        The variance, and its degrees of freedom
+        (:func:`se_resnet.metrics.intervals.degrees_of_freedom`). Without patients they are 0 and 1.
     """
-    return np.array([variance_over(values, selected) for selected in (~malignant, malignant)])
-
-
-def variance_over(values: np.ndarray, selected: np.ndarray) -> float:
-    """Returns the variance of a metric between the ``selected`` patients, ``bool [G]`` (CR3)."""
     change = np.nan_to_num(values[1:][selected] - values[0])
     count = len(change)
-    return float((count - 1) / count * (change**2).sum()) if count else 0.0
+    if not count or not sizes[selected].any():
+        return 0.0, 1.0
+    freedom = float(degrees_of_freedom(change, kish(sizes[selected])))
+    return float((count - 1) / count * (change**2).sum()), freedom

@@ -55,8 +55,8 @@ def share_interval(
     """Returns the interval of a ratio of sums over patients, such as a share of images.
 
     The method linearises the ratio, inflates the residual of each patient by its leverage (CR3),
-    and uses Student's t on the logit scale with :func:`kish` - 1 degrees of freedom, at least 1
-    (Korn and Graubard 1998; Carter, Schnepel and Steigerwald 2017). It does so twice: for the
+    and uses Student's t on the logit scale (Korn and Graubard 1998) with the
+    :func:`degrees_of_freedom` of the residuals. It does so twice: for the
     patients, and for the patients with half a patient of mean size added, half of whose images are
     right (Agresti and Coull 1998). The result contains both intervals. A ratio of exactly 0 or 1
     gets the exact interval of so many patients.
@@ -84,7 +84,8 @@ def share_interval(
             residual = (right - ratio * sizes) / (1 - sizes / total)
             count = (sizes > 0).sum(axis=-1)
             variance = (count - 1) / count * (residual**2).sum(axis=-1) / total[..., 0] ** 2
-            freedom = welch(variance, effective - 1, other_variance, other_freedom)
+            freedom = degrees_of_freedom(residual, effective)
+            freedom = welch(variance, freedom, other_variance, other_freedom)
             return logit_t(ratio[..., 0], variance + other_variance, freedom)
 
     effective = kish(sizes)
@@ -95,6 +96,28 @@ def share_interval(
     hull = np.stack([np.fmin(added[0], plain[0]), np.fmax(added[1], plain[1])])
     exact = clopper_pearson(np.where(value > 0.5, patients, 0), patients)
     return np.where(extreme, exact, hull)
+
+
+def degrees_of_freedom(residuals: np.ndarray, effective: np.ndarray) -> np.ndarray:
+    """Returns the degrees of freedom of a variance that is a sum of squared residuals.
+
+    They are at most those of so many effective patients (Carter, Schnepel and Steigerwald 2017),
+    and fewer where few patients make up most of the sum: 2 / (kurtosis share), by matching the
+    variance of the variance (Satterthwaite 1946).
+
+    Args:
+        residuals: ``float64 [..., K]``, 0 for patients that do not count.
+        effective: ``float64 [...]``, effective number of patients.
+
+    Returns:
+        ``float64 [...]``, at least 1.
+    """
+    squares = residuals**2
+    count = np.maximum((squares > 0).sum(axis=-1), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (squares**2).sum(axis=-1) / squares.sum(axis=-1) ** 2 - 1 / count
+        matched = np.where(share > 0, 2 / share, np.inf)
+    return np.maximum(np.fmin(matched, effective - 1), 1)
 
 
 def logit_t(value: ArrayLike, variance: ArrayLike, freedom: ArrayLike) -> np.ndarray:
@@ -169,7 +192,7 @@ def welch(
 def image_auc_interval(
     auc: float,
     variances: np.ndarray,
-    effective: np.ndarray,
+    freedoms: np.ndarray,
     benign: np.ndarray,
     malignant: np.ndarray,
 ) -> tuple[float, float]:
@@ -183,13 +206,13 @@ def image_auc_interval(
     Args:
         auc: in [0, 1].
         variances: ``float64 [2]``, of the AUC between benign and between malignant patients.
-        effective: ``float64 [2]``, effective benign and malignant patients.
+        freedoms: ``float64 [2]``, degrees of freedom of both variances.
         benign: ``float64 [F]``, benign patients by fold, or a single number.
         malignant: ``float64 [F]``, malignant patients by fold.
     """
     low, high = newcombe_auc(auc, _IMAGES * np.asarray(benign), _IMAGES * np.asarray(malignant))
     if 0 < auc < 1:
-        freedom = welch(variances[0], effective[0] - 1, variances[1], effective[1] - 1)
+        freedom = welch(variances[0], freedoms[0], variances[1], freedoms[1])
         t_low, t_high = logit_t(auc, np.sum(variances), freedom)
         low, high = min(low, float(t_low)), max(high, float(t_high))
     return low, high

@@ -21,7 +21,6 @@ from se_resnet.metrics.estimates import Metric, class_variances, variance_over
 from se_resnet.metrics.intervals import (
     clopper_pearson,
     image_auc_interval,
-    kish,
     newcombe_auc,
     share_interval,
 )
@@ -254,9 +253,9 @@ class _Units:
         return lambda: self._auc_bounds(values, patients), "obuchowski"
 
     def _auc_bounds(self, values: np.ndarray, patients: np.ndarray) -> tuple[float, float]:
-        effective = kish(self.cohort.images.T)
-        variances = class_variances(values, self.cohort.malignant)
-        return image_auc_interval(values[0], variances, effective, *patients.T)
+        sizes = self.cohort.images.sum(axis=1)
+        spread = class_variances(values, self.cohort.malignant, sizes)
+        return image_auc_interval(values[0], *spread, *patients.T)
 
     def _precision_bounds(self, values: np.ndarray) -> tuple[float, float]:
         """Returns the interval of average precision, a mean over malignant units.
@@ -270,8 +269,7 @@ class _Units:
         low, high = share_interval(
             np.bincount(self.group, precision, minlength=groups),
             np.bincount(self.group, self.label, minlength=groups),
-            variance_over(values, benign),
-            float(kish(self.cohort.images[benign, 0])) - 1 if benign.any() else 1.0,
+            *variance_over(values, benign, self.cohort.images[:, 0]),
         )
         return float(low), float(high)
 

@@ -93,7 +93,9 @@ def test_auc_interval_equals_a_plain_loop_without_each_patient():
         change = metric.values[1:][chosen] - metric.values[0]
         variances.append((len(change) - 1) / len(change) * np.sum(change**2))
         sizes = [np.sum(predictions.accession == name) for name in names[chosen]]
-        freedoms.append(max(1, np.sum(sizes) ** 2 / np.sum(np.square(sizes)) - 1))
+        matched = 2 / (np.sum(change**4) / np.sum(change**2) ** 2 - 1 / len(change))
+        kish = np.sum(sizes) ** 2 / np.sum(np.square(sizes))
+        freedoms.append(max(1, min(matched, kish - 1)))
     freedom = np.sum(variances) ** 2 / np.sum(np.square(variances) / freedoms)
     auc = metric.values[0]
     width = stats.t.ppf(0.975, freedom) * np.sqrt(np.sum(variances)) / (auc * (1 - auc))

@@ -6,6 +6,7 @@ from scipy import stats
 
 from se_resnet.metrics.intervals import (
     clopper_pearson,
+    degrees_of_freedom,
     floor_of_difference,
     image_auc_interval,
     kish,
@@ -70,7 +71,10 @@ def test_share_interval_by_hand():
         q, total, k = r.sum() / n.sum(), n.sum(), len(n)
         residual = (r - q * n) / (1 - n / total)
         error = np.sqrt((k - 1) / k * np.sum(residual**2)) / total
-        width = stats.t.ppf(0.975, 28**2 / 206 - 1) * error / (q * (1 - q))
+        squares = residual**2
+        matched = 2 / (np.sum(squares**2) / np.sum(squares) ** 2 - 1 / k)
+        freedom = max(1, min(28**2 / 206 - 1, matched))
+        width = stats.t.ppf(0.975, freedom) * error / (q * (1 - q))
         logit = np.log(q / (1 - q))
         bounds.append([1 / (1 + np.exp(-logit + width)), 1 / (1 + np.exp(-logit - width))])
     expected = [min(b[0] for b in bounds), max(b[1] for b in bounds)]
@@ -87,7 +91,7 @@ def test_share_interval_by_hand():
 def test_auc_of_images_has_a_floor():
     no_variance = image_auc_interval(1.0, np.zeros(2), np.array([2.0, 6]), 2, 6)
     assert no_variance == pytest.approx(newcombe_auc(1.0, 6, 18))
-    uncertain = image_auc_interval(0.9, np.array([0.01, 0.001]), np.array([2.0, 6]), 2, 6)
+    uncertain = image_auc_interval(0.9, np.array([0.01, 0.001]), np.array([1.0, 5]), 2, 6)
     assert uncertain[0] < newcombe_auc(0.9, 6, 18)[0]
 
 
@@ -96,3 +100,13 @@ def test_welch():
     assert welch(1.0, 0.2, 0.0, 9) == 1
     assert welch(1.0, 5, 1.0, 5) == pytest.approx(10)
     assert welch(0.0, 5, 0.0, 9) == 5
+
+
+def test_degrees_of_freedom_follow_the_concentration_of_the_variance():
+    rng = np.random.default_rng(0)
+    normal = degrees_of_freedom(rng.standard_normal((2000, 40)), np.full(2000, 40.0))
+    assert 20 < np.median(normal) <= 39
+    one_patient = np.array([0.01] * 39 + [5.0])
+    assert degrees_of_freedom(one_patient, np.array(40.0)) < 3
+    assert degrees_of_freedom(np.full(8, 0.3), np.array(8.0)) == 7
+    assert degrees_of_freedom(np.zeros(8), np.array(1.5)) == 1
