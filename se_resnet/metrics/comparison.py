@@ -24,8 +24,9 @@ def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
 
     Images are matched by file name. Both runs are evaluated at the threshold 0.5. The variance of a
     difference is that between patients of their gain, found by leaving out one patient at a time in
-    both runs (CR3); the difficulty of a patient therefore cancels. Student's t has as many degrees
-    of freedom as patients that the metric rests on, less one; for metrics that compare the classes,
+    both runs (CR3); the difficulty of a patient therefore cancels. Student's t has at most as many
+    degrees of freedom as patients that the metric rests on, less one, see
+    :func:`se_resnet.metrics.intervals.degrees_of_freedom`. For metrics that compare the classes,
     such as an AUC, the variances within each class are added, with the degrees of freedom of Welch.
     The variance has a floor (:func:`se_resnet.metrics.intervals.floor_of_difference`): two runs
     that agree on every image are not known to agree on new patients.
