@@ -79,7 +79,7 @@ def binary_metrics(
                 for column in zip(
                     *(
                         _ranking_metrics(label[part], probability[part], group[part], weights)[:2]
-                        for part in (fold == number for number in range(int(fold.max()) + 1))
+                        for part in (fold == number for number in np.unique(fold))
                     ),
                     strict=True,
                 )

@@ -252,7 +252,11 @@ def _mean_loss(
     total = sizes.sum()
     residual = (loss - loss.sum() / total * sizes) / (1 - sizes / total)
     variance = (len(sizes) - 1) / len(sizes) * (residual**2).sum() / total**2
-    return loss.sum() / total, variance, float(degrees_of_freedom(residual, kish(counted)))
+    return (
+        loss.sum() / total,
+        variance,
+        float(degrees_of_freedom(residual, kish(counted), len(sizes))),
+    )
 
 
 def _ece_reference(

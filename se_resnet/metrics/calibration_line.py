@@ -50,11 +50,13 @@ def calibration_line(
             values[possible] = _regression(label, design, offset, weights[possible])[:, -1]
         if name == "slope":
             values /= spread
-        estimates[name] = _estimate(values, cohort, present)
+        estimates[name] = _estimate(values, cohort, present, not np.ptp(logit))
     return estimates
 
 
-def _estimate(values: np.ndarray, cohort: Cohort, present: dict[str, np.ndarray]) -> dict[str, Any]:
+def _estimate(
+    values: np.ndarray, cohort: Cohort, present: dict[str, np.ndarray], alike: bool
+) -> dict[str, Any]:
     def bounds() -> tuple[float, float]:
         sizes = cohort.images.sum(axis=1)
         variances, freedoms = class_variances(values, cohort.malignant, sizes)
@@ -64,11 +66,14 @@ def _estimate(values: np.ndarray, cohort: Cohort, present: dict[str, np.ndarray]
 
     metric = Metric(values, cohort.images, "image", present, bounds, "jackknife", True)
     if all(meets.any() for meets in present.values()) and not np.isfinite(values[0]):
-        reason = "the probabilities separate the labels"
+        reason = "all probabilities are equal" if alike else "the probabilities separate the labels"
         return {"value": None, "low": None, "high": None, "reason": reason}
     estimate = metric.estimate()
     if estimate["low"] is not None and not np.isfinite(values).all():
         reason = "without one of the patients the probabilities separate the labels"
+        return {"value": estimate["value"], "low": None, "high": None, "reason": reason}
+    if estimate["low"] is not None and estimate["high"] - estimate["low"] < 1e-12:
+        reason = "all patients of a class are alike"
         return {"value": estimate["value"], "low": None, "high": None, "reason": reason}
     return estimate
 

@@ -52,20 +52,3 @@ class Cohort:
     def weights(self) -> np.ndarray:
         """``float64 [1 + G, G]``: all patients, then all but the first, all but the second, ..."""
         return np.vstack([np.ones((1, len(self))), 1 - np.eye(len(self))])
-
-    def patients_by_fold(self, by_image: bool) -> np.ndarray:
-        """Counts the benign and the malignant patients of each fold: ``int [F, 2]``.
-
-        Where a patient is in several folds, which then are no independent samples, all patients
-        count as one fold.
-
-        Args:
-            by_image: true to count patients with benign and patients with malignant images; false
-                to count each patient once, by :attr:`malignant`.
-        """
-        seen = np.zeros((int(self.fold.max()) + 1, len(self)), int)
-        seen[self.fold, self.group] = 1
-        if (seen.sum(axis=0) > 1).any():
-            seen = np.ones((1, len(self)), int)
-        benign = self.images[:, 0] > 0 if by_image else ~self.malignant
-        return np.stack([seen @ benign, seen @ self.malignant], axis=1)

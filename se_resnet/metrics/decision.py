@@ -219,7 +219,11 @@ def combine(decisions: Sequence[Decision]) -> Decision:
     """
     if len(decisions) == 1:
         return decisions[0]
-    fewest = min(decisions, key=lambda decision: decision.benign_patients or 0)
+    fewest = min(decisions, key=lambda d: min(d.benign_patients or 0, d.malignant_patients or 0))
+    reasons = [decision.reason for decision in decisions if decision.reason]
+    reason = reasons[0] if reasons else ""
+    if 0 < len(reasons) < len(decisions):
+        reason = f"mean over folds, of which {len(reasons)} of {len(decisions)} keep 0.5 and 1"
     return Decision(
         target=decisions[0].target,
         threshold=float(np.mean([decision.threshold for decision in decisions])),
@@ -227,7 +231,7 @@ def combine(decisions: Sequence[Decision]) -> Decision:
             np.exp(np.mean([np.log(decision.temperature) for decision in decisions]))
         ),
         margin=float(np.mean([decision.margin for decision in decisions])),
-        reason=next((decision.reason for decision in decisions if decision.reason), ""),
+        reason=reason,
         benign_patients=fewest.benign_patients,
         malignant_patients=fewest.malignant_patients,
     )

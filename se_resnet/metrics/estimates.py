@@ -102,7 +102,7 @@ class Metric:
         """
         if not self.both_classes:
             return self.present
-        return {name: meets for name, meets in self.present.items() if name in CLASS_NAMES}
+        return {name: self.sizes[:, label] > 0 for label, name in enumerate(CLASS_NAMES)}
 
     def _patients(self) -> dict[str, dict[str, float]]:
         columns = {
@@ -167,5 +167,6 @@ def variance_over(
     count = len(change)
     if not count or not sizes[selected].any():
         return 0.0, 1.0
-    freedom = float(degrees_of_freedom(change, kish(sizes[selected])))
+    patients = np.count_nonzero(sizes[selected])
+    freedom = float(degrees_of_freedom(change, kish(sizes[selected]), patients))
     return float((count - 1) / count * (change**2).sum()), freedom

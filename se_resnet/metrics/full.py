@@ -42,7 +42,9 @@ def all_metrics(
     results["at_chosen_threshold"] = {part: at_threshold[part] for part in ("image", "patient")}
     results["calibration"] = calibration.describe(predictions, temperature)
     results["calibration"]["reliability"] = calibration.reliability_curve(predictions)
-    results["clinical"] = clinical.describe(predictions, prevalence)
+    results["clinical"] = clinical.describe(
+        predictions, prevalence, results["patient"]["mean_probability"]["roc_auc"]["value"]
+    )
     results["selective"] = selective.risk_coverage(predictions)
     return results
 

@@ -84,7 +84,10 @@ def share_interval(
             residual = (right - ratio * sizes) / (1 - sizes / total)
             count = (sizes > 0).sum(axis=-1)
             variance = (count - 1) / count * (residual**2).sum(axis=-1) / total[..., 0] ** 2
-            freedom = degrees_of_freedom(residual, effective)
+            # Patients who are all alike might differ: as if half a patient differed by half.
+            floor = ratio[..., 0] * (1 - ratio[..., 0]) / 4 / (count + 0.5) ** 2
+            variance = np.where(variance < 1e-20, floor, variance)
+            freedom = degrees_of_freedom(residual, effective, count)
             freedom = welch(variance, freedom, other_variance, other_freedom)
             return logit_t(ratio[..., 0], variance + other_variance, freedom)
 
@@ -98,7 +101,9 @@ def share_interval(
     return np.where(extreme, exact, hull)
 
 
-def degrees_of_freedom(residuals: np.ndarray, effective: np.ndarray) -> np.ndarray:
+def degrees_of_freedom(
+    residuals: np.ndarray, effective: np.ndarray, patients: ArrayLike
+) -> np.ndarray:
     """Returns the degrees of freedom of a variance that is a sum of squared residuals.
 
     They are at most those of so many effective patients (Carter, Schnepel and Steigerwald 2017),
@@ -108,15 +113,15 @@ def degrees_of_freedom(residuals: np.ndarray, effective: np.ndarray) -> np.ndarr
     Args:
         residuals: ``float64 [..., K]``, 0 for patients that do not count.
         effective: ``float64 [...]``, effective number of patients.
+        patients: ``int [...]``, number of patients that count.
 
     Returns:
         ``float64 [...]``, at least 1.
     """
     squares = residuals**2
-    count = np.maximum((squares > 0).sum(axis=-1), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = (squares**2).sum(axis=-1) / squares.sum(axis=-1) ** 2 - 1 / count
-        matched = np.where(share > 0, 2 / share, np.inf)
+        share = (squares**2).sum(axis=-1) / squares.sum(axis=-1) ** 2 - 1 / np.asarray(patients)
+        matched = np.where(share > 1e-12, 2 / share, np.inf)
     return np.maximum(np.fmin(matched, effective - 1), 1)
 
 

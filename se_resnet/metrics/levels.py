@@ -75,7 +75,7 @@ class Patients:
             images=images,
             correct=np.bincount(group, (predictions.label == 1) == predicted).astype(int),
             mean_probability=mean_probability,
-            malignant_by_mean=mean_probability >= threshold_of,
+            malignant_by_mean=mean_probability >= threshold_of - 1e-12,  # rounding of the mean
             vote_share=votes / images,
             malignant_by_vote=2 * votes >= images,
         )
@@ -122,7 +122,7 @@ def all_metrics(
 def patients_as_units(predictions: Predictions) -> Predictions:
     """Returns one row per patient with its mean probability, for curves and rates of patients.
 
-    The fold is that of the patient's first image. Magnification and subtype are meaningless.
+    Fold, magnification and subtype are meaningless.
     """
     cohort = Cohort.of(predictions)
     patients = Patients.of(predictions, 0.5, cohort.group)
@@ -131,6 +131,7 @@ def patients_as_units(predictions: Predictions) -> Predictions:
         predictions.take(first),
         label=patients.malignant.astype(np.int64),
         probability=patients.mean_probability,
+        fold=np.zeros(len(cohort), np.int64),
     )
 
 
@@ -215,6 +216,8 @@ class _Units:
                 ],
                 axis=1,
             )
+            if name == "roc_auc" and self.fold.any():
+                sizes = self._sizes_in_pairs()
             bounds, method = self._bounds(name, values[name], outcomes, exact)
             metrics[name] = Metric(
                 values[name],
@@ -245,12 +248,39 @@ class _Units:
             method = "exact" if exact else "share"
             function = balanced_accuracy if name == "balanced_accuracy" else matthews(outcomes)
             return lambda: rates_bounds(function, outcomes, method), "mover"
-        patients = self.cohort.patients_by_fold(by_image=not exact)
-        if name == "roc_auc_pooled" or not self.fold.any():
-            patients = patients.sum(axis=0, keepdims=True)
+        patients = self._patients_by_fold(pooled=name == "roc_auc_pooled")
         if exact:
             return lambda: newcombe_auc(values[0], *patients.T), "newcombe"
         return lambda: self._auc_bounds(values, patients), "obuchowski"
+
+    def _seen(self) -> np.ndarray:
+        """``int [2, F, G]``: 1 where a patient has benign, or malignant, units in a fold."""
+        folds = int(self.fold.max()) + 1
+        seen = np.zeros((2, folds, len(self.cohort)), int)
+        seen[self.label.astype(int), self.fold, self.group] = 1
+        return seen
+
+    def _patients_by_fold(self, pooled: bool) -> np.ndarray:
+        """Counts benign and malignant patients by fold: ``int [F, 2]``.
+
+        All patients count as one fold if ``pooled``, or where a patient is in several folds, which
+        then are no independent samples.
+        """
+        seen = self._seen()
+        if pooled or (seen.max(axis=0).sum(axis=0) > 1).any():
+            seen = seen.max(axis=1, keepdims=True)
+        return seen.sum(axis=2).T
+
+    def _sizes_in_pairs(self) -> np.ndarray:
+        """Counts the units of folds with both classes: ``float64 [G, 2]``."""
+        both = (self._seen().max(axis=2).min(axis=0) > 0)[self.fold]
+        return np.stack(
+            [
+                np.bincount(self.group, both & (self.label == value), minlength=len(self.cohort))
+                for value in (False, True)
+            ],
+            axis=1,
+        )
 
     def _auc_bounds(self, values: np.ndarray, patients: np.ndarray) -> tuple[float, float]:
         sizes = self.cohort.images.sum(axis=1)

@@ -20,9 +20,10 @@ def auc_p_value(predictions: Predictions, permutations: int, seed: int) -> dict[
     The labels of the patients are permuted, and each patient keeps its images, whose probabilities
     resemble each other. The p-value is one-sided: the share of the permutations, the observed
     labels among them, whose AUC is at least the observed one (Phipson and Smyth 2010). In a
-    cross-validation the labels are permuted and compared within folds. All distinct permutations
-    are used where they are at most ``permutations``: with 2 benign and 6 malignant patients there
-    are 28, and no p-value is below 1/28 = 0.036.
+    cross-validation patients are compared within folds, and their labels are permuted within folds
+    unless a patient is in several. Of a single network, all distinct permutations are used where
+    they are at most ``permutations``: with 2 benign and 6 malignant patients there are 28, and no
+    p-value is below 1/28 = 0.036.
 
     Args:
         predictions: N >= 1 images.
@@ -31,7 +32,8 @@ def auc_p_value(predictions: Predictions, permutations: int, seed: int) -> dict[
 
     Returns:
         ``image`` and ``patient`` (of the mean probability), each a number in (0, 1]; both are None
-        where a class is missing. ``permutations``: the number that was used.
+        where a class is missing, and ``image`` where a patient has images of both classes.
+        ``permutations``: the number that was used.
 
     Raises:
         UserError: ``permutations`` is below 1.
@@ -39,37 +41,59 @@ def auc_p_value(predictions: Predictions, permutations: int, seed: int) -> dict[
     if permutations < 1:
         raise UserError(f"{permutations} permutations are too few: choose at least 1.")
     cohort = Cohort.of(predictions)
-    folds = int(cohort.fold.max()) + 1
     units, index = np.unique(cohort.fold * len(cohort) + cohort.group, return_inverse=True)
-    label = np.bincount(index, predictions.label) > 0
+    fold, patient = units // len(cohort), units % len(cohort)
     images = np.bincount(index)
     mean = np.bincount(index, predictions.probability) / images
-    fold = units // len(cohort)
-    rng = np.random.default_rng(seed)
-    parts = [np.flatnonzero(fold == number) for number in range(folds)]
-    distinct = math.prod(math.comb(len(part), int(label[part].sum())) for part in parts)
-    exact = folds == 1 and distinct <= permutations
-    count = distinct if exact else permutations
-    observed, permuted = np.zeros((2, 2)), np.zeros((2, 2, count))
-    for number, part in enumerate(parts):
-        of_fold = cohort.fold == number
+    parts = [np.flatnonzero(fold == number) for number in np.unique(fold)]
+    blocks = [patient[part] for part in parts]
+    if len(units) > len(cohort):  # patients in several folds keep one label in all of them
+        blocks = [np.arange(len(cohort))]
+    labels = _permuted_labels(cohort.malignant, blocks, permutations, np.random.default_rng(seed))
+    count = len(labels) - 1
+    counts = np.zeros((2, 2, len(labels)))  # level, pairs in order and all pairs, permutation
+    for part in parts:
+        of_fold = fold[index] == fold[part[0]]
         ranks = rankdata(predictions.probability[of_fold])
         of_images = np.bincount(index[of_fold], ranks, minlength=len(units))[part]
-        of_patients = rankdata(mean[part])
-        labels = _all_labels(label[part]) if exact else _permuted(label[part], count, rng)
-        for level, (rank_sum, size) in enumerate(
-            ((of_images, images[part]), (of_patients, np.ones(len(part))))
-        ):
-            observed[level] += _pairs(label[part][None], rank_sum, size)[:, 0]
-            permuted[level] += _pairs(labels, rank_sum, size)
-    if not observed[0, 1]:
+        of_part = labels[:, patient[part]]
+        counts[0] += _pairs(of_part, of_images, images[part])
+        counts[1] += _pairs(of_part, rankdata(mean[part]), np.ones(len(part)))
+    if not counts[0, 1, 0]:
         return {"image": None, "patient": None, "permutations": 0}
-    with np.errstate(invalid="ignore"):
-        auc = observed[:, :1] / observed[:, 1:]
-        chance = permuted[:, 0] / permuted[:, 1]
-    reached = (chance >= auc - 1e-12).sum(axis=1)
-    p_values = reached / count if exact else (reached + 1) / (count + 1)
-    return {"image": float(p_values[0]), "patient": float(p_values[1]), "permutations": count}
+    chance = np.full(counts[:, 0].shape, 0.5)
+    np.divide(counts[:, 0], counts[:, 1], out=chance, where=counts[:, 1] > 0)
+    reached = (chance[:, 1:] >= chance[:, :1] - 1e-12).sum(axis=1)
+    exact = len(blocks) == 1 and count == math.comb(len(cohort), int(cohort.malignant.sum()))
+    p_values = (reached / count if exact else (reached + 1) / (count + 1)).tolist()
+    mixed = bool((cohort.images > 0).all(axis=1).any())
+    return {
+        "image": None if mixed else p_values[0],
+        "patient": p_values[1],
+        "permutations": count,
+    }
+
+
+def _permuted_labels(
+    malignant: np.ndarray, blocks: list[np.ndarray], permutations: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns the labels of the patients, then permutations of them within blocks.
+
+    Args:
+        malignant: ``bool [G]``.
+        blocks: patients within which labels are permuted.
+        permutations: number of permutations; fewer where all of a single block are fewer.
+        rng: source of random numbers.
+
+    Returns:
+        ``bool [1 + P, G]``.
+    """
+    if len(blocks) == 1 and math.comb(len(malignant), int(malignant.sum())) <= permutations:
+        return np.vstack([malignant, _all_labels(malignant)])
+    labels = np.broadcast_to(malignant, (permutations, len(malignant))).copy()
+    for block in blocks:
+        labels[:, block] = rng.permuted(labels[:, block], axis=1)
+    return np.vstack([malignant, labels])
 
 
 def _pairs(labels: np.ndarray, rank_sum: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -80,10 +104,6 @@ def _pairs(labels: np.ndarray, rank_sum: np.ndarray, size: np.ndarray) -> np.nda
     malignant = labels @ size
     ordered = labels @ rank_sum - malignant * (malignant + 1) / 2
     return np.stack([ordered, malignant * (size.sum() - malignant)])
-
-
-def _permuted(label: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.permuted(np.broadcast_to(label, (count, len(label))), axis=1)
 
 
 def _all_labels(label: np.ndarray) -> np.ndarray:

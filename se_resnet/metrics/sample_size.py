@@ -82,7 +82,9 @@ def patients_for_difference(difference: float, error: float, patients: int) -> i
 
 def _least(reached: Callable[[int], bool], width: float) -> int | None:
     _require("width", width, 0 < width < 1)
-    high = 4
+    high = 2
+    if reached(high):
+        return high
     while not reached(high):
         high *= 2
         if high > MOST:

@@ -43,7 +43,7 @@ def risk_coverage(predictions: Predictions, points: int = 100) -> dict[str, Any]
     confidence = np.maximum(probability, 1 - probability)
     coverage = np.arange(1, points + 1) / points
     start, end = _positions(confidence)
-    target = np.append(coverage, 0.8)[:, None] * len(wrong)
+    target = (np.append(coverage, 0.8)[:, None] * len(wrong)).round(9)
     accepted = np.clip((target - start) / (end - start), 0, 1)
     sizes, errors = (_by_patient(rows, cohort) for rows in (accepted, accepted * wrong))
     risk = errors.sum(axis=1) / sizes.sum(axis=1)

@@ -40,7 +40,6 @@ FORM = {
     "weights": (None, WEIGHTS_FORM),
     "metrics": (None, METRICS_FORM),
 }
-_LONG = ("patients", "reliability")  # a row for every patient or bin
 
 
 def read_history(workdir: Path) -> dict[str, Any]:
@@ -83,7 +82,12 @@ def read_history(workdir: Path) -> dict[str, Any]:
 def _short(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
-    return {name: _short(part) for name, part in value.items() if name not in _LONG}
+    # The rows of all patients and the curve of reliability are left out.
+    return {
+        name: _short(part)
+        for name, part in value.items()
+        if name != "reliability" and not isinstance(part, list)
+    }
 
 
 def _public(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from se_resnet.metrics.decision import Decision
@@ -84,15 +85,22 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
                 run,
                 evaluation.metrics,
                 evaluation.predictions,
-                evaluation=f"eval/{folder.path.name}",
+                evaluation=_name(folder.path, run.path),
                 notes=evaluation.notes,
             )
         reporting = f"{REPORTING}/{PAGE}" if run else ""
         write_report(new / REPORT, command=command, reporting=reporting, **parts)
     print("\n".join(_summary(evaluation)))
-    print(f"  written to {folder.path}: {', '.join(reversed(FILES))}")
+    written = [*reversed(FILES), *([f"{REPORTING}/"] if run else [])]
+    print(f"  written to {folder.path}: {', '.join(written)}")
     for remark in evaluation.data_remarks:
         print(f"  {remark}")
+
+
+def _name(folder: Path, run: Path) -> str:
+    """Returns the path of the evaluation from the run, or its name where it lies elsewhere."""
+    inside = folder.is_relative_to(run)
+    return folder.relative_to(run).as_posix() if inside else folder.name
 
 
 def _summary(evaluation: Evaluation) -> list[str]:

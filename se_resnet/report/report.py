@@ -147,7 +147,7 @@ def _decisions(metrics: dict[str, Any]) -> list[str]:
 
 def _format_ratio(value: float | None) -> str:
     """Formats a rate or ratio; None is an infinite or undefined number."""
-    return "∞" if value is None else f"{value:.2f}" if value >= 10 else f"{value:.3f}"
+    return "none" if value is None else f"{value:.2f}" if value >= 10 else f"{value:.3f}"
 
 
 def _format_p(p: float) -> str:

@@ -104,9 +104,12 @@ def test_welch():
 
 def test_degrees_of_freedom_follow_the_concentration_of_the_variance():
     rng = np.random.default_rng(0)
-    normal = degrees_of_freedom(rng.standard_normal((2000, 40)), np.full(2000, 40.0))
+    normal = degrees_of_freedom(rng.standard_normal((2000, 40)), np.full(2000, 40.0), 40)
     assert 20 < np.median(normal) <= 39
     one_patient = np.array([0.01] * 39 + [5.0])
-    assert degrees_of_freedom(one_patient, np.array(40.0)) < 3
-    assert degrees_of_freedom(np.full(8, 0.3), np.array(8.0)) == 7
-    assert degrees_of_freedom(np.zeros(8), np.array(1.5)) == 1
+    assert degrees_of_freedom(one_patient, np.array(40.0), 40) < 3
+    assert degrees_of_freedom(np.full(8, 0.3), np.array(8.0), 8) == 7
+    assert degrees_of_freedom(np.zeros(8), np.array(1.5), 8) == 1
+    two_of_twenty = np.array([0.5, -0.5] + [0.0] * 18)
+    expected = 2 / (1 / 2 - 1 / 20)
+    assert degrees_of_freedom(two_of_twenty, np.array(20.0), 20) == pytest.approx(expected)

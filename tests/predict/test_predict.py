@@ -265,7 +265,7 @@ def test_a_table_of_another_origin_is_not_replaced(run, tmp_path):
     shutil.copytree(run / "eval" / "test", evaluated)
     with pytest.raises(UserError, match="is not a table of predictions"):
         run_predict(run, tmp_path / "in.png", evaluated)
-    for path in evaluated.iterdir():
+    for path in filter(Path.is_file, evaluated.iterdir()):
         assert path.read_bytes() == (run / "eval" / "test" / path.name).read_bytes()
 
 
@@ -315,9 +315,10 @@ def test_an_evaluation_that_is_interrupted_leaves_the_one_before(run, place, tmp
     monkeypatch.setattr(publish, "write_report", fail)
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate_run(run, "val", out=out)
-    assert {path.name for path in out.iterdir()} == {*evaluations.FILES}
-    for path in out.iterdir():
-        assert path.read_bytes() == (run / "eval" / "test" / path.name).read_bytes()
+    assert {path.name for path in out.iterdir()} == {*evaluations.FILES, "reporting"}
+    for path in filter(Path.is_file, out.rglob("*")):
+        before = run / "eval" / "test" / path.relative_to(out)
+        assert path.read_bytes() == before.read_bytes()
 
 
 def test_only_broken_files_is_a_mistake(run, tmp_path):
