@@ -58,7 +58,8 @@ def share_interval(
     and uses Student's t on the logit scale (Korn and Graubard 1998) with the
     :func:`degrees_of_freedom` of the residuals. It does so twice: for the
     patients, and for the patients with half a patient of mean size added, half of whose images are
-    right (Agresti and Coull 1998). The result contains both intervals. A ratio of exactly 0 or 1
+    right (Agresti and Coull 1998). The result contains both intervals, within the exact interval of
+    so many effective patients, of whom each is right or wrong as a whole. A ratio of exactly 0 or 1
     gets the exact interval of so many patients.
 
     Args:
@@ -97,6 +98,9 @@ def share_interval(
     )
     plain = bounds(right, sizes)
     hull = np.stack([np.fmin(added[0], plain[0]), np.fmax(added[1], plain[1])])
+    if not other_variance:  # images of a patient cannot resemble each other more than by being one
+        limits = clopper_pearson(value * effective, effective)
+        hull = np.stack([np.maximum(hull[0], limits[0]), np.minimum(hull[1], limits[1])])
     exact = clopper_pearson(np.where(value > 0.5, patients, 0), patients)
     return np.where(extreme, exact, hull)
 
