@@ -111,11 +111,11 @@ def evaluate(
             f"the threshold {threshold} is not a probability: choose a number from 0 to 1."
         )
 
-    image, patient = _image_and_patient(predictions, thresholds)
+    image, patient = image_and_patient(predictions, thresholds)
     by_magnification = {}
     for magnification in np.unique(predictions.magnification):
         chosen = predictions.magnification == magnification
-        image_metrics, patient_metrics = _image_and_patient(
+        image_metrics, patient_metrics = image_and_patient(
             predictions.take(chosen), thresholds[chosen]
         )
         image_metrics["patient_recognition_rate"] = patient_metrics["recognition_rate"]
@@ -140,9 +140,15 @@ def headline(results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _image_and_patient(
+def image_and_patient(
     predictions: Predictions, threshold: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the parts ``image`` and ``patient`` of :func:`evaluate`.
+
+    Args:
+        predictions: N >= 1 images.
+        threshold: ``float64 [N]``, see :func:`evaluate`.
+    """
     cohort = Cohort.of(predictions)
     estimates = map_metrics(Metric.estimate, all_metrics(predictions, threshold, cohort))
     image, patient = estimates["image"], estimates["patient"]

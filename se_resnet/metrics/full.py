@@ -11,7 +11,7 @@ import numpy as np
 
 from se_resnet.metrics import calibration, clinical, selective
 from se_resnet.metrics.decision import Decision, combine
-from se_resnet.metrics.evaluation import HEADLINE, evaluate, headline
+from se_resnet.metrics.evaluation import HEADLINE, evaluate, headline, image_and_patient
 from se_resnet.metrics.predictions import Predictions
 
 
@@ -36,10 +36,10 @@ def all_metrics(
         for name in ("threshold", "temperature")
     )
     results = evaluate(predictions, permutations=permutations)
-    at_threshold = evaluate(predictions, threshold, permutations)
+    at_threshold = image_and_patient(predictions, threshold)
     results["decision"] = dataclasses.asdict(combine(decisions))
     results["decisions"] = [dataclasses.asdict(decision) for decision in decisions]
-    results["at_chosen_threshold"] = {part: at_threshold[part] for part in ("image", "patient")}
+    results["at_chosen_threshold"] = dict(zip(("image", "patient"), at_threshold, strict=True))
     results["calibration"] = calibration.describe(predictions, temperature)
     results["calibration"]["reliability"] = calibration.reliability_curve(predictions)
     results["clinical"] = clinical.describe(
