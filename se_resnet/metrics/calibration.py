@@ -10,8 +10,8 @@ from scipy import optimize
 from se_resnet.metrics.binary import binary_metrics
 from se_resnet.metrics.calibration_line import calibration_line
 from se_resnet.metrics.cohort import Cohort
-from se_resnet.metrics.estimates import Metric, class_variances
-from se_resnet.metrics.intervals import degrees_of_freedom, kish, share_interval, students_t, welch
+from se_resnet.metrics.estimates import Metric, variance_of_classes
+from se_resnet.metrics.intervals import degrees_of_freedom, kish, share_interval, students_t
 from se_resnet.metrics.levels import share_metric
 from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
 from se_resnet.metrics.simulation import calibrated_sample
@@ -230,11 +230,10 @@ def loss_bounds(values: np.ndarray, loss: np.ndarray, cohort: Cohort) -> tuple[f
     """
     sizes = cohort.images.sum(axis=1)
     size, worst = sizes.mean(), max((loss / sizes).max(), np.log(2))
-    variances, freedoms = class_variances(values, cohort.malignant, sizes)
     parts = [
         _mean_loss(loss, sizes, sizes),
         _mean_loss(np.append(loss, size * worst), np.append(sizes, size), sizes),
-        (values[0], variances.sum(), welch(variances[0], freedoms[0], variances[1], freedoms[1])),
+        (values[0], *variance_of_classes(values, cohort.malignant, sizes)),
     ]
     mean, variance, freedom = np.array(parts, np.float64).T
     width = students_t(freedom) * np.sqrt(variance) / np.maximum(mean, 1e-300)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from se_resnet.metrics.cohort import Cohort
-from se_resnet.metrics.estimates import Metric, class_variances
-from se_resnet.metrics.intervals import students_t, welch
+from se_resnet.metrics.estimates import Metric, variance_of_classes
+from se_resnet.metrics.intervals import students_t
 from se_resnet.metrics.predictions import logit_of, probability_of
 
 
@@ -59,9 +59,8 @@ def _estimate(
 ) -> dict[str, Any]:
     def bounds() -> tuple[float, float]:
         sizes = cohort.images.sum(axis=1)
-        variances, freedoms = class_variances(values, cohort.malignant, sizes)
-        freedom = welch(variances[0], freedoms[0], variances[1], freedoms[1])
-        width = float(students_t(freedom) * np.sqrt(variances.sum()))
+        variance, freedom = variance_of_classes(values, cohort.malignant, sizes)
+        width = float(students_t(freedom) * np.sqrt(variance))
         return values[0] - width, values[0] + width
 
     metric = Metric(values, cohort.images, "image", present, bounds, "jackknife", True)

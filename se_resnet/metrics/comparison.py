@@ -11,8 +11,8 @@ from scipy import special
 from se_resnet.errors import UserError
 from se_resnet.metrics.binary import METRIC_NAMES
 from se_resnet.metrics.cohort import Cohort
-from se_resnet.metrics.estimates import TOO_FEW, Metric, class_variances, variance_over
-from se_resnet.metrics.intervals import floor_of_difference, students_t, welch
+from se_resnet.metrics.estimates import TOO_FEW, Metric, variance_of_classes, variance_over
+from se_resnet.metrics.intervals import floor_of_difference, students_t
 from se_resnet.metrics.levels import all_metrics, map_metrics
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.metrics.sample_size import patients_for_difference
@@ -153,9 +153,8 @@ def standard_error(a: Metric, b: Metric, cohort: Cohort) -> tuple[float, float]:
     if not a.both_classes:
         variance, freedom = variance_over(gains, used, np.ones(len(used)))
         return float(np.sqrt(max(variance, floor))), freedom
-    variances, freedoms = class_variances(gains, cohort.malignant, sizes.sum(axis=1))
-    freedom = float(welch(variances[0], freedoms[0], variances[1], freedoms[1]))
-    return float(np.sqrt(max(variances.sum(), floor))), freedom
+    variance, freedom = variance_of_classes(gains, cohort.malignant, sizes.sum(axis=1))
+    return float(np.sqrt(max(variance, floor))), freedom
 
 
 def _common_images(a: Predictions, b: Predictions) -> tuple[Predictions, Predictions]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from se_resnet.metrics.intervals import degrees_of_freedom, kish
+from se_resnet.metrics.intervals import degrees_of_freedom, kish, welch
 from se_resnet.metrics.labels import CLASS_NAMES
 
 # Names of the methods in ``method`` of an estimate, and what the report says of each.
@@ -131,10 +131,10 @@ def no_interval_reason(unit: str, present: dict[str, np.ndarray], patients: int)
     return f"{scarce[0]} {unit}s in one accession only" if scarce else ""
 
 
-def class_variances(
+def variance_of_classes(
     values: np.ndarray, malignant: np.ndarray, sizes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the variance of a metric between benign and between malignant patients.
+) -> tuple[float, float]:
+    """Returns the variance between benign patients plus that between malignant patients.
 
     Args:
         values: ``float64 [1 + G]``, as in :class:`Metric`.
@@ -142,11 +142,12 @@ def class_variances(
         sizes: ``float64 [G]``, units of each patient.
 
     Returns:
-        Variances and degrees of freedom, ``float64 [2]`` each.
+        The sum, and its degrees of freedom (:func:`se_resnet.metrics.intervals.welch`).
     """
-    parts = [variance_over(values, selected, sizes) for selected in (~malignant, malignant)]
-    variances, freedoms = np.array(parts).T
-    return variances, freedoms
+    benign_part, malignant_part = (
+        variance_over(values, selected, sizes) for selected in (~malignant, malignant)
+    )
+    return benign_part[0] + malignant_part[0], float(welch(*benign_part, *malignant_part))
 
 
 def variance_over(

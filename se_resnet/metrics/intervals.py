@@ -200,8 +200,8 @@ def welch(
 
 def image_auc_interval(
     auc: float,
-    variances: np.ndarray,
-    freedoms: np.ndarray,
+    variance: float,
+    freedom: float,
     benign: np.ndarray,
     malignant: np.ndarray,
 ) -> tuple[float, float]:
@@ -214,15 +214,14 @@ def image_auc_interval(
 
     Args:
         auc: in [0, 1].
-        variances: ``float64 [2]``, of the AUC between benign and between malignant patients.
-        freedoms: ``float64 [2]``, degrees of freedom of both variances.
+        variance: of the AUC between patients, the sum of that of both classes.
+        freedom: its degrees of freedom.
         benign: ``float64 [F]``, benign patients by fold, or a single number.
         malignant: ``float64 [F]``, malignant patients by fold.
     """
     low, high = newcombe_auc(auc, _IMAGES * np.asarray(benign), _IMAGES * np.asarray(malignant))
     if 0 < auc < 1:
-        freedom = welch(variances[0], freedoms[0], variances[1], freedoms[1])
-        t_low, t_high = logit_t(auc, np.sum(variances), freedom)
+        t_low, t_high = logit_t(auc, variance, freedom)
         low, high = min(low, float(t_low)), max(high, float(t_high))
     return low, high
 

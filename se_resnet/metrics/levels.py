@@ -17,7 +17,7 @@ from se_resnet.metrics.binary import (
     precision_at_rank,
 )
 from se_resnet.metrics.cohort import Cohort
-from se_resnet.metrics.estimates import Metric, class_variances, variance_over
+from se_resnet.metrics.estimates import Metric, variance_of_classes, variance_over
 from se_resnet.metrics.intervals import (
     clopper_pearson,
     image_auc_interval,
@@ -284,7 +284,7 @@ class _Units:
 
     def _auc_bounds(self, values: np.ndarray, patients: np.ndarray) -> tuple[float, float]:
         sizes = self.cohort.images.sum(axis=1)
-        spread = class_variances(values, self.cohort.malignant, sizes)
+        spread = variance_of_classes(values, self.cohort.malignant, sizes)
         return image_auc_interval(values[0], *spread, *patients.T)
 
     def _precision_bounds(self, values: np.ndarray) -> tuple[float, float]:

@@ -89,9 +89,9 @@ def test_share_interval_by_hand():
 
 
 def test_auc_of_images_has_a_floor():
-    no_variance = image_auc_interval(1.0, np.zeros(2), np.array([2.0, 6]), 2, 6)
+    no_variance = image_auc_interval(1.0, 0.0, 1.0, 2, 6)
     assert no_variance == pytest.approx(newcombe_auc(1.0, 6, 18))
-    uncertain = image_auc_interval(0.9, np.array([0.01, 0.001]), np.array([1.0, 5]), 2, 6)
+    uncertain = image_auc_interval(0.9, 0.011, 1.2, 2, 6)
     assert uncertain[0] < newcombe_auc(0.9, 6, 18)[0]
 
 
