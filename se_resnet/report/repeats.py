@@ -15,9 +15,9 @@ from se_resnet.report.remarks import leak_warnings, view_notes
 from se_resnet.runs.evaluations import REPORT, EvaluationFolder
 from se_resnet.runs.run_files import METRICS, REPEAT_SEEDS, TEST
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.files import atomic_write, write_json
+from se_resnet.runtime.files import write_json
 from se_resnet.runtime.folders import whole_folder
-from se_resnet.runtime.templates import render
+from se_resnet.runtime.templates import render, write_text
 
 THRESHOLD = 0.5
 # The effect of another config.split.seed, by protocol. The other protocols have fixed test images.
@@ -93,8 +93,7 @@ def publish_repeats(
             titles={name: _capitalised(metric_title(name)) for name in metrics["repeats"]},
             rows=rows,
         )
-        with atomic_write(new / REPORT, "wb") as file:
-            file.write(html.encode("utf-8", "backslashreplace"))
+        write_text(new / REPORT, html)
     alarms = [f"  WARNING: {warning}" for warning in warnings]
     print("\n".join([f"\n{title}", *_summary(metrics["repeats"]), *alarms]))
     print(f"  written to {folder.path}: {REPORT}, {METRICS}")

@@ -13,8 +13,7 @@ from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import plots
 from se_resnet.report.patient_strips import patient_groups
 from se_resnet.runs.run_files import NEAR_DUPLICATES
-from se_resnet.runtime.files import atomic_write
-from se_resnet.runtime.templates import render
+from se_resnet.runtime.templates import render, write_text
 
 # Fractions, shown in per cent. Other metrics are shown as numbers.
 _PERCENT = {
@@ -132,9 +131,7 @@ def write_report(
         risk_coverage=plots.risk_coverage(selective["curve"]) if selective else None,
         gate_plot=plots.gates(gates["blocks"]) if gates and gates["blocks"] else None,
     )
-    with atomic_write(path, "wb") as file:
-        # An invalid UTF-8 file name contains surrogates, which UTF-8 cannot encode.
-        file.write(html.encode("utf-8", "backslashreplace"))
+    write_text(path, html)
 
 
 def _decisions(metrics: dict[str, Any]) -> list[str]:

@@ -1,11 +1,14 @@
-"""Renders Jinja templates from the folder ``templates/`` of a package."""
+"""Renders Jinja templates from the folder ``templates/`` of a package, and writes the texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jinja2
+
+from se_resnet.runtime.files import atomic_write
 
 
 def render(
@@ -34,3 +37,12 @@ def render(
     )
     environment.filters |= filters
     return environment.get_template(template).render(**values)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a page or another text atomically as UTF-8.
+
+    A file name that is invalid UTF-8 contains surrogates, which are written as escapes.
+    """
+    with atomic_write(path, "wb") as file:
+        file.write(text.encode("utf-8", "backslashreplace"))

@@ -9,7 +9,7 @@ VOID = {"meta", "br", "link", "img", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """What a browser would find: elements, identifiers, links, and text outside the figures."""
+    """Elements, identifiers, links and the text outside plots, as a browser finds them."""
 
     def __init__(self, html):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a journal asks for: counts are counted again, answers follow the files, pages are whole."""
+"""Tables for a journal: counts are counted again, answers follow the files, pages are whole."""
 
 from __future__ import annotations
 

@@ -11,9 +11,8 @@ from se_resnet.report.reporting import characteristics, checklist, flow, methods
 from se_resnet.report.reporting.flow_chart import draw_flow
 from se_resnet.report.reporting.study import Study
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.files import atomic_write
 from se_resnet.runtime.tables import write_table
-from se_resnet.runtime.templates import render
+from se_resnet.runtime.templates import render, write_text
 
 REPORTING = "reporting"  # name of the folder in that of an evaluation
 PAGE = "reporting.html"
@@ -64,7 +63,7 @@ def write_reporting(
     folder.mkdir(parents=True, exist_ok=True)
     counts = [count.row() for count in flow.count_flow(study)]
     write_table(folder / "flow.csv", counts, flow.COLUMNS)
-    _write(folder / "flow.svg", diagram)
+    write_text(folder / "flow.svg", diagram)
     rows = characteristics.count_characteristics(study)
     write_table(folder / "characteristics.csv", rows, characteristics.columns(study))
     filters = {"groupby_in_order": _group}
@@ -78,8 +77,8 @@ def write_reporting(
             rows=answers,
             title=title,
         )
-        _write(folder / f"{guideline.name}.html", page)
-    _write(folder / "methods.txt", methods.write_text(study))
+        write_text(folder / f"{guideline.name}.html", page)
+    write_text(folder / "methods.txt", methods.write_text(study))
     page = render(
         "se_resnet.report",
         "reporting.html.j2",
@@ -95,13 +94,7 @@ def write_reporting(
         authors_task=methods.authors_task(),
         checklists=filled,
     )
-    _write(folder / PAGE, page)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path, "wb") as file:
-        # An invalid UTF-8 file name contains surrogates, which UTF-8 cannot encode.
-        file.write(text.encode("utf-8", "backslashreplace"))
+    write_text(folder / PAGE, page)
 
 
 def _group(rows: Iterable[Mapping[str, str]], field: str) -> list[dict[str, Any]]:
