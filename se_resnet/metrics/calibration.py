@@ -11,7 +11,7 @@ from se_resnet.metrics.binary import binary_metrics
 from se_resnet.metrics.calibration_line import calibration_line
 from se_resnet.metrics.cohort import Cohort
 from se_resnet.metrics.estimates import Metric, variance_of_classes
-from se_resnet.metrics.intervals import degrees_of_freedom, kish, share_interval, students_t
+from se_resnet.metrics.intervals import kish, ratio_of_sums, share_interval, students_t
 from se_resnet.metrics.levels import share_metric
 from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
 from se_resnet.metrics.simulation import calibrated_sample
@@ -231,31 +231,14 @@ def loss_bounds(values: np.ndarray, loss: np.ndarray, cohort: Cohort) -> tuple[f
     sizes = cohort.images.sum(axis=1)
     size, worst = sizes.mean(), max((loss / sizes).max(), np.log(2))
     parts = [
-        _mean_loss(loss, sizes, sizes),
-        _mean_loss(np.append(loss, size * worst), np.append(sizes, size), sizes),
+        ratio_of_sums(loss, sizes, kish(sizes)),
+        ratio_of_sums(np.append(loss, size * worst), np.append(sizes, size), kish(sizes)),
         (values[0], *variance_of_classes(values, cohort.malignant, sizes)),
     ]
     mean, variance, freedom = np.array(parts, np.float64).T
     width = students_t(freedom) * np.sqrt(variance) / np.maximum(mean, 1e-300)
     width = np.minimum(width, 700.0)  # no number is larger than exp(709)
     return float((mean * np.exp(-width)).min()), float((mean * np.exp(width)).max())
-
-
-def _mean_loss(
-    loss: np.ndarray, sizes: np.ndarray, counted: np.ndarray
-) -> tuple[float, float, float]:
-    """Returns a mean loss, its variance (CR3) and degrees of freedom.
-
-    The degrees of freedom are at most those of the patients of the sizes ``counted``.
-    """
-    total = sizes.sum()
-    residual = (loss - loss.sum() / total * sizes) / (1 - sizes / total)
-    variance = (len(sizes) - 1) / len(sizes) * (residual**2).sum() / total**2
-    return (
-        loss.sum() / total,
-        variance,
-        float(degrees_of_freedom(residual, kish(counted), len(sizes))),
-    )
 
 
 def _ece_reference(

@@ -79,18 +79,13 @@ def share_interval(
     extreme = (value < 1e-12) | (value > 1 - 1e-12)
 
     def bounds(right: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        total = sizes.sum(axis=-1, keepdims=True)
-        ratio = right.sum(axis=-1, keepdims=True) / total
         with np.errstate(divide="ignore", invalid="ignore"):  # a single patient has no variance
-            residual = (right - ratio * sizes) / (1 - sizes / total)
-            count = (sizes > 0).sum(axis=-1)
-            variance = (count - 1) / count * (residual**2).sum(axis=-1) / total[..., 0] ** 2
+            ratio, variance, freedom = ratio_of_sums(right, sizes, effective)
             # Patients who are all alike might differ: as if half a patient differed by half.
-            floor = ratio[..., 0] * (1 - ratio[..., 0]) / 4 / (count + 0.5) ** 2
+            floor = ratio * (1 - ratio) / 4 / ((sizes > 0).sum(axis=-1) + 0.5) ** 2
             variance = np.where(variance < 1e-20, floor, variance)
-            freedom = degrees_of_freedom(residual, effective, count)
             freedom = welch(variance, freedom, other_variance, other_freedom)
-            return logit_t(ratio[..., 0], variance + other_variance, freedom)
+            return logit_t(ratio, variance + other_variance, freedom)
 
     effective = kish(sizes)
     added = bounds(
@@ -103,6 +98,27 @@ def share_interval(
         hull = np.stack([np.maximum(hull[0], limits[0]), np.minimum(hull[1], limits[1])])
     exact = clopper_pearson(np.where(value > 0.5, patients, 0), patients)
     return np.where(extreme, exact, hull)
+
+
+def ratio_of_sums(
+    sums: np.ndarray, sizes: np.ndarray, effective: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns a ratio of sums over patients, its variance (CR3) and degrees of freedom.
+
+    Args:
+        sums: ``float64 [..., K]``.
+        sizes: ``float64 [..., K]``, not negative; patients of size 0 do not count.
+        effective: ``float64 [...]``, effective number of patients.
+
+    Returns:
+        ``float64 [...]`` each.
+    """
+    total = sizes.sum(axis=-1, keepdims=True)
+    ratio = sums.sum(axis=-1, keepdims=True) / total
+    residual = (sums - ratio * sizes) / (1 - sizes / total)
+    count = (sizes > 0).sum(axis=-1)
+    variance = (count - 1) / count * (residual**2).sum(axis=-1) / total[..., 0] ** 2
+    return ratio[..., 0], variance, degrees_of_freedom(residual, effective, count)
 
 
 def degrees_of_freedom(
