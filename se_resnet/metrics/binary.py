@@ -63,7 +63,8 @@ def binary_metrics(
             (Airola et al. 2011). ``average_precision`` ranks all units together.
 
     Returns:
-        Metric name to ``float64 [R]``, NaN where the metric is undefined.
+        Metric name to ``float64 [R]``, NaN where the metric is undefined. With several folds
+        ``roc_auc_pooled``, over all pairs, is added.
     """
     outcomes = count_outcomes(label, predicted, group, weights.shape[1])
     tp, fp, tn, fn = (weights @ outcomes).T
@@ -73,6 +74,7 @@ def binary_metrics(
         recall = tp / (tp + fn)
         specificity = tn / (tn + fp)
         pairs, ordered, average_precision = _ranking_metrics(label, probability, group, weights)
+        pooled_auc = ordered / pairs
         if fold is not None and fold.any():
             pairs, ordered = (
                 np.sum(column, axis=0)
@@ -99,6 +101,8 @@ def binary_metrics(
             / np.sqrt((tp + fp) * (tn + fn)),
             "brier": (weights @ error) / total,
         }
+    if fold is not None and fold.any():
+        values["roc_auc_pooled"] = pooled_auc
     for name, requirements in REQUIREMENTS.items():
         for requirement in requirements:
             weight = weights @ outcomes[:, OUTCOMES[requirement]].sum(axis=1)

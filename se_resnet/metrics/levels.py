@@ -195,11 +195,11 @@ class _Units:
     def metrics(self, predicted: np.ndarray) -> dict[str, Metric]:
         """Returns the metrics of ``REQUIREMENTS`` for a prediction, ``bool [n]``."""
         outcomes = count_outcomes(self.label, predicted, self.group, len(self.cohort))
-        columns = (self.label, self.probability, predicted, self.group, self.cohort.weights)
-        values = binary_metrics(*columns, fold=self.fold)
+        values = binary_metrics(
+            self.label, self.probability, predicted, self.group, self.cohort.weights, self.fold
+        )
         requirements = dict(REQUIREMENTS)
-        if self.fold.any():
-            values["roc_auc_pooled"] = binary_metrics(*columns)["roc_auc"]
+        if "roc_auc_pooled" in values:
             requirements["roc_auc_pooled"] = REQUIREMENTS["roc_auc"]
         present = {
             requirement: np.asarray(outcomes[:, columns].sum(axis=1) > 0)
