@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import json
-import tarfile
 
 import numpy as np
 import pytest
@@ -24,18 +23,16 @@ from configs import breakhis
 from se_resnet.errors import UserError
 from se_resnet.runs.run_files import FIELDS_ADDED, NEAR_DUPLICATES
 from se_resnet.runs.workdir import flatten
-from tests.helpers import ROOT
+from tests.helpers import version_before
 
 # Its numbers are those of programs that XLA optimised.
 pytestmark = pytest.mark.full_optimisation
-ARCHIVE = ROOT / "tests" / "fixtures" / "version_0_1.tar.xz"
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("version")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+    version_before.unpack(folder)
     return folder
 
 

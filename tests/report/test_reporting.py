@@ -9,7 +9,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
@@ -31,7 +30,7 @@ from se_resnet.runs.evaluations import REPORT
 from se_resnet.runs.run_files import NEAR_DUPLICATES, ROLES
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.folders import whole_folder
-from tests.helpers import ROOT
+from tests.helpers import ROOT, version_before
 from tests.helpers.browser import CHROMIUM, FAULTS, Browser
 from tests.helpers.run_folders import DECISION, make_run_folder
 
@@ -547,8 +546,7 @@ def test_the_methods_section_has_the_numbers_and_its_references(run):
 
 
 def test_a_run_of_the_version_before_says_what_it_lacks(tmp_path):
-    with tarfile.open(ROOT / "tests" / "fixtures" / "version_0_1.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    version_before.unpack(tmp_path)
     folder = written(tmp_path / "run")
     text = " ".join((folder / "methods.txt").read_text().split())
     assert f"Software versions and hardware are {wording.ABSENT}" in text
