@@ -41,6 +41,7 @@ from ml_collections import ConfigDict
 
 import eval as evaluation
 from data import run_data
+from data.config_check import check_data_config
 from data.feed.batch_order import steps_per_epoch
 from data.feed.choose import open_feed
 from data.protocols.roles import number_of_folds
@@ -110,6 +111,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     """
     run = RunFolder(local_path(workdir, "--workdir ="))
     check_config(config)
+    check_data_config(config)
     with locked(run):
         claim(run, plain(config), free=_may_differ(config, run))
         processes.require_shared(run.path)

@@ -40,9 +40,15 @@ def get_config() -> ConfigDict:
     config.checkpoint.choose = "best"
 
     config.data = ConfigDict()
-    config.data.dir = ""  # BreaKHis tree, its archive, or 'sample' for the images that ship
+    # BreaKHis tree, its archive, 'sample' for the images that ship, or a table of any images
+    config.data.dir = ""
+    # Of a table: labels that mean malignant, and benign, between commas ('' for 1 and 0); column of
+    # patients ('' for 'patient'; 'file': each image is its own patient).
+    config.data.positive = ""
+    config.data.negative = ""
+    config.data.patient = ""
     config.data.cache_dir = ""  # decoded images; empty: the user's cache folder
-    config.data.magnifications = (40, 100, 200, 400)
+    config.data.magnifications = ()  # for example (100, 200); empty: all
     config.data.size = (224, 224)  # height, width
     config.data.resize = "squash"  # 'squash', 'crop' (aspect kept), 'none'
     # 'host' sends batches through tf.data; 'device' keeps all pixels in the GPU's memory.
@@ -50,7 +56,10 @@ def get_config() -> ConfigDict:
     config.data.on_bad_image = "error"  # or 'skip', listed in W/skipped_files.csv
 
     config.split = ConfigDict()
-    config.split.protocol = "strict"  # these leak: 'official', 'random', 'source'
+    # 'strict' or your own: 'table', by the columns role or fold; these leak: 'official', 'random',
+    # 'source'
+    config.split.protocol = "strict"
+    config.split.file = ""  # for 'table': another table with the columns file and role
     config.split.folds = 5
     config.split.fold = "0"  # the test fold, from 0; or 'all', one after another
     config.split.val_folds = 5  # number of parts of the training part; one part validates

@@ -19,7 +19,7 @@ from scipy import sparse
 from data.image_neighbours import FEATURES, ImageNeighbours, image_features
 from data.records import Records
 from se_resnet.errors import UserError, one_line
-from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.metrics.labels import CLASS_NAMES, magnification_name
 
 METHODS = ("smote", "borderline_smote", "adasyn", "oversample", "class_weights", "none")
 # Their cluster and support-vector models are fitted to the rows, and a one-hot row does not
@@ -76,6 +76,29 @@ class Plan:
         return "\n".join([text, *self.notes])
 
 
+def check_method(method: str, features: str, k_neighbors: int) -> None:
+    """Checks arguments of :func:`make_plan`.
+
+    Raises:
+        UserError: a name is unknown, or ``k_neighbors`` is below 1.
+    """
+    if method in _NEED_PIXELS:
+        raise UserError(
+            f"config.balance.method = {method!r} cannot run as a plan, because it fits a model to "
+            "the pixels: use smote, borderline_smote or adasyn."
+        )
+    if method not in METHODS:
+        raise UserError(
+            f"config.balance.method = {method!r} is unknown: choose from {', '.join(METHODS)}."
+        )
+    if features not in FEATURES:
+        raise UserError(
+            f"config.balance.features = {features!r} is unknown: choose from {', '.join(FEATURES)}."
+        )
+    if k_neighbors < 1:
+        raise UserError(f"config.balance.k_neighbors = {k_neighbors} is too small: give 1 or more.")
+
+
 def make_plan(
     records: Records,
     images: np.ndarray,
@@ -103,22 +126,7 @@ def make_plan(
     Raises:
         UserError: a name is unknown, or the over-sampler fails on these images.
     """
-    if method in _NEED_PIXELS:
-        raise UserError(
-            f"config.balance.method = {method!r} cannot run as a plan, because it fits a model to "
-            "the pixels: use smote, borderline_smote or adasyn."
-        )
-    if method not in METHODS:
-        raise UserError(
-            f"config.balance.method = {method!r} is unknown: choose from {', '.join(METHODS)}."
-        )
-    if features not in FEATURES:
-        raise UserError(
-            f"config.balance.features = {features!r} is unknown: choose from {', '.join(FEATURES)}."
-        )
-    if k_neighbors < 1:
-        raise UserError(f"config.balance.k_neighbors = {k_neighbors} is too small: give 1 or more.")
-
+    check_method(method, features, k_neighbors)
     real = _real_rows(records, weigh_classes=method == "class_weights")
     if method in ("class_weights", "none"):
         return real
@@ -126,7 +134,7 @@ def make_plan(
     parts, notes = [real], []
     for group in np.unique(groups):
         members = records.take(groups == group)
-        group_name = f"{group}X" if within_magnification else "the training set"
+        group_name = magnification_name(group) if within_magnification else "the training set"
         counts = np.bincount(members.label, minlength=2)
         if counts.min() == 0:
             missing = CLASS_NAMES[int(counts.argmin())]

@@ -89,14 +89,7 @@ def open_or_build(images: Images, cache_dir: Path, size: tuple[int, int], rule: 
     Raises:
         UserError: the size or rule is invalid, or the disk has too little space.
     """
-    if rule not in RESIZE_RULES:
-        raise UserError(
-            f"config.data.resize = {rule!r} is unknown: choose from {', '.join(RESIZE_RULES)}."
-        )
-    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
-        raise UserError(
-            f"config.data.size = {tuple(size)} is no image size: give (height, width) in pixels."
-        )
+    check_size(size, rule)
     key = json.dumps([_FORMAT, images.fingerprint, list(size), rule])
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     path = cache_dir / "pixels" / fingerprint[:16]
@@ -106,6 +99,18 @@ def open_or_build(images: Images, cache_dir: Path, size: tuple[int, int], rule: 
     if cache.fingerprint != fingerprint:
         raise damaged(path, ValueError("its pixels have another source, size or resize rule"))
     return cache
+
+
+def check_size(size: tuple[int, int], rule: str) -> None:
+    """Raises a :class:`UserError` if this is no image size or no resize rule."""
+    if rule not in RESIZE_RULES:
+        raise UserError(
+            f"config.data.resize = {rule!r} is unknown: choose from {', '.join(RESIZE_RULES)}."
+        )
+    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        raise UserError(
+            f"config.data.size = {tuple(size)} is no image size: give (height, width) in pixels."
+        )
 
 
 def open_cache(path: str | Path) -> Cache:

@@ -1,21 +1,42 @@
-"""Loads the images at a path: decoded, with records and a description."""
+"""Loads the images at a path or of a table: decoded, with records and a description."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from data.breakhis.summary import summarise
-from data.cache import Cache, damaged, open_cache, open_or_build
+from data.cache import Cache, Images, damaged, open_cache, open_or_build
 from data.records import Records
+from data.table.columns import Reading, read_image_table
+from data.table.preparation import prepare as prepare_table
 from se_resnet.errors import UserError
-from se_resnet.metrics.labels import MAGNIFICATIONS
+from se_resnet.images.image_table import is_table
 from se_resnet.runtime.files import user_cache_dir
 from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
+
+
+class Prepared(Images, Protocol):
+    """Validated images of any source, see :class:`data.breakhis.preparation.Prepared`."""
+
+    @property
+    def summary(self) -> Any:
+        """The summary, with ``describe()``."""
+        ...
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """Path and reason of every file that was left out."""
+        ...
+
+    @property
+    def walk(self) -> tuple[str, ...]:
+        """Lines about trees read together and files that were not read."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,40 +66,45 @@ def load_dataset(
     *,
     size: tuple[int, int] = (224, 224),
     resize: str = "squash",
-    magnifications: tuple[int, ...] = MAGNIFICATIONS,
+    magnifications: tuple[int, ...] = (),
     on_bad_image: str = "error",
     cache_dir: str = "",
+    positive: str = "",
+    negative: str = "",
+    patient: str = "",
 ) -> Dataset:
-    """Validates, decodes and describes a set of BreaKHis images. A second call is quick.
+    """Validates, decodes and describes a set of images. A second call is quick.
 
     Args:
         source: a BreaKHis tree at any nesting, the authors' archive, the folder of the archive,
-            ``'sample'`` for the images that ship with the project, or a finished cache folder of
-            this size and rule, which needs no TensorFlow.
+            ``'sample'`` for the images that ship with the project, a table of any images (see
+            :func:`data.table.columns.read_image_table`), or a finished cache folder of this size
+            and rule. The last two need no TensorFlow.
         size: height and width in pixels of the decoded images.
         resize: rule that brings an image to that size, see :func:`se_resnet.images.resize.resize`.
-        magnifications: magnifications to keep.
+        magnifications: magnifications to keep; empty for all.
         on_bad_image: ``'error'`` refuses a set with broken or misnamed files. ``'skip'`` leaves
             such files out.
         cache_dir: folder for decoded images; empty for the user's cache folder.
+        positive: labels of a table that mean malignant, see :class:`data.table.columns.Reading`.
+        negative: labels of a table that mean benign.
+        patient: column of a table with the patients.
 
     Raises:
         UserError: there are no usable images, files are broken, or a value is out of range.
     """
     if not source:
         raise UserError(
-            "config.data.dir is empty: give the path of BreaKHis (tree or archive), or 'sample' "
-            "for the images that ship with the project."
+            "config.data.dir is empty: give the path of BreaKHis (tree or archive), of a table of "
+            "images, or 'sample' for the images that ship with the project."
         )
     source = local_path(source, "config.data.dir =")
-    if _is_cache(Path(source)):
+    if is_cache(Path(source)):
         return _open_finished(Path(source), size, resize, magnifications)
-    from data.breakhis import preparation  # imports TensorFlow, which takes seconds
-
-    path = SAMPLE_FOLDER if source == "sample" else source
+    reading = Reading(positive, negative, patient)
     try:
         root = user_cache_dir(cache_dir)
-        prepared = preparation.prepare(path, root, on_bad_image)
+        prepared = prepare(source, root, on_bad_image, reading)
         cache = open_or_build(prepared, root, size, resize)
     except OSError as error:
         raise UserError(
@@ -90,6 +116,43 @@ def load_dataset(
     )
 
 
+def prepare(
+    source: str,
+    root: Path,
+    on_bad_image: str,
+    reading: Reading,
+    beam_options: list[str] | None = None,
+) -> Prepared:
+    """Validates the images at ``source`` once. Later calls reuse the result.
+
+    Args:
+        source: as :func:`load_dataset` takes it, without a cache folder.
+        root: folder of all caches.
+        on_bad_image: ``'error'`` or ``'skip'``.
+        reading: for a table.
+        beam_options: options of Apache Beam, which then does the work; None for this machine.
+
+    Raises:
+        UserError: there are no usable images, or files are broken.
+    """
+    if is_table(source):
+        scan = None
+        if beam_options is not None:
+            from data.table import beam  # needs Apache Beam
+
+            scan = beam.make_scan(beam_options, root)
+        return prepare_table(read_image_table(source, reading), root, on_bad_image, scan)
+    if reading.is_given:
+        raise UserError(
+            f"config.data.positive, negative and patient say how a table is read, and {source} is "
+            "none: remove them, or give a .csv, .tsv or .parquet file."
+        )
+    from data.breakhis import preparation  # imports TensorFlow, which takes seconds
+
+    path = SAMPLE_FOLDER if source == "sample" else source
+    return preparation.prepare(path, root, on_bad_image, beam_options)
+
+
 def load_configured(settings: Mapping[str, Any]) -> Dataset:
     """Calls :func:`load_dataset` with the values of ``config.data``."""
     return load_dataset(
@@ -99,10 +162,12 @@ def load_configured(settings: Mapping[str, Any]) -> Dataset:
         magnifications=tuple(settings["magnifications"]),
         on_bad_image=settings["on_bad_image"],
         cache_dir=settings["cache_dir"],
+        **{name: settings.get(name, "") for name in ("positive", "negative", "patient")},
     )
 
 
-def _is_cache(path: Path) -> bool:
+def is_cache(path: Path) -> bool:
+    """Returns whether a path is a finished cache folder."""
     try:
         return (path / "cache.json").is_file()
     except OSError:  # the name is too long for the file system
@@ -119,12 +184,26 @@ def _open_finished(
                 f"{path} is an image cache with {name} {cache.facts.get(name)}, not {wanted}: set "
                 f"config.data.{name} to the same value, or give the images that it was made from."
             )
-    digests = dict(zip(cache.records.file.tolist(), cache.records.digest.tolist(), strict=True))
+    records = cache.records
     try:
-        description = summarise(digests).describe()
+        description = _describe_finished(records)
     except ValueError as error:
         raise damaged(path, error) from error
     return _dataset(cache, magnifications, description)
+
+
+def _describe_finished(records: Records) -> str:
+    """Describes the images of a cache folder.
+
+    Raises:
+        ValueError: an image of BreaKHis has another name.
+    """
+    if not all(name.startswith("SOB_") and name.endswith(".png") for name in records.file.tolist()):
+        patients = len(set(records.accession.tolist()))
+        return f"cache of a table: {len(records):,} images of {patients:,} patients"
+    return summarise(
+        dict(zip(records.file.tolist(), records.digest.tolist(), strict=True))
+    ).describe()
 
 
 def _dataset(

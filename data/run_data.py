@@ -14,7 +14,14 @@ from data.balance import Plan, make_plan
 from data.dataset import Dataset, load_configured
 from data.protocols import audit, source_notebook
 from data.protocols.near_duplicates import count_near_duplicates, near_duplicates
-from data.protocols.roles import SEEN, SOURCE, assign_roles, is_seen, number_of_folds
+from data.protocols.roles import (
+    SEEN,
+    SOURCE,
+    TABLE,
+    assign_roles,
+    is_seen,
+    number_of_folds,
+)
 from data.protocols.split_file import read_roles, write_split
 from data.records import Records
 from se_resnet.errors import UserError
@@ -74,13 +81,15 @@ def prepare(
         fold=int(config.split.fold),
         val_folds=config.split.val_folds,
         seed=config.split.seed,
+        file=config.split.file,
     )
     audit.verify(records, roles, protocol)
     if run.has_begun:
         _require_unchanged(run, dataset, roles)
     near = _check_near_duplicates(config, run, dataset, roles)
-    folds = number_of_folds(protocol, config.split.folds)
-    title = f"{protocol}, fold {config.split.fold} of {folds}"
+    title = f"{protocol}, fold {config.split.fold}"
+    if protocol != TABLE or "fold" in records.extra:
+        title += f" of {number_of_folds(protocol, config.split.folds)}"
     log("split", _describe_split(title, records, roles, near))
     is_augmented = protocol == SOURCE  # and balanced, before it is divided
     method = "none" if is_augmented else config.balance.method
@@ -130,6 +139,7 @@ def save(
             "split": audit.summarise(records, roles),
             **({"plan": plan.sizes()} if plan else {}),
             "seen_digests": sorted(set(records.digest[is_seen(roles)].tolist())),
+            "magnifications": sorted(set(records.magnification.tolist()) - {0}),
         },
     )
 

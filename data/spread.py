@@ -12,6 +12,9 @@ default this machine. An archive can only be read from its start: extract it fir
 
 from __future__ import annotations
 
+from data.dataset import prepare
+from data.problems import BAD_IMAGE_POLICIES
+from data.table.columns import Reading
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.files import user_cache_dir
 
@@ -19,14 +22,16 @@ from se_resnet.runtime.files import user_cache_dir
 def main() -> None:
     """Runs the command."""
     parser = ArgumentParser("python -m data.spread", __doc__ or "")
-    parser.add_argument("--data_dir", required=True, type=path_option, help="a BreaKHis tree")
+    images = "a BreaKHis tree, or a table of images"
+    parser.add_argument("--data_dir", required=True, type=path_option, help=images)
     parser.add_argument("--cache_dir", default="", type=path_option, help="as config.data has it")
-    parser.add_argument("--on_bad_image", choices=("error", "skip"), default="error")
+    parser.add_argument("--on_bad_image", choices=BAD_IMAGE_POLICIES, default="error")
+    for name in ("positive", "negative", "patient"):
+        parser.add_argument(f"--{name}", default="", help="of a table, as config.data has it")
     flags, options = parser.parse_known_args()
-    from data.breakhis.preparation import prepare  # imports TensorFlow
-
+    reading = Reading(flags.positive, flags.negative, flags.patient)
     root = user_cache_dir(flags.cache_dir)
-    prepared = prepare(flags.data_dir, root, flags.on_bad_image, options)
+    prepared = prepare(flags.data_dir, root, flags.on_bad_image, reading, options)
     print("\n".join([prepared.summary.describe(), *prepared.walk]))
 
 

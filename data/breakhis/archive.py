@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from data.breakhis import candidates
-from data.breakhis.candidates import Problem
+from data.problems import Problem
 from se_resnet.errors import UserError
 from se_resnet.runtime.files import reason
 from se_resnet.runtime.walk import HIDDEN, NOT_REGULAR, PassedOver, is_hidden

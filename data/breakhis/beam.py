@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from data.breakhis import decode, image_files
-from data.breakhis.candidates import Problem
 from data.breakhis.decode import ImageFacts, SourceImage
 from data.breakhis.filenames import ImageName
 from data.breakhis.image_files import Source
+from data.problems import Problem
 from se_resnet.errors import UserError
 from se_resnet.runtime.files import write_json
 
@@ -42,7 +42,7 @@ def pipeline_options(options: list[str]) -> Any:
     Raises:
         UserError: Beam is not installed.
     """
-    return _import_beam().options.pipeline_options.PipelineOptions(options)
+    return import_beam().options.pipeline_options.PipelineOptions(options)
 
 
 def check(source: Source, options: list[str], folder: Path) -> tuple[list[Checked], list[Problem]]:
@@ -66,7 +66,7 @@ def check(source: Source, options: list[str], folder: Path) -> tuple[list[Checke
         )
     named = image_files.check_names(source)
     results = folder / "found.json"
-    beam = _import_beam()
+    beam = import_beam()
     with beam.Pipeline(options=pipeline_options(options)) as pipeline:
         _ = (
             pipeline
@@ -92,7 +92,7 @@ def read(
     source: Source, checked: list[Checked], example_of: Callable[[SourceImage], tuple[int, dict]]
 ) -> Any:
     """Returns a transform that reads the usable images again, as examples for TFDS."""
-    beam = _import_beam()
+    beam = import_beam()
     return (
         beam.Create(checked)
         | beam.Reshuffle()
@@ -100,7 +100,8 @@ def read(
     )
 
 
-def _import_beam() -> Any:
+def import_beam() -> Any:
+    """Imports Apache Beam, or raises a :class:`UserError`."""
     try:
         import apache_beam.options.pipeline_options
     except ImportError as error:

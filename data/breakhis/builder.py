@@ -14,15 +14,14 @@ from tqdm import tqdm
 
 from data.breakhis import decode, image_files
 from data.breakhis.archive import OFFICIAL_ARCHIVE
-from data.breakhis.candidates import Problem
 from data.breakhis.decode import SourceImage
 from data.breakhis.filenames import CLASS_FOLDERS, SUBTYPES
 from data.breakhis.image_files import Source
 from data.breakhis.official import official_names
 from data.breakhis.summary import Summary, summarise
+from data.problems import Problem, check_policy, refusal
 from se_resnet.errors import UserError
 
-BAD_IMAGE_POLICIES = ("error", "skip")
 SPLIT = "images"  # TFDS reserves the name "all"
 
 
@@ -67,11 +66,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
         Raises:
             UserError: the policy is unknown.
         """
-        if on_bad_image not in BAD_IMAGE_POLICIES:
-            raise UserError(
-                f"config.data.on_bad_image = {on_bad_image!r} is unknown: choose "
-                f"{' or '.join(map(repr, BAD_IMAGE_POLICIES))}."
-            )
+        check_policy(on_bad_image)
         self._source = source
         self._on_bad_image = on_bad_image
         self._beam_options = beam_options
@@ -148,7 +143,7 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
     ) -> None:
         """Stores the summary, or refuses the images by ``on_bad_image``."""
         if problems and self._on_bad_image == "error":
-            raise UserError(_list_problems(source, problems, len(digests) + len(problems)))
+            raise refusal(source.path, problems, len(digests) + len(problems))
         if not digests:
             raise UserError(
                 f"{source.path} has no usable image"
@@ -188,13 +183,3 @@ def _order_key(file_name: str) -> int:
         return index * 64 // len(names) << 120 | index
     digest = hashlib.sha256(file_name.encode()).digest()
     return 64 + digest[0] % 128 << 120 | int.from_bytes(digest[1:13], "big")
-
-
-def _list_problems(source: Source, problems: list[Problem], total: int) -> str:
-    files = "file is" if len(problems) == 1 else "files are"
-    lines = [
-        f"{len(problems):,} of {total:,} image {files} unusable in {source.path}: repair or remove "
-        "them, or leave them out with config.data.on_bad_image = 'skip'."
-    ]
-    lines.extend(f"  {problem.path}: {problem.reason}" for problem in problems)
-    return "\n".join(lines)

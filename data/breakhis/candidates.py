@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from data.breakhis.filenames import CLASS_FOLDERS, ImageName, parse
+from data.problems import Problem
 from se_resnet.images.decode import SUFFIXES
 from se_resnet.runtime.walk import PassedOver, printable
 
@@ -18,19 +18,6 @@ UNNAMED = "images whose names state no class"
 _SUFFIXES = (*SUFFIXES, ".gif")
 _CLASSES = frozenset(CLASS_FOLDERS.values())
 _MAGNIFICATION = re.compile(r"([0-9]+)X", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An unusable file, with the reason."""
-
-    path: str
-    reason: str
-
-    def __post_init__(self) -> None:
-        # A file name need not be valid text, but the list of problems must be.
-        readable = self.path.encode("utf-8", "backslashreplace").decode()
-        object.__setattr__(self, "path", readable)
 
 
 def tree_of(folder: str) -> str | None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.breakhis.candidates import Problem, check_name
+from data.breakhis.candidates import check_name
 from data.breakhis.filenames import ImageName
 from data.breakhis.image_files import Source, read_file, read_files
+from data.problems import Problem
 from se_resnet.images import png
 from se_resnet.images.decode import decode_image
 from se_resnet.images.pixels import digest

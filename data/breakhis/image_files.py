@@ -18,9 +18,9 @@ from pathlib import Path
 
 from data.breakhis import archive, candidates
 from data.breakhis.archive import OFFICIAL_ARCHIVE as OFFICIAL_ARCHIVE
-from data.breakhis.candidates import Problem as Problem
 from data.breakhis.candidates import check_name
 from data.breakhis.filenames import ImageName
+from data.problems import Problem as Problem
 from se_resnet.errors import UserError
 from se_resnet.runtime.files import reason
 from se_resnet.runtime.walk import PassedOver, printable, walk
@@ -183,7 +183,8 @@ def _find_in_folder(folder: Path) -> Source:
         f"{folder} has no folder benign/ or malignant/, no image with a BreaKHis name "
         f"and no {OFFICIAL_ARCHIVE}: "
         + (f"extract {others[0]}, or " if others else "")
-        + "give the folder or archive of BreaKHis"
+        + "give the folder or archive of BreaKHis, or list other images in a table by "
+        "python -m data.table"
         + (f"; not looked at: {passed_over.describe()}." if passed_over else ".")
     )
 

@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from data.breakhis.candidates import Problem
 from data.breakhis.filenames import CLASS_FOLDERS, ImageName, parse
 from data.breakhis.official import official_names
+from data.problems import Problem
 from se_resnet.metrics.labels import MAGNIFICATIONS
 
 

@@ -20,7 +20,6 @@ from data.protocols.audit_text import describe
 from data.protocols.roles import PROTOCOLS, SOURCE, assign_roles, number_of_folds
 from data.protocols.split_file import user_roles, write_split
 from se_resnet.errors import UserError
-from se_resnet.metrics.labels import MAGNIFICATIONS
 from se_resnet.runs.run_files import read_split
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.files import write_json
@@ -37,10 +36,11 @@ _USAGE = """Audits a split: finds what the test set shares with training and val
 Prints the audit and writes into --out: audit.json, near_duplicates.csv with every pair found, and
 split.csv with the roles that a protocol assigned. The file of --split needs the columns file
 (the name of the image, with or without folders) and role (train, val, test or excluded). Slides and
-accessions are read from the names of the images. Near-duplicates are found by a perceptual hash:
-mirrored, turned and re-encoded copies and shifts by 2 %, but not by 5 %. A run of protocol 'source'
-keeps the images that it divided in its folder 'source'. --protocol=source makes these images again,
-without augmentation. Leaks do not change the exit code."""
+patients come from the names of the images, or the columns of the table of images. Near-duplicates
+are found by a perceptual hash: mirrored, turned and re-encoded copies and shifts by 2 %, but not by
+5 %. A run of protocol 'source' keeps the images that it divided in its folder 'source'.
+--protocol=source makes these images again, without augmentation. Leaks do not change the exit
+code."""
 
 _FILES = ("split.csv", "near_duplicates.csv", "audit.json")
 _PAIR_COLUMNS = ("test_file", "file", "role", "distance", "same_accession")
@@ -78,7 +78,8 @@ def _write_audit(options: argparse.Namespace, out: Path) -> None:
         listed = read_split(Path(options.split), ("file", "role"))
         split, split_name = {"file": options.split}, options.split
     else:
-        settings = {name: getattr(options, name) for name in ("folds", "fold", "val_folds", "seed")}
+        names = ("folds", "fold", "val_folds", "seed", "file")
+        settings = {name: getattr(options, name) for name in names}
         split = {"protocol": options.protocol, **settings}
         folds = number_of_folds(options.protocol, options.folds)
         split_name = f"{options.protocol}, fold {options.fold} of {folds}"
@@ -118,7 +119,12 @@ def _open_images(options: argparse.Namespace, out: Path) -> Iterator[Dataset]:
         yield source_notebook.reopen(Path(options.data_dir))
         return
     dataset = load_dataset(
-        options.data_dir, on_bad_image=options.on_bad_image, cache_dir=options.cache_dir
+        options.data_dir,
+        on_bad_image=options.on_bad_image,
+        cache_dir=options.cache_dir,
+        positive=options.positive,
+        negative=options.negative,
+        patient=options.patient,
     )
     if options.protocol != SOURCE or options.split:
         yield dataset
@@ -154,17 +160,22 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser("python -m data.protocols", _USAGE)
     add = parser.add_argument
     path: dict[str, Any] = {"type": path_option}
-    add("--data_dir", required=True, help="BreaKHis tree or archive, or 'sample'", **path)
+    images = "BreaKHis tree or archive, a table of images, or 'sample'"
+    add("--data_dir", required=True, help=images, **path)
     add("--split", metavar="FILE", help="audit this split.csv instead of a protocol", **path)
     add("--protocol", default="strict", help=f"{', '.join(PROTOCOLS)} (default: strict)")
     add("--folds", type=int, default=5, help="folds of strict and random (default: 5)")
     add("--fold", type=int, default=0, help="the fold to test on, from 0 (default: 0)")
     add("--val_folds", type=int, default=5, help="parts of the rest; one validates (default: 5)")
     add("--seed", type=_seed, default=0, help="seed of the folds (default: 0)")
+    add("--file", default="", help="protocol table: a table with the columns file and role", **path)
+    add("--positive", default="", help="labels of the table that mean malignant, between commas")
+    add("--negative", default="", help="labels of the table that mean benign")
+    add("--patient", default="", help="column of the table with the patients (default: patient)")
     add(
         "--magnifications",
         type=_magnifications,
-        default=MAGNIFICATIONS,
+        default=(),
         help="for example 200 or 100,200 (default: all)",
     )
     add("--on_bad_image", default="error", help="error, or skip to leave broken files out")

@@ -12,9 +12,13 @@
   before. Promises nothing: the test may contain known patients, blends of training images and
   second copies.
 
-Every protocol takes its validation set from its training part, by accession under ``strict`` and
-``official``. All protocols except ``source`` use each distinct image once: accession 14-13412 is
-filed twice, as ductal and as lobular carcinoma, and its second copy is left out.
+* ``table``: roles or folds that the user gives, see :mod:`data.protocols.given_roles`. Promises
+  nothing by itself: leaks are counted and reported.
+
+Every protocol takes its validation set from its training part, by accession under ``strict``,
+``official`` and ``table``, unless a table gives one. All protocols except ``source`` use each
+distinct image once: accession 14-13412 is filed twice, as ductal and as lobular carcinoma, and its
+second copy is left out.
 """
 
 from __future__ import annotations
@@ -23,53 +27,67 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from data.breakhis.official import slide_table
+from data.protocols.given_roles import given_roles
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runs.run_files import EXCLUDED, TEST, TRAIN, VAL
 
-SOURCE = "source"
-PROTOCOLS = ("strict", "official", "random", SOURCE)
+SOURCE, TABLE = "source", "table"
+PROTOCOLS = ("strict", "official", "random", SOURCE, TABLE)
 SEEN = (TRAIN, VAL)  # used for training or for the choice of a checkpoint
 _FIXED_FOLDS = {"official": 5, SOURCE: 1}
 
 
 def assign_roles(
-    records: Records, protocol: str, *, folds: int, fold: int, val_folds: int, seed: int
+    records: Records,
+    protocol: str,
+    *,
+    folds: int,
+    fold: int,
+    val_folds: int,
+    seed: int,
+    file: str = "",
 ) -> np.ndarray:
     """Returns the role of every image.
 
     Args:
         records: N images; for ``source`` the images of
             :func:`data.protocols.source_notebook.derive`, with its order in ``row``.
-        protocol: ``strict``, ``official``, ``random`` or ``source``.
+        protocol: a name of ``PROTOCOLS``.
         folds: number of folds of ``strict`` and ``random``. ``official`` has five folds, ``source``
             has one.
         fold: number of the test fold, from 0. Fold 0 of ``official`` is fold 1 of the authors.
         val_folds: number of parts of the training part. One part validates: 5 means a fifth.
-        seed: seed of the folds. ``official`` and ``source`` use it only for the validation set.
+        seed: seed of the folds. ``official``, ``source`` and ``table`` use it only for the
+            validation set.
+        file: table of roles of protocol ``table``, see :mod:`data.protocols.given_roles`.
 
     Returns:
         ``str [N]``: ``train``, ``val``, ``test``, or ``excluded`` for the second copy of an image.
 
     Raises:
         UserError: a value is out of range, the accessions are too few for the folds, the authors'
-            folds lack a slide, or the images are not those of ``source``.
+            folds lack a slide, the images are not those of ``source``, or there are no roles of
+            ``table``.
     """
     folds = number_of_folds(protocol, folds)
-    if not 0 <= fold < folds:
-        choice = "choose 0" + (f" to {folds - 1}" if folds > 1 else "")
-        raise UserError(f"config.split.fold = {fold} does not exist: {choice}.")
-    if val_folds < 2:
-        raise UserError(
-            f"config.split.val_folds = {val_folds} leaves no training images: give 2 or more."
-        )
-
+    check_split(protocol, folds, fold, val_folds, file)
     roles = np.full(len(records), EXCLUDED, dtype="<U8")
-    used = np.arange(len(records)) if protocol == SOURCE else records.first_copies()
+    if protocol == TABLE:
+        given = given_roles(records, file, folds, fold)
+        listed = np.flatnonzero(given != EXCLUDED)
+        used = listed[records.take(listed).first_copies()]
+        if (given == VAL).any():
+            roles[used] = given[used]
+            return roles
+    else:
+        used = np.arange(len(records)) if protocol == SOURCE else records.first_copies()
     images = records.take(used)
-    grouped = protocol in ("strict", "official")
-    if protocol == "official":
+    grouped = protocol in ("strict", "official", TABLE)
+    if protocol == TABLE:
+        is_test = given[used] == TEST
+    elif protocol == "official":
         is_test = _official_test_images(images, fold)
     elif protocol == SOURCE:
         is_test = _source_test_images(images)
@@ -87,6 +105,27 @@ def assign_roles(
     )
     roles[rest[is_val]] = VAL
     return roles
+
+
+def check_split(protocol: str, folds: int, fold: int, val_folds: int, file: str) -> None:
+    """Checks arguments of :func:`assign_roles`, without images.
+
+    Raises:
+        UserError: a fold does not exist, ``val_folds`` is below 2, or ``file`` is given for another
+            protocol than ``table``.
+    """
+    if not 0 <= fold < folds:
+        choice = "choose 0" + (f" to {folds - 1}" if folds > 1 else "")
+        raise UserError(f"config.split.fold = {fold} does not exist: {choice}.")
+    if val_folds < 2:
+        raise UserError(
+            f"config.split.val_folds = {val_folds} leaves no training images: give 2 or more."
+        )
+    if file and protocol != TABLE:
+        raise UserError(
+            f"config.split.file = {file!r} is for config.split.protocol = {TABLE!r}: set it, or "
+            "leave the file out."
+        )
 
 
 def number_of_folds(protocol: str, folds: int) -> int:
@@ -115,7 +154,8 @@ def _fold(
         images.accession if grouped else images.file, return_index=True, return_inverse=True
     )
     unit_name = "accessions" if grouped else "images"
-    label = images.label[first]
+    label = np.zeros(len(first), np.int64)
+    np.maximum.at(label, unit, images.label)  # a patient with any malignant image is malignant
     for value, name in enumerate(CLASS_NAMES):
         available = int((label == value).sum())
         if available < folds:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data.protocols.audit import UNASSIGNED
+from data.protocols.given_roles import match_files
 from data.records import SYNTHETIC_PREFIX, Records
 from se_resnet.errors import UserError
 from se_resnet.runs.run_files import EXCLUDED, read_split
@@ -18,9 +18,13 @@ from se_resnet.runtime.files import atomic_write
 
 
 def write_split(path: Path, records: Records, roles: np.ndarray) -> None:
-    """Writes ``split.csv``: file, slide, accession, magnification, subtype, label, role."""
-    names = ("file", "slide", "accession", "magnification", "subtype", "label")
-    columns = [getattr(records, name).tolist() for name in names]
+    """Writes ``split.csv``: file, slide, accession, magnification, subtype, label, role.
+
+    Further columns of a table of images stand before the role.
+    """
+    names = ["file", "slide", "accession", "magnification", "subtype", "label"]
+    names += [name for name in records.extra if name != "role"]
+    columns = [records.columns()[name].tolist() for name in names]
     with atomic_write(path) as file:
         writer = csv.writer(file)
         writer.writerow([*names, "role"])
@@ -51,9 +55,10 @@ def user_roles(
         UserError: an image is listed twice or is not in the data set.
     """
     role_of: dict[str, str] = {}
-    for line in lines:
-        name = (line["file"] or "").replace("\\", "/").rsplit("/", 1)[-1]
-        name = re.sub(r"\.png$", ".png", name, flags=re.IGNORECASE)  # as records have it
+    lines = list(lines)
+    files = match_files([line["file"] or "" for line in lines], records)
+    for line, file in zip(lines, files, strict=True):
+        name = file or (line["file"] or "").replace("\\", "/").rsplit("/", 1)[-1]
         if name in role_of:
             raise UserError(f"{path} lists {name} twice: keep one line for each image.")
         role_of[name] = line["role"]

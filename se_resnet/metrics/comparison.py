@@ -173,7 +173,7 @@ def _common_images(a: Predictions, b: Predictions) -> tuple[Predictions, Predict
         )
     a, b = a.take(row_a), b.take(row_b)
     for name in ("label", "accession"):
-        column_a, column_b = a.columns()[name], b.columns()[name]
+        column_a, column_b = getattr(a, name), getattr(b, name)
         if len(different := np.flatnonzero(column_a != column_b)):
             first = different[0]
             raise UserError(

@@ -18,6 +18,11 @@ TUMOUR_TYPES = {
 }
 
 
+def magnification_name(magnification: int) -> str:
+    """Returns for example ``200X``; 0 means that the magnification is not known."""
+    return f"{magnification}X" if magnification else "unknown magnification"
+
+
 def magnification_problem(text: str) -> str:
     """Returns the problem with a magnification in a table, or an empty string."""
     valid = text.isascii() and text.isdecimal() and len(text) <= 9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,14 @@ class Predictions:
         file: ``str [N]``, file name.
         slide: ``str [N]``, slide folder.
         accession: ``str [N]``, the patient.
-        magnification: ``int [N]``, for example 200.
-        subtype: ``str [N]``, tumour type, for example ``DC``.
+        magnification: ``int [N]``, for example 200; 0 means not known.
+        subtype: ``str [N]``, tumour type, for example ``DC``; empty if not known.
         label: ``int [N]``, 0 benign, 1 malignant.
         probability: ``float64 [N]`` in [0, 1], predicted probability of malignant.
         fold: ``int [N]``, not negative, the fold whose network predicted the image; None means 0
             for all, as for a single network. The column is in the CSV file of a cross-validation
             only.
+        extra: ``str [N]`` by name: the further columns of a table of images, for example ``site``.
 
     Raises:
         ValueError: columns differ in length, a label is not 0 or 1, or a probability is not a
@@ -49,6 +50,7 @@ class Predictions:
     label: np.ndarray
     probability: np.ndarray
     fold: np.ndarray = None  # type: ignore[assignment]  # an array once __post_init__ has run
+    extra: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.fold is None:
@@ -66,11 +68,12 @@ class Predictions:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns the columns by name, in the order of the CSV file."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**{name: getattr(self, name) for name in _COLUMNS}, **self.extra}
 
     def take(self, index: np.ndarray) -> Predictions:
         """Returns the rows selected by ``index``, an ``int [M]`` or ``bool [N]`` array."""
-        return Predictions(**{name: column[index] for name, column in self.columns().items()})
+        columns = {name: getattr(self, name)[index] for name in _COLUMNS}
+        return Predictions(**columns, extra={name: self.extra[name][index] for name in self.extra})
 
     def write_csv(self, path: str | Path) -> None:
         """Writes a header and one line per image. Reading restores the exact probabilities."""
@@ -92,10 +95,9 @@ class Predictions:
         Raises:
             UserError: the file is missing, its header differs, or a line is malformed.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
         try:
             # On Linux a file name may be invalid UTF-8; surrogateescape keeps its bytes.
-            table = read_table(path, names[:-1], errors="surrogateescape")
+            table = read_table(path, _COLUMNS[:-1], errors="surrogateescape")
             rows = [_parse(number, row) for number, row in table]
         except LineError as error:
             raise UserError(f"{path}, {error}: correct the line or run eval.py again.") from error
@@ -103,20 +105,25 @@ class Predictions:
             raise UserError(
                 f"cannot read the predictions {path} ({reason(error)}): run eval.py to write them."
             ) from error
-        return cls(
-            **{
-                name: np.array([row[name] for row in rows], dtype=_DTYPES.get(name, np.str_))
-                for name in names
-            }
-        )
+        names = [*_COLUMNS, *(name for name in (rows[0] if rows else ()) if name not in _COLUMNS)]
+        columns = {
+            name: np.array([row[name] for row in rows], dtype=_DTYPES.get(name, np.str_))
+            for name in names
+        }
+        extra = {name: columns.pop(name) for name in names if name not in _COLUMNS}
+        return cls(**columns, extra=extra)
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """Joins the rows of all parts, in order. An image in several parts has several rows."""
+    """Joins the rows of all parts, in order. An image in several parts has several rows.
+
+    Further columns are kept if all parts have them.
+    """
     tables = [part.columns() for part in parts]
-    return Predictions(
-        **{name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    )
+    shared = [name for name in tables[0] if all(name in table for table in tables)]
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in shared}
+    extra = {name: columns.pop(name) for name in shared if name not in _COLUMNS}
+    return Predictions(**columns, extra=extra)
 
 
 def in_folds(parts: Sequence[Predictions]) -> Predictions:
@@ -141,6 +148,7 @@ def logit_of(probability: np.ndarray) -> np.ndarray:
         return np.log(probability) - np.log1p(-probability)
 
 
+_COLUMNS = [field.name for field in dataclasses.fields(Predictions) if field.name != "extra"]
 _DTYPES: dict[str, Any] = {
     "magnification": np.int64,
     "label": np.int64,

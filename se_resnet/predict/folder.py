@@ -26,6 +26,7 @@ from se_resnet.predict.patients import (
     summarise_patients,
 )
 from se_resnet.predict.tta import resize_rules
+from se_resnet.runs.run_files import used_magnifications
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
@@ -126,11 +127,12 @@ def predict_folder(
 
 
 def _trained_magnifications(workdir: Path) -> list[int]:
+    run = RunFolder(workdir)
     try:
-        config = RunFolder(workdir).config({"data": {"magnifications": [int]}})
+        config = run.config({"data": {"magnifications": [int]}})
+        return config["data"]["magnifications"] or used_magnifications(config, run.data_facts())
     except UserError:
         return []  # not needed to predict
-    return config["data"]["magnifications"]
 
 
 def _describe_patients(

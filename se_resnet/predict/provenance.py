@@ -15,6 +15,7 @@ from se_resnet.runs.run_files import (
     METRICS_FORM,
     SPLIT_SUMMARY_FORM,
     WEIGHTS_FORM,
+    used_magnifications,
 )
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.weights import hub, pretrained
@@ -71,7 +72,10 @@ def read_history(workdir: Path) -> dict[str, Any]:
         },
         "config": {
             **config,
-            "data": {k: v for k, v in config["data"].items() if k not in _PRIVATE},
+            "data": {
+                **{k: v for k, v in config["data"].items() if k not in _PRIVATE},
+                "magnifications": used_magnifications(config, data),
+            },
             "model": {**config["model"], "pretrained": _public(config["model"]["pretrained"])},
         },
         "weights": weights,

@@ -46,6 +46,10 @@ REPEAT_SEEDS = {
 FIELDS_ADDED = {
     "checkpoint.choose": BEST,
     "split.allow_near_duplicates": False,
+    "data.positive": "",
+    "data.negative": "",
+    "data.patient": "",
+    "split.file": "",
     "repeats": 1,
     "repeat_seeds": SPLIT_SEED,
 }
@@ -100,6 +104,7 @@ DATA_FORM = {
     "split": SPLIT_SUMMARY_FORM,
     "seen_digests": [str],
     "plan": Maybe({"benign": int, "malignant": int, "synthetic": int}),
+    "magnifications": Maybe([int]),
 }
 # What the training state of a run is saved with.
 PROGRESS_FORM = {
@@ -194,6 +199,16 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(part, dict):
             part.setdefault(field, value)
     return completed
+
+
+def used_magnifications(config: Mapping[str, Any], data: Mapping[str, Any]) -> list[int]:
+    """Returns the magnifications of a run's images, sorted; empty if they are not known.
+
+    Args:
+        config: content of ``config.json``, where an empty list means all magnifications.
+        data: content of ``data.json``, which lacks them in a run of version 0.1.
+    """
+    return config["data"]["magnifications"] or data.get("magnifications", [])
 
 
 def read_optional(path: Path, form: Mapping[Any, Any] | None = None) -> dict[str, Any] | None:

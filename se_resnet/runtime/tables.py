@@ -13,7 +13,11 @@ from se_resnet.runtime.files import SMALL_FILE_BYTES, atomic_write, read_small_f
 
 
 def read_table(
-    path: str | Path, columns: Sequence[str], *, errors: str = "strict"
+    path: str | Path,
+    columns: Sequence[str],
+    *,
+    errors: str = "strict",
+    limit: int = SMALL_FILE_BYTES,
 ) -> list[tuple[int, dict[str, str]]]:
     """Returns the rows of a CSV table with a header, each with the number of its line.
 
@@ -21,13 +25,14 @@ def read_table(
         path: path of the file, which a spreadsheet program may have saved again.
         columns: names that the header must have. The rows hold the other columns too.
         errors: how to treat bytes that are not UTF-8, see :meth:`bytes.decode`.
+        limit: largest size of the file in bytes.
 
     Raises:
         OSError: the file is missing or cannot be read.
         LineError: the header lacks a column or has it twice, or a line is malformed.
         ValueError: the file is not a regular file, too large, or not UTF-8.
     """
-    lines = table_lines(decode_table(read_small_file(path, SMALL_FILE_BYTES), errors))
+    lines = table_lines(decode_table(read_small_file(path, limit), errors))
     header_line, header = next(lines, (1, []))
     if missing := [name for name in columns if header.count(name) != 1]:
         problem = "has twice" if missing[0] in header else "lacks"

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import parse_target
-from se_resnet.models.resnet import DTYPES
+from se_resnet.models.layers import FORMULATIONS
+from se_resnet.models.resnet import ATTENTION_POSITIONS, DTYPES
 from se_resnet.runs.run_files import (
     ALL_FOLDS,
     CHECKPOINTS,
@@ -70,6 +71,8 @@ _CHOICES = {
     "checkpoint.choose": CHECKPOINTS,
     "repeat_seeds": tuple(REPEAT_SEEDS),
     "data.placement": ("host", ON_DEVICE),
+    "model.attention_position": ATTENTION_POSITIONS,
+    "model.formulation": FORMULATIONS,
     "model.dtype": DTYPES,
     "model.batch_norm": ("train", FIXED_STATISTICS),
     "optim.schedule": SCHEDULES,

@@ -16,8 +16,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from data.breakhis.candidates import Problem
 from data.breakhis.summary import summarise
+from data.problems import Problem
 from se_resnet.errors import UserError
 from se_resnet.metrics.full import all_metrics
 from se_resnet.metrics.predictions import Predictions

@@ -111,9 +111,13 @@ def accession_years(study: Study) -> Answer:
 def selection(study: Study) -> Answer:
     """Describes the images that were taken, and those left out."""
     wanted = study.setting("data.magnifications") or []
+    admitted = (
+        f"Images of the magnifications {listing(f'{value}x' for value in wanted)}"
+        if wanted
+        else "Images of all magnifications"
+    )
     return Answer(
-        f"Images of the magnifications {listing(f'{value}x' for value in wanted)} were "
-        f"admitted. {data_text.left_out(study)}",
+        f"{admitted} were admitted. {data_text.left_out(study)}",
         study.source("config.json", "split.csv", "data.json"),
     )
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from data.breakhis import decode, image_files
-from data.breakhis.candidates import Problem
 from data.breakhis.decode import ImageFacts, SourceImage
+from data.problems import Problem
 from se_resnet.errors import UserError
 from tests.helpers.image_trees import encode, make_tree, make_unreadable, random_image
 

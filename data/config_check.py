@@ -1,0 +1,101 @@
+"""Validates ``config.data``, ``config.split`` and ``config.balance`` before an image is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data.balance import check_method
+from data.breakhis import image_files
+from data.breakhis.filenames import ImageName
+from data.cache import check_size
+from data.dataset import is_cache
+from data.problems import check_policy
+from data.protocols import audit
+from data.protocols.roles import SOURCE, assign_roles, check_split, number_of_folds
+from data.records import Records
+from data.table.columns import Reading, read_image_table
+from se_resnet.images.image_table import is_table
+from se_resnet.runs.run_files import ALL_FOLDS
+from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
+
+
+def check_data_config(config: ConfigDict) -> None:
+    """Checks the fields, and the names, patients, roles and folds of a table or a tree of images.
+
+    An archive has no list of its files, so its images are checked when they are read.
+
+    Raises:
+        UserError: a value is out of range, a table or file name is invalid, or the images cannot
+            be divided as configured.
+    """
+    check_policy(config.data.on_bad_image)
+    check_size(tuple(config.data.size), config.data.resize)
+    check_method(config.balance.method, config.balance.features, config.balance.k_neighbors)
+    split = config.split
+    folds = number_of_folds(split.protocol, split.folds)
+    tested = range(folds) if split.fold == ALL_FOLDS else [int(split.fold)]
+    for fold in tested:
+        check_split(split.protocol, folds, fold, split.val_folds, split.file)
+    records = unread_records(config.data)
+    if records is None or split.protocol == SOURCE:
+        return
+    records = records.at_magnifications(tuple(config.data.magnifications))
+    for fold in tested:
+        roles = assign_roles(
+            records,
+            split.protocol,
+            folds=split.folds,
+            fold=fold,
+            val_folds=split.val_folds,
+            seed=split.seed,
+            file=split.file,
+        )
+        audit.verify(records, roles, split.protocol)
+
+
+def unread_records(settings: Mapping[str, Any]) -> Records | None:
+    """Returns the images of a table or a tree by their names, without opening an image.
+
+    The digests are the names of the files, so that no image has a copy.
+
+    Args:
+        settings: the fields of ``config.data``.
+
+    Returns:
+        The images; None for an archive, a cache folder and an empty path.
+
+    Raises:
+        UserError: there are no images, or the table is invalid.
+    """
+    if not settings["dir"]:
+        return None
+    source = local_path(settings["dir"], "config.data.dir =")
+    if is_table(source):
+        reading = Reading(settings["positive"], settings["negative"], settings["patient"])
+        rows = read_image_table(source, reading).rows
+        return Records.from_rows({**row, "digest": row["file"], "row": 0} for row in rows)
+    if is_cache(Path(source)):
+        return None
+    found = image_files.find(SAMPLE_FOLDER if source == "sample" else source)
+    if found.is_archive:
+        return None
+    names = [name for _, name in image_files.check_names(found) if isinstance(name, ImageName)]
+    if not names:
+        return None  # the error that follows lists the problem with each file
+    return Records.from_rows(
+        {
+            "file": str(name),
+            "slide": name.slide,
+            "accession": name.accession,
+            "magnification": name.magnification,
+            "subtype": name.subtype,
+            "label": name.label,
+            "digest": str(name),
+            "row": 0,
+        }
+        for name in names
+    )
