@@ -4,6 +4,7 @@
   python eval.py --workdir=runs/quickstart --split=val
   python eval.py --workdir=runs/quickstart --tta=dihedral
   python eval.py --workdir=runs/quickstart --data_dir=/path/to/other/images
+  python eval.py --workdir=runs/quickstart --data_dir=images.csv --positive=tumor
 
 Writes predictions.csv, metrics.json and report.html.
 """
@@ -24,7 +25,14 @@ if __name__ == "__main__":  # before the imports that take seconds
         ("test", "val", "train", "all"),
         "Which images; default: test, or all with --data_dir.",
     )
-    _DATA_DIR = flags.DEFINE(PATH, "data_dir", None, "Other images than the run's own.")
+    _DATA_DIR = flags.DEFINE(
+        PATH, "data_dir", None, "Other images than the run's own: BreaKHis, or a table."
+    )
+    _POSITIVE = flags.DEFINE_string(
+        "positive", "", "Labels of the table --data_dir that mean malignant, between commas."
+    )
+    _NEGATIVE = flags.DEFINE_string("negative", "", "Labels of that table that mean benign.")
+    _PATIENT = flags.DEFINE_string("patient", "", "Column of that table with the patients.")
     _TTA = flags.DEFINE_enum(
         "tta", "none", TTA, "Average over 8 turned and mirrored views, over tiles, or both."
     )
@@ -54,6 +62,7 @@ from data.dataset import Dataset
 from data.feed.choose import eval_batches
 from data.protocols.roles import number_of_folds
 from data.records import Records
+from data.table.columns import USUAL, Reading
 from se_resnet.errors import UserError
 from se_resnet.explain import attention_gates
 from se_resnet.metrics import clinical
@@ -64,10 +73,15 @@ from se_resnet.predict.image_files import PREDICTION
 from se_resnet.predict.tta import mean_logits, resize_rules
 from se_resnet.report import gallery
 from se_resnet.report.publish import Evaluation, publish
-from se_resnet.report.remarks import leak_warnings, pooling_notes, view_notes
+from se_resnet.report.remarks import (
+    leak_warnings,
+    other_images_notes,
+    pooling_notes,
+    view_notes,
+)
 from se_resnet.report.repeats import publish_repeats
 from se_resnet.runs.evaluations import REPORT, EvaluationFolder
-from se_resnet.runs.run_files import ALL_FOLDS
+from se_resnet.runs.run_files import ALL_FOLDS, used_magnifications
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime import processes
@@ -85,6 +99,7 @@ def evaluate_run(
     tta: str = "none",
     attention: str = "none",
     prevalence: float | None = None,
+    reading: Reading = USUAL,
 ) -> dict[str, Any]:
     """Evaluates the chosen checkpoint of a run, or of every fold and repeat.
 
@@ -98,12 +113,13 @@ def evaluate_run(
         split: which images: ``test``, ``val`` or ``train`` as in the run's ``split.csv``, or
             ``all``. None means ``test``, and ``all`` when ``data_dir`` is given. A cross-validation
             and several repeats have ``test`` only.
-        data_dir: other images than those of the run: a BreaKHis tree or archive.
+        data_dir: other images than those of the run: a BreaKHis tree or archive, or a table.
         out: where to write; None for ``W/eval/<split>``, or ``W/eval/<folder's name>-<split>`` for
             another ``data_dir``, with ``-<tta>`` appended where views are averaged.
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
         attention: the run's attention module, see :func:`se_resnet.runs.workdir.load_best`.
         prevalence: see :func:`se_resnet.metrics.clinical.describe`.
+        reading: labels and patients of the table ``data_dir``.
 
     Returns:
         The metrics, as in ``metrics.json``: for repeats as
@@ -113,6 +129,11 @@ def evaluate_run(
         UserError: the run has no checkpoint, the images cannot be found, or the split is empty.
     """
     clinical.check_prevalence(prevalence)
+    if reading.is_given and not data_dir:
+        raise UserError(
+            "--positive, --negative and --patient say how the table of --data_dir is read: give "
+            "--data_dir too, or remove them."
+        )
     run = RunFolder(local_path(workdir, "--workdir ="))
     config = run.config()
     split = split or ("all" if data_dir else "test")
@@ -150,12 +171,15 @@ def evaluate_run(
         count = number_of_folds(config["split"]["protocol"], config["split"]["folds"])
         _evaluate_parts(run, run.folds(count), ("val", "test"), tta, attention)
         return _published(folder, lambda: _pool_folds(run, config, tta, prevalence))
-    predicted = _predict(run, config, split, data_dir, tta, attention)
+    predicted = _predict(run, config, split, data_dir, tta, attention, reading)
 
     def evaluate() -> Evaluation:
-        evaluation = _describe(run, config, split, tta, predicted, prevalence)
+        other = bool(data_dir)
+        evaluation = _describe(run, config, split, tta, predicted, prevalence, other)
+        if not data_dir:
+            return dataclasses.replace(evaluation, run=run)
         # The tables for a journal describe the run's own images.
-        return dataclasses.replace(evaluation, run=None if data_dir else run)
+        return _of_other_images(evaluation, run, config, data_dir)
 
     return _published(folder, evaluate)
 
@@ -204,7 +228,13 @@ class _Predicted:
 
 
 def _predict(
-    run: RunFolder, config: dict, split: str, data_dir: str | None, tta: str, attention: str
+    run: RunFolder,
+    config: dict,
+    split: str,
+    data_dir: str | None,
+    tta: str,
+    attention: str,
+    reading: Reading,
 ) -> _Predicted:
     """Runs the network on all processes."""
     network = load_best(run.path, attention)
@@ -213,7 +243,7 @@ def _predict(
     logits, datasets = [], []
     for rule in rules:
         size = network.classifier.size
-        load = functools.partial(run_data.load_again, config, run, data_dir, size, rule)
+        load = functools.partial(run_data.load_again, config, run, data_dir, size, rule, reading)
         dataset = processes.primary_first(load)
         records = run_data.choose(dataset.records, run, split)
         batches = eval_batches(placement, dataset.images, records.row, batch_size, data_mesh())
@@ -230,6 +260,7 @@ def _describe(
     tta: str,
     predicted: _Predicted,
     prevalence: float | None,
+    other: bool,
 ) -> Evaluation:
     """Computes metrics, gallery and gates on process 0."""
     data_facts = run.data_facts()
@@ -249,7 +280,7 @@ def _describe(
         title=f"{run.path.name}: {split} images",
         predictions=predictions,
         metrics=metrics,
-        warnings=leak_warnings(metrics["audit"], split, config, metrics["decision"]),
+        warnings=leak_warnings(metrics["audit"], split, config, metrics["decision"], other=other),
         config=config,
         split_summary=data_facts["split"],
         training_log=read_log(run.log_path),
@@ -261,6 +292,19 @@ def _describe(
         ],
         gallery=gallery.make(*shown, predictions, threshold=metrics["threshold"], seed=seed),
         gates=attention_gates.describe(*shown, predictions.label, seed=seed),
+    )
+
+
+def _of_other_images(
+    evaluation: Evaluation, run: RunFolder, config: dict, data_dir: str
+) -> Evaluation:
+    """Adds to the title and the notes that the images are not those of the run."""
+    trained = used_magnifications(config, run.data_facts())
+    notes = other_images_notes(evaluation.predictions, Path(data_dir).name, trained)
+    return dataclasses.replace(
+        evaluation,
+        title=f"{run.path.name}: other images ({Path(data_dir).name})",
+        notes=[*notes, *evaluation.notes],
     )
 
 
@@ -346,6 +390,7 @@ def main() -> None:
         _TTA.value,
         _ATTENTION.value,
         _PREVALENCE.value,
+        Reading(_POSITIVE.value, _NEGATIVE.value, _PATIENT.value),
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -24,7 +26,9 @@ from data.protocols.roles import (
 )
 from data.protocols.split_file import read_roles, write_split
 from data.records import Records
+from data.table.columns import Reading
 from se_resnet.errors import UserError
+from se_resnet.images.image_table import is_table
 from se_resnet.report.remarks import near_duplicate_warning
 from se_resnet.runs.run_files import TRAIN, VAL
 from se_resnet.runs.run_folder import RunFolder
@@ -145,16 +149,23 @@ def save(
 
 
 def load_again(
-    config: dict, run: RunFolder, data_dir: str | None, size: tuple[int, int], resize: str
+    config: dict,
+    run: RunFolder,
+    data_dir: str | None,
+    size: tuple[int, int],
+    resize: str,
+    reading: Reading,
 ) -> Dataset:
     """Loads the images of a run, or others, as its network takes them.
 
     Args:
         config: of the run, as ``config.json`` has it.
         run: its folder.
-        data_dir: other images than those of the run, or None.
+        data_dir: other images than those of the run, or None. All images of another table are
+            loaded, of any magnification.
         size: height and width.
         resize: the resize rule.
+        reading: labels and patients of another table.
 
     Raises:
         UserError: the images cannot be loaded, or those of protocol ``source`` by this rule.
@@ -166,8 +177,19 @@ def load_again(
                 "--tta=none or dihedral."
             )
         return source_notebook.reopen(run.source_path)
-    changed = {"dir": data_dir or config["data"]["dir"], "size": size, "resize": resize}
-    return load_configured({**config["data"], **changed})
+    changed: dict[str, Any] = {"size": size, "resize": resize}
+    if data_dir:
+        changed |= {"dir": data_dir, **dataclasses.asdict(reading)}
+        if is_table(data_dir):
+            changed["magnifications"] = ()
+    try:
+        return load_configured({**config["data"], **changed})
+    except UserError as error:
+        if not data_dir:
+            raise
+        # The message names fields of a configuration, which are options here.
+        fields = r"config\.data\.(positive|negative|patient)\b"
+        raise UserError(re.sub(fields, r"--\1", str(error))) from error
 
 
 def choose(records: Records, run: RunFolder, split: str) -> Records:

@@ -49,6 +49,9 @@ class Reading:
         return self != Reading()
 
 
+USUAL = Reading()  # labels 0 and 1, or benign and malignant; column patient
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageTable:
     """The validated rows of a table.
@@ -71,7 +74,7 @@ class ImageTable:
     reading: Reading
 
 
-def read_image_table(path: str | Path, reading: Reading = Reading()) -> ImageTable:
+def read_image_table(path: str | Path, reading: Reading = USUAL) -> ImageTable:
     """Reads and validates a table of images, without opening an image.
 
     Args:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from se_resnet.images.resize import TILE_RULES
+from se_resnet.metrics.labels import magnification_name
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.runs.run_files import BEST, NEAR_DUPLICATES, complete
 
 
@@ -23,6 +27,36 @@ def view_notes(tta: str, rule: str) -> list[str]:
         notes.append(
             f"The network was trained on whole images (config.data.resize = {rule!r}); its tiles "
             "show another scale and aspect ratio than the training images."
+        )
+    return notes
+
+
+def other_images_notes(
+    predictions: Predictions, name: str, trained_magnifications: Sequence[int]
+) -> list[str]:
+    """Returns notes on images that are not those of the run.
+
+    Args:
+        predictions: of the images.
+        name: name of their table or folder.
+        trained_magnifications: magnifications of the run's images; empty if not known.
+    """
+    notes = [
+        f"These are other images than the run's: {len(predictions):,} images of "
+        f"{len(set(predictions.accession.tolist())):,} patients in {name}. Training, validation "
+        "and decision are those of the run."
+    ]
+    if sites := sorted(set(predictions.extra.get("site", np.array([])).tolist()) - {""}):
+        notes.append(f"Sites: {', '.join(sites)}.")
+    known = sorted(set(predictions.magnification.tolist()) - {0})
+    others = [value for value in known if value not in trained_magnifications]
+    trained = ", ".join(map(magnification_name, trained_magnifications))
+    if not known:
+        notes.append("The magnification of these images is not known.")
+    elif others and trained:
+        notes.append(
+            f"Some images have the magnification {', '.join(map(magnification_name, others))}, "
+            f"which the run was not trained on (trained on {trained})."
         )
     return notes
 
@@ -91,6 +125,7 @@ def leak_warnings(
     split: str,
     config: Mapping[str, Any],
     decision: Mapping[str, Any],
+    other: bool = False,
 ) -> list[str]:
     """Returns a sentence for each reason why the metrics are optimistic.
 
@@ -99,6 +134,7 @@ def leak_warnings(
         split: name of the evaluated images.
         config: content of the run's ``config.json``.
         decision: fields of the run's decision.
+        other: True for other images than the run's, whose patients may have the same names.
     """
     if split == "val":
         chosen = chosen_on_validation(config, decision)
@@ -108,10 +144,14 @@ def leak_warnings(
     if count := audit["evaluated_images_seen"]:
         warnings.append(f"{count} of the evaluated images were trained on or validated on.")
     if count := audit["evaluated_images_of_seen_accessions"]:
+        patients = audit["evaluated_accessions_seen"]
         warnings.append(
-            f"{count} of the evaluated images come from {audit['evaluated_accessions_seen']} "
-            "patients that were trained on or validated on: these metrics say little about unseen "
-            "patients."
+            f"{count} of the evaluated images come from {patients} patients that were trained on "
+            "or validated on: these metrics say little about unseen patients."
+            if not other
+            else f"{count} of the evaluated images carry the names of {patients} patients that "
+            "were trained on or validated on: if they are the same patients, these metrics say "
+            "little about unseen patients."
         )
     if count := audit["synthetic_test_images"]:
         warnings.append(f"{count} of the test images are synthetic: blends, not photographs.")
