@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from data.breakhis import preparation
+from data.dataset import load_dataset
+from data.table import preparation as table_preparation
 from se_resnet.errors import UserError
 from tests.helpers import ROOT
 from tests.helpers.datasets import make_records
 from tests.helpers.image_trees import make_tree
+from tests.helpers.own_images import own_table
 
 LOCAL = ["--runner=DirectRunner"]
 
@@ -67,6 +70,25 @@ def test_a_run_finds_what_several_workers_prepared(tree, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in prepared.rglob("*")}
     assert preparation.prepare(tree, tmp_path).num_images == 60
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
+
+
+@pytest.mark.beam
+def test_a_run_finds_the_images_of_a_table_that_workers_examined(tmp_path, monkeypatch):
+    pytest.importorskip("apache_beam", reason="needs the extra 'beam'")
+    table = own_table(tmp_path / "images")
+    (table.parent / "case00_0.jpg").write_text("broken")
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-m", "data.spread", f"--data_dir={table}", f"--cache_dir={cache}"]
+    workers = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    done = subprocess.run([*command, *workers], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "case00_0.jpg: is not an image" in done.stderr, done.stderr
+    skipping = [*command, "--on_bad_image=skip", *workers]
+    done = subprocess.run(skipping, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "table images.csv: 35 images of 12 patients" in done.stdout
+    monkeypatch.setattr(table_preparation, "examine_all", None)  # nothing is examined again
+    options = {"size": (16, 16), "cache_dir": str(cache), "on_bad_image": "skip"}
+    assert len(load_dataset(str(table), **options).records) == 35
 
 
 def test_without_beam_the_extra_is_named(tree, tmp_path):

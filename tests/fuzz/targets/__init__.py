@@ -13,6 +13,7 @@ SHARES = {
     "archives": 16,
     "datasets": 2,
     "splits": 10,
+    "tables": 6,
     "predictions": 6,
     "caches": 8,
     "configs": 12,
