@@ -168,7 +168,7 @@ def evaluate_run(
                 "images only: for others give the run of one fold, for example "
                 f"--workdir={run.folds(1)[0].path}."
             )
-        count = number_of_folds(config["split"]["protocol"], config["split"]["folds"])
+        count = _number_of_folds(config)
         _evaluate_parts(run, run.folds(count), ("val", "test"), tta, attention)
         return _published(folder, lambda: _pool_folds(run, config, tta, prevalence))
     predicted = _predict(run, config, split, data_dir, tta, attention, reading)
@@ -323,10 +323,15 @@ def _evaluate_parts(
                 evaluate_run(part.path, split, tta=tta, attention=attention)
 
 
+def _number_of_folds(config: dict) -> int:
+    split = config["split"]
+    return number_of_folds(split["protocol"], split["folds"], split["name"])
+
+
 def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None) -> Evaluation:
     """Evaluates the test images of all folds, each as its fold predicted it."""
     protocol = config["split"]["protocol"]
-    folds = run.folds(number_of_folds(protocol, config["split"]["folds"]))
+    folds = run.folds(_number_of_folds(config))
     validation = [fold.evaluation("val", tta).predictions() for fold in folds]
     tested = [fold.evaluation("test", tta).predictions() for fold in folds]
     predictions, target = in_folds(tested), config["decision"]["target"]

@@ -122,7 +122,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             repeats = run.repeats(config.repeats)
             return _train_each("repeat", repeats, repeat_configs(config), config, run)
         if config.split.fold == ALL_FOLDS:
-            count = number_of_folds(config.split.protocol, config.split.folds)
+            count = number_of_folds(config.split.protocol, config.split.folds, config.split.name)
             return _train_each("fold", run.folds(count), fold_configs(config, count), config, run)
         with _train(config, run) as metric_log:
             results = evaluation.evaluate_run(run.path)

@@ -57,14 +57,17 @@ def get_config() -> ConfigDict:
 
     config.split = ConfigDict()
     # 'strict' or your own: 'table', by the columns role or fold; these leak: 'official', 'random',
-    # 'source'
+    # 'source', and 'published' unless it is repaired
     config.split.protocol = "strict"
     config.split.file = ""  # for 'table': another table with the columns file and role
     config.split.folds = 5
     config.split.fold = "0"  # the test fold, from 0; or 'all', one after another
     config.split.val_folds = 5  # number of parts of the training part; one part validates
     config.split.seed = 0
-    # True: 'strict' accepts test images that are nearly the same as one of another accession.
+    config.split.name = ""  # of 'published': 'authors', 'eva' or 'patient_audit'
+    config.split.repaired = False  # True: 'published' with every accession moved to one role
+    # True: 'strict', or a repaired split, accepts test images that are nearly the same as one of
+    # another accession.
     config.split.allow_near_duplicates = False
 
     config.decision = ConfigDict()

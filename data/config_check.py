@@ -15,11 +15,13 @@ from data.cache import check_size
 from data.dataset import is_cache
 from data.problems import check_policy
 from data.protocols import audit
+from data.protocols.published import splits
 from data.protocols.roles import SOURCE, assign_roles, check_split, number_of_folds
 from data.records import Records
 from data.table.columns import Reading, read_image_table
+from se_resnet.errors import UserError
 from se_resnet.images.image_table import is_table
-from se_resnet.runs.run_files import ALL_FOLDS
+from se_resnet.runs.run_files import ALL_FOLDS, PUBLISHED, SPLIT_SEED
 from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
 
 
@@ -36,10 +38,14 @@ def check_data_config(config: ConfigDict) -> None:
     check_size(tuple(config.data.size), config.data.resize)
     check_method(config.balance.method, config.balance.features, config.balance.k_neighbors)
     split = config.split
-    folds = number_of_folds(split.protocol, split.folds)
+    folds = number_of_folds(split.protocol, split.folds, split.name)
     tested = range(folds) if split.fold == ALL_FOLDS else [int(split.fold)]
     for fold in tested:
-        check_split(split.protocol, folds, fold, split.val_folds, split.file)
+        check_split(
+            split.protocol, folds, fold, split.val_folds, split.file, split.name, split.repaired
+        )
+    if split.protocol == PUBLISHED:
+        _check_published(config)
     records = unread_records(config.data)
     if records is None or split.protocol == SOURCE:
         return
@@ -53,8 +59,21 @@ def check_data_config(config: ConfigDict) -> None:
             val_folds=split.val_folds,
             seed=split.seed,
             file=split.file,
+            name=split.name,
+            repaired=split.repaired,
         )
-        audit.verify(records, roles, split.protocol)
+        audit.verify(records, roles, split.protocol, split.repaired)
+
+
+def _check_published(config: ConfigDict) -> None:
+    split = splits.find(config.split.name)
+    splits.check_magnifications(split, config.data.magnifications)
+    if config.repeats > 1 and config.repeat_seeds == SPLIT_SEED and split.has_validation:
+        raise UserError(
+            f"config.repeat_seeds = {config.repeat_seeds!r} would train the same network "
+            f"{config.repeats} times, because published split {split.name!r} has its validation "
+            "set: set config.repeat_seeds = 'training'."
+        )
 
 
 def unread_records(settings: Mapping[str, Any]) -> Records | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.dataset import load_dataset
 from data.protocols import audit
-from data.protocols.roles import assign_roles
+from data.protocols.roles import assign_roles, check_split, number_of_folds
 from data.records import Records
 
 
@@ -19,7 +19,8 @@ class SplitImages(NamedTuple):
     Attributes:
         images: RGB ``uint8 [N, H, W, 3]``.
         records: N rows in the order of ``images``.
-        roles: ``str [N]``: ``train``, ``val``, ``test``, or ``excluded`` for a second copy.
+        roles: ``str [N]``: ``train``, ``val``, ``test``, or ``excluded`` for a second copy and for
+            an image that a published split does not contain.
     """
 
     images: np.ndarray
@@ -35,6 +36,8 @@ def load(
     fold: int = 0,
     val_folds: int = 5,
     seed: int = 0,
+    name: str = "",
+    repaired: bool = False,
     **options: Any,
 ) -> SplitImages:
     """Loads images of BreaKHis and divides them like ``train.py``.
@@ -42,11 +45,14 @@ def load(
     Args:
         source: a BreaKHis tree at any nesting, the authors' archive, or ``'sample'`` for the images
             that ship with the project.
-        protocol: ``'strict'``, ``'official'`` or ``'random'``, see :mod:`data.protocols.roles`.
+        protocol: ``'strict'``, ``'official'``, ``'random'`` or ``'published'``, see
+            :mod:`data.protocols.roles`.
         folds: number of folds.
         fold: number of the test fold, from 0.
         val_folds: number of parts of the rest; one part validates.
         seed: seed of the division.
+        name: name of the split of ``'published'``.
+        repaired: True for the repaired split of ``'published'``.
         options: ``size``, ``resize``, ``magnifications``, ``on_bad_image`` and ``cache_dir``, see
             :func:`data.dataset.load_dataset`.
 
@@ -66,10 +72,12 @@ def load(
     >>> tested & set(records.accession[roles == "train"].tolist())
     set()
     """
+    division: dict[str, Any] = {"val_folds": val_folds, "name": name, "repaired": repaired}
+    check_split(protocol, number_of_folds(protocol, folds, name), fold, file="", **division)
     dataset = load_dataset(source, **options)
     records = dataset.records
-    roles = assign_roles(records, protocol, folds=folds, fold=fold, val_folds=val_folds, seed=seed)
-    audit.verify(records, roles, protocol)
+    roles = assign_roles(records, protocol, folds=folds, fold=fold, seed=seed, **division)
+    audit.verify(records, roles, protocol, repaired)
     images = dataset.images
     if not np.array_equal(records.row, np.arange(len(images))):
         images = images[records.row]

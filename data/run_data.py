@@ -30,7 +30,7 @@ from data.table.columns import Reading
 from se_resnet.errors import UserError
 from se_resnet.images.image_table import is_table
 from se_resnet.report.remarks import near_duplicate_warning
-from se_resnet.runs.run_files import TRAIN, VAL
+from se_resnet.runs.run_files import EXCLUDED, PUBLISHED, TRAIN, VAL, keeps_patients_apart
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime import processes
 from se_resnet.runtime.files import atomic_write, write_json
@@ -71,8 +71,8 @@ def prepare(
 
     Raises:
         UserError: images are missing or broken, they or their roles differ from those that the
-            run began with, or a new run of protocol ``strict`` has near-duplicates of different
-            accessions in test and training or validation.
+            run began with, or a new run that promises unseen patients has near-duplicates of
+            different accessions in test and training or validation.
     """
     protocol = config.split.protocol
     dataset = processes.primary_first(lambda: _load(config, run, augment))
@@ -86,14 +86,16 @@ def prepare(
         val_folds=config.split.val_folds,
         seed=config.split.seed,
         file=config.split.file,
+        name=config.split.name,
+        repaired=config.split.repaired,
     )
-    audit.verify(records, roles, protocol)
+    audit.verify(records, roles, protocol, config.split.repaired)
     if run.has_begun:
         _require_unchanged(run, dataset, roles)
     near = _check_near_duplicates(config, run, dataset, roles)
-    title = f"{protocol}, fold {config.split.fold}"
+    title = f"{_describe_protocol(config.split)}, fold {config.split.fold}"
     if protocol != TABLE or "fold" in records.extra:
-        title += f" of {number_of_folds(protocol, config.split.folds)}"
+        title += f" of {number_of_folds(protocol, config.split.folds, config.split.name)}"
     log("split", _describe_split(title, records, roles, near))
     is_augmented = protocol == SOURCE  # and balanced, before it is divided
     method = "none" if is_augmented else config.balance.method
@@ -253,7 +255,7 @@ def _require_unchanged(run: RunFolder, dataset: Dataset, roles: np.ndarray) -> N
 def _check_near_duplicates(
     config: ConfigDict, run: RunFolder, dataset: Dataset, roles: np.ndarray
 ) -> dict[str, int]:
-    """Counts near-duplicates, and refuses those of different accessions under ``strict``.
+    """Counts near-duplicates, and refuses those of patients that are promised to be apart.
 
     A run that has begun is not refused. Version 0.1 did not check near-duplicates, and its runs
     must resume.
@@ -265,9 +267,17 @@ def _check_near_duplicates(
     compare = functools.partial(near_duplicates, dataset.records, roles, dataset.images)
     pairs = processes.from_primary(compare)
     allowed = config.split.allow_near_duplicates
-    if config.split.protocol == "strict" and not allowed and not run.has_begun:
-        audit.refuse_near_duplicates(pairs)
+    if keeps_patients_apart(config.split) and not allowed and not run.has_begun:
+        audit.refuse_near_duplicates(pairs, config.split.repaired)
     return count_near_duplicates(pairs)
+
+
+def _describe_protocol(split: ConfigDict) -> str:
+    if split.protocol != PUBLISHED:
+        return split.protocol
+    return (
+        f"{split.protocol} split {split.name!r}, {'repaired' if split.repaired else 'unrepaired'}"
+    )
 
 
 def _describe_split(
@@ -281,6 +291,8 @@ def _describe_split(
             f"{row['accessions']} accessions"
         )
     counts = audit.count_leaks(records, roles)
+    if left_out := int((roles == EXCLUDED).sum()) - counts["excluded_copies"]:
+        lines.append(f"left out: {left_out:,} images that the split does not contain")
     if counts["straddling_accessions"]:
         lines.append(
             f"WARNING: {counts['straddling_accessions']} accessions of the test set, with "

@@ -1,4 +1,4 @@
-"""The command ``python -m data.protocols``: audits a split, prints and writes the result."""
+"""The command ``python -m data.protocols``: audits a split, or the published splits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ import numpy as np
 from data.dataset import Dataset, load_dataset
 from data.protocols.audit import audit
 from data.protocols.audit_text import describe
-from data.protocols.roles import PROTOCOLS, SOURCE, assign_roles, number_of_folds
+from data.protocols.published import publish
+from data.protocols.published.leak_table import describe as describe_leaks
+from data.protocols.roles import (
+    PROTOCOLS,
+    SOURCE,
+    assign_roles,
+    check_split,
+    number_of_folds,
+)
 from data.protocols.split_file import user_roles, write_split
 from se_resnet.errors import UserError
 from se_resnet.runs.run_files import read_split
@@ -32,6 +40,8 @@ _USAGE = """Audits a split: finds what the test set shares with training and val
   python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --protocol=official --fold=2
   python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --split=split.csv
   python -m data.protocols --data_dir=runs/leaky/source --split=runs/leaky/split.csv
+  python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --protocol=published --name=eva
+  python -m data.protocols --published
 
 Prints the audit and writes into --out: audit.json, near_duplicates.csv with every pair found, and
 split.csv with the roles that a protocol assigned. The file of --split needs the columns file
@@ -40,7 +50,11 @@ patients come from the names of the images, or the columns of the table of image
 are found by a perceptual hash: mirrored, turned and re-encoded copies and shifts by 2 %, but not by
 5 %. A run of protocol 'source' keeps the images that it divided in its folder 'source'.
 --protocol=source makes these images again, without augmentation. Leaks do not change the exit
-code."""
+code.
+
+--published needs no images: it prints the images, patients and leaks of all published splits and
+writes into --out: published.csv, and for each split and fold split.csv and repaired/split.csv, in
+which the accessions that leak are moved to one role with the fewest images moved."""
 
 _FILES = ("split.csv", "near_duplicates.csv", "audit.json")
 _PAIR_COLUMNS = ("test_file", "file", "role", "distance", "same_accession")
@@ -62,12 +76,29 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    out = Path(options.out)
+    if options.published:
+        _write_published(options)
+        return
+    out = Path(options.out or "audit")
     # An audited split.csv in this folder must stay.
     names = _FILES[1:] if options.split else _FILES
     with whole_folder(out, names, "give another folder by --out", lambda: names) as new:
         _write_audit(options, new)
     print(f"written to {out}: {', '.join(sorted(names))}")
+
+
+def _write_published(options: argparse.Namespace) -> None:
+    """Prints the leaks of the published splits and writes the splits."""
+    defaults = vars(_parser().parse_args(["--published"]))
+    for name, value in vars(options).items():
+        if name != "out" and value != defaults[name]:
+            raise UserError(f"--published takes no option but --out: leave out --{name}.")
+    out = Path(options.out or "published")
+    names = sorted({name.split("/")[0] for name in publish.files()} - {publish.TABLE})
+    names = [*names, publish.TABLE]
+    with whole_folder(out, names, "give another folder by --out", publish.files) as new:
+        print(describe_leaks(publish.write(new)))
+    print(f"written to {out}: {', '.join(names)}")
 
 
 def _write_audit(options: argparse.Namespace, out: Path) -> None:
@@ -78,11 +109,16 @@ def _write_audit(options: argparse.Namespace, out: Path) -> None:
         listed = read_split(Path(options.split), ("file", "role"))
         split, split_name = {"file": options.split}, options.split
     else:
-        names = ("folds", "fold", "val_folds", "seed", "file")
+        names = ("folds", "fold", "val_folds", "seed", "file", "name", "repaired")
         settings = {name: getattr(options, name) for name in names}
         split = {"protocol": options.protocol, **settings}
-        folds = number_of_folds(options.protocol, options.folds)
-        split_name = f"{options.protocol}, fold {options.fold} of {folds}"
+        folds = number_of_folds(options.protocol, options.folds, options.name)
+        check_split(
+            options.protocol, folds, **{n: settings[n] for n in names if n not in ("folds", "seed")}
+        )
+        repaired = ", repaired" if options.repaired else ""
+        title = f"{options.name}{repaired}, " if options.name else ""
+        split_name = f"{title}{options.protocol}, fold {options.fold} of {folds}"
     with _open_images(options, out) as dataset:
         records = dataset.records.at_magnifications(options.magnifications)
         lines = [dataset.description, *dataset.records.describe_left_out(records)]
@@ -161,11 +197,15 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     path: dict[str, Any] = {"type": path_option}
     images = "BreaKHis tree or archive, a table of images, or 'sample'"
-    add("--data_dir", required=True, help=images, **path)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data_dir", help=images, **path)
+    what.add_argument("--published", action="store_true", help="audit all published splits")
     add("--split", metavar="FILE", help="audit this split.csv instead of a protocol", **path)
     add("--protocol", default="strict", help=f"{', '.join(PROTOCOLS)} (default: strict)")
     add("--folds", type=int, default=5, help="folds of strict and random (default: 5)")
     add("--fold", type=int, default=0, help="the fold to test on, from 0 (default: 0)")
+    add("--name", default="", help="split of protocol published, for example eva")
+    add("--repaired", action="store_true", help="the repaired split of protocol published")
     add("--val_folds", type=int, default=5, help="parts of the rest; one validates (default: 5)")
     add("--seed", type=_seed, default=0, help="seed of the folds (default: 0)")
     add("--file", default="", help="protocol table: a table with the columns file and role", **path)
@@ -181,7 +221,7 @@ def _parser() -> ArgumentParser:
     add("--on_bad_image", default="error", help="error, or skip to leave broken files out")
     cache_help = "folder for decoded images (default: the user's cache)"
     add("--cache_dir", default="", help=cache_help, **path)
-    add("--out", default="audit", help="folder to write into (default: audit)", **path)
+    add("--out", help="folder to write into (default: audit, or published)", **path)
     return parser
 
 

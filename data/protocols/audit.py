@@ -27,7 +27,16 @@ from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.report.remarks import near_duplicate_warning
-from se_resnet.runs.run_files import EXCLUDED, NEAR_DUPLICATES, ROLES, TEST, TRAIN, VAL
+from se_resnet.runs.run_files import (
+    EXCLUDED,
+    NEAR_DUPLICATES,
+    ROLES,
+    STRICT,
+    TEST,
+    TRAIN,
+    VAL,
+    keeps_patients_apart,
+)
 
 UNASSIGNED = "unassigned"  # an image of the data set that the split does not list
 _SEEN_VS_TEST = (SEEN, (TEST,))
@@ -42,8 +51,9 @@ def count_leaks(records: Records, roles: np.ndarray) -> dict[str, int]:
         ``shared_images``: distinct images in more than one role. ``straddling_accessions``:
         accessions of the test set that also train or validate. ``straddling_test_images``: the
         test images of those accessions. ``synthetic_test_images``: test images that are not
-        photographs. ``excluded_copies``: images left out as second copies.
+        photographs. ``excluded_copies``: images left out whose content has a role.
     """
+    is_copy = (roles == EXCLUDED) & np.isin(records.digest, records.digest[np.isin(roles, ROLES)])
     digests = [set(records.digest[roles == role].tolist()) for role in ROLES]
     straddling = _shared(records.accession, roles, *_SEEN_VS_TEST)
     return {
@@ -51,30 +61,30 @@ def count_leaks(records: Records, roles: np.ndarray) -> dict[str, int]:
         "straddling_accessions": len(set(records.accession[straddling].tolist())),
         "straddling_test_images": int((straddling & (roles == TEST)).sum()),
         "synthetic_test_images": int((records.is_synthetic & (roles == TEST)).sum()),
-        "excluded_copies": int((roles == EXCLUDED).sum()),
+        "excluded_copies": int(is_copy.sum()),
     }
 
 
-def verify(records: Records, roles: np.ndarray, protocol: str) -> None:
+def verify(records: Records, roles: np.ndarray, protocol: str, repaired: bool = False) -> None:
     """Refuses a split that breaks the promise of its protocol or that cannot train a network.
 
     Raises:
         UserError: an image has two roles (not under ``source``, which promises nothing), an
-            accession has two roles under ``strict``, a role has no image, or the training set has
-            one class.
+            accession has two roles under ``strict`` or in a ``repaired`` split, a role has no
+            image, or the training set has one class.
     """
     counts = count_leaks(records, roles)
     if counts["shared_images"] and protocol != SOURCE:
         raise UserError(
             f"the split leaks: {counts['shared_images']} images have more than one role."
         )
-    if protocol == "strict":
+    if keeps_patients_apart({"protocol": protocol, "repaired": repaired}):
         pairs = {*zip(records.accession.tolist(), roles.tolist(), strict=True)}
         owners = [accession for accession, role in pairs if role != EXCLUDED]
         straddling = sorted({accession for accession in owners if owners.count(accession) > 1})
         if straddling:
             raise UserError(
-                "the split leaks: protocol 'strict' promises unseen patients, but accession "
+                f"the split leaks: {_promiser(repaired)} promises unseen patients, but accession "
                 f"{', '.join(straddling[:5])} has more than one role."
             )
     for role in ROLES:
@@ -87,11 +97,12 @@ def verify(records: Records, roles: np.ndarray, protocol: str) -> None:
         )
 
 
-def refuse_near_duplicates(pairs: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses pairs of different accessions, which break the promise of protocol ``strict``.
+def refuse_near_duplicates(pairs: Sequence[Mapping[str, Any]], repaired: bool = False) -> None:
+    """Refuses pairs of different accessions, which break the promise of unseen patients.
 
     Args:
         pairs: as :func:`data.protocols.near_duplicates.near_duplicates` returns them.
+        repaired: True for a repaired split, False for protocol ``strict``.
 
     Raises:
         UserError: a pair has different accessions; the nearest pair is named.
@@ -101,13 +112,17 @@ def refuse_near_duplicates(pairs: Sequence[Mapping[str, Any]]) -> None:
         return
     first = others[0]
     raise UserError(
-        "protocol 'strict' promises unseen patients, but the test image "
+        f"{_promiser(repaired)} promises unseen patients, but the test image "
         f"{first['test_file']} shows nearly the same picture as the {first['role']} image "
         f"{first['file']} of another accession, {first['distance']} of {HASH_BITS} bits apart, "
         f"where up to {NEAR_DISTANCE} count as near: remove one image of each such pair "
         f"({len(others):,} in this split, listed by python -m data.protocols), or set "
         "config.split.allow_near_duplicates = True if they show different tissue."
     )
+
+
+def _promiser(repaired: bool) -> str:
+    return "a repaired split" if repaired else f"protocol '{STRICT}'"
 
 
 def summarise(records: Records, roles: np.ndarray) -> list[dict]:
@@ -286,8 +301,8 @@ def _notes(records: Records, roles: np.ndarray, result: Mapping[str, Any]) -> li
         for row in result["filed_twice"]
         if row["identical_images"]
     ]
-    if copies := result["counts"]["excluded_copies"]:
-        notes.append(f"{_many(copies, 'image')} excluded from every role.")
+    if excluded := int((roles == EXCLUDED).sum()):
+        notes.append(f"{_many(excluded, 'image')} excluded from every role.")
     if unassigned := result["unassigned"]:
         notes.append(
             f"{_many(len(unassigned), 'image')} unassigned: the split does not list "

@@ -11,14 +11,15 @@
   images that :func:`data.protocols.source_notebook.derive` has augmented and balanced by SMOTE
   before. Promises nothing: the test may contain known patients, blends of training images and
   second copies.
-
+* ``published``: a split that somebody published, see :mod:`data.protocols.published`. These leak
+  patients, unless they are repaired: then every accession has one role, as under ``strict``.
 * ``table``: roles or folds that the user gives, see :mod:`data.protocols.given_roles`. Promises
   nothing by itself: leaks are counted and reported.
 
 Every protocol takes its validation set from its training part, by accession under ``strict``,
-``official`` and ``table``, unless a table gives one. All protocols except ``source`` use each
-distinct image once: accession 14-13412 is filed twice, as ductal and as lobular carcinoma, and its
-second copy is left out.
+``official``, ``published`` and ``table``, unless the split or the table gives one. All protocols
+except ``source`` use each distinct image once: accession 14-13412 is filed twice, as ductal and as
+lobular carcinoma, and its second copy is left out.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from data.breakhis.official import slide_table
 from data.protocols.given_roles import given_roles
+from data.protocols.published.assignment import published_roles
+from data.protocols.published.splits import find
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
-from se_resnet.runs.run_files import EXCLUDED, TEST, TRAIN, VAL
+from se_resnet.runs.run_files import EXCLUDED, PUBLISHED, TEST, TRAIN, VAL
 
 SOURCE, TABLE = "source", "table"
-PROTOCOLS = ("strict", "official", "random", SOURCE, TABLE)
+PROTOCOLS = ("strict", "official", "random", SOURCE, PUBLISHED, TABLE)
 SEEN = (TRAIN, VAL)  # used for training or for the choice of a checkpoint
 _FIXED_FOLDS = {"official": 5, SOURCE: 1}
 
@@ -48,6 +51,8 @@ def assign_roles(
     val_folds: int,
     seed: int,
     file: str = "",
+    name: str = "",
+    repaired: bool = False,
 ) -> np.ndarray:
     """Returns the role of every image.
 
@@ -56,26 +61,32 @@ def assign_roles(
             :func:`data.protocols.source_notebook.derive`, with its order in ``row``.
         protocol: a name of ``PROTOCOLS``.
         folds: number of folds of ``strict`` and ``random``. ``official`` has five folds, ``source``
-            has one.
+            has one, ``published`` those of the split.
         fold: number of the test fold, from 0. Fold 0 of ``official`` is fold 1 of the authors.
         val_folds: number of parts of the training part. One part validates: 5 means a fifth.
-        seed: seed of the folds. ``official``, ``source`` and ``table`` use it only for the
-            validation set.
+        seed: seed of the folds. ``official``, ``source``, ``published`` and ``table`` use it only
+            for the validation set.
         file: table of roles of protocol ``table``, see :mod:`data.protocols.given_roles`.
+        name: split of protocol ``published``.
+        repaired: True for the repaired split of protocol ``published``.
 
     Returns:
-        ``str [N]``: ``train``, ``val``, ``test``, or ``excluded`` for the second copy of an image.
+        ``str [N]``: ``train``, ``val``, ``test``, or ``excluded`` for the second copy of an image
+        and for an image without a role in a table or published split.
 
     Raises:
         UserError: a value is out of range, the accessions are too few for the folds, the authors'
-            folds lack a slide, the images are not those of ``source``, or there are no roles of
-            ``table``.
+            folds lack a slide, the images are not those of ``source``, there are no roles of
+            ``table``, or the images lack a role of the published split.
     """
-    folds = number_of_folds(protocol, folds)
-    check_split(protocol, folds, fold, val_folds, file)
+    folds = number_of_folds(protocol, folds, name)
+    check_split(protocol, folds, fold, val_folds, file, name, repaired)
     roles = np.full(len(records), EXCLUDED, dtype="<U8")
-    if protocol == TABLE:
-        given = given_roles(records, file, folds, fold)
+    if protocol in (TABLE, PUBLISHED):
+        if protocol == TABLE:
+            given = given_roles(records, file, folds, fold)
+        else:
+            given = published_roles(records, find(name), fold, repaired)
         listed = np.flatnonzero(given != EXCLUDED)
         used = listed[records.take(listed).first_copies()]
         if (given == VAL).any():
@@ -84,8 +95,8 @@ def assign_roles(
     else:
         used = np.arange(len(records)) if protocol == SOURCE else records.first_copies()
     images = records.take(used)
-    grouped = protocol in ("strict", "official", TABLE)
-    if protocol == TABLE:
+    grouped = protocol in ("strict", "official", TABLE, PUBLISHED)
+    if protocol in (TABLE, PUBLISHED):
         is_test = given[used] == TEST
     elif protocol == "official":
         is_test = _official_test_images(images, fold)
@@ -107,12 +118,20 @@ def assign_roles(
     return roles
 
 
-def check_split(protocol: str, folds: int, fold: int, val_folds: int, file: str) -> None:
+def check_split(
+    protocol: str,
+    folds: int,
+    fold: int,
+    val_folds: int,
+    file: str,
+    name: str = "",
+    repaired: bool = False,
+) -> None:
     """Checks arguments of :func:`assign_roles`, without images.
 
     Raises:
         UserError: a fold does not exist, ``val_folds`` is below 2, or ``file`` is given for another
-            protocol than ``table``.
+            protocol than ``table``, or ``name`` or ``repaired`` for another than ``published``.
     """
     if not 0 <= fold < folds:
         choice = "choose 0" + (f" to {folds - 1}" if folds > 1 else "")
@@ -126,18 +145,31 @@ def check_split(protocol: str, folds: int, fold: int, val_folds: int, file: str)
             f"config.split.file = {file!r} is for config.split.protocol = {TABLE!r}: set it, or "
             "leave the file out."
         )
+    for option, value in (("name", name), ("repaired", repaired)):
+        if value and protocol != PUBLISHED:
+            raise UserError(
+                f"config.split.{option} = {value!r} is for config.split.protocol = {PUBLISHED!r}: "
+                f"set it, or leave config.split.{option} out."
+            )
 
 
-def number_of_folds(protocol: str, folds: int) -> int:
-    """Returns the number of test sets of a protocol, given ``config.split.folds``.
+def number_of_folds(protocol: str, folds: int, name: str = "") -> int:
+    """Returns the number of folds of a protocol.
+
+    Args:
+        protocol: as in :func:`assign_roles`.
+        folds: ``config.split.folds``.
+        name: ``config.split.name``, of protocol ``published``.
 
     Raises:
-        UserError: the protocol is unknown, or ``folds`` is below 2.
+        UserError: the protocol or the name is unknown, or ``folds`` is below 2.
     """
     if protocol not in PROTOCOLS:
         raise UserError(
             f"config.split.protocol = {protocol!r} is unknown: choose from {', '.join(PROTOCOLS)}."
         )
+    if protocol == PUBLISHED:
+        return len(find(name).folds)
     if protocol in _FIXED_FOLDS:
         return _FIXED_FOLDS[protocol]
     if folds < 2:

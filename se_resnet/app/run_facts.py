@@ -12,7 +12,7 @@ import numpy as np
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.predictions import logit_of, probability_of
 from se_resnet.predict.inference import NOTICE
-from se_resnet.runs.run_files import TRAIN
+from se_resnet.runs.run_files import TRAIN, keeps_patients_apart
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run
 
@@ -39,6 +39,7 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
         "notice": NOTICE,
         "trained": sorted(Counter(int(row["magnification"]) for row in trained).items()),
         "protocol": config["split"]["protocol"],
+        "patients_apart": keeps_patients_apart(config["split"]),
         "threshold": decision.threshold,
         "decision": decision.describe(),
         "uncertain_range": (float(low), float(high)),

@@ -146,6 +146,7 @@ def _describe(
         "margin": decision.margin,
         "training": {
             "protocol": config["split"]["protocol"],
+            **{key: value for key in ("name", "repaired") if (value := config["split"][key])},
             "folds": config["split"]["folds"],
             "fold": config["split"]["fold"],
             "magnifications": used_magnifications(config, RunFolder(workdir).data_facts()),

@@ -55,7 +55,8 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
 def _front_matter(facts: Mapping[str, Any], naming: str, estimates: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData  # takes a second
 
-    protocol = facts["history"]["config"]["split"]["protocol"]
+    split = facts["history"]["config"]["split"]
+    protocol = " ".join(filter(None, (split["protocol"], split.get("name"))))
     weights = facts["history"]["config"]["model"]["pretrained"]
     results = [
         EvalResult(

@@ -21,7 +21,11 @@ from se_resnet.runtime.templates import render, write_text
 
 THRESHOLD = 0.5
 # The effect of another config.split.seed, by protocol. The other protocols have fixed test images.
-_DIVISIONS = {"strict": "divides the patients anew", "random": "divides the images anew"}
+_DIVISIONS = {
+    "strict": "divides the patients anew",
+    "random": "divides the images anew",
+    "published": "changes the validation images, if the split has no validation set",
+}
 _FIXED = "changes the validation images only"
 
 

@@ -27,6 +27,7 @@ ROLES = (TRAIN, VAL, TEST)
 SYNTHETIC_PREFIX = "synthetic-"  # the start of the file name of a synthetic image
 SPLIT_COLUMNS = ("file", "accession", "role")
 
+STRICT, PUBLISHED = "strict", "published"  # values of config.split.protocol
 ALL_FOLDS = "all"  # the value of config.split.fold for a cross-validation
 
 # The weights to evaluate: those with the best validation score, or those of the last epoch.
@@ -50,6 +51,8 @@ FIELDS_ADDED = {
     "data.negative": "",
     "data.patient": "",
     "split.file": "",
+    "split.name": "",
+    "split.repaired": False,
     "repeats": 1,
     "repeat_seeds": SPLIT_SEED,
 }
@@ -76,7 +79,12 @@ CONFIG_FORM = {
     "checkpoint": Maybe({"choose": Maybe(str)}),
     "early_stopping": Maybe({"metric": Maybe(str)}),
     "data": DATA_CONFIG_FORM,
-    "split": {"protocol": str, "fold": str, "folds": int, "seed": int},
+    "split": {
+        **dict.fromkeys(("protocol", "fold"), str),
+        **dict.fromkeys(("folds", "seed"), int),
+        "name": Maybe(str),
+        "repaired": Maybe(bool),
+    },
     "model": {"pretrained": str},
     "balance": {"method": str},
     "optim": {"learning_rate": float},
@@ -199,6 +207,16 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(part, dict):
             part.setdefault(field, value)
     return completed
+
+
+def keeps_patients_apart(split: Mapping[str, Any]) -> bool:
+    """Returns True if a division promises that the test set has no patient of the other roles.
+
+    Args:
+        split: the part ``split`` of a configuration.
+    """
+    repaired = split["protocol"] == PUBLISHED and split.get("repaired", False)
+    return split["protocol"] == STRICT or repaired
 
 
 def used_magnifications(config: Mapping[str, Any], data: Mapping[str, Any]) -> list[int]:

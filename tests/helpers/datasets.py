@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from data.breakhis.filenames import parse
+from data.breakhis.official import official_names
 from data.records import Records
 
 
@@ -32,6 +34,27 @@ def make_records(
                 )
     rows.sort(key=lambda row: row["file"])
     return Records.from_rows({**row, "row": number} for number, row in enumerate(rows))
+
+
+def full_records() -> Records:
+    """The full data set by name; accession 14-13412's copies have equal digests."""
+    rows = []
+    for row, text in enumerate(official_names()):
+        name = parse(text)
+        twin = text.replace("SOB_M_LC-14-13412", "SOB_M_DC-14-13412")
+        rows.append(
+            {
+                "file": text,
+                "slide": name.slide,
+                "accession": name.accession,
+                "magnification": name.magnification,
+                "subtype": name.subtype,
+                "label": name.label,
+                "digest": twin,
+                "row": row,
+            }
+        )
+    return Records.from_rows(rows)
 
 
 def make_images(records: Records, size=(8, 8), seed: int = 0) -> np.ndarray:

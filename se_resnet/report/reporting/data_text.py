@@ -17,13 +17,19 @@ from se_resnet.report.reporting.wording import (
     sentence,
     span,
 )
-from se_resnet.runs.run_files import NEAR_DUPLICATES
+from se_resnet.runs.run_files import NEAR_DUPLICATES, PUBLISHED
 
+_REPAIRED = (
+    "The division followed a published split, which separates slides, after patients with slides "
+    "in several parts were moved to one part"
+)
 _PROTOCOLS = {
     "strict": "Patients were assigned to the parts at random, stratified by class, so that all "
     "images of a patient lie in one part",
     "official": "The division followed the five folds of the authors of BreaKHis, which separate "
     "slides, so that a patient with several slides can lie in more than one part",
+    "published": "The division followed a published split, which separates slides, so that a "
+    "patient with several slides can lie in more than one part",
     "random": "Images were assigned to the parts at random, stratified by class, so that images of "
     "a patient lie in several parts",
     "source": "Images were augmented and balanced first and then divided at random, so that images "
@@ -71,8 +77,8 @@ def left_out(study: Study) -> str:
         parts.append(f"{plural(number, 'image')} of other magnifications")
     if number := study.not_taken:
         parts.append(f"{plural(number, 'image')} that the protocol does not take")
-    if first.copies:
-        parts.append(plural(len(first.copies), "copy of another image", "copies of other images"))
+    if number := first.copies.images:
+        parts.append(plural(number, "copy of another image", "copies of other images"))
     return sentence(f"the study left out {listing(parts)}" if parts else "no image was left out")
 
 
@@ -80,16 +86,21 @@ def partition(study: Study) -> str:
     """Describes the division into training, validation and test, without the numbers."""
     protocol = study.setting("split.protocol")
     text = _PROTOCOLS.get(protocol, "The rule of the division is not known to this version")
+    if protocol == PUBLISHED and study.setting("split.repaired"):
+        text = _REPAIRED
     parts = [f"protocol '{protocol}'"]
+    if protocol == PUBLISHED:
+        parts.append(f"split '{study.setting('split.name')}'")
     if protocol in ("strict", "random"):
         parts.append(f"{study.setting('split.folds')} folds")
     if not study.is_cross_validation:
         parts.append(f"fold {study.setting('split.fold')} for testing")
     val_folds = study.setting("split.val_folds")
+    own_set = "the validation set of the split or, without it, " if protocol == PUBLISHED else ""
     parts.append(
         "validation share not recorded"
         if val_folds is None
-        else f"one of {val_folds} parts of the rest for validation"
+        else f"{own_set}one of {val_folds} parts of the rest for validation"
     )
     parts.append(f"seed {recorded(study.setting('split.seed'))}")
     return sentence(f"{text} ({', '.join(parts)})")

@@ -77,8 +77,8 @@ def _until_used(study: Study) -> Iterator[Count]:
         yield Count(LEFT_OUT, Sizes(number, None, None), reason=MAGNIFICATION)
     if number := study.not_taken:
         yield Count(LEFT_OUT, Sizes(number, None, None), reason=NOT_TAKEN)
-    if copies := first.copies:
-        yield Count(LEFT_OUT, sizes(copies), reason=COPY)
+    if first.copies.images:
+        yield Count(LEFT_OUT, first.copies, reason=COPY)
     if synthetic := [row for row in first.rows if is_synthetic(row)]:
         yield Count(ADDED, sizes(synthetic), reason="synthetic image, made before the division")
     for name in CLASSES:

@@ -175,9 +175,19 @@ class Training:
         return [row for row in self.rows if row["role"] in ROLES]
 
     @property
-    def copies(self) -> list[dict[str, str]]:
-        """The images that were left out because another file shows the same image."""
-        return self.role(EXCLUDED)
+    def copies(self) -> Sizes:
+        """The images that were left out because another file shows the same image.
+
+        Slides and patients are not known where images were left out for another reason too.
+        """
+        excluded = sizes(self.role(EXCLUDED))
+        copies = self.data["audit"]["excluded_copies"]
+        return excluded if copies == excluded.images else Sizes(copies, None, None)
+
+    @property
+    def not_in_split(self) -> int:
+        """The number of images that the division does not contain and that are no copies."""
+        return len(self.role(EXCLUDED)) - self.copies.images
 
     @property
     def epoch(self) -> float | None:
@@ -342,4 +352,5 @@ class Study:
     def not_taken(self) -> int:
         """The number of readable images that the protocol did not take into the split."""
         split = len(self.first.photographs)
-        return max(0, self.found.images - self.other_magnifications - split)
+        unlisted = max(0, self.found.images - self.other_magnifications - split)
+        return unlisted + self.first.not_in_split

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from data.breakhis.filenames import parse
-from data.breakhis.official import official_names, slide_table
+from data.breakhis.official import slide_table
 from data.protocols import audit
 from data.protocols.roles import assign_roles
 from data.protocols.source_notebook import folder_order
@@ -15,29 +14,12 @@ from data.protocols.split_file import read_roles, write_split
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.runs.run_files import ROLES
-from tests.helpers.datasets import make_records
+from tests.helpers.datasets import full_records, make_records
 
 
 @pytest.fixture(scope="module")
 def full() -> Records:
-    """The full data set by name; accession 14-13412's copies have equal digests."""
-    rows = []
-    for row, text in enumerate(official_names()):
-        name = parse(text)
-        twin = text.replace("SOB_M_LC-14-13412", "SOB_M_DC-14-13412")
-        rows.append(
-            {
-                "file": text,
-                "slide": name.slide,
-                "accession": name.accession,
-                "magnification": name.magnification,
-                "subtype": name.subtype,
-                "label": name.label,
-                "digest": twin,
-                "row": row,
-            }
-        )
-    return Records.from_rows(rows)
+    return full_records()
 
 
 def assign(records: Records, protocol: str, **changes) -> np.ndarray:
