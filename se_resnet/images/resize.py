@@ -42,10 +42,10 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
             )
         return image
     if rule == "squash":
-        return _scale(image, height, width)
+        return resample(image, height, width)
     if rule in TILE_RULES:
         scale = max(height / image.shape[0], width / image.shape[1])
-        scaled = _scale(
+        scaled = resample(
             image,
             max(height, round(image.shape[0] * scale)),
             max(width, round(image.shape[1] * scale)),
@@ -58,7 +58,12 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
     )
 
 
-def _scale(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def resample(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resamples ``uint8 [h, w, 3]`` to ``uint8 [height, width, 3]``, each axis by itself.
+
+    Shrinking averages over areas, without aliasing. Enlarging interpolates linearly. An image of
+    the wanted size is returned as it is.
+    """
     if image.shape[:2] == (height, width):
         return image
     # In two steps, because OpenCV averages over areas only if no axis grows.

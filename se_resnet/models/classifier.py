@@ -13,15 +13,17 @@ import numpy as np
 from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.images.resize import RESIZE_RULES
+from se_resnet.images.scale import LARGEST, SMALLEST, Scale
 from se_resnet.models.folding import fold
 from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.models.resnet import ResNet, count_parameters, create_model, flops
 from se_resnet.runtime.files import reason
 from se_resnet.runtime.processes import to_host
-from se_resnet.runtime.schema import Between, misfit
+from se_resnet.runtime.schema import Between, Maybe, misfit
 
 MAX_SIDE = 4096  # pixels of a network's input
+MAX_FIELD = 8192  # pixels of a tile before it is resized to the input
 # The form of as_dict(), for se_resnet.runtime.schema.
 FORM = {
     "model": {
@@ -34,6 +36,12 @@ FORM = {
     "preprocessing": PREPROCESSING_FORM,
     "size": [Between(1, MAX_SIDE), Between(1, MAX_SIDE)],
     "resize": str,
+    "scale": Maybe(
+        {
+            "um_per_px": Between(SMALLEST, LARGEST),
+            "field": [Between(1, MAX_FIELD), Between(1, MAX_FIELD)],
+        }
+    ),
 }
 
 
@@ -45,13 +53,17 @@ class Classifier:
         model: the network, with one output: the logit of malignant.
         preprocessing: maps RGB pixels of 0 to 255 to the input of the network.
         size: height and width of the input of the network in pixels.
-        resize: rule that brings an image to that size, see :func:`se_resnet.images.resize.resize`.
+        resize: rule that brings an image, or a tile of an image, to that size, see
+            :func:`se_resnet.images.resize.resize`.
+        scale: scale of the images and field of a tile; None if whole images of any scale are
+            resized.
     """
 
     model: ResNet
     preprocessing: Preprocessing
     size: tuple[int, int]
     resize: str
+    scale: Scale | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the classifier as JSON values; :meth:`from_dict` reads them back."""
@@ -65,6 +77,11 @@ class Classifier:
             "preprocessing": self.preprocessing.as_dict(),
             "size": list(self.size),
             "resize": self.resize,
+            **(
+                {"scale": {"um_per_px": self.scale.um_per_px, "field": list(self.scale.field)}}
+                if self.scale
+                else {}
+            ),
         }
 
     def describe(self, weights: str, params: Mapping, devices: int) -> str:
@@ -101,6 +118,7 @@ class Classifier:
                 Preprocessing.from_dict(facts["preprocessing"]),
                 (facts["size"][0], facts["size"][1]),
                 facts["resize"],
+                _scale(facts.get("scale")),
             )
             hash(classifier.model)
         except Exception as error:  # the constructor of an attention module may raise any error
@@ -145,3 +163,9 @@ class Classifier:
             return np.concatenate(logits or [np.zeros(0)]).astype(np.float64)
 
         return predict
+
+
+def _scale(facts: Mapping[str, Any] | None) -> Scale | None:
+    if facts is None:
+        return None
+    return Scale(float(facts["um_per_px"]), (facts["field"][0], facts["field"][1]))

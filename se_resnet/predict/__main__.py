@@ -2,6 +2,7 @@
 
   python -m se_resnet.predict --workdir=runs/breakhis --input=image.png --out=predictions
   python -m se_resnet.predict --workdir=runs/breakhis --input=folder --out=predictions
+  python -m se_resnet.predict --workdir=runs/scaled --input=folder --out=out --um_per_px=0.42
 
 Reads PNG, JPEG, TIFF, BMP and WebP of any size, and folders with their subfolders. Writes
 predictions.csv, predictions.json, overlays/, and patients.csv if file names contain patients.
@@ -33,6 +34,12 @@ if __name__ == "__main__":  # before the imports that take seconds
         "Regular expression that finds the patient in a file's name, or else in its path below "
         "--input; its first group is the patient. Default: BreaKHis file names.",
     )
+    _UM_PER_PX = flags.DEFINE_float(
+        "um_per_px",
+        None,
+        "Side of a pixel of the images in micrometres, for a run with config.data.um_per_px. "
+        "Default: by BreaKHis file names.",
+    )
     _ATTENTION = define_attention_flag()
     parse_flags()
 
@@ -52,6 +59,7 @@ def main() -> None:
         patient_pattern=BREAKHIS_PATIENT if _PATTERN.value is None else _PATTERN.value,
         tta=_TTA.value,
         attention=_ATTENTION.value,
+        um_per_px=_UM_PER_PX.value,
     )
 
 

@@ -5,30 +5,31 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
-from se_resnet import explain
 from se_resnet.errors import UserError
 from se_resnet.images.decode import read_image
 from se_resnet.images.pixels import digest
-from se_resnet.images.resize import resize
+from se_resnet.images.scale import BREAKHIS_UM_PER_PX, Scale, enlargement_problem
 from se_resnet.predict.image_files import OVERLAYS, PREDICTION, find_images
-from se_resnet.predict.inference import BATCH, NOTICE, Prediction, predict
+from se_resnet.predict.inference import NOTICE, Prediction
 from se_resnet.predict.patients import (
     BREAKHIS_PATIENT,
     check_pattern,
+    magnification_of,
     other_magnifications,
     summarise_patients,
 )
-from se_resnet.predict.tta import resize_rules
+from se_resnet.predict.tiles import check_stated_scale, check_views
+from se_resnet.predict.views import MAP, OVERLAY, ImagesAtScale, Views, WholeImages
 from se_resnet.runs.run_files import used_magnifications
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runs.workdir import Run, load_best
+from se_resnet.runs.workdir import load_best
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
 from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.runtime.folders import whole_folder
@@ -54,8 +55,12 @@ def predict_folder(
     patient_pattern: str = BREAKHIS_PATIENT,
     tta: str = "none",
     attention: str = "none",
+    um_per_px: float | None = None,
 ) -> list[Prediction]:
     """Predicts all images, writes the results, and prints a summary with the unusable files.
+
+    A run with a scale (``config.data.um_per_px``) brings every image to that scale and averages the
+    logits of all its tiles.
 
     Args:
         workdir: folder of the run.
@@ -67,36 +72,46 @@ def predict_folder(
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
         attention: attention module from outside this project, see
             :func:`se_resnet.runs.workdir.load_best`.
+        um_per_px: scale of all images in micrometres per pixel, for a run with a scale. None takes
+            the scale of BreaKHis' images from their names.
 
     Raises:
         UserError: there is no checkpoint or no usable image, the pattern is not a regular
-            expression with a group, or the output folder cannot be written.
+            expression with a group, the output folder cannot be written, or the scale of an image
+            is not known but needed.
     """
     check_pattern(patient_pattern)
     run = load_best(workdir, attention)
+    scale = run.classifier.scale
+    check_views(tta, scale)
+    check_stated_scale(um_per_px, scale, "--um_per_px")
     trained_on = _trained_magnifications(workdir)
     passed_over = PassedOver()
     paths = find_images(source, passed_over=passed_over)
     root = source if source.is_dir() else source.parent
     predictions: list[Prediction] = []
     failures: list[dict[str, str]] = []
-    rules = resize_rules(tta, run.classifier.resize)
     digests: dict[str, str] = {}
+    views: Views = WholeImages(run, tta, patient_pattern)
+    scales: dict[str, float] = {}
+    if scale:
+        scales = _scales([path.relative_to(root).as_posix() for path in paths], um_per_px, scale)
+        views = ImagesAtScale(run, scale, tta, patient_pattern, scales)
     with whole_folder(
         out, _FILES, "give another folder by --out", lambda: _files_to_replace(out)
     ) as new:
-        for files, tiles, hashed in _batches(run.classifier.size, rules, paths, root, failures):
+        for files, prepared, hashed in _batches(views, paths, root, failures):
             digests |= zip(files, hashed, strict=True)
-            predictions += predict(run, tiles, files, patient_pattern, tta)
-            if overlays:  # show the middle tile
-                _write_overlays(run, files, tiles[len(tiles) // 2], new / OVERLAYS)
+            predictions += views.predict(files, prepared)
+            if overlays:
+                _write_pictures(views, new / OVERLAYS)
         if not predictions:
             raise UserError(
                 f"none of the {len(failures)} files in {source} can be used: "
                 f"{failures[0]['file']} {failures[0]['reason']}."
             )
         patients = summarise_patients(predictions, run.decision.threshold, digests)
-        rows = [dataclasses.asdict(prediction) for prediction in predictions]
+        rows = [prediction.as_row() for prediction in predictions]
         other = other_magnifications(digests, trained_on) if trained_on else {}
         write_table(new / "predictions.csv", rows, list(rows[0]))
         if patients:
@@ -107,6 +122,7 @@ def predict_folder(
                 "notice": NOTICE,
                 "decision": dataclasses.asdict(run.decision),
                 "tta": tta,
+                **({"scale": dataclasses.asdict(scale)} if scale else {}),
                 "predictions": rows,
                 "patients": patients,
                 "failures": failures,
@@ -118,7 +134,8 @@ def predict_folder(
     notes = [
         run.decision.describe(),
         *_describe_patients(predictions, patients, patient_pattern),
-        *_describe_magnifications(other, len(predictions), trained_on),
+        *([] if scale else _describe_magnifications(other, len(predictions), trained_on)),
+        *(_describe_scale(scale, predictions, um_per_px) if scale else []),
     ]
     if passed_over:
         notes.append(f"not looked at: {passed_over.describe()}")
@@ -169,6 +186,35 @@ def _describe_magnifications(other: dict[str, int], total: int, trained_on: list
     ]
 
 
+def _scales(files: list[str], stated: float | None, scale: Scale) -> dict[str, float]:
+    """Returns the scale of each image in micrometres per pixel, before an image is read."""
+    if stated is not None:
+        if problem := enlargement_problem(stated, scale):
+            raise UserError(f"--um_per_px={stated:g} cannot be used: {problem}.")
+        return dict.fromkeys(files, stated)
+    known = {file: BREAKHIS_UM_PER_PX.get(magnification_of(file) or 0) for file in files}
+    if unknown := [file for file in files if known[file] is None]:
+        raise UserError(
+            f"the scale of {len(unknown)} of {len(files)} images is not known, for example of "
+            f"{unknown[0]}, and the run needs it ({scale.describe()}): give the micrometres per "
+            "pixel of the images by --um_per_px."
+        )
+    return {file: value for file, value in known.items() if value is not None}
+
+
+def _describe_scale(scale: Scale, predictions: list[Prediction], stated: float | None) -> list[str]:
+    """Returns lines about the scales of the images, and their tiles."""
+    counts = Counter(prediction.um_per_px for prediction in predictions)
+    source = "by --um_per_px" if stated is not None else "by BreaKHis names"
+    listed = ", ".join(f"{value:g} ({count})" for value, count in sorted(counts.items()))
+    tiles = [prediction.tiles or 0 for prediction in predictions]
+    most = f", at most {max(tiles):,} of an image" if max(tiles) > 1 else ""
+    return [
+        f"scale of the network: {scale.describe()}",
+        f"scale of the images in µm per pixel, {source}: {listed}; {sum(tiles):,} tiles{most}",
+    ]
+
+
 def _files_to_replace(out: Path) -> list[str]:
     """Returns the files of an earlier prediction in the folder, or refuses other tables."""
     try:
@@ -180,7 +226,11 @@ def _files_to_replace(out: Path) -> list[str]:
             raise UserError(
                 f"{out / name} is not a table of predictions: give another folder by --out."
             )
-    overlays = [f"{OVERLAYS}/{overlay_name(prediction['file'])}" for prediction in earlier]
+    overlays = [
+        f"{OVERLAYS}/{overlay_name(prediction['file'], ending)}"
+        for prediction in earlier
+        for ending in (OVERLAY, MAP)
+    ]
     return [*_FILES, *overlays]
 
 
@@ -195,56 +245,50 @@ def _header(table: Path) -> list[str]:
 
 
 def _batches(
-    size: tuple[int, int],
-    rules: tuple[str, ...],
-    paths: list[Path],
-    root: Path,
-    failures: list[dict[str, str]],
-) -> Iterator[tuple[list[str], np.ndarray, list[str]]]:
-    """Yields names, tiles ``[T, B, H, W, 3]`` and digests of the decoded pixels, batch by batch.
+    views: Views, paths: list[Path], root: Path, failures: list[dict[str, str]]
+) -> Iterator[tuple[list[str], list[Any], list[str]]]:
+    """Yields names, prepared images and digests of the decoded pixels, batch by batch.
 
     Files that cannot be used are appended to ``failures``.
     """
     files: list[str] = []
     digests: list[str] = []
-    images: list[list[np.ndarray]] = []
+    prepared: list[Any] = []
     for path in paths:
         file = path.relative_to(root).as_posix()
         try:
             image = read_image(path)
-            tiles = [resize(image, size, rule) for rule in rules]
+            views_of_image = views.prepare(file, image)
         except (ValueError, UserError) as error:
             failures.append({"file": file, "reason": str(error)})
             continue
         files.append(file)
-        images.append(tiles)
+        prepared.append(views_of_image)
         digests.append(digest(image))
-        if len(files) == BATCH:
-            yield files, np.stack(images, axis=1), digests
-            files, images, digests = [], [], []
+        if views.is_full(prepared):
+            yield files, prepared, digests
+            files, prepared, digests = [], [], []
     if files:
-        yield files, np.stack(images, axis=1), digests
+        yield files, prepared, digests
 
 
-def _write_overlays(run: Run, files: list[str], images: np.ndarray, folder: Path) -> None:
-    heats = explain.grad_cam(run.classifier, run.variables, images)
-    for file, image, heat in zip(files, images, heats, strict=True):
-        picture = cv2.cvtColor(explain.overlay(image, heat), cv2.COLOR_RGB2BGR)
-        _, encoded = cv2.imencode(".png", np.hstack([image[..., ::-1], picture]))
-        with atomic_write(folder / overlay_name(file), "wb") as target:
+def _write_pictures(views: Views, folder: Path) -> None:
+    for file, ending, picture in views.pictures():
+        _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        with atomic_write(folder / overlay_name(file, ending), "wb") as target:
             target.write(encoded.tobytes())
 
 
-def overlay_name(file: str) -> str:
-    """Returns the path of an image's overlay below ``overlays``: its name with ``.png`` added.
+def overlay_name(file: str, ending: str = OVERLAY) -> str:
+    """Returns the path of an image's picture below ``overlays``: its name with an ending added.
 
     A name that is too long for file systems is cut, and a checksum keeps it unique.
     """
     encoded = os.fsencode(Path(file).name)
-    if len(encoded) + len(".png") <= _LONGEST_NAME:
-        return f"{file}.png"
+    if len(encoded) + len(ending) <= _LONGEST_NAME:
+        return f"{file}{ending}"
     digest = hashlib.sha256(encoded).hexdigest()[:16]
-    return str(Path(file).with_name(f"{os.fsdecode(encoded[:200])}-{digest}.png"))
+    return str(Path(file).with_name(f"{os.fsdecode(encoded[:200])}-{digest}{ending}"))
 
 
 def _print_summary(

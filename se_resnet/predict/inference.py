@@ -31,6 +31,8 @@ class Prediction:
         call: ``malignant`` if the probability reaches the run's threshold, else ``benign``.
         uncertain: True if the probability is nearer to the threshold than those of the clearest
             80 % of the validation images.
+        um_per_px: scale of the image in micrometres per pixel; None where the network has none.
+        tiles: number of tiles at the network's scale; None where the network has none.
     """
 
     file: str
@@ -39,6 +41,13 @@ class Prediction:
     calibrated_probability: float
     call: str
     uncertain: bool
+    um_per_px: float | None = None
+    tiles: int | None = None
+
+    def as_row(self) -> dict[str, str | float | bool | int]:
+        """Returns the columns of ``predictions.csv``; without a scale two columns are left out."""
+        row = dataclasses.asdict(self)
+        return {name: value for name, value in row.items() if value is not None}
 
 
 def predict(
@@ -56,7 +65,7 @@ def predict(
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
     """
     return [
-        _describe(file, float(p), run.decision, patient_pattern)
+        describe(file, float(p), run.decision, patient_pattern)
         for file, p in zip(files, probability_of(logits_of(run, tiles, tta)), strict=True)
     ]
 
@@ -70,10 +79,18 @@ def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:
     )
 
 
-def _describe(file: str, probability: float, decision: Decision, pattern: str) -> Prediction:
+def describe(file: str, probability: float, decision: Decision, patient_pattern: str) -> Prediction:
+    """Returns the prediction for an image.
+
+    Args:
+        file: path below the input.
+        probability: probability of malignant.
+        decision: threshold and temperature of the run.
+        patient_pattern: see :func:`predict`.
+    """
     return Prediction(
         file=file,
-        patient=patient_of(file, pattern),
+        patient=patient_of(file, patient_pattern),
         probability=probability,
         calibrated_probability=float(scale(np.array(probability), decision.temperature)),
         call="malignant" if probability >= decision.threshold else "benign",

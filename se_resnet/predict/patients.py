@@ -79,19 +79,24 @@ def patient_of(file: str, pattern: str) -> str:
     return ""
 
 
+def magnification_of(file: str) -> int | None:
+    """Returns the magnification that a BreaKHis file name states, or None for another name.
+
+    >>> magnification_of("a/SOB_B_A-14-22549AB-40-001.png")
+    40
+    """
+    match = _BREAKHIS_MAGNIFICATION.match(PurePosixPath(file).name)
+    return int(match[1]) if match else None
+
+
 def other_magnifications(files: Iterable[str], trained: Iterable[int]) -> dict[str, int]:
     """Counts images whose BreaKHis names state magnifications that a run was not trained on.
 
     >>> other_magnifications(["a/SOB_B_A-14-22549AB-40-001.png", "b.png"], [100, 200])
     {'40X': 1}
     """
-    known = {str(magnification) for magnification in trained}
-    stated = [
-        match[1]
-        for file in files
-        if (match := _BREAKHIS_MAGNIFICATION.match(PurePosixPath(file).name))
-    ]
-    counts = Counter(int(magnification) for magnification in stated if magnification not in known)
+    stated, known = map(magnification_of, files), {*trained}
+    counts = Counter(value for value in stated if value is not None and value not in known)
     return {f"{magnification}X": counts[magnification] for magnification in sorted(counts)}
 
 

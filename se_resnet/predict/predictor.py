@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ import numpy as np
 from se_resnet.errors import UserError
 from se_resnet.images.decode import read_image
 from se_resnet.images.resize import TTA, resize
+from se_resnet.images.scale import Scale, TiledImage, bring_to_scale
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict.inference import BATCH, logits_of
 from se_resnet.predict.provenance import read_history
+from se_resnet.predict.tiles import check_stated_scale, check_views, tile_logits
 from se_resnet.predict.tta import resize_rules
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.paths import local_path
@@ -53,19 +55,32 @@ class Predictor:
         """Metrics on the run's test images, each with its interval; None if not evaluated."""
         return self.history["metrics"]
 
-    def predict(self, images: Images, tta: str = "none") -> np.ndarray:
+    @property
+    def scale(self) -> Scale | None:
+        """Scale at which the network sees tissue; None if it takes whole images of any scale."""
+        return self.run.classifier.scale
+
+    def predict(
+        self, images: Images, tta: str = "none", um_per_px: float | Sequence[float] | None = None
+    ) -> np.ndarray:
         """Returns the calibrated probability of malignant for each image.
+
+        A network with a scale brings each image to that scale and averages the logits of all its
+        tiles.
 
         Args:
             images: RGB ``uint8 [N, H, W, 3]``, or images of any sizes: RGB ``uint8 [h, w, 3]``
                 arrays, or paths of PNG, JPEG, TIFF, BMP or WebP files.
             tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
+            um_per_px: scale of the images in micrometres per pixel, one value for all or one for
+                each; needed by a network with a scale, refused by another.
 
         Returns:
             ``float64 [N]`` in [0, 1].
 
         Raises:
-            UserError: an image cannot be read, has another shape or dtype, or ``tta`` is unknown.
+            UserError: an image cannot be read, has another shape or dtype, ``tta`` is unknown, or
+                a scale is missing, not plausible or without effect.
 
         >>> import numpy as np
         >>> import se_resnet
@@ -76,41 +91,103 @@ class Predictor:
         """
         if tta not in TTA:
             raise UserError(f"unknown tta {tta!r}: choose one of {', '.join(TTA)}.")
+        check_views(tta, self.scale)
+        if self.scale:
+            tiled = self._tiled(images, um_per_px, self.scale)
+            by_image = tile_logits(self.run, tiled, tta, batch_size=BATCH)
+            return self._calibrated(np.array([logits.mean() for logits in by_image]))
+        self._stated(um_per_px)
         rules = resize_rules(tta, self.run.classifier.resize)
-        numbered = enumerate([images] if isinstance(images, str | Path) else images)
+        numbered = enumerate(_listed(images))
         logits = [np.zeros(0)]
         while chunk := list(islice(numbered, BATCH)):
-            tiles = [self._tiles(image, number, rules) for number, image in chunk]
+            tiles = [self._resized(image, number, rules) for number, image in chunk]
             logits.append(logits_of(self.run, np.stack(tiles, axis=1), tta))
-        return scale(probability_of(np.concatenate(logits)), self.run.decision.temperature)
+        return self._calibrated(np.concatenate(logits))
 
-    def prepare(self, images: Images) -> np.ndarray:
+    def prepare(
+        self, images: Images, um_per_px: float | Sequence[float] | None = None
+    ) -> np.ndarray:
         """Resizes images to the network's input, RGB ``uint8 [N, H, W, 3]``.
 
-        The result is input for :mod:`se_resnet.explain`. Argument and errors are those of
-        :meth:`predict`.
+        The result is input for :mod:`se_resnet.explain`. A network with a scale gets the middle
+        tile of each image. Arguments and errors are those of :meth:`predict`.
         """
-        rules = (self.run.classifier.resize,)
-        sources = [images] if isinstance(images, str | Path) else images
-        resized = [self._tiles(image, number, rules)[0] for number, image in enumerate(sources)]
-        return (
-            np.stack(resized) if resized else np.zeros((0, *self.run.classifier.size, 3), np.uint8)
-        )
+        classifier = self.run.classifier
+        if self.scale:
+            prepared = [
+                resize(tiled.middle, classifier.size, classifier.resize)
+                for tiled in self._tiled(images, um_per_px, self.scale)
+            ]
+        else:
+            self._stated(um_per_px)
+            prepared = [
+                self._resized(image, number, (classifier.resize,))[0]
+                for number, image in enumerate(_listed(images))
+            ]
+        return np.stack(prepared) if prepared else np.zeros((0, *classifier.size, 3), np.uint8)
 
-    def _tiles(self, image: Image, number: int, rules: tuple[str, ...]) -> list[np.ndarray]:
-        """Returns the image at the network's size, once for each rule."""
-        if isinstance(image, str | Path):
-            try:
-                image = read_image(Path(image))
-            except ValueError as error:
-                raise UserError(f"the image {image} {error}; give one that can be used.") from error
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not _is_rgb(image.shape):
-            kind = getattr(image, "dtype", type(image).__name__)
-            shape = getattr(image, "shape", "")
+    def _calibrated(self, logits: np.ndarray) -> np.ndarray:
+        return scale(probability_of(logits), self.run.decision.temperature)
+
+    def _stated(self, um_per_px: float | Sequence[float] | None) -> list[float]:
+        """Returns the scales that the caller states, or refuses them."""
+        if um_per_px is None:
+            return []
+        values = np.atleast_1d(np.asarray(um_per_px, np.float64)).tolist()
+        for value in values:
+            check_stated_scale(value, self.scale, "um_per_px")
+        return values
+
+    def _tiled(
+        self, images: Images, um_per_px: float | Sequence[float] | None, network_scale: Scale
+    ) -> Iterator[TiledImage]:
+        """Yields the images at the network's scale, one at a time."""
+        if um_per_px is None:
             raise UserError(
-                f"image {number} is {kind} {shape}: give RGB pixels as uint8 [h, w, 3], or a path."
+                f"the network has a scale ({network_scale.describe()}): give the scale of the "
+                "images by um_per_px, in micrometres per pixel."
             )
-        return [resize(image, self.run.classifier.size, rule) for rule in rules]
+        given = self._stated(um_per_px)
+        listed = _listed(images)
+        if len(given) != 1:
+            listed = list(listed)
+            if len(listed) != len(given):
+                raise UserError(
+                    f"um_per_px has {len(given)} values for {len(listed)} images: give one for "
+                    "all, or one for each."
+                )
+        for number, image in enumerate(listed):
+            value = given[number] if len(given) > 1 else given[0]
+            try:
+                yield bring_to_scale(_pixels(image, number), value, network_scale)
+            except ValueError as error:
+                raise UserError(f"image {number} {error}.") from error
+
+    def _resized(self, image: Image, number: int, rules: tuple[str, ...]) -> list[np.ndarray]:
+        """Returns the image at the network's size, once for each rule."""
+        pixels = _pixels(image, number)
+        return [resize(pixels, self.run.classifier.size, rule) for rule in rules]
+
+
+def _listed(images: Images) -> Iterable[Image]:
+    return [images] if isinstance(images, str | Path) else images
+
+
+def _pixels(image: Image, number: int) -> np.ndarray:
+    """Returns an image as RGB ``uint8 [h, w, 3]``, or raises a UserError that names it."""
+    if isinstance(image, str | Path):
+        try:
+            image = read_image(Path(image))
+        except ValueError as error:
+            raise UserError(f"the image {image} {error}; give one that can be used.") from error
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or not _is_rgb(image.shape):
+        kind = getattr(image, "dtype", type(image).__name__)
+        shape = getattr(image, "shape", "")
+        raise UserError(
+            f"image {number} is {kind} {shape}: give RGB pixels as uint8 [h, w, 3], or a path."
+        )
+    return image
 
 
 def _is_rgb(shape: tuple[int, ...]) -> bool:

@@ -1,0 +1,169 @@
+"""Prepares, predicts and explains the images of a folder: whole, or in tiles at a scale."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from se_resnet import explain
+from se_resnet.images.resize import resize
+from se_resnet.images.scale import Scale, TiledImage, bring_to_scale
+from se_resnet.metrics.predictions import probability_of
+from se_resnet.predict.inference import BATCH, Prediction, describe, predict
+from se_resnet.predict.tiles import probability_map, tile_logits
+from se_resnet.predict.tta import resize_rules
+from se_resnet.runs.workdir import Run
+
+OVERLAY, MAP = ".png", ".map.png"  # endings of the names of pictures
+
+
+class Views(Protocol):
+    """The steps from a decoded image to its prediction and pictures."""
+
+    def prepare(self, file: str, image: np.ndarray) -> Any:
+        """Returns the network's views of an image ``uint8 [h, w, 3]``.
+
+        Raises:
+            ValueError: the image cannot be used. The message is the reason.
+            UserError: the image has another size than the network.
+        """
+        ...
+
+    def is_full(self, prepared: Sequence[Any]) -> bool:
+        """Returns True if these images fill a batch."""
+        ...
+
+    def predict(self, files: Sequence[str], prepared: Sequence[Any]) -> list[Prediction]:
+        """Returns the predictions for prepared images."""
+        ...
+
+    def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Yields file, ``OVERLAY`` or ``MAP``, and picture for the images predicted last."""
+        ...
+
+
+class WholeImages:
+    """Views of whole images, resized to the network.
+
+    Args:
+        run: the checkpoint.
+        tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
+        patient_pattern: see :func:`se_resnet.predict.patients.patient_of`.
+    """
+
+    def __init__(self, run: Run, tta: str, patient_pattern: str):
+        self._run, self._tta, self._pattern = run, tta, patient_pattern
+        self._rules = resize_rules(tta, run.classifier.resize)
+        self._files: Sequence[str] = ()
+        self._middle = np.zeros(0, np.uint8)
+
+    def prepare(self, file: str, image: np.ndarray) -> list[np.ndarray]:
+        """Returns the image at the network's size, once for each resize rule of the views."""
+        return [resize(image, self._run.classifier.size, rule) for rule in self._rules]
+
+    def is_full(self, prepared: Sequence[Any]) -> bool:
+        """Returns True for as many images as a batch holds."""
+        return len(prepared) == BATCH
+
+    def predict(self, files: Sequence[str], prepared: Sequence[Any]) -> list[Prediction]:
+        """Returns the predictions for prepared images."""
+        tiles = np.stack(prepared, axis=1)
+        self._files, self._middle = files, tiles[len(tiles) // 2]
+        return predict(self._run, tiles, files, self._pattern, self._tta)
+
+    def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Yields the middle view of each image, without and with Grad-CAM."""
+        heats = explain.grad_cam(self._run.classifier, self._run.variables, self._middle)
+        for number, file in enumerate(self._files):
+            yield file, OVERLAY, _beside(self._middle[number], heats[number])
+
+
+class ImagesAtScale:
+    """Views of images that are brought to the network's scale and cut into tiles.
+
+    Args:
+        run: the checkpoint.
+        scale: scale of its classifier.
+        tta: ``none`` or ``dihedral``.
+        patient_pattern: see :func:`se_resnet.predict.patients.patient_of`.
+        um_per_px: scale of each image by file, in micrometres per pixel.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        scale: Scale,
+        tta: str,
+        patient_pattern: str,
+        um_per_px: dict[str, float],
+    ):
+        self._run, self._scale, self._tta, self._pattern = run, scale, tta, patient_pattern
+        self._um_per_px = um_per_px
+        self._last: list[tuple[Prediction, TiledImage, np.ndarray]] = []
+
+    def prepare(self, file: str, image: np.ndarray) -> TiledImage:
+        """Returns the image at the network's scale, with its tiles."""
+        return bring_to_scale(image, self._um_per_px[file], self._scale)
+
+    def is_full(self, prepared: Sequence[Any]) -> bool:
+        """Returns True if the tiles of these images fill a batch."""
+        return sum(map(len, prepared)) >= BATCH
+
+    def predict(self, files: Sequence[str], prepared: Sequence[Any]) -> list[Prediction]:
+        """Returns the predictions for prepared images: of the mean logits of their tiles."""
+        by_image = tile_logits(self._run, prepared, self._tta, batch_size=BATCH)
+        means = probability_of(np.array([logits.mean() for logits in by_image]))
+        predictions = [
+            dataclasses.replace(
+                describe(file, float(probability), self._run.decision, self._pattern),
+                um_per_px=self._um_per_px[file],
+                tiles=len(image),
+            )
+            for file, image, probability in zip(files, prepared, means, strict=True)
+        ]
+        self._last = list(zip(predictions, prepared, by_image, strict=True))
+        return predictions
+
+    def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Yields for each image its clearest tile with Grad-CAM, and of several tiles a map.
+
+        The clearest tile is the one with the strongest evidence for the call of the image. Grad-CAM
+        shows where the network found this evidence. The map shows the probability of malignant by
+        tile over the whole image.
+        """
+        for prediction, image, logits in self._last:
+            tile, heat = explain_clearest(self._run, image, logits, prediction.call)
+            yield prediction.file, OVERLAY, _beside(tile, heat)
+            if len(image) > 1:
+                yield prediction.file, MAP, _beside(*probability_map(image, logits))
+
+
+def explain_clearest(
+    run: Run, image: TiledImage, logits: np.ndarray, call: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Explains the tile with the strongest evidence for a call.
+
+    Args:
+        run: the checkpoint.
+        image: an image at the network's scale.
+        logits: ``float64 [T]``, of its tiles.
+        call: ``benign`` or ``malignant``.
+
+    Returns:
+        The tile at the network's size, ``uint8 [H, W, 3]``, and its Grad-CAM for the call,
+        ``float32 [H, W]`` in [0, 1].
+    """
+    target = int(call == "malignant")
+    number = int(np.argmax(logits) if target else np.argmin(logits))
+    classifier = run.classifier
+    tile = resize(image.tile(number), classifier.size, classifier.resize)
+    (heat,) = explain.grad_cam(classifier, run.variables, tile[None], target=target)
+    return tile, heat
+
+
+def _beside(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Returns an image and, to its right, the same image under a heat map."""
+    return np.hstack([image, explain.overlay(image, heat)])
