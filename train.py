@@ -65,6 +65,7 @@ from se_resnet.training.config import (
     fold_configs,
     make_augmentation,
     make_recipe,
+    make_scale,
     plain,
     repeat_configs,
     without_paths,
@@ -257,7 +258,9 @@ def build_model(config: ConfigDict, run: RunFolder) -> tuple[Classifier, dict[st
         dtype=config.model.dtype,
         dropout=config.model.dropout,
     )
-    classifier = Classifier(model, weights.preprocessing, config.data.size, config.data.resize)
+    classifier = Classifier(
+        model, weights.preprocessing, config.data.size, config.data.resize, make_scale(config)
+    )
     key = jax.random.key(config.seed)
     return classifier, pretrained.initial_variables(model, weights, key, classifier.size)
 

@@ -51,6 +51,9 @@ def get_config() -> ConfigDict:
     config.data.magnifications = ()  # for example (100, 200); empty: all
     config.data.size = (224, 224)  # height, width
     config.data.resize = "squash"  # 'squash', 'crop' (aspect kept), 'none'
+    # Micrometres per pixel to which images are resampled before tiles are cut; 0: no scale.
+    config.data.um_per_px = 0.0
+    config.data.field = ()  # height, width of a tile at that scale, resized to size; empty: size
     # 'host' sends batches through tf.data; 'device' keeps all pixels in the GPU's memory.
     config.data.placement = "host"
     config.data.on_bad_image = "error"  # or 'skip', listed in W/skipped_files.csv

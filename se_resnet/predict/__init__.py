@@ -2,7 +2,9 @@
 
 ``folder``: predicts the images of a folder and writes tables and overlays. ``predictor``: the
 Python API, for images in memory. Both use ``inference``, which predicts images of the network's
-size, and ``tta``, which averages the logits of several views of an image.
+size, ``tta``, which averages the logits of several views of an image, and ``tiles``, which averages
+those of the tiles of an image at the network's scale. ``views``: the two ways from a decoded image
+to its prediction and pictures, whole or in tiles.
 
 ``image_files``: finds the images at a path. ``patients``: patients in file names, and predictions
 by patient. ``provenance``: how a network was trained and tested.

@@ -46,6 +46,8 @@ REPEAT_SEEDS = {
 # the version before a field did. A run whose config.json lacks a field counts as having this value.
 FIELDS_ADDED = {
     "checkpoint.choose": BEST,
+    "data.um_per_px": 0.0,
+    "data.field": [],
     "split.allow_near_duplicates": False,
     "data.positive": "",
     "data.negative": "",
@@ -67,6 +69,8 @@ DATA_CONFIG_FORM = {
     "placement": Maybe(str),
     "size": [int],
     "magnifications": [int],
+    "um_per_px": Maybe(float),
+    "field": Maybe([int]),
 }
 CONFIG_FORM = {
     "seed": int,

@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 
 from se_resnet import attention
 from se_resnet.errors import UserError
+from se_resnet.images.scale import Scale, um_per_px_problem
 from se_resnet.metrics.decision import parse_target
+from se_resnet.models.classifier import MAX_FIELD
 from se_resnet.models.layers import FORMULATIONS
 from se_resnet.models.resnet import ATTENTION_POSITIONS, DTYPES
 from se_resnet.runs.run_files import (
@@ -123,6 +125,7 @@ def check_config(config: ConfigDict) -> None:
             f"config.split.fold = {config.split.fold!r} is not a fold: give a number from 0, or "
             f"'{ALL_FOLDS}' for all of them in turn."
         )
+    _check_scale(config)
     _check_repeats(config)
     trackers.parse(config.trackers)
     _check_profile(config.profile_steps)
@@ -149,6 +152,14 @@ def fold_configs(config: ConfigDict, count: int) -> list[ConfigDict]:
     return configs
 
 
+def make_scale(config: ConfigDict) -> Scale | None:
+    """Returns the configured scale of the network; None if whole images are resized."""
+    if not config.data.um_per_px:
+        return None
+    height, width = config.data.field or config.data.size
+    return Scale(config.data.um_per_px, (height, width))
+
+
 def make_augmentation(config: ConfigDict) -> Augmentation:
     """Returns the configured augmentation.
 
@@ -170,6 +181,43 @@ def make_recipe(config: ConfigDict, augment: Augmentation) -> Recipe:
         accumulate=config.optim.accumulate,
         ema_decay=config.optim.ema_decay,
     )
+
+
+def _check_scale(config: ConfigDict) -> None:
+    um_per_px, field, rule = config.data.um_per_px, tuple(config.data.field), config.data.resize
+    if um_per_px and (problem := um_per_px_problem(um_per_px)):
+        raise UserError(f"config.data.um_per_px = {um_per_px:g} {problem}, or 0 for no scale.")
+    if field and not um_per_px:
+        raise UserError(
+            f"config.data.field = {field} has no effect without config.data.um_per_px: set both, "
+            "or neither."
+        )
+    if not um_per_px:
+        return
+    if field and not (
+        len(field) == 2 and all(type(side) is int and 1 <= side <= MAX_FIELD for side in field)
+    ):
+        raise UserError(
+            f"config.data.field = {field} is no field: give (height, width) of a tile in pixels, "
+            f"at most {MAX_FIELD}, or () for config.data.size."
+        )
+    is_input = not field or field == tuple(config.data.size)
+    if is_input and rule != "squash":
+        raise UserError(
+            f"config.data.resize = {rule!r} has no effect: with config.data.um_per_px a tile has "
+            "the network's size already. Leave it at 'squash', or set config.data.field to tiles "
+            "of another size."
+        )
+    if not is_input and rule == "none":
+        raise UserError(
+            f"config.data.resize = 'none' cannot bring tiles of config.data.field = {field} to "
+            f"config.data.size = {tuple(config.data.size)}: choose 'squash' or 'crop'."
+        )
+    if config.split.protocol == "source":
+        raise UserError(
+            f"config.data.um_per_px = {um_per_px:g} cannot be combined with protocol 'source', "
+            "whose notebook resized whole images: set it to 0."
+        )
 
 
 def _check_repeats(config: ConfigDict) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from configs import smoke
 from se_resnet.errors import UserError
-from se_resnet.training.config import check_config, plain, repeat_configs
+from se_resnet.images.scale import Scale
+from se_resnet.training.config import check_config, make_scale, plain, repeat_configs
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,41 @@ def test_a_seed_that_does_not_count_up_may_be_the_largest():
     config = smoke.get_config()
     config.repeats, config.seed = 3, 2**32 - 1
     check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"um_per_px": 420.0}, "um_per_px = 420 is no plausible scale: .*, or 0 for no scale"),
+        ({"um_per_px": -0.5}, "um_per_px = -0.5 is no plausible scale"),
+        ({"um_per_px": float("nan")}, "um_per_px = nan is no plausible scale"),
+        ({"field": (460, 700)}, "field = .* has no effect without config.data.um_per_px"),
+        ({"um_per_px": 0.5, "field": (460,)}, "is no field: give .height, width."),
+        ({"um_per_px": 0.5, "field": (0, 9)}, "is no field"),
+        ({"um_per_px": 0.5, "resize": "crop"}, "'crop' has no effect: with config.data.um_per_px"),
+        ({"um_per_px": 0.5, "field": (460, 700), "resize": "none"}, "'none' cannot bring tiles"),
+    ],
+)
+def test_a_scale_that_cannot_be_meant_is_refused_before_any_work(fields, words):
+    config = smoke.get_config()
+    config.data.update(fields)
+    with pytest.raises(UserError, match=words):
+        check_config(config)
+
+
+def test_a_notebook_of_whole_images_takes_no_scale():
+    config = smoke.get_config()
+    config.data.um_per_px, config.split.protocol = 0.5, "source"
+    with pytest.raises(UserError, match="cannot be combined with protocol 'source'"):
+        check_config(config)
+
+
+def test_tiles_have_the_size_of_the_input_unless_a_field_is_set():
+    config = smoke.get_config()
+    assert make_scale(config) is None
+    config.data.um_per_px = 0.5
+    check_config(config)
+    assert make_scale(config) == Scale(0.5, tuple(config.data.size))
+    config.data.field, config.data.resize = (460, 700), "crop"
+    check_config(config)
+    assert make_scale(config) == Scale(0.5, (460, 700))
