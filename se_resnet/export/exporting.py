@@ -11,6 +11,7 @@ from se_resnet.errors import UserError
 from se_resnet.export import parity
 from se_resnet.export.formats import FORMATS, Format
 from se_resnet.export.network import in_float32, inference
+from se_resnet.images.scale import Scale
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.inference import NOTICE
 from se_resnet.runs.run_files import used_magnifications
@@ -133,6 +134,7 @@ def _describe(
                 "interpolation": "average over areas where an axis shrinks (OpenCV INTER_AREA), "
                 "linear where it grows; no further antialiasing",
             },
+            **({"scale": _describe_scale(scale)} if (scale := classifier.scale) else {}),
         },
         "outputs": {
             "probability": "float32 [batch], of malignant; to be compared with the threshold",
@@ -164,6 +166,15 @@ def _describe(
             package: importlib.metadata.version(_distribution(package))
             for package in ("se-resnet", *export_format.packages.values())
         },
+    }
+
+
+def _describe_scale(scale: Scale) -> dict[str, Any]:
+    return {
+        **scale.as_dict(),
+        "how": "resample an image from its own micrometres per pixel to um_per_px, mirror a side "
+        "shorter than field, cut tiles of field that cover the image, resize each by the rule; the "
+        "probability of an image is that of the mean logit of its tiles",
     }
 
 

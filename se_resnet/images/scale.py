@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,6 +45,18 @@ class Scale:
         height, width = self.field
         sides = " x ".join(f"{side * self.um_per_px:.4g}" for side in self.field)
         return f"{self.um_per_px:g} µm per pixel, tiles of {height}x{width} pixels ({sides} µm)"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the scale as JSON values; :func:`scale_of_facts` reads them back."""
+        return {"um_per_px": self.um_per_px, "field": list(self.field)}
+
+
+def scale_of_facts(facts: Mapping[str, Any] | None) -> Scale | None:
+    """Returns the scale that :meth:`Scale.as_dict` has written; None stands for no scale."""
+    if facts is None:
+        return None
+    height, width = facts["field"]
+    return Scale(float(facts["um_per_px"]), (height, width))
 
 
 def parse_um_per_px(text: str) -> float:

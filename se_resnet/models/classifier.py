@@ -13,7 +13,7 @@ import numpy as np
 from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.images.resize import RESIZE_RULES
-from se_resnet.images.scale import LARGEST, SMALLEST, Scale
+from se_resnet.images.scale import LARGEST, SMALLEST, Scale, scale_of_facts
 from se_resnet.models.folding import fold
 from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.models.preprocessing import Preprocessing
@@ -77,11 +77,7 @@ class Classifier:
             "preprocessing": self.preprocessing.as_dict(),
             "size": list(self.size),
             "resize": self.resize,
-            **(
-                {"scale": {"um_per_px": self.scale.um_per_px, "field": list(self.scale.field)}}
-                if self.scale
-                else {}
-            ),
+            **({"scale": self.scale.as_dict()} if self.scale else {}),
         }
 
     def describe(self, weights: str, params: Mapping, devices: int) -> str:
@@ -118,7 +114,7 @@ class Classifier:
                 Preprocessing.from_dict(facts["preprocessing"]),
                 (facts["size"][0], facts["size"][1]),
                 facts["resize"],
-                _scale(facts.get("scale")),
+                scale_of_facts(facts.get("scale")),
             )
             hash(classifier.model)
         except Exception as error:  # the constructor of an attention module may raise any error
@@ -163,9 +159,3 @@ class Classifier:
             return np.concatenate(logits or [np.zeros(0)]).astype(np.float64)
 
         return predict
-
-
-def _scale(facts: Mapping[str, Any] | None) -> Scale | None:
-    if facts is None:
-        return None
-    return Scale(float(facts["um_per_px"]), (facts["field"][0], facts["field"][1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from se_resnet.images.scale import scale_of_facts
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import headline
 from se_resnet.report.remarks import chosen_on_validation
@@ -41,7 +42,7 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
         "model_card.md.j2",
         {"estimate": _estimate, "cell": _cell},
         autoescape=False,  # the output is Markdown
-        **facts,
+        **{**facts, "scale": scale_of_facts(facts.get("scale"))},
         naming=naming,
         architecture=architecture,
         estimates=estimates,

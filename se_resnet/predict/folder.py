@@ -122,7 +122,7 @@ def predict_folder(
                 "notice": NOTICE,
                 "decision": dataclasses.asdict(run.decision),
                 "tta": tta,
-                **({"scale": dataclasses.asdict(scale)} if scale else {}),
+                **({"scale": scale.as_dict()} if scale else {}),
                 "predictions": rows,
                 "patients": patients,
                 "failures": failures,

@@ -13,6 +13,7 @@ from configs import smoke
 from data import run_data
 from data.dataset import Dataset
 from data.protocols import audit
+from se_resnet.images.scale import Scale
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.full import all_metrics
 from se_resnet.metrics.predictions import Predictions
@@ -26,15 +27,21 @@ from se_resnet.runtime import software
 from se_resnet.runtime.files import write_json
 from se_resnet.weights import pretrained
 from tests.helpers.datasets import make_images, make_records
+from tests.helpers.networks import randomised
 
 DECISION = Decision("accuracy", 0.4, 1.2, 0.1, "")
 
 
-def make_run_folder(folder: Path) -> Path:
-    """Writes what a run of ``configs/smoke.py`` on generated images leaves in ``folder``."""
+def make_run_folder(folder: Path, scale: Scale | None = None) -> Path:
+    """Writes what a run of ``configs/smoke.py`` on generated images leaves in ``folder``.
+
+    The network of a run with a scale has random weights, so that its tiles differ.
+    """
     records = make_records(6, 8, images=2, magnifications=(40, 200))
     roles = np.array([ROLES[sum(map(ord, name)) % 3] for name in records.accession])
     config = smoke.get_config()
+    if scale:
+        config.data.um_per_px, config.data.field = scale.um_per_px, scale.field
     write_json(folder / "config.json", json.loads(config.to_json()))
     dataset = Dataset(make_images(records), records, "f" * 64, "generated", [])
     run_data.save(RunFolder(folder), dataset, roles, near=dict.fromkeys(NEAR_DUPLICATES, 0))
@@ -45,10 +52,14 @@ def make_run_folder(folder: Path) -> Path:
     state = {"tensorboard": {"run_id": "x", "told": {"train/loss": 2}, "concluded": True}}
     write_json(folder / "trackers.json", state)
     classifier = Classifier(
-        create_model(stage_sizes=(1, 1), width=4), IMAGENET, size=(16, 16), resize="squash"
+        create_model(stage_sizes=(1, 1), width=4), IMAGENET, (16, 16), "squash", scale
     )
-    variables = jax.tree.map(
-        lambda leaf: np.ones(leaf.shape, leaf.dtype), classifier.abstract_variables()
+    variables = (
+        randomised(classifier.model)
+        if scale
+        else jax.tree.map(
+            lambda leaf: np.ones(leaf.shape, leaf.dtype), classifier.abstract_variables()
+        )
     )
     facts = {**classifier.as_dict(), "decision": dataclasses.asdict(DECISION)}
     checkpoints = Checkpoints(folder / "checkpoints")
