@@ -11,6 +11,7 @@ from typing import Any
 
 from se_resnet.images.decode import SUFFIXES
 from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.predict.patients import breakhis_scale
 from se_resnet.runs.run_files import TEST
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.paths import SAMPLE_FOLDER
@@ -33,6 +34,11 @@ class Sample:
     diagnosis: str
     magnification: int
     role: str
+
+    @property
+    def um_per_px(self) -> float | None:
+        """Scale in micrometres per pixel by the BreaKHis name; None if it is not known."""
+        return breakhis_scale(self.path.name)
 
 
 def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> list[Sample]:

@@ -38,6 +38,7 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
         "name": workdir.resolve().name,
         "notice": NOTICE,
         "trained": sorted(Counter(int(row["magnification"]) for row in trained).items()),
+        "scale": run.classifier.scale,
         "protocol": config["split"]["protocol"],
         "patients_apart": keeps_patients_apart(config["split"]),
         "threshold": decision.threshold,

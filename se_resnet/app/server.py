@@ -23,8 +23,11 @@ from se_resnet.errors import UserError
 from se_resnet.images.data_uri import JPEG, PNG, data_uri
 from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import resize
-from se_resnet.predict.inference import predict
+from se_resnet.images.scale import Scale, bring_to_scale, parse_um_per_px
+from se_resnet.predict.inference import Prediction, predict
 from se_resnet.predict.patients import BREAKHIS_PATIENT
+from se_resnet.predict.tiles import probability_map
+from se_resnet.predict.views import ImagesAtScale, explain_clearest
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_small_file
@@ -51,20 +54,29 @@ class Analyser:
         for target in (0, 1):
             self._heat(blank, target)
 
-    def __call__(self, content: bytes) -> dict[str, Any]:
+    def __call__(self, content: bytes, um_per_px: str = "") -> dict[str, Any]:
         """Analyses the content of an image file.
+
+        Args:
+            content: of the file.
+            um_per_px: scale of the image in micrometres per pixel, needed by a run with a scale.
 
         Returns:
             ``probability`` and ``calibrated_probability`` of malignant, ``call`` and ``uncertain``.
             ``image`` (JPEG of the network's input) and ``heat`` (PNG of Grad-CAM for the call, with
             the heat as alpha), both as data URI. ``hottest``: the largest heat, 1, or 0 if nothing
-            supports the call. ``width`` and ``height`` of the image.
+            supports the call. ``width`` and ``height`` of the image. A run with a scale gives
+            ``image`` and ``heat`` of the tile with the strongest evidence for the call, and further
+            ``tiles``, ``um_per_px``, ``whole`` (JPEG of the whole image) and ``map`` (PNG of the
+            probability of malignant by tile, which is also its alpha).
 
         Raises:
             ValueError: the image cannot be used; the message is the reason.
         """
         image = decode_image(content)
         classifier = self._run.classifier
+        if classifier.scale:
+            return self._analyse_tiles(image, um_per_px, classifier.scale)
         try:
             tile = resize(image, classifier.size, classifier.resize)
         except UserError as error:
@@ -73,16 +85,29 @@ class Analyser:
         heat = self._heat(tile[None], int(prediction.call == "malignant"))
         # With rule 'squash' the network sees the whole image, so the original is shown.
         shown = image if classifier.resize == "squash" else tile
+        return _answer(prediction, image, shown, heat)
+
+    def _analyse_tiles(self, image: np.ndarray, um_per_px: str, scale: Scale) -> dict[str, Any]:
+        if not um_per_px.strip():
+            raise ValueError(
+                "has no known scale: write the side of its pixels in micrometres into the field"
+            )
+        try:
+            stated = parse_um_per_px(um_per_px)
+        except ValueError as error:
+            raise ValueError(f"has a scale of {um_per_px[:20]!r}, which {error}") from error
+        tiled = bring_to_scale(image, stated, scale)
+        views = ImagesAtScale(self._run, scale, "none", BREAKHIS_PATIENT, {"image": stated})
+        (prediction,) = views.predict(["image"], [tiled])
+        (logits,) = views.logits
+        tile, heat = explain_clearest(self._run, tiled, logits, prediction.call)
+        whole, probabilities = probability_map(tiled, logits)
         return {
-            "probability": prediction.probability,
-            "calibrated_probability": prediction.calibrated_probability,
-            "call": prediction.call,
-            "uncertain": prediction.uncertain,
-            "image": data_uri(_shrink(shown), JPEG),
-            "heat": data_uri(_coloured(heat), PNG),
-            "hottest": float(heat.max()),
-            "width": image.shape[1],
-            "height": image.shape[0],
+            **_answer(prediction, image, tile, heat),
+            "tiles": len(tiled),
+            "um_per_px": stated,
+            "whole": data_uri(_shrink(whole), JPEG),
+            "map": data_uri(_coloured(probabilities), PNG),
         }
 
     def _heat(self, images: np.ndarray, target: int) -> np.ndarray:
@@ -123,7 +148,7 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
     return Starlette(
         routes=[
             Route("/", page),
-            upload_route("/analyse", analyse),
+            upload_route("/analyse", analyse, ["um_per_px"] if run.classifier.scale else []),
             *(_file(f"/{name}", _TEMPLATES / name) for name in ("app.css", "app.js")),
             *(_file(f"/samples/{i}", sample.path) for i, sample in enumerate(samples)),
         ],
@@ -141,6 +166,22 @@ def _file(address: str, path: Path) -> Route:
         return Response(content, media_type=mimetypes.guess_type(path.name)[0])
 
     return Route(address, serve)
+
+
+def _answer(
+    prediction: Prediction, image: np.ndarray, shown: np.ndarray, heat: np.ndarray
+) -> dict[str, Any]:
+    return {
+        "probability": prediction.probability,
+        "calibrated_probability": prediction.calibrated_probability,
+        "call": prediction.call,
+        "uncertain": prediction.uncertain,
+        "image": data_uri(_shrink(shown), JPEG),
+        "heat": data_uri(_coloured(heat), PNG),
+        "hottest": float(heat.max()),
+        "width": image.shape[1],
+        "height": image.shape[0],
+    }
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -16,7 +16,9 @@ MAX_UPLOADS = 8  # in reception, waiting or in progress
 _RETRY_SECONDS = 5  # time in which some uploads end
 
 
-def upload_route(path: str, analyse: Callable[[bytes], dict[str, Any]]) -> Route:
+def upload_route(
+    path: str, analyse: Callable[..., dict[str, Any]], options: Sequence[str] = ()
+) -> Route:
     """Returns the route that responds to a POST of a file with JSON.
 
     One file is analysed at a time. A few others wait; any further client gets status 503 and should
@@ -24,8 +26,10 @@ def upload_route(path: str, analyse: Callable[[bytes], dict[str, Any]]) -> Route
 
     Args:
         path: path of the route.
-        analyse: returns the response for the content of a file; called in a thread. If it raises a
-            ValueError, the response is ``{"refused": reason}`` with the error's text.
+        analyse: returns the response for the content of a file; called in a thread with the content
+            and the given ``options`` by name. If it raises a ValueError, the response is
+            ``{"refused": reason}`` with the error's text.
+        options: names of parameters of the address, passed on as text.
     """
     uploads, turn = 0, asyncio.Lock()
 
@@ -38,6 +42,8 @@ def upload_route(path: str, analyse: Callable[[bytes], dict[str, Any]]) -> Route
                 "has to wait for other images", 503, {"Retry-After": str(_RETRY_SECONDS)}
             )
         uploads += 1
+        query = request.query_params
+        given = {name: query[name] for name in options if name in query}
         try:
             content = await _read_body(request)
             if content is None:
@@ -45,7 +51,7 @@ def upload_route(path: str, analyse: Callable[[bytes], dict[str, Any]]) -> Route
             async with turn:  # one decoded image may take a gigabyte
                 if await request.is_disconnected():
                     raise ClientDisconnect
-                result = await run_in_threadpool(analyse, content)
+                result = await run_in_threadpool(analyse, content, **given)
         except ValueError as error:
             # Not 400, which browsers report as an error of the page.
             return _refuse(str(error), 200)

@@ -15,13 +15,13 @@ import cv2
 from se_resnet.errors import UserError
 from se_resnet.images.decode import read_image
 from se_resnet.images.pixels import digest
-from se_resnet.images.scale import BREAKHIS_UM_PER_PX, Scale, enlargement_problem
+from se_resnet.images.scale import Scale, enlargement_problem
 from se_resnet.predict.image_files import OVERLAYS, PREDICTION, find_images
 from se_resnet.predict.inference import NOTICE, Prediction
 from se_resnet.predict.patients import (
     BREAKHIS_PATIENT,
+    breakhis_scale,
     check_pattern,
-    magnification_of,
     other_magnifications,
     summarise_patients,
 )
@@ -192,7 +192,7 @@ def _scales(files: list[str], stated: float | None, scale: Scale) -> dict[str, f
         if problem := enlargement_problem(stated, scale):
             raise UserError(f"--um_per_px={stated:g} cannot be used: {problem}.")
         return dict.fromkeys(files, stated)
-    known = {file: BREAKHIS_UM_PER_PX.get(magnification_of(file) or 0) for file in files}
+    known = {file: breakhis_scale(file) for file in files}
     if unknown := [file for file in files if known[file] is None]:
         raise UserError(
             f"the scale of {len(unknown)} of {len(files)} images is not known, for example of "

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from se_resnet.errors import UserError
+from se_resnet.images.scale import BREAKHIS_UM_PER_PX
 
 BREAKHIS_PATIENT = r"^SOB_[BM]_[A-Z]+-(\d+-\d+)"
 _BREAKHIS_MAGNIFICATION = re.compile(r"^SOB_[BM]_[A-Z]+-\d+-\d+[A-Z]*-(\d+)-\d+\.")
@@ -87,6 +88,15 @@ def magnification_of(file: str) -> int | None:
     """
     match = _BREAKHIS_MAGNIFICATION.match(PurePosixPath(file).name)
     return int(match[1]) if match else None
+
+
+def breakhis_scale(file: str) -> float | None:
+    """Returns the scale of an image with a BreaKHis name in micrometres per pixel, or None.
+
+    >>> breakhis_scale("a/SOB_B_A-14-22549AB-40-001.png")
+    0.49
+    """
+    return BREAKHIS_UM_PER_PX.get(magnification_of(file) or 0)
 
 
 def other_magnifications(files: Iterable[str], trained: Iterable[int]) -> dict[str, int]:

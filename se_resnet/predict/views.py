@@ -127,6 +127,11 @@ class ImagesAtScale:
         self._last = list(zip(predictions, prepared, by_image, strict=True))
         return predictions
 
+    @property
+    def logits(self) -> list[np.ndarray]:
+        """Logits of the tiles of each image predicted last, ``float64 [T]``."""
+        return [logits for *_, logits in self._last]
+
     def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Yields for each image its clearest tile with Grad-CAM, and of several tiles a map.
 

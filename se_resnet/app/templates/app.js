@@ -4,6 +4,7 @@ const $ = (id) => document.getElementById(id);
 const largest = Number(document.body.dataset.largest);
 const setLeft = (id, share) => { $(id).style.left = `${100 * share}%`; };
 let latest = 0; // the answer to an earlier image is dropped
+let chosen = null; // the user's file, not an example
 
 function showStatus(text, refused = false) {
   $("status").textContent = text;
@@ -16,6 +17,7 @@ function refuse(text) {
 }
 
 async function analyse(content, name, sample = null) {
+  chosen = sample ? null : content;
   const number = ++latest;
   for (const button of document.querySelectorAll("[data-sample]"))
     button.setAttribute("aria-pressed", String(button === sample));
@@ -25,7 +27,10 @@ async function analyse(content, name, sample = null) {
   if ($("answer").getBoundingClientRect().top > 0.7 * innerHeight) $("answer").scrollIntoView();
   showStatus(`Analysing ${name} …`);
   try {
-    const answer = await fetch("analyse", { method: "POST", body: content });
+    // An example brings its scale; the field is for the user's images.
+    const um = $("um") ? (sample ? sample.dataset.um : $("um").value) : null;
+    const address = um === null ? "analyse" : `analyse?um_per_px=${encodeURIComponent(um)}`;
+    const answer = await fetch(address, { method: "POST", body: content });
     const busy = answer.status === 503;
     const result = busy ? {} : await answer.json();
     if (number !== latest) return;
@@ -53,15 +58,27 @@ async function show(result, name) {
   $("heat").src = result.heat;
   $("heat").alt = `Heat map of the evidence for ${result.call}`;
   $("nothing").hidden = result.hottest > 0;
-  $("slider").hidden = !$("nothing").hidden;
+  $("slider").hidden = !$("nothing").hidden && !(result.tiles > 1);
   $("caption").textContent = `${name}, ${result.width} × ${result.height} pixels`;
+  const several = result.tiles > 1;
+  $("over").hidden = !several;
+  if (several) {
+    $("whole").src = result.whole;
+    $("whole").alt = `${name}, the whole image`;
+    $("map").src = result.map;
+    $("map").alt = "Map of the probability of malignant by tile";
+    $("tiles").textContent = `Probability of malignant by tile, 0 clear to 1 bright: ${result.tiles} tiles` +
+      ` of the image at ${result.um_per_px} µm per pixel, their mean where they overlap.`;
+    $("caption").textContent += ". Below the map: the tile with the strongest evidence for the call.";
+    await Promise.all([$("whole").decode(), $("map").decode()]);
+  }
   await Promise.all([$("image").decode(), $("heat").decode()]);
   $("shown").hidden = false;
   showStatus(`${name}: ${call}${result.uncertain ? ", uncertain" : ""}.`);
 }
 
 function setOpacity() {
-  $("heat").style.opacity = $("opacity").value / 100;
+  for (const heat of document.querySelectorAll(".heat")) heat.style.opacity = $("opacity").value / 100;
   $("percent").textContent = `${$("opacity").value} %`;
 }
 
@@ -78,6 +95,8 @@ $("file").addEventListener("change", () => {
   const [file] = $("file").files;
   if (file) analyse(file, file.name);
 });
+
+if ($("um")) $("um").addEventListener("change", () => { if (chosen) analyse(chosen, chosen.name); });
 
 for (const button of document.querySelectorAll("[data-sample]"))
   button.addEventListener("click", async () => {
