@@ -62,14 +62,23 @@ from data.dataset import Dataset
 from data.feed.choose import eval_batches
 from data.protocols.roles import number_of_folds
 from data.records import Records
+from data.scales import chosen_at_scale, count_scales, count_scales_of_rows
 from data.table.columns import USUAL, Reading
 from se_resnet.errors import UserError
 from se_resnet.explain import attention_gates
+from se_resnet.images.scale import Scale, configured_scale
 from se_resnet.metrics import clinical
 from se_resnet.metrics.decision import decide, decide_left_out
 from se_resnet.metrics.full import across_folds, all_metrics
-from se_resnet.metrics.predictions import PREDICTIONS, concatenate, in_folds, probability_of
+from se_resnet.metrics.predictions import (
+    PREDICTIONS,
+    Predictions,
+    concatenate,
+    in_folds,
+    probability_of,
+)
 from se_resnet.predict.image_files import PREDICTION
+from se_resnet.predict.tiles import check_views, tile_logits
 from se_resnet.predict.tta import mean_logits, resize_rules
 from se_resnet.report import gallery
 from se_resnet.report.publish import Evaluation, publish
@@ -80,8 +89,9 @@ from se_resnet.report.remarks import (
     view_notes,
 )
 from se_resnet.report.repeats import publish_repeats
+from se_resnet.report.scale_remarks import scale_notes, scale_warnings, training_scale_notes
 from se_resnet.runs.evaluations import REPORT, EvaluationFolder
-from se_resnet.runs.run_files import ALL_FOLDS, used_magnifications
+from se_resnet.runs.run_files import ALL_FOLDS, TRAIN, used_magnifications
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime import processes
@@ -219,12 +229,14 @@ class _Predicted:
         dataset: images of the whole image, or of its middle tile.
         records: of the evaluated images, N rows of ``dataset``.
         probability: ``float64 [N]``, of malignant.
+        tiles: number of tiles of each image at the network's scale; empty without a scale.
     """
 
     network: Run
     dataset: Dataset
     records: Records
     probability: np.ndarray
+    tiles: Sequence[int] = ()
 
 
 def _predict(
@@ -238,6 +250,8 @@ def _predict(
 ) -> _Predicted:
     """Runs the network on all processes."""
     network = load_best(run.path, attention)
+    scale = network.classifier.scale
+    check_views(tta, scale)
     placement, batch_size = config["data"].get("placement", "host"), config["eval_batch_size"]
     rules = resize_rules(tta, network.classifier.resize)
     logits, datasets = [], []
@@ -246,11 +260,46 @@ def _predict(
         load = functools.partial(run_data.load_again, config, run, data_dir, size, rule, reading)
         dataset = processes.primary_first(load)
         records = run_data.choose(dataset.records, run, split)
+        if scale and dataset.most_tiles > 1:
+            return _predict_tiles(network, scale, dataset, records, batch_size, tta)
         batches = eval_batches(placement, dataset.images, records.row, batch_size, data_mesh())
         logits.append(mean_logits(network.predict, network.variables, batches, tta))
         datasets.append((dataset, records))
     middle = datasets[len(rules) // 2]
-    return _Predicted(network, *middle, probability_of(np.mean(logits, axis=0)))
+    tiles = [1] * len(middle[1]) if scale else []
+    return _Predicted(network, *middle, probability_of(np.mean(logits, axis=0)), tiles)
+
+
+def _predict_tiles(
+    network: Run, scale: Scale, dataset: Dataset, records: Records, batch_size: int, tta: str
+) -> _Predicted:
+    """Averages the logits of all tiles of each image; process 0 computes them.
+
+    The images are decoded again, one at a time, because the cache holds only middle tiles.
+    """
+    if dataset.encoded is None:
+        raise UserError(
+            f"the images have up to {dataset.most_tiles} tiles at the network's scale, and an "
+            "image cache holds only the middle tile of each: give the images that the cache was "
+            "made from by --data_dir."
+        )
+    images = dataset.encoded()
+
+    def compute() -> dict[str, list]:
+        local = dataclasses.replace(network, variables=processes.to_local_device(network.variables))
+        order: list[int] = []
+        tiled = chosen_at_scale(images, records, scale, order)
+        by_image = tile_logits(local, tiled, tta, batch_size=batch_size)
+        by_row = dict(zip(order, by_image, strict=True))
+        rows = [by_row[row] for row in range(len(records))]
+        return {
+            "logits": [float(logits.mean()) for logits in rows],
+            "tiles": [len(logits) for logits in rows],
+        }
+
+    found = processes.from_primary(compute)
+    probability = probability_of(np.array(found["logits"]))
+    return _Predicted(network, dataset, records, probability, found["tiles"])
 
 
 def _describe(
@@ -265,13 +314,22 @@ def _describe(
     """Computes metrics, gallery and gates on process 0."""
     data_facts = run.data_facts()
     network, dataset, records = predicted.network, predicted.dataset, predicted.records
-    predictions = records.predictions(predicted.probability)
+    predictions = _with_tiles(records.predictions(predicted.probability), predicted.tiles)
     metrics = all_metrics(predictions, [network.decision], _permutations(config), prevalence)
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **data_facts["audit"],
         **run_data.count_seen(records, run, data_facts["seen_digests"]),
     }
+    scale, evaluated = network.classifier.scale, count_scales(records)
+    trained = count_scales_of_rows(row for row in run.split() if row["role"] == TRAIN)
+    notes = view_notes(tta, network.classifier.resize)
+    if scale or not other:
+        notes += scale_notes(scale, evaluated, predicted.tiles)
+    if other:
+        magnifications = used_magnifications(config, data_facts)
+        notes += training_scale_notes(magnifications, trained, evaluated)
+    warnings = leak_warnings(metrics["audit"], split, config, metrics["decision"], other=other)
     variables = processes.to_local_device(network.variables)
     shown = (network.classifier, variables, dataset.images, records.row)
     seed = config["seed"]
@@ -280,11 +338,11 @@ def _describe(
         title=f"{run.path.name}: {split} images",
         predictions=predictions,
         metrics=metrics,
-        warnings=leak_warnings(metrics["audit"], split, config, metrics["decision"], other=other),
+        warnings=[*warnings, *scale_warnings(scale, trained, evaluated)],
         config=config,
         split_summary=data_facts["split"],
         training_log=read_log(run.log_path),
-        notes=view_notes(tta, network.classifier.resize),
+        notes=notes,
         data_notes=[line.strip() for line in dataset.description.splitlines()],
         data_remarks=[
             *dataset.notes,
@@ -306,6 +364,14 @@ def _of_other_images(
         title=f"{run.path.name}: other images ({Path(data_dir).name})",
         notes=[*notes, *evaluation.notes],
     )
+
+
+def _with_tiles(predictions: Predictions, tiles: Sequence[int]) -> Predictions:
+    """Adds the column ``tiles`` to the predictions of a network with a scale."""
+    if not tiles:
+        return predictions
+    column = np.array([str(count) for count in tiles])
+    return dataclasses.replace(predictions, extra={**predictions.extra, "tiles": column})
 
 
 def _evaluate_parts(
@@ -370,6 +436,11 @@ def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None
         training_log=[],
         notes=[
             *view_notes(tta, config["data"]["resize"]),
+            *scale_notes(
+                configured_scale(config["data"]),
+                count_scales(predictions),
+                [int(count) for count in predictions.extra.get("tiles", ())],
+            ),
             *pooling_notes(metrics),
         ],
         data_notes=[

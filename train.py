@@ -45,6 +45,7 @@ from data.config_check import check_data_config
 from data.feed.batch_order import steps_per_epoch
 from data.feed.choose import open_feed
 from data.protocols.roles import number_of_folds
+from se_resnet.images.scale import configured_scale
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
 from se_resnet.runs.lock import locked
@@ -65,7 +66,6 @@ from se_resnet.training.config import (
     fold_configs,
     make_augmentation,
     make_recipe,
-    make_scale,
     plain,
     repeat_configs,
     without_paths,
@@ -259,7 +259,11 @@ def build_model(config: ConfigDict, run: RunFolder) -> tuple[Classifier, dict[st
         dropout=config.model.dropout,
     )
     classifier = Classifier(
-        model, weights.preprocessing, config.data.size, config.data.resize, make_scale(config)
+        model,
+        weights.preprocessing,
+        config.data.size,
+        config.data.resize,
+        configured_scale(config.data),
     )
     key = jax.random.key(config.seed)
     return classifier, pretrained.initial_variables(model, weights, key, classifier.size)

@@ -2,10 +2,11 @@
 
 ``dataset``: from a path to decoded images with records. ``records``: the table that describes
 images. ``cache``: every image decoded once into one memory-mapped array. ``balance``: class balance
-as a plan. ``image_neighbours``: the neighbour search of SMOTE. ``disk``: free space. ``run_data``:
-the images and roles of a run. ``load_images``: :func:`data.load`, images with their roles in one
-call. ``spread``: the command that prepares on Apache Beam. Packages: ``breakhis`` (names, files,
-preparation), ``protocols`` (splits and their audit), ``feed`` (batches).
+as a plan. ``image_neighbours``: the neighbour search of SMOTE. ``disk``: free space. ``scales``:
+the scales of images, and images at the scale of a network. ``run_data``: the images and roles of a
+run. ``load_images``: :func:`data.load`, images with their roles in one call. ``spread``: the
+command that prepares on Apache Beam. Packages: ``breakhis`` (names, files, preparation),
+``protocols`` (splits and their audit), ``feed`` (batches).
 
 Imports ``se_resnet`` up to ``se_resnet.runs``. Only :mod:`data.breakhis.builder`,
 :mod:`data.breakhis.preparation`, :mod:`data.feed.host` and :mod:`data.protocols.source_notebook`

@@ -28,15 +28,24 @@ from tqdm import tqdm
 
 from data.disk import unfinished
 from data.records import Records
+from data.scales import at_scale
 from se_resnet.errors import UserError
 from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import RESIZE_RULES, resize
+from se_resnet.images.scale import FORM as SCALE_FORM
+from se_resnet.images.scale import MAX_TILES, Scale
 from se_resnet.runtime.files import read_json, write_json
 from se_resnet.runtime.parallel import parallel_map
-from se_resnet.runtime.schema import misfit
+from se_resnet.runtime.schema import Between, Maybe, misfit
 
 _FORMAT = 2  # raised when the same inputs would give other pixels
 _CHECKED = ("images.npy", "records.csv")
+# Facts of a cache with a scale.
+_SCALE_FORM = {
+    "scale": Maybe(SCALE_FORM),
+    "most_tiles": Maybe(Between(1, MAX_TILES)),
+    "mirrored": Maybe(Between(0, 2**31)),
+}
 _BLOCK = 2**24  # bytes under one checksum; caches depend on it
 
 
@@ -65,9 +74,11 @@ class Cache:
     Attributes:
         images: ``uint8 [N, H, W, 3]`` RGB, memory-mapped read-only.
         records: one row per image; ``records.row`` points into ``images``.
-        fingerprint: identity of the pixels: equal for the same content, size and resize rule.
+        fingerprint: identity of the pixels: equal for the same content, size, resize rule and
+            scale.
         path: folder of the cache.
-        facts: content of ``cache.json``.
+        facts: content of ``cache.json``. With a scale, ``scale``, ``most_tiles`` (largest number of
+            tiles of an image) and ``mirrored`` (number of images smaller than a tile).
     """
 
     images: np.ndarray
@@ -77,7 +88,13 @@ class Cache:
     facts: dict[str, Any]
 
 
-def open_or_build(images: Images, cache_dir: Path, size: tuple[int, int], rule: str) -> Cache:
+def open_or_build(
+    images: Images,
+    cache_dir: Path,
+    size: tuple[int, int],
+    rule: str,
+    scale: Scale | None = None,
+) -> Cache:
     """Opens the cache of these images at this size. Builds it the first time.
 
     Args:
@@ -85,16 +102,20 @@ def open_or_build(images: Images, cache_dir: Path, size: tuple[int, int], rule: 
         cache_dir: folder of all caches.
         size: height and width in pixels.
         rule: rule that brings an image to that size, see :func:`se_resnet.images.resize.resize`.
+        scale: brings the images to this scale and keeps their middle tiles, which the rule brings
+            to the size; None keeps whole images.
 
     Raises:
-        UserError: the size or rule is invalid, or the disk has too little space.
+        UserError: the size or rule is invalid, the disk has too little space, or an image cannot be
+            brought to the scale.
     """
     check_size(size, rule)
-    key = json.dumps([_FORMAT, images.fingerprint, list(size), rule])
+    parts = [_FORMAT, images.fingerprint, list(size), rule]
+    key = json.dumps([*parts, scale.as_dict()] if scale else parts)
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     path = cache_dir / "pixels" / fingerprint[:16]
     if not path.exists():
-        _build(images, path, size, rule, fingerprint)
+        _build(images, path, size, rule, scale, fingerprint)
     cache = open_cache(path)
     if cache.fingerprint != fingerprint:
         raise damaged(path, ValueError("its pixels have another source, size or resize rule"))
@@ -132,6 +153,8 @@ def open_cache(path: str | Path) -> Cache:
         records = Records.read_csv(path / "records.csv")
         if facts.get("size", list(images.shape[1:3])) != list(images.shape[1:3]):
             raise ValueError(f"images.npy has no images of size {facts['size']}")
+        if problem := misfit(facts, _SCALE_FORM):
+            raise ValueError(problem)
         if len(images) != len(records) or images.dtype != np.uint8 or images.shape[3:] != (3,):
             raise ValueError("array and table disagree")
         if sorted(records.row.tolist()) != list(range(len(images))):
@@ -185,11 +208,25 @@ def write_cache(
                 raise
 
 
-def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerprint: str) -> None:
+def _build(
+    images: Images,
+    path: Path,
+    size: tuple[int, int],
+    rule: str,
+    scale: Scale | None,
+    fingerprint: str,
+) -> None:
+    tiles, mirrored = np.zeros(images.num_images, int), np.zeros(images.num_images, bool)
+
     def fill(array: np.ndarray) -> tuple[list[dict], dict[str, Any]]:
         def decode(numbered: tuple[int, dict]) -> dict:
             row, example = numbered
-            image = decode_image(example.pop("image"))  # preparation has decoded it before
+            if scale:
+                tiled = at_scale(example, scale)
+                image, tiles[row], mirrored[row] = tiled.middle, len(tiled), tiled.is_mirrored
+            else:
+                image = decode_image(example["image"])  # preparation has decoded it before
+            del example["image"]
             try:
                 array[row] = resize(image, size, rule)
             except UserError as error:
@@ -205,7 +242,14 @@ def _build(images: Images, path: Path, size: tuple[int, int], rule: str, fingerp
                 disable=None,
             )
         )
-        return rows, {"fingerprint": fingerprint, "size": size, "resize": rule}
+        facts: dict[str, Any] = {"fingerprint": fingerprint, "size": size, "resize": rule}
+        if scale:
+            facts |= {
+                "scale": scale.as_dict(),
+                "most_tiles": int(tiles.max(initial=0)),
+                "mirrored": int(mirrored.sum()),
+            }
+        return rows, facts
 
     shape = (images.num_images, *size, 3)
     write_cache(path, shape, fill, remedy="set config.data.cache_dir to another disk")

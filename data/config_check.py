@@ -18,9 +18,11 @@ from data.protocols import audit
 from data.protocols.published import splits
 from data.protocols.roles import SOURCE, assign_roles, check_split, number_of_folds
 from data.records import Records
+from data.scales import check_scales
 from data.table.columns import Reading, read_image_table
 from se_resnet.errors import UserError
 from se_resnet.images.image_table import is_table
+from se_resnet.images.scale import configured_scale
 from se_resnet.runs.run_files import ALL_FOLDS, PUBLISHED, SPLIT_SEED
 from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
 
@@ -49,6 +51,8 @@ def check_data_config(config: ConfigDict) -> None:
     records = unread_records(config.data)
     if records is None or split.protocol == SOURCE:
         return
+    if scale := configured_scale(config.data):
+        check_scales(records, scale)
     records = records.at_magnifications(tuple(config.data.magnifications))
     for fold in tested:
         roles = assign_roles(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +12,12 @@ import numpy as np
 from data.breakhis.summary import summarise
 from data.cache import Cache, Images, damaged, open_cache, open_or_build
 from data.records import Records
+from data.scales import count_scales
 from data.table.columns import Reading, read_image_table
 from data.table.preparation import prepare as prepare_table
 from se_resnet.errors import UserError
 from se_resnet.images.image_table import is_table
+from se_resnet.images.scale import Scale, configured_scale, describe_scales, scale_of_facts
 from se_resnet.runtime.files import user_cache_dir
 from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
 
@@ -50,7 +52,12 @@ class Dataset:
         description: text for the user: complete or subset, duplicates, skipped files, and the
             ``notes``.
         skipped: path and reason of each file left out.
-        notes: lines about trees read together, files that are not read and other magnifications.
+        notes: lines about trees read together, files that are not read, other magnifications and
+            scales.
+        most_tiles: largest number of tiles of an image; ``images`` holds the middle tiles. 1
+            without a scale.
+        encoded: returns all images again, see :meth:`data.cache.Images.examples`; None if only
+            their pixels are here.
     """
 
     images: np.ndarray
@@ -59,6 +66,8 @@ class Dataset:
     description: str
     skipped: list[tuple[str, str]]
     notes: tuple[str, ...] = ()
+    most_tiles: int = 1
+    encoded: Callable[[], Iterable[Mapping[str, Any]]] | None = None
 
 
 def load_dataset(
@@ -72,6 +81,7 @@ def load_dataset(
     positive: str = "",
     negative: str = "",
     patient: str = "",
+    scale: Scale | None = None,
 ) -> Dataset:
     """Validates, decodes and describes a set of images. A second call is quick.
 
@@ -89,9 +99,12 @@ def load_dataset(
         positive: labels of a table that mean malignant, see :class:`data.table.columns.Reading`.
         negative: labels of a table that mean benign.
         patient: column of a table with the patients.
+        scale: brings the images to this scale and keeps their middle tiles; None resizes whole
+            images.
 
     Raises:
-        UserError: there are no usable images, files are broken, or a value is out of range.
+        UserError: there are no usable images, files are broken, a value is out of range, or the
+            scale of an image is needed but not known.
     """
     if not source:
         raise UserError(
@@ -100,20 +113,21 @@ def load_dataset(
         )
     source = local_path(source, "config.data.dir =")
     if is_cache(Path(source)):
-        return _open_finished(Path(source), size, resize, magnifications)
+        return _open_finished(Path(source), size, resize, magnifications, scale)
     reading = Reading(positive, negative, patient)
     try:
         root = user_cache_dir(cache_dir)
         prepared = prepare(source, root, on_bad_image, reading)
-        cache = open_or_build(prepared, root, size, resize)
+        cache = open_or_build(prepared, root, size, resize, scale)
     except OSError as error:
         raise UserError(
             f"the cache folder {cache_dir or '$SE_RESNET_CACHE or ~/.cache/se_resnet'} cannot be "
             f"used ({error}): set config.data.cache_dir to another folder."
         ) from error
-    return _dataset(
+    dataset = _dataset(
         cache, magnifications, prepared.summary.describe(), prepared.skipped, prepared.walk
     )
+    return dataclasses.replace(dataset, encoded=prepared.examples)
 
 
 def prepare(
@@ -162,6 +176,7 @@ def load_configured(settings: Mapping[str, Any]) -> Dataset:
         magnifications=tuple(settings["magnifications"]),
         on_bad_image=settings["on_bad_image"],
         cache_dir=settings["cache_dir"],
+        scale=configured_scale(settings),
         **{name: settings.get(name, "") for name in ("positive", "negative", "patient")},
     )
 
@@ -175,9 +190,20 @@ def is_cache(path: Path) -> bool:
 
 
 def _open_finished(
-    path: Path, size: tuple[int, int], resize: str, magnifications: tuple[int, ...]
+    path: Path,
+    size: tuple[int, int],
+    resize: str,
+    magnifications: tuple[int, ...],
+    scale: Scale | None,
 ) -> Dataset:
     cache = open_cache(path)
+    found = scale_of_facts(cache.facts.get("scale"))
+    if found != scale:
+        raise UserError(
+            f"{path} is an image cache {_describe_scale(found)}, not {_describe_scale(scale)}: set "
+            "config.data.um_per_px and field to the same values, or give the images that it was "
+            "made from."
+        )
     for name, wanted in (("size", list(size)), ("resize", resize)):
         if cache.facts.get(name) != wanted:
             raise UserError(
@@ -190,6 +216,10 @@ def _open_finished(
     except ValueError as error:
         raise damaged(path, error) from error
     return _dataset(cache, magnifications, description)
+
+
+def _describe_scale(scale: Scale | None) -> str:
+    return f"at {scale.describe()}" if scale else "of whole images without a scale"
 
 
 def _describe_finished(records: Records) -> str:
@@ -215,6 +245,29 @@ def _dataset(
 ) -> Dataset:
     """Returns the images of these magnifications, and describes the images left out."""
     records = cache.records.at_magnifications(magnifications)
-    notes = (*walk, *cache.records.describe_left_out(records))
+    notes = (*walk, *cache.records.describe_left_out(records), *_describe_tiles(cache, records))
     text = "\n".join([description, *notes])
-    return Dataset(cache.images, records, cache.fingerprint, text, skipped or [], notes)
+    return Dataset(
+        cache.images,
+        records,
+        cache.fingerprint,
+        text,
+        skipped or [],
+        notes,
+        most_tiles=cache.facts.get("most_tiles", 1),
+    )
+
+
+def _describe_tiles(cache: Cache, records: Records) -> list[str]:
+    """Returns lines about the scales of images, for a cache with a scale."""
+    scale = scale_of_facts(cache.facts.get("scale"))
+    if scale is None:
+        return []
+    scales = describe_scales(count_scales(records))
+    lines = [f"brought to {scale.describe()}; scale of the images: {scales}"]
+    if mirrored := cache.facts["mirrored"]:
+        lines.append(
+            f"smaller than a tile and mirrored at the borders: {mirrored:,} of "
+            f"{len(cache.records):,} images"
+        )
+    return lines

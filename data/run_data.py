@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data.balance import Plan, make_plan
+from data.config_check import unread_records
 from data.dataset import Dataset, load_configured
 from data.protocols import audit, source_notebook
 from data.protocols.near_duplicates import count_near_duplicates, near_duplicates
@@ -26,9 +27,11 @@ from data.protocols.roles import (
 )
 from data.protocols.split_file import read_roles, write_split
 from data.records import Records
+from data.scales import check_scales
 from data.table.columns import Reading
 from se_resnet.errors import UserError
 from se_resnet.images.image_table import is_table
+from se_resnet.images.scale import configured_scale
 from se_resnet.report.remarks import near_duplicate_warning
 from se_resnet.runs.run_files import EXCLUDED, PUBLISHED, TRAIN, VAL, keeps_patients_apart
 from se_resnet.runs.run_folder import RunFolder
@@ -184,8 +187,12 @@ def load_again(
         changed |= {"dir": data_dir, **dataclasses.asdict(reading)}
         if is_table(data_dir):
             changed["magnifications"] = ()
+    settings = {**config["data"], **changed}
+    scale = configured_scale(settings)
     try:
-        return load_configured({**config["data"], **changed})
+        if data_dir and scale and (records := unread_records(settings)):
+            check_scales(records, scale)  # before the first image is read
+        return load_configured(settings)
     except UserError as error:
         if not data_dir:
             raise

@@ -17,8 +17,9 @@ import os
 from pathlib import Path
 
 from data.table.class_folders import check_pattern, rows_of_tree
-from data.table.columns import UM_PER_PX, read_image_table
+from data.table.columns import read_image_table
 from se_resnet.errors import UserError
+from se_resnet.images.scale import um_per_px_problem
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.tables import write_table
@@ -46,12 +47,8 @@ def _run(options) -> None:  # a namespace of argparse
             patterns[column] = pattern
     for column, pattern in patterns.items():
         check_pattern(column, pattern)
-    low, high = UM_PER_PX
-    if options.um_per_px is not None and not low <= options.um_per_px <= high:
-        raise UserError(
-            f"--um_per_px={options.um_per_px:g} is out of range: give the side of a pixel in "
-            f"micrometres, from {low:g} to {high:g}."
-        )
+    if options.um_per_px is not None and (problem := um_per_px_problem(options.um_per_px)):
+        raise UserError(f"--um_per_px={options.um_per_px:g} {problem}.")
     passed_over = PassedOver()
     rows = rows_of_tree(folder, classes, patterns, passed_over)
     prefix = _relative(folder, out.parent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -13,15 +12,14 @@ from pathlib import Path
 from se_resnet.errors import UserError
 from se_resnet.images.image_location import Location, locate
 from se_resnet.images.image_table import read_rows
+from se_resnet.images.scale import parse_um_per_px
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runs.run_files import SYNTHETIC_PREFIX
-from se_resnet.runtime.csv_dialect import parse_number
 
 FILE_IS_PATIENT = "file"  # the value of config.data.patient where each image is a patient
-UM_PER_PX = (0.001, 1000.0)
 _OPTIONAL = ("role", "fold", "magnification", "um_per_px", "slide", "subtype", "site")
 # Names of the columns that a run writes itself.
-_RESERVED = ("digest", "row", "probability")
+_RESERVED = ("digest", "row", "probability", "tiles")
 _MISSING = ("", "nan", "na", "n/a", "none", "null", "-")
 _MAGNIFICATION = re.compile(r"([1-9][0-9]{0,4})(?:\.0+)?\s*[xX×]?")
 _LISTED = 20
@@ -262,15 +260,9 @@ def _tell_slides_apart(rows: list[dict]) -> None:
 
 def _scale(text: str) -> str:
     try:
-        value = parse_number(text)
-    except ValueError:
-        value = math.nan
-    low, high = UM_PER_PX
-    if not low <= value <= high:
-        raise ValueError(
-            f"um_per_px = {text[:40]!r} is not a number of micrometres from {low:g} to {high:g}"
-        )
-    return repr(value)
+        return repr(parse_um_per_px(text))
+    except ValueError as error:
+        raise ValueError(f"um_per_px = {text[:40]!r} {error}") from None
 
 
 def _repeated(row: dict, number: int, first: dict) -> str:

@@ -16,6 +16,8 @@ import numpy as np
 
 from se_resnet.images.pixels import ImageError, check_size
 from se_resnet.images.resize import resample
+from se_resnet.runtime.csv_dialect import parse_number
+from se_resnet.runtime.schema import Between
 
 # BreaKHis by magnification: "effective pixel size" in Spanhol et al., A Dataset for Breast Cancer
 # Histopathological Image Classification, IEEE TBME 63(7), 2016. Camera pixels of 6.5 micrometres
@@ -26,6 +28,13 @@ BREAKHIS_UM_PER_PX = {40: 0.49, 100: 0.20, 200: 0.10, 400: 0.05}
 SMALLEST, LARGEST = 0.01, 100.0
 MAX_ENLARGEMENT = 20  # BreaKHis at 40X becomes 400X by 9.8
 MAX_TILES = 4096  # of one image: one of 67 megapixels has 1,400 tiles of 224x224
+
+MAX_FIELD = 8192  # pixels of a side of a tile
+# The form of Scale.as_dict(), for se_resnet.runtime.schema.
+FORM = {
+    "um_per_px": Between(SMALLEST, LARGEST),
+    "field": [Between(1, MAX_FIELD), Between(1, MAX_FIELD)],
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +60,34 @@ class Scale:
         return {"um_per_px": self.um_per_px, "field": list(self.field)}
 
 
+def describe_scales(counts: Mapping[float | None, int]) -> str:
+    """Returns counts of images by scale as text.
+
+    >>> describe_scales({0.1: 30, None: 2})
+    '0.1 µm per pixel (30 images), not known (2 images)'
+
+    Args:
+        counts: number of images by scale in micrometres per pixel; None stands for not known.
+    """
+    return ", ".join(
+        f"{'not known' if um_per_px is None else f'{um_per_px:g} µm per pixel'} "
+        f"({count:,} image{'' if count == 1 else 's'})"
+        for um_per_px, count in counts.items()
+    )
+
+
+def configured_scale(settings: Mapping[str, Any]) -> Scale | None:
+    """Returns the scale that the fields ``um_per_px`` and ``field`` of ``config.data`` state.
+
+    Args:
+        settings: the fields of ``config.data``; ``um_per_px`` of 0 means no scale.
+    """
+    if not settings.get("um_per_px"):
+        return None
+    height, width = settings["field"] or settings["size"]
+    return Scale(float(settings["um_per_px"]), (height, width))
+
+
 def scale_of_facts(facts: Mapping[str, Any] | None) -> Scale | None:
     """Returns the scale that :meth:`Scale.as_dict` has written; None stands for no scale."""
     if facts is None:
@@ -69,7 +106,7 @@ def parse_um_per_px(text: str) -> float:
         ValueError: the text is not a plausible scale. The message is worded to follow the text.
     """
     try:
-        value = float(text)
+        value = parse_number(text)
     except ValueError:
         raise ValueError("is not a number of micrometres per pixel, for example 0.42") from None
     if problem := um_per_px_problem(value):
@@ -81,10 +118,7 @@ def um_per_px_problem(value: float) -> str:
     """Returns the problem with a scale, worded to follow its value, or an empty string."""
     if SMALLEST <= value <= LARGEST:
         return ""
-    return (
-        f"is no plausible scale: give micrometres per pixel, from {SMALLEST:g} to {LARGEST:g} "
-        "(1,000 nanometres are 1 micrometre, 1 millimetre has 1,000)"
-    )
+    return f"is no plausible scale: give micrometres per pixel, from {SMALLEST:g} to {LARGEST:g}"
 
 
 def enlargement_problem(um_per_px: float, scale: Scale) -> str:

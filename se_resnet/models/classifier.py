@@ -13,7 +13,8 @@ import numpy as np
 from se_resnet import attention
 from se_resnet.errors import UserError
 from se_resnet.images.resize import RESIZE_RULES
-from se_resnet.images.scale import LARGEST, SMALLEST, Scale, scale_of_facts
+from se_resnet.images.scale import FORM as SCALE_FORM
+from se_resnet.images.scale import Scale, scale_of_facts
 from se_resnet.models.folding import fold
 from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.models.preprocessing import Preprocessing
@@ -23,7 +24,6 @@ from se_resnet.runtime.processes import to_host
 from se_resnet.runtime.schema import Between, Maybe, misfit
 
 MAX_SIDE = 4096  # pixels of a network's input
-MAX_FIELD = 8192  # pixels of a tile before it is resized to the input
 # The form of as_dict(), for se_resnet.runtime.schema.
 FORM = {
     "model": {
@@ -36,12 +36,7 @@ FORM = {
     "preprocessing": PREPROCESSING_FORM,
     "size": [Between(1, MAX_SIDE), Between(1, MAX_SIDE)],
     "resize": str,
-    "scale": Maybe(
-        {
-            "um_per_px": Between(SMALLEST, LARGEST),
-            "field": [Between(1, MAX_FIELD), Between(1, MAX_FIELD)],
-        }
-    ),
+    "scale": Maybe(SCALE_FORM),
 }
 
 

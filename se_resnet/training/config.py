@@ -12,9 +12,8 @@ from ml_collections import ConfigDict
 
 from se_resnet import attention
 from se_resnet.errors import UserError
-from se_resnet.images.scale import Scale, um_per_px_problem
+from se_resnet.images.scale import MAX_FIELD, um_per_px_problem
 from se_resnet.metrics.decision import parse_target
-from se_resnet.models.classifier import MAX_FIELD
 from se_resnet.models.layers import FORMULATIONS
 from se_resnet.models.resnet import ATTENTION_POSITIONS, DTYPES
 from se_resnet.runs.run_files import (
@@ -150,14 +149,6 @@ def fold_configs(config: ConfigDict, count: int) -> list[ConfigDict]:
     for fold, of_fold in enumerate(configs):
         of_fold.split.fold = str(fold)
     return configs
-
-
-def make_scale(config: ConfigDict) -> Scale | None:
-    """Returns the configured scale of the network; None if whole images are resized."""
-    if not config.data.um_per_px:
-        return None
-    height, width = config.data.field or config.data.size
-    return Scale(config.data.um_per_px, (height, width))
 
 
 def make_augmentation(config: ConfigDict) -> Augmentation:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from data import cache
 from data.dataset import load_dataset
 from se_resnet.errors import UserError
 from se_resnet.images.resize import resize
+from se_resnet.images.scale import Scale, bring_to_scale
 from se_resnet.runtime.files import write_json
 from tests.helpers.datasets import make_images, make_records
 from tests.helpers.generated_images import GeneratedImages
@@ -46,6 +48,51 @@ def test_the_second_run_reuses_and_another_size_does_not(tmp_path):
     images.fingerprint = "changed"
     assert cache.open_or_build(images, tmp_path, (23, 35), "squash").path != first.path
     assert images.reads == 4
+
+
+def test_the_scale_keeps_the_middle_tile_of_each_image(tmp_path):
+    scale = Scale(0.1, (24, 24))  # of images at 40X (0.49 µm) and 200X (0.10 µm)
+    images = GeneratedImages()
+    made = cache.open_or_build(images, tmp_path, (16, 16), "squash", scale)
+    sizes = set()
+    for index in (0, 7, 39):
+        rgb = cv2.cvtColor(random_image(seed=index), cv2.COLOR_BGR2RGB)
+        um_per_px = {40: 0.49, 200: 0.10}[int(made.records.magnification[index])]
+        sizes.add(um_per_px)
+        tiled = bring_to_scale(rgb, um_per_px, scale)
+        top, left = ((side - 24) // 2 for side in tiled.pixels.shape[:2])
+        expected = resize(tiled.pixels[top : top + 24, left : left + 24], (16, 16), "squash")
+        assert (made.images[made.records.row[index]] == expected).all()
+    assert len(sizes) == 2
+    assert made.facts["scale"] == {"um_per_px": 0.1, "field": [24, 24]}
+    assert made.facts["most_tiles"] == 10 * 15 and made.facts["mirrored"] == 0
+    again = cache.open_or_build(images, tmp_path, (16, 16), "squash", scale)
+    assert again.path == made.path and images.reads == 1
+
+
+def test_images_smaller_than_a_tile_are_counted(tmp_path):
+    made = cache.open_or_build(
+        GeneratedImages(), tmp_path, (16, 16), "squash", Scale(0.2, (24, 24))
+    )
+    assert made.facts["mirrored"] == 20, "those of 200X, which become 35x23"
+
+
+def test_the_scale_joins_the_key_and_no_scale_leaves_it_as_it_was(tmp_path):
+    paths = {
+        cache.open_or_build(GeneratedImages(), tmp_path, (16, 16), "squash", scale).path.name
+        for scale in (None, Scale(0.2, (16, 16)), Scale(0.25, (16, 16)), Scale(0.2, (32, 16)))
+    }
+    key = json.dumps([2, "generated", [16, 16], "squash"])  # of version 0.1
+    assert len(paths) == 4 and hashlib.sha256(key.encode()).hexdigest()[:16] in paths
+
+
+def test_an_image_of_unknown_scale_is_named(tmp_path):
+    class Other(GeneratedImages):
+        def examples(self):
+            yield from ({**example, "file": "a.png"} for example in super().examples())
+
+    with pytest.raises(UserError, match=r"the scale .* is not known, for example a\.png: give it"):
+        cache.open_or_build(Other(), tmp_path, (16, 16), "squash", Scale(0.2, (16, 16)))
 
 
 def test_a_failed_build_leaves_nothing(tmp_path):

@@ -118,8 +118,8 @@ def test_an_image_that_would_fill_the_memory_at_the_scale_is_refused(monkeypatch
         bring_to_scale(image, 1.0, Scale(0.5, (64, 64)))
 
 
-@pytest.mark.parametrize("text", ["", "x", "0,42", "0", "-1", "nan", "inf", "0.00042", "420"])
+@pytest.mark.parametrize("text", ["", "x", "0_4", "0", "-1", "nan", "inf", "0.00042", "420"])
 def test_what_is_no_scale_is_named(text):
-    assert parse_um_per_px("0.42") == 0.42 and parse_um_per_px("1e-1") == 0.1
+    assert parse_um_per_px("0.42") == parse_um_per_px("0,42") == 0.42
     with pytest.raises(ValueError, match="micrometres per pixel"):
         parse_um_per_px(text)

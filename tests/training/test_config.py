@@ -6,8 +6,8 @@ import pytest
 
 from configs import smoke
 from se_resnet.errors import UserError
-from se_resnet.images.scale import Scale
-from se_resnet.training.config import check_config, make_scale, plain, repeat_configs
+from se_resnet.images.scale import Scale, configured_scale
+from se_resnet.training.config import check_config, plain, repeat_configs
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_a_notebook_of_whole_images_takes_no_scale():
 
 def test_tiles_have_the_size_of_the_input_unless_a_field_is_set():
     config = smoke.get_config()
-    assert make_scale(config) is None
+    assert configured_scale(config.data) is None
     config.data.um_per_px = 0.5
     check_config(config)
-    assert make_scale(config) == Scale(0.5, tuple(config.data.size))
+    assert configured_scale(config.data) == Scale(0.5, tuple(config.data.size))
     config.data.field, config.data.resize = (460, 700), "crop"
     check_config(config)
-    assert make_scale(config) == Scale(0.5, (460, 700))
+    assert configured_scale(config.data) == Scale(0.5, (460, 700))

@@ -121,7 +121,7 @@ def test_a_scale_that_no_image_can_have_is_refused_unless_it_is_missing(tmp_path
     if value == "nan":
         assert read(tmp_path, text).rows[0]["um_per_px"] == ""
         return
-    with pytest.raises(UserError, match=r"line 2: um_per_px = .* is not a number of micrometres"):
+    with pytest.raises(UserError, match=r"line 2: um_per_px = .* micrometres per pixel"):
         read(tmp_path, text)
 
 
