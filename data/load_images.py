@@ -53,8 +53,8 @@ def load(
         seed: seed of the division.
         name: name of the split of ``'published'``.
         repaired: True for the repaired split of ``'published'``.
-        options: ``size``, ``resize``, ``magnifications``, ``on_bad_image`` and ``cache_dir``, see
-            :func:`data.dataset.load_dataset`.
+        options: ``size``, ``resize``, ``scale``, ``magnifications``, ``on_bad_image`` and
+            ``cache_dir``, see :func:`data.dataset.load_dataset`.
 
     Returns:
         Images, records and roles. The images are memory-mapped, or read into memory if

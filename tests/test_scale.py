@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,7 @@ from se_resnet.metrics.predictions import Predictions, probability_of
 from se_resnet.predict.folder import predict_folder
 from se_resnet.runs.workdir import load_best
 from se_resnet.runtime.cli import exit_on_user_error
+from tests.helpers import ROOT
 from tests.helpers.configs import tiny_config
 from tests.helpers.datasets import make_records
 from tests.helpers.image_trees import encode, make_tree, random_image
@@ -286,3 +288,14 @@ def test_the_scale_of_the_table_goes_before_that_of_the_name():
     assert (scale_of(name), scale_of(name, "0.3"), scale_of("x.png")) == (0.49, 0.3, None)
     records = make_records(1, 1, images=2, magnifications=(40, 200))
     assert count_scales(records) == {0.1: 4, 0.49: 4}
+
+
+def test_the_table_of_the_documentation_is_what_becomes_of_the_images():
+    text = (ROOT / "docs" / "pixel-size.md").read_text()
+    rows = re.findall(r"\| (\d+)x(\d+) \| ([\d.]+) \| (\d+)x(\d+) \| (\d+) \|", text)
+    assert len(rows) == 5
+    for width, height, um_per_px, new_width, new_height, tiles in rows:
+        image = np.zeros((int(height), int(width), 3), np.uint8)
+        tiled = bring_to_scale(image, float(um_per_px), Scale(0.5, (224, 224)))
+        assert tiled.inner[2:] == (int(new_height), int(new_width))
+        assert len(tiled) == int(tiles)

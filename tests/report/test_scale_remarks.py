@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from se_resnet.images.scale import Scale
 from se_resnet.report import scale_remarks as remarks
+from se_resnet.report.reporting import model_text
 
 NETWORK = Scale(0.5, (224, 224))
 
@@ -47,3 +50,21 @@ def test_other_images_are_compared_with_those_of_the_training():
     assert note.endswith("evaluated images: not known (4 images).")
     (note,) = remarks.training_scale_notes([], {None: 1}, {0.42: 1})
     assert "training images: not known." in note
+
+
+def network_with(scale: dict, **facts) -> SimpleNamespace:
+    """A study whose network has a scale."""
+    network = {"size": [224, 224], "resize": "squash", "scale": scale} | facts
+    return SimpleNamespace(first=SimpleNamespace(network=network))
+
+
+def test_the_methods_section_tells_of_tiles_where_the_network_has_a_scale():
+    study = network_with({"um_per_px": 0.5, "field": [224, 224]})
+    text = model_text.resizing(study)
+    assert text.startswith("Images were resampled to 0.5 µm per pixel and cut into tiles of 224 x")
+    assert "resized" not in text and "trained on the middle tile of each image" in text
+    text = model_text.resizing(network_with({"um_per_px": 0.1, "field": [460, 700]}))
+    assert "tiles of 700 x 460 pixels, which were resized to 224 x 224 pixels by rule" in text
+    assert "resampled" not in model_text.resizing(
+        SimpleNamespace(first=SimpleNamespace(network={"size": [8, 8], "resize": "crop"}))
+    )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from se_resnet import attention
+from se_resnet.images.scale import scale_of_facts
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.report.reporting.study import Study, is_synthetic
 from se_resnet.report.reporting.wording import (
@@ -41,13 +42,23 @@ def preprocessing(study: Study) -> str:
 
 
 def resizing(study: Study) -> str:
-    """Describes the resizing."""
+    """Describes the resizing, and the tiles of a network with a scale."""
     height, width = study.first.network["size"]
     rule = study.first.network["resize"]
     explained = _RULES.get(rule)
+    resized = f"resized to {width} x {height} pixels by rule '{rule}'" + (
+        f" ({explained})" if explained else ""
+    )
+    scale = scale_of_facts(study.first.network.get("scale"))
+    if scale is None:
+        return sentence(f"images were {resized}")
+    rows, columns = scale.field
     return sentence(
-        f"images were resized to {width} x {height} pixels by rule '{rule}'"
-        + (f" ({explained})" if explained else "")
+        f"images were resampled to {scale.um_per_px:g} µm per pixel and cut into tiles of "
+        f"{columns} x {rows} pixels"
+        + ("" if scale.field == (height, width) else f", which were {resized}")
+        + "; the network was trained on the middle tile of each image, and the logit of a test "
+        "image is the mean over all its tiles"
     )
 
 
