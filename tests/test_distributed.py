@@ -22,9 +22,12 @@ from flax.traverse_util import flatten_dict
 
 from benchmarks.devices import compare
 from data.protocols.roles import assign_roles
+from se_resnet.images.scale import Scale
 from se_resnet.metrics.predictions import Predictions
 from tests.helpers import ROOT
 from tests.helpers.datasets import make_records
+from tests.helpers.image_trees import make_tree
+from tests.helpers.run_folders import make_run_folder
 
 pytestmark = pytest.mark.distributed
 
@@ -239,3 +242,20 @@ def test_a_workdir_that_is_not_shared_is_refused(config, tmp_path):
     (code, *_), (other_code, _, errors) = start("train.py", each, 1).end()
     assert code and other_code == 2
     assert "process 1 does not see in" in errors and "Traceback" not in errors
+
+
+def test_tiles_are_averaged_alike_by_several_processes_and_devices(tmp_path):
+    run = make_run_folder(tmp_path / "run", Scale(0.5, (24, 24)))
+    records = make_records(2, 2, images=1, magnifications=(100, 200))
+    tree = make_tree(tmp_path / "tree", records.file.tolist(), (160, 120))
+    found = {}
+    for processes, devices in ((1, 1), (1, 4), (2, 1)):
+        out = tmp_path / f"{processes}-{devices}"
+        arguments = [f"--workdir={run}", f"--data_dir={tree}", f"--out={out}"]
+        finish(start("eval.py", [arguments] * processes, devices))
+        found[processes, devices] = Predictions.read_csv(out / "predictions.csv")
+    alone = found[1, 1]
+    assert set(alone.extra["tiles"].tolist()) == {"6", "2"}
+    for predictions in found.values():
+        assert (predictions.file == alone.file).all()
+        np.testing.assert_allclose(predictions.probability, alone.probability, atol=1e-6)

@@ -209,10 +209,16 @@ def _describe_scale(scale: Scale, predictions: list[Prediction], stated: float |
     listed = ", ".join(f"{value:g} ({count})" for value, count in sorted(counts.items()))
     tiles = [prediction.tiles or 0 for prediction in predictions]
     most = f", at most {max(tiles):,} of an image" if max(tiles) > 1 else ""
-    return [
+    lines = [
         f"scale of the network: {scale.describe()}",
         f"scale of the images in µm per pixel, {source}: {listed}; {sum(tiles):,} tiles{most}",
     ]
+    named = [breakhis_scale(prediction.file) for prediction in predictions]
+    if others := sum(value not in (None, stated) for value in named if stated is not None):
+        lines.append(
+            f"WARNING: by their BreaKHis names, {others} of {len(named)} images have another scale"
+        )
+    return lines
 
 
 def _files_to_replace(out: Path) -> list[str]:

@@ -172,7 +172,12 @@ def test_breakhis_images_bring_their_scale_in_their_names(scaled, tmp_path, caps
         write(tmp_path / "in" / name, picture(92, 140))
     predictions = predict_folder(scaled, tmp_path / "in", tmp_path / "out", overlays=False)
     assert [(one.um_per_px, one.tiles) for one in predictions] == [(0.1, 2), (0.49, 24)]
-    assert "by BreaKHis names: 0.1 (1), 0.49 (1)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "by BreaKHis names: 0.1 (1), 0.49 (1)" in printed and "WARNING" not in printed
+    predict_folder(scaled, tmp_path / "in", tmp_path / "out", overlays=False, um_per_px=0.1)
+    printed = capsys.readouterr().out
+    assert "by --um_per_px: 0.1 (2); 4 tiles" in printed
+    assert "WARNING: by their BreaKHis names, 1 of 2 images have another scale" in printed
 
 
 def test_a_scale_that_is_not_known_is_asked_for_before_any_image_is_read(scaled, tmp_path):
