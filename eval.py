@@ -321,15 +321,8 @@ def _describe(
         **data_facts["audit"],
         **run_data.count_seen(records, run, data_facts["seen_digests"]),
     }
-    scale, evaluated = network.classifier.scale, count_scales(records)
-    trained = count_scales_of_rows(row for row in run.split() if row["role"] == TRAIN)
-    notes = view_notes(tta, network.classifier.resize)
-    if scale or not other:
-        notes += scale_notes(scale, evaluated, predicted.tiles)
-    if other:
-        magnifications = used_magnifications(config, data_facts)
-        notes += training_scale_notes(magnifications, trained, evaluated)
-    warnings = leak_warnings(metrics["audit"], split, config, metrics["decision"], other=other)
+    notes, warnings = _scale_remarks(run, config, predicted, other)
+    leaks = leak_warnings(metrics["audit"], split, config, metrics["decision"], other=other)
     variables = processes.to_local_device(network.variables)
     shown = (network.classifier, variables, dataset.images, records.row)
     seed = config["seed"]
@@ -338,11 +331,11 @@ def _describe(
         title=f"{run.path.name}: {split} images",
         predictions=predictions,
         metrics=metrics,
-        warnings=[*warnings, *scale_warnings(scale, trained, evaluated)],
+        warnings=[*leaks, *warnings],
         config=config,
         split_summary=data_facts["split"],
         training_log=read_log(run.log_path),
-        notes=notes,
+        notes=[*view_notes(tta, network.classifier.resize), *notes],
         data_notes=[line.strip() for line in dataset.description.splitlines()],
         data_remarks=[
             *dataset.notes,
@@ -364,6 +357,20 @@ def _of_other_images(
         title=f"{run.path.name}: other images ({Path(data_dir).name})",
         notes=[*notes, *evaluation.notes],
     )
+
+
+def _scale_remarks(
+    run: RunFolder, config: dict, predicted: _Predicted, other: bool
+) -> tuple[list[str], list[str]]:
+    """Returns notes and warnings on the scales of network, training and evaluated images."""
+    scale, evaluated = predicted.network.classifier.scale, count_scales(predicted.records)
+    if not other:
+        return scale_notes(scale, evaluated, predicted.tiles), []
+    trained = count_scales_of_rows(row for row in run.split() if row["role"] == TRAIN)
+    magnifications = used_magnifications(config, run.data_facts())
+    notes = scale_notes(scale, evaluated, predicted.tiles) if scale else []
+    notes += training_scale_notes(magnifications, trained, evaluated)
+    return notes, scale_warnings(scale, trained, evaluated)
 
 
 def _with_tiles(predictions: Predictions, tiles: Sequence[int]) -> Predictions:
@@ -439,7 +446,7 @@ def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None
             *scale_notes(
                 configured_scale(config["data"]),
                 count_scales(predictions),
-                [int(count) for count in predictions.extra.get("tiles", ())],
+                [int(count) for count in predictions.extra.get("tiles", ()) if count.isdecimal()],
             ),
             *pooling_notes(metrics),
         ],

@@ -36,15 +36,15 @@ from se_resnet.images.scale import FORM as SCALE_FORM
 from se_resnet.images.scale import MAX_TILES, Scale
 from se_resnet.runtime.files import read_json, write_json
 from se_resnet.runtime.parallel import parallel_map
-from se_resnet.runtime.schema import Between, Maybe, misfit
+from se_resnet.runtime.schema import Between, misfit
 
 _FORMAT = 2  # raised when the same inputs would give other pixels
 _CHECKED = ("images.npy", "records.csv")
 # Facts of a cache with a scale.
 _SCALE_FORM = {
-    "scale": Maybe(SCALE_FORM),
-    "most_tiles": Maybe(Between(1, MAX_TILES)),
-    "mirrored": Maybe(Between(0, 2**31)),
+    "scale": SCALE_FORM,
+    "most_tiles": Between(1, MAX_TILES),
+    "mirrored": Between(0, 2**31),
 }
 _BLOCK = 2**24  # bytes under one checksum; caches depend on it
 
@@ -153,7 +153,7 @@ def open_cache(path: str | Path) -> Cache:
         records = Records.read_csv(path / "records.csv")
         if facts.get("size", list(images.shape[1:3])) != list(images.shape[1:3]):
             raise ValueError(f"images.npy has no images of size {facts['size']}")
-        if problem := misfit(facts, _SCALE_FORM):
+        if "scale" in facts and (problem := misfit(facts, _SCALE_FORM)):
             raise ValueError(problem)
         if len(images) != len(records) or images.dtype != np.uint8 or images.shape[3:] != (3,):
             raise ValueError("array and table disagree")

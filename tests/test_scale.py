@@ -258,9 +258,11 @@ def test_a_cache_folder_serves_images_of_one_tile_only(scaled, config, tmp_path)
         with pytest.raises(UserError, match="is an image cache at 2 µm per pixel.*, not "):
             load_dataset(str(folder), **options, scale=other)
     facts = json.loads((folder / "cache.json").read_text())
-    (folder / "cache.json").write_text(json.dumps(facts | {"most_tiles": "x"}))
-    with pytest.raises(UserError, match="is not a complete image cache"):
-        load_dataset(str(folder), **options, scale=SCALE)
+    without = {name: value for name, value in facts.items() if name != "mirrored"}
+    for broken in (facts | {"most_tiles": "x"}, facts | {"scale": None}, without):
+        (folder / "cache.json").write_text(json.dumps(broken))
+        with pytest.raises(UserError, match="is not a complete image cache"):
+            load_dataset(str(folder), **options, scale=SCALE)
 
 
 def test_a_field_of_the_whole_image_gives_the_pixels_of_a_run_without_scale(tmp_path):
