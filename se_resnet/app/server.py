@@ -25,7 +25,6 @@ from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import resize
 from se_resnet.images.scale import Scale, bring_to_scale, parse_um_per_px
 from se_resnet.predict.inference import Prediction, predict
-from se_resnet.predict.patients import BREAKHIS_PATIENT
 from se_resnet.predict.tiles import probability_map
 from se_resnet.predict.views import ImagesAtScale, explain_clearest
 from se_resnet.runs.run_folder import RunFolder
@@ -50,7 +49,7 @@ class Analyser:
     def warm_up(self) -> None:
         """Compiles the functions for an image, so that the first user does not wait."""
         blank = np.zeros((1, *self._run.classifier.size, 3), np.uint8)
-        predict(self._run, blank[None], ["blank"], BREAKHIS_PATIENT)
+        predict(self._run, blank[None], ["blank"], {})
         for target in (0, 1):
             self._heat(blank, target)
 
@@ -81,7 +80,7 @@ class Analyser:
             tile = resize(image, classifier.size, classifier.resize)
         except UserError as error:
             raise ValueError(f"does not fit: {error}") from error
-        (prediction,) = predict(self._run, tile[None, None], ["image"], BREAKHIS_PATIENT)
+        (prediction,) = predict(self._run, tile[None, None], ["image"], {})
         heat = self._heat(tile[None], int(prediction.call == "malignant"))
         # With rule 'squash' the network sees the whole image, so the original is shown.
         shown = image if classifier.resize == "squash" else tile
@@ -97,7 +96,7 @@ class Analyser:
         except ValueError as error:
             raise ValueError(f"has a scale of {um_per_px[:20]!r}, which {error}") from error
         tiled = bring_to_scale(image, stated, scale)
-        views = ImagesAtScale(self._run, scale, "none", BREAKHIS_PATIENT, {"image": stated})
+        views = ImagesAtScale(self._run, scale, "none", {}, {"image": stated})
         (prediction,) = views.predict(["image"], [tiled])
         (logits,) = views.logits
         tile, heat = explain_clearest(self._run, tiled, logits, prediction.call)

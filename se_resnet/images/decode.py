@@ -56,13 +56,21 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         ImageError: the file cannot be decoded, or its meaning is in doubt. A ``ValueError``.
     """
+    return decode_image(read_file(path))
+
+
+def read_file(path: Path) -> bytes:
+    """Returns the content of an image file.
+
+    Raises:
+        ImageError: the file cannot be read, is no regular file or too large. A ``ValueError``.
+    """
     try:
-        content = read_small_file(path, MAX_FILE_BYTES)
+        return read_small_file(path, MAX_FILE_BYTES)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ImageError(str(error).removeprefix("it ")) from error
-    return decode_image(content)
 
 
 def decode_image(content: bytes) -> np.ndarray:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from se_resnet.images.decode import MAX_FILE_BYTES
+from se_resnet.images.decode import MAX_FILE_BYTES, read_file
 from se_resnet.images.pixels import ImageError
-from se_resnet.runtime.files import read_small_file, reason
+from se_resnet.runtime.files import reason
 
 _ARCHIVE = re.compile(r"(.*?\.(?:zip|tar|tar\.gz|tgz|tar\.xz|tar\.bz2))/(.+)", re.IGNORECASE)
 # RuntimeError: a method of compression that Python does not read.
@@ -87,18 +87,12 @@ def read_all(locations: Iterable[tuple[int, Location]]) -> Iterator[tuple[int, b
         if location.member:
             members[location.path][location.member].append(number)
         else:
-            yield number, _read_file(location.path)
+            try:
+                yield number, read_file(location.path)
+            except ImageError as error:
+                yield number, error
     for path, wanted in members.items():
         yield from _read_archive(path, wanted)
-
-
-def _read_file(path: Path) -> bytes | ImageError:
-    try:
-        return read_small_file(path, MAX_FILE_BYTES)
-    except FileNotFoundError:
-        return ImageError("does not exist")
-    except (OSError, ValueError) as error:
-        return ImageError(f"cannot be read: {reason(error).removeprefix('it ')}")
 
 
 def _read_archive(

@@ -6,8 +6,9 @@ size, ``tta``, which averages the logits of several views of an image, and ``til
 those of the tiles of an image at the network's scale. ``views``: the two ways from a decoded image
 to its prediction and pictures, whole or in tiles.
 
-``image_files``: finds the images at a path. ``patients``: patients in file names, and predictions
-by patient. ``provenance``: how a network was trained and tested.
+``inputs``: the images of a folder or a table. ``image_files``: finds the images at a path.
+``patients``: patients in file names, and predictions by patient. ``provenance``: how a network was
+trained and tested.
 
 A new column of predictions.csv is a field of ``Prediction`` in ``inference``. Imports
 :mod:`se_resnet.runs`, :mod:`se_resnet.explain`, :mod:`se_resnet.weights` and their imports.

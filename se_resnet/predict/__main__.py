@@ -2,6 +2,7 @@
 
   python -m se_resnet.predict --workdir=runs/breakhis --input=image.png --out=predictions
   python -m se_resnet.predict --workdir=runs/breakhis --input=folder --out=predictions
+  python -m se_resnet.predict --workdir=runs/breakhis --input=images.csv --out=predictions
   python -m se_resnet.predict --workdir=runs/scaled --input=folder --out=out --um_per_px=0.42
 
 Reads PNG, JPEG, TIFF, BMP and WebP of any size, and folders with their subfolders. Writes
@@ -17,7 +18,9 @@ from se_resnet.runtime.cli import PATH, define_attention_flag, parse_flags, run_
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
-    _INPUT = flags.DEFINE(PATH, "input", None, "An image, or a folder of images.", required=True)
+    _INPUT = flags.DEFINE(
+        PATH, "input", None, "An image, a folder, or a table of images.", required=True
+    )
     _OUT = flags.DEFINE(PATH, "out", None, "Folder for the results.", required=True)
     _OVERLAYS = flags.DEFINE_bool(
         "overlays", True, "Write pictures of where the network looked (Grad-CAM)."

@@ -6,18 +6,20 @@ import dataclasses
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from se_resnet.errors import UserError
-from se_resnet.images.decode import read_image
-from se_resnet.images.pixels import digest
+from se_resnet.images.decode import decode_image
+from se_resnet.images.image_location import Location, read_all
+from se_resnet.images.pixels import ImageError, digest
 from se_resnet.images.scale import Scale, enlargement_problem
-from se_resnet.predict.image_files import OVERLAYS, PREDICTION, find_images
+from se_resnet.predict.image_files import OVERLAYS, PREDICTION
 from se_resnet.predict.inference import NOTICE, Prediction
+from se_resnet.predict.inputs import Inputs, find_inputs
 from se_resnet.predict.patients import (
     BREAKHIS_PATIENT,
     breakhis_scale,
@@ -43,6 +45,7 @@ _HEADERS = {
     "predictions.csv": ["file", "patient", "probability"],
 }
 _HEADER_BYTES = 4096
+_SCALE_UNUSED = "the column um_per_px of the table is not used: the run has no scale"
 _FILES = (*_HEADERS, PREDICTION)
 
 
@@ -64,7 +67,8 @@ def predict_folder(
 
     Args:
         workdir: folder of the run.
-        source: an image or a folder of images.
+        source: an image, a folder of images, or a table, see
+            :func:`se_resnet.predict.inputs.find_inputs`.
         out: folder for the results; results of an earlier prediction are replaced all at once.
         overlays: True to write pictures of where the network looked.
         patient_pattern: regular expression that finds the patient, see
@@ -87,20 +91,19 @@ def predict_folder(
     check_stated_scale(um_per_px, scale, "--um_per_px")
     trained_on = _trained_magnifications(workdir)
     passed_over = PassedOver()
-    paths = find_images(source, passed_over=passed_over)
-    root = source if source.is_dir() else source.parent
+    inputs = find_inputs(source, patient_pattern, passed_over)
     predictions: list[Prediction] = []
     failures: list[dict[str, str]] = []
     digests: dict[str, str] = {}
-    views: Views = WholeImages(run, tta, patient_pattern)
+    views: Views = WholeImages(run, tta, inputs.patients)
     scales: dict[str, float] = {}
     if scale:
-        scales = _scales([path.relative_to(root).as_posix() for path in paths], um_per_px, scale)
-        views = ImagesAtScale(run, scale, tta, patient_pattern, scales)
+        scales = _scales(inputs, um_per_px, scale)
+        views = ImagesAtScale(run, scale, tta, inputs.patients, scales)
     with whole_folder(
         out, _FILES, "give another folder by --out", lambda: _files_to_replace(out)
     ) as new:
-        for files, prepared, hashed in _batches(views, paths, root, failures):
+        for files, prepared, hashed in _batches(views, inputs.locations, failures):
             digests |= zip(files, hashed, strict=True)
             predictions += views.predict(files, prepared)
             if overlays:
@@ -133,9 +136,10 @@ def predict_folder(
         )
     notes = [
         run.decision.describe(),
-        *_describe_patients(predictions, patients, patient_pattern),
+        *_describe_patients(predictions, patients, patient_pattern, inputs.is_table),
         *([] if scale else _describe_magnifications(other, len(predictions), trained_on)),
         *(_describe_scale(scale, predictions, um_per_px) if scale else []),
+        *([_SCALE_UNUSED] if inputs.um_per_px and not scale else []),
     ]
     if passed_over:
         notes.append(f"not looked at: {passed_over.describe()}")
@@ -153,10 +157,15 @@ def _trained_magnifications(workdir: Path) -> list[int]:
 
 
 def _describe_patients(
-    predictions: list[Prediction], patients: list[dict[str, Any]], pattern: str
+    predictions: list[Prediction],
+    patients: list[dict[str, Any]],
+    pattern: str,
+    is_table: bool,
 ) -> list[str]:
     """Returns lines about images without a patient and about copies."""
     without = sum(not prediction.patient for prediction in predictions)
+    if not patients and is_table:
+        return ["the table names no patients (column patient): no patients.csv is written"]
     if not patients:
         if pattern == BREAKHIS_PATIENT:
             return []
@@ -186,18 +195,24 @@ def _describe_magnifications(other: dict[str, int], total: int, trained_on: list
     ]
 
 
-def _scales(files: list[str], stated: float | None, scale: Scale) -> dict[str, float]:
+def _scales(inputs: Inputs, stated: float | None, scale: Scale) -> dict[str, float]:
     """Returns the scale of each image in micrometres per pixel, before an image is read."""
+    files = list(inputs.locations)
+    if stated is not None and inputs.um_per_px:
+        raise UserError(
+            "--um_per_px and the column um_per_px of the table both state the scale of the images: "
+            "leave one of them out."
+        )
     if stated is not None:
         if problem := enlargement_problem(stated, scale):
             raise UserError(f"--um_per_px={stated:g} cannot be used: {problem}.")
         return dict.fromkeys(files, stated)
-    known = {file: breakhis_scale(file) for file in files}
+    known = {file: inputs.um_per_px.get(file) or breakhis_scale(file) for file in files}
     if unknown := [file for file in files if known[file] is None]:
         raise UserError(
             f"the scale of {len(unknown)} of {len(files)} images is not known, for example of "
             f"{unknown[0]}, and the run needs it ({scale.describe()}): give the micrometres per "
-            "pixel of the images by --um_per_px."
+            "pixel of the images by --um_per_px, or by the column um_per_px of a table."
         )
     return {file: value for file, value in known.items() if value is not None}
 
@@ -205,7 +220,7 @@ def _scales(files: list[str], stated: float | None, scale: Scale) -> dict[str, f
 def _describe_scale(scale: Scale, predictions: list[Prediction], stated: float | None) -> list[str]:
     """Returns lines about the scales of the images, and their tiles."""
     counts = Counter(prediction.um_per_px for prediction in predictions)
-    source = "by --um_per_px" if stated is not None else "by BreaKHis names"
+    source = "by --um_per_px" if stated is not None else "by the table or BreaKHis names"
     listed = ", ".join(f"{value:g} ({count})" for value, count in sorted(counts.items()))
     tiles = [prediction.tiles or 0 for prediction in predictions]
     most = f", at most {max(tiles):,} of an image" if max(tiles) > 1 else ""
@@ -251,7 +266,7 @@ def _header(table: Path) -> list[str]:
 
 
 def _batches(
-    views: Views, paths: list[Path], root: Path, failures: list[dict[str, str]]
+    views: Views, locations: Mapping[str, Location], failures: list[dict[str, str]]
 ) -> Iterator[tuple[list[str], list[Any], list[str]]]:
     """Yields names, prepared images and digests of the decoded pixels, batch by batch.
 
@@ -260,10 +275,13 @@ def _batches(
     files: list[str] = []
     digests: list[str] = []
     prepared: list[Any] = []
-    for path in paths:
-        file = path.relative_to(root).as_posix()
+    names = list(locations)
+    for number, content in read_all(enumerate(locations.values())):
+        file = names[number]
         try:
-            image = read_image(path)
+            if isinstance(content, ImageError):
+                raise content
+            image = decode_image(content)
             views_of_image = views.prepare(file, image)
         except (ValueError, UserError) as error:
             failures.append({"file": file, "reason": str(error)})
@@ -292,9 +310,9 @@ def overlay_name(file: str, ending: str = OVERLAY) -> str:
     """
     encoded = os.fsencode(Path(file).name)
     if len(encoded) + len(ending) <= _LONGEST_NAME:
-        return f"{file}{ending}"
+        return f"{file.lstrip('/')}{ending}"  # a table may name absolute paths
     digest = hashlib.sha256(encoded).hexdigest()[:16]
-    return str(Path(file).with_name(f"{os.fsdecode(encoded[:200])}-{digest}{ending}"))
+    return str(Path(file.lstrip("/")).with_name(f"{os.fsdecode(encoded[:200])}-{digest}{ending}"))
 
 
 def _print_summary(

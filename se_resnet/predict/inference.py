@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.predictions import probability_of
-from se_resnet.predict.patients import patient_of
 from se_resnet.predict.tta import mean_logits
 from se_resnet.runs.workdir import Run
 from se_resnet.runtime.batches import batch_positions
@@ -25,7 +24,7 @@ class Prediction:
 
     Attributes:
         file: path below the input.
-        patient: patient in the file name, or an empty string.
+        patient: the patient, or an empty string.
         probability: probability of malignant, in [0, 1].
         calibrated_probability: probability after temperature scaling.
         call: ``malignant`` if the probability reaches the run's threshold, else ``benign``.
@@ -51,7 +50,11 @@ class Prediction:
 
 
 def predict(
-    run: Run, tiles: np.ndarray, files: Iterable[str], patient_pattern: str, tta: str = "none"
+    run: Run,
+    tiles: np.ndarray,
+    files: Iterable[str],
+    patients: Mapping[str, str],
+    tta: str = "none",
 ) -> list[Prediction]:
     """Predicts images of the network's size.
 
@@ -60,12 +63,11 @@ def predict(
         tiles: RGB ``uint8 [T, B, H, W, 3]``, resized by :func:`se_resnet.images.resize.resize` with
             each of the T rules of :func:`se_resnet.predict.tta.resize_rules`; B is at most 16.
         files: B names.
-        patient_pattern: regular expression that finds the patient, see
-            :func:`se_resnet.predict.patients.patient_of`.
+        patients: patient by file, where known.
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
     """
     return [
-        describe(file, float(p), run.decision, patient_pattern)
+        describe(file, float(p), run.decision, patients)
         for file, p in zip(files, probability_of(logits_of(run, tiles, tta)), strict=True)
     ]
 
@@ -79,18 +81,20 @@ def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:
     )
 
 
-def describe(file: str, probability: float, decision: Decision, patient_pattern: str) -> Prediction:
+def describe(
+    file: str, probability: float, decision: Decision, patients: Mapping[str, str]
+) -> Prediction:
     """Returns the prediction for an image.
 
     Args:
         file: path below the input.
         probability: probability of malignant.
         decision: threshold and temperature of the run.
-        patient_pattern: see :func:`predict`.
+        patients: patient by file, where known.
     """
     return Prediction(
         file=file,
-        patient=patient_of(file, patient_pattern),
+        patient=patients.get(file, ""),
         probability=probability,
         calibrated_probability=float(scale(np.array(probability), decision.temperature)),
         call="malignant" if probability >= decision.threshold else "benign",

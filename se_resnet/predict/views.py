@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,11 +51,11 @@ class WholeImages:
     Args:
         run: the checkpoint.
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
-        patient_pattern: see :func:`se_resnet.predict.patients.patient_of`.
+        patients: patient by file, where known.
     """
 
-    def __init__(self, run: Run, tta: str, patient_pattern: str):
-        self._run, self._tta, self._pattern = run, tta, patient_pattern
+    def __init__(self, run: Run, tta: str, patients: Mapping[str, str]):
+        self._run, self._tta, self._patients = run, tta, patients
         self._rules = resize_rules(tta, run.classifier.resize)
         self._files: Sequence[str] = ()
         self._middle = np.zeros(0, np.uint8)
@@ -72,7 +72,7 @@ class WholeImages:
         """Returns the predictions for prepared images."""
         tiles = np.stack(prepared, axis=1)
         self._files, self._middle = files, tiles[len(tiles) // 2]
-        return predict(self._run, tiles, files, self._pattern, self._tta)
+        return predict(self._run, tiles, files, self._patients, self._tta)
 
     def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Yields the middle view of each image, without and with Grad-CAM."""
@@ -88,7 +88,7 @@ class ImagesAtScale:
         run: the checkpoint.
         scale: scale of its classifier.
         tta: ``none`` or ``dihedral``.
-        patient_pattern: see :func:`se_resnet.predict.patients.patient_of`.
+        patients: patient by file, where known.
         um_per_px: scale of each image by file, in micrometres per pixel.
     """
 
@@ -97,10 +97,10 @@ class ImagesAtScale:
         run: Run,
         scale: Scale,
         tta: str,
-        patient_pattern: str,
-        um_per_px: dict[str, float],
+        patients: Mapping[str, str],
+        um_per_px: Mapping[str, float],
     ):
-        self._run, self._scale, self._tta, self._pattern = run, scale, tta, patient_pattern
+        self._run, self._scale, self._tta, self._patients = run, scale, tta, patients
         self._um_per_px = um_per_px
         self._last: list[tuple[Prediction, TiledImage, np.ndarray]] = []
 
@@ -118,7 +118,7 @@ class ImagesAtScale:
         means = probability_of(np.array([logits.mean() for logits in by_image]))
         predictions = [
             dataclasses.replace(
-                describe(file, float(probability), self._run.decision, self._pattern),
+                describe(file, float(probability), self._run.decision, self._patients),
                 um_per_px=self._um_per_px[file],
                 tiles=len(image),
             )

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from se_resnet.images import image_location
+from se_resnet.images import decode, image_location
 from se_resnet.images.image_location import Location, locate, read_all
 
 
@@ -63,7 +63,8 @@ def test_a_damaged_archive_is_a_problem_of_each_member(tmp_path, name):
 
 
 def test_missing_large_and_special_files_are_problems(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_location, "MAX_FILE_BYTES", 3)
+    for module in (decode, image_location):
+        monkeypatch.setattr(module, "MAX_FILE_BYTES", 3)
     (tmp_path / "large.png").write_bytes(b"1234")
     os.mkfifo(tmp_path / "pipe.png")
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
@@ -71,8 +72,8 @@ def test_missing_large_and_special_files_are_problems(tmp_path, monkeypatch):
     cells = ["absent.png", "large.png", "pipe.png", "images.zip/large.png"]
     found = dict(read_all(enumerate(locate(cell, tmp_path) for cell in cells)))
     assert [str(found[number])[:14] for number in range(4)] == [
-        "does not exist",
         "cannot be read",
-        "cannot be read",
+        "is larger than",
+        "is not a regul",
         "is larger than",
     ]
