@@ -20,4 +20,6 @@ def get_config() -> ConfigDict:
     config.epochs = 2
     config.permutations = 200
     config.optim.learning_rate = 1e-3
+    config.optim.ema_decay = 0.0
+    config.checkpoint.choose = "best"
     return config
