@@ -42,7 +42,8 @@ def test_the_missions_training_is_the_default():
     config = breakhis.get_config()
     optim = config.optim
     assert (optim.learning_rate, optim.schedule, optim.weight_decay) == (1e-4, "constant", 0)
-    assert (optim.warmup_epochs, optim.head_epochs, optim.ema_decay, optim.clip_norm) == (0,) * 4
+    assert (optim.warmup_epochs, optim.head_epochs, optim.clip_norm) == (0, 0, 0)
+    assert (config.checkpoint.choose, optim.ema_decay) == ("last", 0.99)
     assert (optim.rules, optim.layer_decay, optim.accumulate) == ("", 1, 1)
     assert (config.model.batch_norm, config.model.dropout) == ("train", 0)
     assert config.early_stopping.metric == "" and not any(config.loss.values())
