@@ -49,15 +49,14 @@ def magnification_agreement(
         selected = np.full(len(cohort), not requirement)
         return mean_metric(share, selected, requirement, cohort).estimate()
 
-    several = count >= 2
     pairs = {}
     for (i, first), (j, second) in combinations(enumerate(scales), 2):
-        both = (called[:, [i, j]] >= 0).all(axis=1)
+        both = (called[:, i] >= 0) & (called[:, j] >= 0)
         same = (called[:, i] == called[:, j]).astype(float)
         pairs[f"{first}-{second}"] = estimate(same, both, f"seen at both {first}X and {second}X")
     share = agreeing / np.maximum(count * (count - 1), 1)
     return {
-        "all_pairs": estimate(share, several, "seen at two magnifications"),
+        "all_pairs": estimate(share, count >= 2, "seen at two magnifications"),
         "by_pair": pairs,
     }
 
