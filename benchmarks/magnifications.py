@@ -105,7 +105,8 @@ def obstacle(
             try:
                 roles = roles_of(config, records, arm, seed, fold)
             except UserError as error:
-                return f"{where}: {error}"
+                problem, _, _ = str(error).partition(";")  # the remedy is for train.py
+                return f"{where}: {problem}"
             counts = np.bincount(records.label[roles == TRAIN], minlength=2).tolist()
             for name, count in zip(CLASS_NAMES, counts, strict=True):
                 if count < least:
