@@ -151,7 +151,8 @@ def _describe(
             **{key: value for key in ("name", "repaired") if (value := config["split"][key])},
             "folds": config["split"]["folds"],
             "fold": config["split"]["fold"],
-            "magnifications": used_magnifications(config, RunFolder(workdir).data_facts()),
+            "magnifications": config["split"]["train_magnifications"]
+            or used_magnifications(config, RunFolder(workdir).data_facts()),
             "pretrained": config["model"]["pretrained"],
             "weights": _weights_source(workdir),
             "attention": classifier.model.attention,
