@@ -166,13 +166,15 @@ def test_the_command_trains_what_can_be_trained_and_resumes(tmp_path, capsys):
     )
     magnifications.run(last_stage_config(), options)
     printed = capsys.readouterr().out
-    assert "not trained: 40X, since seed 0, fold 0" in printed
-    # 100X and 200X alone, their complements with 40X, both without 40X, all; of two folds.
-    assert printed.count(" fold 1: ") == 6
+    assert "not trained: 40X, since seed 0, fold 0: config.split.train_magnifications" in printed
+    few = "since seed 0, fold 1 has 3 malignant training images, fewer than 5"
+    assert f"not trained: 100X, {few}" in printed and f"not trained: 40X + 100X, {few}" in printed
+    # 200X, 100X + 200X, 40X + 200X and all remain.
+    assert printed.count(" fold 1: ") == 4
     assert options.figure.read_bytes().startswith(b"\x89PNG")
     written = json.loads(options.out.read_text())
     assert [row["40X"] for row in written["rows"]][1] == "not trained"
-    assert len(written["differences"]) == 3
+    assert [row["tested at"] for row in written["differences"]] == ["40X", "100X"]
     magnifications.run(last_stage_config(), options)
     assert " fold 1: " not in capsys.readouterr().out
     assert json.loads(options.out.read_text())["rows"] == written["rows"]
