@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -101,3 +102,18 @@ def test_a_run_without_the_fields_has_all_magnifications(run, config, tmp_path):
     # The configurations agree; the split of the folder has excluded images.
     with pytest.raises(UserError, match="the images would be divided otherwise"):
         train.train_and_evaluate(config, folder)
+
+
+def test_a_cross_validation_tests_every_patient_at_the_other_magnification(config, tmp_path):
+    config.split.fold, config.split.folds, config.split.val_folds = "all", 2, 2
+    train.train_and_evaluate(config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run").evaluation()
+    predictions = folder.predictions()
+    assert set(predictions.magnification.tolist()) == {200}
+    assert len(set(predictions.accession.tolist())) == 24
+    report = (folder.path / "report.html").read_text()
+    assert report.count("trained on images at 40X: evaluated images at 200X") == 1
+    # Every image has a role in a fold: at 40X for training, at 200X for the test.
+    rows = list(csv.DictReader((folder.path / "reporting" / "flow.csv").open(newline="")))
+    used = next(row for row in rows if row["stage"] == "used")
+    assert int(used["images"]) == 96 and not [row for row in rows if row["stage"] == "left out"]
