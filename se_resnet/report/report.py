@@ -46,7 +46,6 @@ _AUDIT = {
     "near_duplicate_test_images_of_another_accession": "Of these, under another accession",
     "synthetic_test_images": "Synthetic images in the test set",
     "excluded_copies": "Duplicate images, excluded",
-    "excluded_others": "Other images, excluded, such as those of other magnifications",
     "evaluated_images_seen": "Evaluated images that were used in training or validation",
     "evaluated_accessions_seen": "Evaluated patients that were used in training or validation",
     "evaluated_images_of_seen_accessions": "Evaluated images of these patients",
