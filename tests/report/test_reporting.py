@@ -715,6 +715,7 @@ def test_images_of_other_magnifications_are_no_copies(run):
     copy = next(row for row in rows if row["role"] == "test")
     copy["role"] = "excluded"
     write_csv(run / "split.csv", rows)
+    change_json(run / "data.json", lambda data: data["audit"].update(excluded_copies=1))
     folder = written(run)
     left_out = {
         row["reason"]: int(row["images"])
@@ -737,13 +738,13 @@ def test_folds_use_an_image_in_the_role_that_takes_its_magnification(folds):
     found = study(folds)
     rows = read_csv(folds / "fold0" / "split.csv")
     assert len(found.used) == len(rows) and found.first.with_role != found.used
-    assert not found.copies and not found.excluded_by_magnification
+    assert not found.copies.images and not found.excluded_by_magnification
     for fold in folds.glob("fold*"):
         across_magnifications(fold, 40, 40)
     change_json(folds / "config.json", lambda c: c["split"].update(test_magnifications=[40]))
     found = study(folds)
-    assert {row["magnification"] for row in found.excluded_by_magnification} == {"200"}
-    assert not found.copies
+    assert found.excluded_by_magnification == sum(row["magnification"] == "200" for row in rows)
+    assert not found.copies.images and not found.not_taken
 
 
 def test_the_agreement_over_magnifications_is_stated(run):
