@@ -84,6 +84,7 @@ from se_resnet.report import gallery
 from se_resnet.report.publish import Evaluation, publish
 from se_resnet.report.remarks import (
     leak_warnings,
+    magnification_notes,
     other_images_notes,
     pooling_notes,
     view_notes,
@@ -91,7 +92,7 @@ from se_resnet.report.remarks import (
 from se_resnet.report.repeats import publish_repeats
 from se_resnet.report.scale_remarks import scale_notes, scale_warnings, training_scale_notes
 from se_resnet.runs.evaluations import REPORT, EvaluationFolder
-from se_resnet.runs.run_files import ALL_FOLDS, TRAIN, used_magnifications
+from se_resnet.runs.run_files import ALL_FOLDS, TRAIN, VAL, trained_magnifications
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime import processes
@@ -189,7 +190,7 @@ def evaluate_run(
         if not data_dir:
             return dataclasses.replace(evaluation, run=run)
         # The tables for a journal describe the run's own images.
-        return _of_other_images(evaluation, run, config, data_dir)
+        return _of_other_images(evaluation, run, data_dir)
 
     return _published(folder, evaluate)
 
@@ -335,7 +336,11 @@ def _describe(
         config=config,
         split_summary=data_facts["split"],
         training_log=read_log(run.log_path),
-        notes=[*view_notes(tta, network.classifier.resize), *notes],
+        notes=[
+            *view_notes(tta, network.classifier.resize),
+            *notes,
+            *_magnification_notes([run], config, predictions, metrics),
+        ],
         data_notes=[line.strip() for line in dataset.description.splitlines()],
         data_remarks=[
             *dataset.notes,
@@ -346,12 +351,9 @@ def _describe(
     )
 
 
-def _of_other_images(
-    evaluation: Evaluation, run: RunFolder, config: dict, data_dir: str
-) -> Evaluation:
+def _of_other_images(evaluation: Evaluation, run: RunFolder, data_dir: str) -> Evaluation:
     """Adds to the title and the notes that the images are not those of the run."""
-    trained = used_magnifications(config, run.data_facts())
-    notes = other_images_notes(evaluation.predictions, Path(data_dir).name, trained)
+    notes = other_images_notes(evaluation.predictions, Path(data_dir).name)
     return dataclasses.replace(
         evaluation,
         title=f"{run.path.name}: other images ({Path(data_dir).name})",
@@ -367,7 +369,7 @@ def _scale_remarks(
     if not other:
         return scale_notes(scale, evaluated, predicted.tiles), []
     trained = count_scales_of_rows(row for row in run.split() if row["role"] == TRAIN)
-    magnifications = used_magnifications(config, run.data_facts())
+    magnifications = trained_magnifications(config, run.data_facts())
     notes = scale_notes(scale, evaluated, predicted.tiles) if scale else []
     notes += training_scale_notes(magnifications, trained, evaluated)
     return notes, scale_warnings(scale, trained, evaluated)
@@ -449,6 +451,7 @@ def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None
                 [int(count) for count in predictions.extra.get("tiles", ()) if count.isdecimal()],
             ),
             *pooling_notes(metrics),
+            *_magnification_notes(folds, config, predictions, metrics),
         ],
         data_notes=[
             "Training curves, gates and pictures of each network are in the reports of the folds, "
@@ -456,6 +459,17 @@ def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None
         ],
         run=run,
     )
+
+
+def _magnification_notes(
+    runs: Sequence[RunFolder], config: dict, predictions: Predictions, metrics: dict[str, Any]
+) -> list[str]:
+    """Returns notes on magnifications that are new to the networks of these runs."""
+    trained, validated = (
+        set().union(*(run_data.magnifications(run, role) for run in runs)) for role in (TRAIN, VAL)
+    )
+    evaluated = np.unique(predictions.magnification).tolist()
+    return magnification_notes(evaluated, trained, validated, config, metrics["decision"])
 
 
 def _permutations(config: dict) -> int:

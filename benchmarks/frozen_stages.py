@@ -47,7 +47,9 @@ from data.balance import Plan, make_plan
 from data.dataset import Dataset, load_dataset
 from data.feed.batch_order import blend, rows_of_step, steps_per_epoch
 from data.protocols import audit
+from data.protocols.magnifications import exclude_magnifications
 from data.protocols.roles import assign_roles
+from data.records import Records
 from se_resnet import attention as attention_modules
 from se_resnet.errors import UserError
 from se_resnet.metrics.predictions import PREDICTIONS, probability_of
@@ -78,16 +80,21 @@ class Arm:
         protocol: see :mod:`data.protocols.roles`.
         attention: name of the attention module in the last stage.
         balancing: see :func:`data.balance.make_plan`.
+        train_magnifications: of the training and validation images; empty for all. The test images
+            have all magnifications.
     """
 
     protocol: str = "strict"
     attention: str = "se"
     balancing: str = "smote"
+    train_magnifications: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the folder."""
-        return f"{self.protocol}-{self.attention}-{self.balancing}"
+        name = f"{self.protocol}-{self.attention}-{self.balancing}"
+        scales = "-".join(map(str, self.train_magnifications))
+        return f"{name}-{scales}X" if scales else name
 
 
 BASE = Arm()
@@ -209,7 +216,8 @@ class Work:
         if (folder / FACTS).exists():
             return
         start = time.monotonic()
-        data = self._fold(arm.protocol, arm.balancing, seed, fold)
+        # Arms that differ in their attention only share the training images.
+        data = self._fold(dataclasses.replace(arm, attention=""), seed, fold)
         prepared = time.monotonic()
         logits, facts = self._train(arm.attention, data, seed)
         facts |= {**dataclasses.asdict(arm), "seed": seed, "fold": fold}
@@ -220,21 +228,13 @@ class Work:
         self._write(folder, data.roles, logits, facts)
         print(f"{arm.name} seed {seed} fold {fold}: {_seconds(facts)}", flush=True)
 
-    def _make_fold(self, protocol: str, balancing: str, seed: int, fold: int) -> Fold:
+    def _make_fold(self, arm: Arm, seed: int, fold: int) -> Fold:
         records, images, config = self.dataset.records, self.dataset.images, self.config
-        roles = assign_roles(
-            records,
-            protocol,
-            folds=config.split.folds,
-            fold=fold,
-            val_folds=config.split.val_folds,
-            seed=seed,
-        )
-        audit.verify(records, roles, protocol)
+        roles = roles_of(config, records, arm, seed, fold)
         plan = make_plan(
             records.take(roles == TRAIN),
             images,
-            method=balancing,
+            method=arm.balancing,
             features=config.balance.features,
             within_magnification=config.balance.within_magnification,
             k_neighbors=config.balance.k_neighbors,
@@ -355,6 +355,25 @@ class Work:
         unfinished.rename(folder)
 
 
+def roles_of(config: ConfigDict, records: Records, arm: Arm, seed: int, fold: int) -> np.ndarray:
+    """Returns the roles of the images in a fold run, ``str [N]``.
+
+    Raises:
+        UserError: the images cannot be divided for this arm.
+    """
+    roles = assign_roles(
+        records,
+        arm.protocol,
+        folds=config.split.folds,
+        fold=fold,
+        val_folds=config.split.val_folds,
+        seed=seed,
+    )
+    roles = exclude_magnifications(records, roles, arm.train_magnifications, ())
+    audit.verify(records, roles, arm.protocol)
+    return roles
+
+
 def _seconds(facts: Mapping) -> str:
     aucs = ", ".join(
         "undefined" if epoch["val/roc_auc"] is None else f"{epoch['val/roc_auc']:.3f}"
@@ -363,6 +382,18 @@ def _seconds(facts: Mapping) -> str:
     parts = ", ".join(f"{name} {value:.0f} s" for name, value in facts["seconds"].items())
     steps = facts["steps_per_epoch"] * len(facts["epochs"])
     return f"{parts}, {steps} steps, validation AUC {aucs}"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of :func:`make_config` and :func:`measure`."""
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--size", type=int, default=112, help="height and width in pixels")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--part", type=int, default=0, help="number of this process, from 0")
+    parser.add_argument("--parts", type=int, default=1, help="processes that divide the fold runs")
 
 
 def make_config(options: argparse.Namespace) -> ConfigDict:
@@ -446,18 +477,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("workdir", type=Path)
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--size", type=int, default=112, help="height and width in pixels")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--folds", type=int, default=3)
+    add_options(parser)
     parser.add_argument("--seeds", type=int, default=5, help="seeds of the leak")
     parser.add_argument(
         "--all_arms_seeds", type=int, default=2, help="seeds of attention and balancing"
     )
-    parser.add_argument("--part", type=int, default=0, help="number of this process, from 0")
-    parser.add_argument("--parts", type=int, default=1, help="processes that divide the fold runs")
     options = parser.parse_args()
     keep_compiled_programs()
     with exit_on_user_error():

@@ -67,6 +67,9 @@ def get_config() -> ConfigDict:
     config.split.fold = "0"  # the test fold, from 0; or 'all', one after another
     config.split.val_folds = 5  # number of parts of the training part; one part validates
     config.split.seed = 0
+    # Magnifications to train and validate on, and to test on, under 'strict'; empty: all.
+    config.split.train_magnifications = ()
+    config.split.test_magnifications = ()
     config.split.name = ""  # of 'published': 'authors', 'eva' or 'patient_audit'
     config.split.repaired = False  # True: 'published' with every accession moved to one role
     # True: 'strict', or a repaired split, accepts test images that are nearly the same as one of

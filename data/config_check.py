@@ -15,6 +15,7 @@ from data.cache import check_size
 from data.dataset import is_cache
 from data.problems import check_policy
 from data.protocols import audit
+from data.protocols.magnifications import exclude_magnifications
 from data.protocols.published import splits
 from data.protocols.roles import SOURCE, assign_roles, check_split, number_of_folds
 from data.records import Records
@@ -65,6 +66,9 @@ def check_data_config(config: ConfigDict) -> None:
             file=split.file,
             name=split.name,
             repaired=split.repaired,
+        )
+        roles = exclude_magnifications(
+            records, roles, split.train_magnifications, split.test_magnifications
         )
         audit.verify(records, roles, split.protocol, split.repaired)
 

@@ -16,6 +16,7 @@ from data.balance import Plan, make_plan
 from data.config_check import unread_records
 from data.dataset import Dataset, load_configured
 from data.protocols import audit, source_notebook
+from data.protocols.magnifications import describe_magnifications, exclude_magnifications
 from data.protocols.near_duplicates import count_near_duplicates, near_duplicates
 from data.protocols.roles import (
     SEEN,
@@ -33,7 +34,14 @@ from se_resnet.errors import UserError
 from se_resnet.images.image_table import is_table
 from se_resnet.images.scale import configured_scale
 from se_resnet.report.remarks import near_duplicate_warning
-from se_resnet.runs.run_files import EXCLUDED, PUBLISHED, TRAIN, VAL, keeps_patients_apart
+from se_resnet.runs.run_files import (
+    EXCLUDED,
+    PUBLISHED,
+    SPLIT_COLUMNS,
+    TRAIN,
+    VAL,
+    keeps_patients_apart,
+)
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime import processes
 from se_resnet.runtime.files import atomic_write, write_json
@@ -92,6 +100,8 @@ def prepare(
         name=config.split.name,
         repaired=config.split.repaired,
     )
+    magnifications = config.split.train_magnifications, config.split.test_magnifications
+    roles = exclude_magnifications(records, roles, *magnifications)
     audit.verify(records, roles, protocol, config.split.repaired)
     if run.has_begun:
         _require_unchanged(run, dataset, roles)
@@ -99,6 +109,8 @@ def prepare(
     title = f"{_describe_protocol(config.split)}, fold {config.split.fold}"
     if protocol != TABLE or "fold" in records.extra:
         title += f" of {number_of_folds(protocol, config.split.folds, config.split.name)}"
+    if described := describe_magnifications(*magnifications):
+        title += f", {described}"
     log("split", _describe_split(title, records, roles, near))
     is_augmented = protocol == SOURCE  # and balanced, before it is divided
     method = "none" if is_augmented else config.balance.method
@@ -221,6 +233,12 @@ def choose(records: Records, run: RunFolder, split: str) -> Records:
 def seen_accessions(run: RunFolder) -> set[str]:
     """Returns the patients that a run was trained on or validated on."""
     return {row["accession"] for row in run.split() if row["role"] in SEEN}
+
+
+def magnifications(run: RunFolder, role: str) -> set[int]:
+    """Returns the magnifications of a role in a run."""
+    rows = run.split((*SPLIT_COLUMNS, "magnification"))
+    return {int(row["magnification"]) for row in rows if row["role"] == role}
 
 
 def count_seen(records: Records, run: RunFolder, seen_digests: Iterable[str]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from se_resnet.export.network import in_float32, inference
 from se_resnet.images.scale import Scale
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.inference import NOTICE
-from se_resnet.runs.run_files import used_magnifications
+from se_resnet.runs.run_files import trained_magnifications
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_json, write_json
@@ -151,7 +151,7 @@ def _describe(
             **{key: value for key in ("name", "repaired") if (value := config["split"][key])},
             "folds": config["split"]["folds"],
             "fold": config["split"]["fold"],
-            "magnifications": used_magnifications(config, RunFolder(workdir).data_facts()),
+            "magnifications": trained_magnifications(config, RunFolder(workdir).data_facts()),
             "pretrained": config["model"]["pretrained"],
             "weights": _weights_source(workdir),
             "attention": classifier.model.attention,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from se_resnet.errors import UserError
+from se_resnet.metrics.agreement import magnification_agreement
 from se_resnet.metrics.binary import confusion
 from se_resnet.metrics.cohort import Cohort
 from se_resnet.metrics.estimates import Metric
@@ -88,6 +89,9 @@ def evaluate(
         ``by_magnification``: ``"40"``, ...: the entries of ``image`` and
         ``patient_recognition_rate`` for the images of one magnification and their accessions.
 
+        ``magnification_agreement``: of the calls for a patient, see
+        :func:`se_resnet.metrics.agreement.magnification_agreement`.
+
         ``by_subtype``: ``"A"``, ``"F"``, ...: ``images`` and ``accessions`` (counts), ``accuracy``
         and ``patient_recognition_rate``. A subtype has a single class, so other metrics are
         undefined. Benign subtypes come first, sorted by name within each class.
@@ -124,6 +128,7 @@ def evaluate(
         "image": image,
         "patient": patient,
         "by_magnification": by_magnification,
+        "magnification_agreement": magnification_agreement(predictions, thresholds),
         "by_subtype": _by_subtype(predictions, thresholds),
         "counts": _counts(predictions, patient["patients"]),
         "p_value": auc_p_value(predictions, permutations, seed),

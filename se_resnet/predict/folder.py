@@ -35,6 +35,7 @@ from se_resnet.runs.workdir import load_best
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
 from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.runtime.folders import whole_folder
+from se_resnet.runtime.schema import Maybe
 from se_resnet.runtime.tables import write_table
 from se_resnet.runtime.walk import PassedOver
 
@@ -150,8 +151,17 @@ def predict_folder(
 def _trained_magnifications(workdir: Path) -> list[int]:
     run = RunFolder(workdir)
     try:
-        config = run.config({"data": {"magnifications": [int]}})
-        return config["data"]["magnifications"] or used_magnifications(config, run.data_facts())
+        config = run.config(
+            {
+                "data": {"magnifications": [int]},
+                "split": Maybe({"train_magnifications": Maybe([int])}),
+            }
+        )
+        return (
+            config["split"]["train_magnifications"]
+            or config["data"]["magnifications"]
+            or used_magnifications(config, run.data_facts())
+        )
     except UserError:
         return []  # not needed to predict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,15 +31,12 @@ def view_notes(tta: str, rule: str) -> list[str]:
     return notes
 
 
-def other_images_notes(
-    predictions: Predictions, name: str, trained_magnifications: Sequence[int]
-) -> list[str]:
+def other_images_notes(predictions: Predictions, name: str) -> list[str]:
     """Returns notes on images that are not those of the run.
 
     Args:
         predictions: of the images.
         name: name of their table or folder.
-        trained_magnifications: magnifications of the run's images; empty if not known.
     """
     notes = [
         f"These are other images than the run's: {len(predictions):,} images of "
@@ -48,16 +45,8 @@ def other_images_notes(
     ]
     if sites := sorted(set(predictions.extra.get("site", np.array([])).tolist()) - {""}):
         notes.append(f"Sites: {', '.join(sites)}.")
-    known = sorted(set(predictions.magnification.tolist()) - {0})
-    others = [value for value in known if value not in trained_magnifications]
-    trained = ", ".join(map(magnification_name, trained_magnifications))
-    if not known:
+    if not predictions.magnification.any():
         notes.append("The magnification of these images is not known.")
-    elif others and trained:
-        notes.append(
-            f"Some images have the magnification {', '.join(map(magnification_name, others))}, "
-            f"which the run was not trained on (trained on {trained})."
-        )
     return notes
 
 
@@ -103,6 +92,45 @@ def chosen_on_validation(config: Mapping[str, Any], decision: Mapping[str, Any])
     if len(chosen) < 2:
         return f"The {chosen[0]} was" if chosen else ""
     return f"{', '.join(chosen[:-1])} and {chosen[-1]} were".capitalize()
+
+
+def magnification_notes(
+    evaluated: Iterable[int],
+    trained: Collection[int],
+    validated: Collection[int],
+    config: Mapping[str, Any],
+    decision: Mapping[str, Any],
+) -> list[str]:
+    """Returns notes on evaluated magnifications at which a run was not trained or validated.
+
+    Magnification 0 means not known. It does not count, and nothing is noted where images of the
+    run have it.
+
+    Args:
+        evaluated: magnifications of the evaluated images.
+        trained: magnifications of the training images.
+        validated: magnifications of the validation images.
+        config: content of the run's ``config.json``.
+        decision: fields of the run's decision.
+    """
+    notes = []
+    known = set(evaluated) - {0}
+    if known - {*trained} and trained and 0 not in trained:
+        notes.append(
+            f"The network was trained on images at {_scales(trained)}: evaluated images at "
+            f"{_scales(known - {*trained})} have a magnification that is new to it."
+        )
+    chosen = chosen_on_validation(config, decision)
+    if known - {*validated} and validated and 0 not in validated and chosen:
+        notes.append(
+            f"{chosen} chosen on validation images at {_scales(validated)}, and not for images at "
+            f"{_scales(known - {*validated})}."
+        )
+    return notes
+
+
+def _scales(magnifications: Iterable[int]) -> str:
+    return ", ".join(map(magnification_name, sorted(magnifications)))
 
 
 def near_duplicate_warning(audit: Mapping[str, Any]) -> str:

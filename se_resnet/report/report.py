@@ -24,6 +24,7 @@ _PERCENT = {
     "specificity",
     "recognition_rate",
     "patient_recognition_rate",
+    "agreement",
 }
 _METRICS = {
     "accuracy": "Accuracy",

@@ -55,6 +55,8 @@ FIELDS_ADDED = {
     "split.file": "",
     "split.name": "",
     "split.repaired": False,
+    "split.train_magnifications": [],
+    "split.test_magnifications": [],
     "repeats": 1,
     "repeat_seeds": SPLIT_SEED,
 }
@@ -88,6 +90,7 @@ CONFIG_FORM = {
         **dict.fromkeys(("folds", "seed"), int),
         "name": Maybe(str),
         "repaired": Maybe(bool),
+        **dict.fromkeys(("train_magnifications", "test_magnifications"), Maybe([int])),
     },
     "model": {"pretrained": str},
     "balance": {"method": str},
@@ -231,6 +234,11 @@ def used_magnifications(config: Mapping[str, Any], data: Mapping[str, Any]) -> l
         data: content of ``data.json``, which lacks them in a run of version 0.1.
     """
     return config["data"]["magnifications"] or data.get("magnifications", [])
+
+
+def trained_magnifications(config: Mapping[str, Any], data: Mapping[str, Any]) -> list[int]:
+    """Returns the magnifications of a run's training images as :func:`used_magnifications` does."""
+    return config["split"].get("train_magnifications") or used_magnifications(config, data)
 
 
 def read_optional(path: Path, form: Mapping[Any, Any] | None = None) -> dict[str, Any] | None:

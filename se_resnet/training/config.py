@@ -125,6 +125,7 @@ def check_config(config: ConfigDict) -> None:
             f"'{ALL_FOLDS}' for all of them in turn."
         )
     _check_scale(config)
+    _check_magnifications(config)
     _check_repeats(config)
     trackers.parse(config.trackers)
     _check_profile(config.profile_steps)
@@ -218,6 +219,31 @@ def _check_repeats(config: ConfigDict) -> None:
             raise UserError(
                 f"config.{name} = {_field(config, name)} is out of range: with config.repeats = "
                 f"{config.repeats} it counts up to {last}, and the largest seed is {_LARGEST_SEED}."
+            )
+
+
+def _check_magnifications(config: ConfigDict) -> None:
+    available = config.data.magnifications
+    for name in ("split.train_magnifications", "split.test_magnifications"):
+        value = _field(config, name)
+        if not value:
+            continue
+        if config.split.protocol != "strict":
+            raise UserError(
+                f"config.{name} = {value} needs config.split.protocol = 'strict', which keeps the "
+                f"patients apart, not {config.split.protocol!r}: change the protocol, or leave the "
+                "field empty and choose config.data.magnifications."
+            )
+        if not all(type(scale) is int and scale > 0 for scale in value):
+            raise UserError(
+                f"config.{name} = {value} is out of range: give whole numbers above 0, for example "
+                "100,200."
+            )
+        if available and (absent := sorted(set(value) - set(available))):
+            raise UserError(
+                f"config.{name} = {value} has {', '.join(map(str, absent))}, which "
+                f"config.data.magnifications = {tuple(available)} leaves out: add the "
+                "magnification there, or choose another."
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 
 import jax
@@ -19,8 +18,7 @@ from se_resnet.metrics.predictions import PREDICTIONS, Predictions
 from se_resnet.runs.run_files import TEST, VAL
 from se_resnet.runtime.files import read_json
 from se_resnet.weights import pretrained
-
-TINY = {"stage_sizes": (1, 1, 1, 1), "width": 8}
+from tests.helpers.last_stage import TINY, last_stage_config
 
 
 def randomised(variables, parts):
@@ -72,15 +70,6 @@ def test_both_parts_are_the_whole_network(attention, weights, architecture, side
     assert jax.tree.map(jnp.shape, initial) == jax.tree.map(jnp.shape, last)
 
 
-def tiny_config():
-    config = frozen_stages.make_config(
-        argparse.Namespace(data_dir="sample", size=32, folds=2, epochs=2, batch_size=8)
-    )
-    config.model.pretrained = "none"
-    config.model.update(TINY)
-    return config
-
-
 ROUNDS = [(3, (frozen_stages.Arm(), frozen_stages.Arm(attention="none", balancing="none")))]
 
 
@@ -88,7 +77,7 @@ ROUNDS = [(3, (frozen_stages.Arm(), frozen_stages.Arm(attention="none", balancin
 def measured(tmp_path_factory):
     """A folder of finished fold runs."""
     folder = tmp_path_factory.mktemp("frozen") / "runs"
-    frozen_stages.measure(tiny_config(), folder, ROUNDS)
+    frozen_stages.measure(last_stage_config(), folder, ROUNDS)
     return folder
 
 
@@ -133,7 +122,7 @@ def test_only_missing_fold_runs_are_trained_and_give_the_same(measured, capsys):
     before = path.read_bytes()
     # A killed process leaves a folder of another name.
     folder.rename(folder.with_name("fold1.unfinished"))
-    frozen_stages.measure(tiny_config(), measured, ROUNDS)
+    frozen_stages.measure(last_stage_config(), measured, ROUNDS)
     printed = capsys.readouterr().out
     assert printed.count(" fold ") == 1 and f"{arm.name} seed 3 fold 1" in printed
     assert path.read_bytes() == before
@@ -142,7 +131,7 @@ def test_only_missing_fold_runs_are_trained_and_give_the_same(measured, capsys):
 
 @pytest.mark.compiled
 def test_another_measurement_in_the_folder_is_refused(measured):
-    config = tiny_config()
+    config = last_stage_config()
     config.epochs = 1
     with pytest.raises(UserError, match="other settings .epochs.: give another folder"):
         frozen_stages.measure(config, measured, ROUNDS)
@@ -150,7 +139,7 @@ def test_another_measurement_in_the_folder_is_refused(measured):
 
 @pytest.mark.compiled
 def test_a_batch_has_views_of_real_images_and_of_blends(tmp_path):
-    config = tiny_config()
+    config = last_stage_config()
     dataset = load_dataset("sample", size=(32, 32))
     features = frozen_stages.open_features(config, dataset, tmp_path / "features.npy")
     work = frozen_stages.Work(config, dataset, features, tmp_path)
@@ -160,7 +149,7 @@ def test_a_batch_has_views_of_real_images_and_of_blends(tmp_path):
         views = features.frozen(frozen_stages.views(pixels[None])[0])
         return np.isclose(views, found, rtol=2e-3, atol=2e-3).all(axis=(1, 2, 3)).any()
 
-    fold = work._make_fold("strict", "smote", 0, 0)
+    fold = work._make_fold(frozen_stages.BASE, 0, 0)
     blended = np.flatnonzero(fold.plan.weight)
     assert 0 < len(blended) == len(fold.blends) < len(fold.plan)
     rows = np.array([0, blended[0], 1, blended[-1]])
@@ -172,7 +161,7 @@ def test_a_batch_has_views_of_real_images_and_of_blends(tmp_path):
     seen = [work._batch(fold, rows[:1], rng)["image"].tobytes() for _ in range(60)]
     assert len(set(seen)) == 8
 
-    fold = work._make_fold("strict", "class_weights", 0, 0)
+    fold = work._make_fold(frozen_stages.Arm(balancing="class_weights"), 0, 0)
     batch = work._batch(fold, np.arange(len(fold.plan)), rng)
     totals = [batch["importance"][batch["label"] == label].sum() for label in (0, 1)]
     assert totals[0] == pytest.approx(totals[1])

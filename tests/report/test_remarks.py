@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from configs import breakhis
-from se_resnet.report.remarks import leak_warnings
+from se_resnet.report.remarks import leak_warnings, magnification_notes
 from se_resnet.training.config import plain
 
 CHOSEN, KEPT = {"reason": ""}, {"reason": "fewer than 10 patients of a class"}
@@ -42,3 +42,47 @@ def test_a_run_of_the_version_before_chose_the_best_checkpoint():
     del config["checkpoint"]
     (warning,) = leak_warnings({}, "val", config, CHOSEN)
     assert warning.startswith("Checkpoint, threshold")
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "trained", "validated", "decision", "expected"),
+    [
+        ({100, 200}, {100, 200}, {100, 200}, CHOSEN, []),
+        ({0}, {100}, {100}, CHOSEN, []),
+        ({200}, set(), set(), CHOSEN, []),
+        (
+            {0, 100, 400, 200},
+            {100},
+            {100},
+            KEPT,
+            [
+                "The network was trained on images at 100X: evaluated images at 200X, 400X have a "
+                "magnification that is new to it.",
+                "The checkpoint was chosen on validation images at 100X, and not for images at "
+                "200X, 400X.",
+            ],
+        ),
+        (
+            {40},
+            {40, 200},
+            {200},
+            CHOSEN,
+            [
+                "Checkpoint, threshold and temperature were chosen on validation images at 200X, "
+                "and not for images at 40X."
+            ],
+        ),
+    ],
+)
+def test_magnifications_new_to_the_network_are_named(
+    evaluated, trained, validated, decision, expected
+):
+    config = plain(breakhis.get_config())
+    assert magnification_notes(evaluated, trained, validated, config, decision) == expected
+
+
+def test_a_network_without_choices_is_noted_for_its_training_only():
+    config = breakhis.get_config()
+    config.checkpoint.choose = "last"
+    (note,) = magnification_notes({40}, {100}, {100}, plain(config), KEPT)
+    assert "trained on images at 100X" in note

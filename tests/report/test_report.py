@@ -303,3 +303,38 @@ def test_gates_and_gallery_only_where_they_are_given(write):
     assert "None: every benign image was classified correctly" in page.text
     assert "No benign image was classified correctly" in page.text
     assert "This network has no attention gates for whole channels." in page.text
+
+
+def test_the_agreement_over_magnifications_is_shown_by_pair(write):
+    shown = both_classes()
+    scales = np.array([40, 200, 400])[np.arange(200) % 3]
+    patients = np.unique(shown.accession)
+    scales[np.isin(shown.accession, patients[2:]) & (scales == 400)] = 0
+    turned = np.isin(shown.accession, patients[4:7]) & (scales == 200)
+    probability = np.where(turned, 1 - shown.probability, shown.probability)
+    shown = dataclasses.replace(shown, magnification=scales, probability=probability)
+    metrics = evaluate(shown)
+    found = metrics["magnification_agreement"]
+    assert 0 < found["by_pair"]["40-200"]["value"] < 1
+    _, page = write(shown)
+    table = page.text.split("Calls that agree", 1)[1]
+    for name, estimate, patients in (
+        ("40× and 200×", found["by_pair"]["40-200"], "12"),
+        ("40× and 400×", found["by_pair"]["40-400"], "2"),
+        ("All pairs mean over patients", found["all_pairs"], "12 with two or more"),
+    ):
+        row = table.split(name, 1)[1]
+        assert row.startswith(f" {patients} {100 * estimate['value']:.1f} % ")
+
+
+@pytest.mark.parametrize("scale", [0, 200])
+def test_one_magnification_has_no_agreement(write, scale):
+    shown = both_classes()
+    shown = dataclasses.replace(shown, magnification=np.full(200, scale))
+    assert "Agreement over magnifications" not in write(shown)[1].text
+
+
+def test_a_report_of_metrics_without_agreement_is_written(write):
+    metrics = evaluate(both_classes())
+    del metrics["magnification_agreement"]
+    assert "Agreement over" not in write(both_classes(), metrics=metrics)[1].text

@@ -692,3 +692,62 @@ def test_large_numbers_fit_into_the_diagram(browser, run, width, monkeypatch):
       });
     })"""
     assert browser.evaluate(inside)
+
+
+def across_magnifications(run: Path, train: int, test: int) -> None:
+    """Makes a run one that trains at one magnification and tests at another."""
+    split = {"train_magnifications": [train], "test_magnifications": [test]}
+    change_json(run / "config.json", lambda config: config["split"].update(split))
+    rows = read_csv(run / "split.csv")
+    for row in rows:
+        if row["magnification"] != str(test if row["role"] == "test" else train):
+            row["role"] = "excluded"
+    write_csv(run / "split.csv", rows)
+
+
+def test_images_of_other_magnifications_are_no_copies(run):
+    before = read_csv(run / "split.csv")
+    across_magnifications(run, 40, 200)
+    rows = read_csv(run / "split.csv")
+    expected = sum(row["role"] == "excluded" for row in rows)
+    assert expected == len(before) // 2
+    # A copy at the magnification of its role is left out for another reason.
+    copy = next(row for row in rows if row["role"] == "test")
+    copy["role"] = "excluded"
+    write_csv(run / "split.csv", rows)
+    change_json(run / "data.json", lambda data: data["audit"].update(excluded_copies=1))
+    folder = written(run)
+    left_out = {
+        row["reason"]: int(row["images"])
+        for row in read_csv(folder / "flow.csv")
+        if row["stage"] == "left out"
+    }
+    assert left_out == {flow.MAGNIFICATION_OF_ROLE: expected, flow.COPY: 1}
+    methods = " ".join((folder / "methods.txt").read_text().split())
+    assert f"{expected} images of magnifications that their role lacks" in methods
+    assert "training and validation images at 40x only, test images at 200x only" in methods
+
+
+def test_folds_use_an_image_in_the_role_that_takes_its_magnification(folds):
+    for fold in folds.glob("fold*"):
+        across_magnifications(fold, 40, 200)
+    change_json(
+        folds / "config.json",
+        lambda config: config["split"].update(train_magnifications=[40], test_magnifications=[200]),
+    )
+    found = study(folds)
+    rows = read_csv(folds / "fold0" / "split.csv")
+    assert len(found.used) == len(rows) and found.first.with_role != found.used
+    assert not found.copies.images and not found.excluded_by_magnification
+    for fold in folds.glob("fold*"):
+        across_magnifications(fold, 40, 40)
+    change_json(folds / "config.json", lambda c: c["split"].update(test_magnifications=[40]))
+    found = study(folds)
+    assert found.excluded_by_magnification == sum(row["magnification"] == "200" for row in rows)
+    assert not found.copies.images and not found.not_taken
+
+
+def test_the_agreement_over_magnifications_is_stated(run):
+    agreement = study(run).metrics["magnification_agreement"]["all_pairs"]["value"]
+    text = ANSWERS["performance_by_part"](study(run)).text
+    assert f"whose calls for a patient agree: {agreement:.3f}" in text

@@ -92,3 +92,30 @@ def test_tiles_have_the_size_of_the_input_unless_a_field_is_set():
     config.data.field, config.data.resize = (460, 700), "crop"
     check_config(config)
     assert configured_scale(config.data) == Scale(0.5, (460, 700))
+
+
+@pytest.mark.parametrize("name", ["train_magnifications", "test_magnifications"])
+@pytest.mark.parametrize(
+    ("value", "changes", "message"),
+    [
+        ((100,), {"split.protocol": "random"}, "needs config.split.protocol = 'strict'"),
+        ((100, 0), {}, "give whole numbers above 0"),
+        (("100X",), {}, "give whole numbers above 0"),
+        ((True,), {}, "give whole numbers above 0"),
+        (
+            (100, 300),
+            {"data.magnifications": (40, 100)},
+            r"has 300, which config.data.magnifications = \(40, 100\) leaves out",
+        ),
+        ((100,), {"data.magnifications": (200,)}, r"config.data.magnifications = \(200,\) leaves"),
+    ],
+)
+def test_magnifications_are_checked_before_an_image_is_read(name, value, changes, message):
+    config = smoke.get_config()
+    config.update_from_flattened_dict({f"split.{name}": (100, 200)})
+    check_config(config)  # of all magnifications
+    config.data.magnifications = (40, 100, 200)
+    check_config(config)
+    config.update_from_flattened_dict({f"split.{name}": value} | changes)
+    with pytest.raises(UserError, match=rf"config.split.{name} = .*{message}"):
+        check_config(config)

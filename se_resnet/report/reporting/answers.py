@@ -100,7 +100,7 @@ def data_source(study: Study) -> Answer:
 @_answer
 def accession_years(study: Study) -> Answer:
     """Returns the years in the accession numbers."""
-    years = sorted({row["accession"].split("-")[0] for row in study.first.used})
+    years = sorted({row["accession"].split("-")[0] for row in study.used})
     return Answer(
         sentence(f"The accession numbers of the images begin with the years {listing(years)}"),
         study.source("split.csv"),
@@ -126,7 +126,7 @@ def selection(study: Study) -> Answer:
 def subset(study: Study) -> Answer:
     """Describes the magnifications that were used and the part of the image."""
     return Answer(
-        f"Images of {data_text.magnifications(study.first.used)} were used. "
+        f"Images of {data_text.magnifications(study.used)} were used. "
         f"{data_text.left_out(study)} {model_text.resizing(study)}",
         study.source("split.csv", "data.json", "checkpoints/best"),
     )
@@ -156,7 +156,7 @@ def outcome(study: Study) -> Answer:
     """Defines the outcome as the files hold it."""
     types = []
     for name in CLASS_NAMES:
-        found = sorted({row["subtype"] for row in of_class(study.first.used, name)})
+        found = sorted({row["subtype"] for row in of_class(study.used, name)})
         types.append(f"{name}: {listing(_type_name(subtype) for subtype in found) or 'none'}")
     return Answer(
         "The outcome is malignant against benign, as recorded with each image. A patient is "
@@ -184,7 +184,7 @@ def predictors(study: Study) -> Answer:
 @_answer
 def image_input(study: Study) -> Answer:
     """Describes the images by magnification."""
-    counts = Counter(int(row["magnification"]) for row in study.first.used)
+    counts = Counter(int(row["magnification"]) for row in study.used)
     parts = listing(f"{number:,} at {scale}x" for scale, number in sorted(counts.items()))
     return Answer(
         sentence(
@@ -221,7 +221,7 @@ def sample_size(study: Study) -> Answer:
 @_answer
 def missing_data(study: Study) -> Answer:
     """States that every image has its facts, and which files were left out."""
-    used = study.first.used
+    used = study.used
     incomplete = sum("" in row.values() for row in used)
     if incomplete:
         text = f"Of {plural(len(used), 'image')} used, {incomplete:,} lack a fact in split.csv."
@@ -483,7 +483,7 @@ def code(study: Study) -> Answer:
 @_answer
 def flow(study: Study) -> Answer:
     """States the numbers of the flow diagram."""
-    found, used = study.found, sizes(study.first.used)
+    found, used = study.found, sizes(study.used)
     unreadable = len(study.first.skipped)
     left_out = [count for count in count_flow(study) if count.stage == LEFT_OUT]
     reasons = listing(f"{count.reason}: {count.sizes.images:,}" for count in left_out)
@@ -514,7 +514,7 @@ def _evaluated(study: Study) -> str:
 @_answer
 def characteristics(study: Study) -> Answer:
     """States images per patient and tumour types; refers to the table."""
-    rows = study.first.used
+    rows = study.used
     counted = images_per_patient(rows)
     assert counted is not None, "a run has images"
     median, least, most = counted
@@ -602,6 +602,12 @@ def performance_by_part(study: Study) -> Answer:
         f"{interval_text(facts['roc_auc'])}"
         for scale, facts in study.metrics["by_magnification"].items()
     ]
+    agreement = study.metrics.get("magnification_agreement")
+    if agreement and agreement["all_pairs"]["value"] is not None:
+        parts.append(
+            "share of pairs of magnifications whose calls for a patient agree: "
+            f"{interval_text(agreement['all_pairs'])}"
+        )
     parts += [
         f"{_type_name(name)}: image accuracy {interval_text(facts['accuracy'])}"
         for name, facts in study.metrics.get("by_subtype", {}).items()

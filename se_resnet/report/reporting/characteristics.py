@@ -47,7 +47,7 @@ def count_characteristics(study: Study) -> list[dict[str, Any]]:
     """
     rows = []
     for name in CLASSES:
-        rows.append(_count(study, study.first.used, "", _ALL, name))
+        rows.append(_count(study, study.used, "", _ALL, name))
     for number, training in enumerate(study.trainings):
         fold = str(number) if study.is_cross_validation else ""
         for role in ROLES:
@@ -90,12 +90,12 @@ def _planned(training: Training) -> int | str:
 
 
 def _scales(study: Study) -> list[int]:
-    return sorted({int(row["magnification"]) for row in study.first.used})
+    return sorted({int(row["magnification"]) for row in study.used})
 
 
 def _types(study: Study) -> list[str]:
     """Returns the tumour types, benign types first."""
-    labels = {row["subtype"]: row["label"] for row in study.first.used}
+    labels = {row["subtype"]: row["label"] for row in study.used}
     return sorted(labels, key=lambda name: (labels[name], name))
 
 

@@ -17,7 +17,7 @@ from se_resnet.report.reporting.wording import (
     sentence,
     span,
 )
-from se_resnet.runs.run_files import NEAR_DUPLICATES, PUBLISHED
+from se_resnet.runs.run_files import NEAR_DUPLICATES, PUBLISHED, TEST, TRAIN
 
 _REPAIRED = (
     "The division followed a published split, which separates slides, after patients with slides "
@@ -39,8 +39,8 @@ _PROTOCOLS = {
 
 def data_set(study: Study) -> str:
     """Describes the images that were used, and their relation to BreaKHis."""
-    used = sizes(study.first.used)
-    benign, malignant = (sizes(of_class(study.first.used, name)) for name in CLASS_NAMES)
+    used = sizes(study.used)
+    benign, malignant = (sizes(of_class(study.used, name)) for name in CLASS_NAMES)
     description = study.first.data["description"]
     text = (
         f"The study used {plural(used.images, 'histology image')} of "
@@ -49,7 +49,7 @@ def data_set(study: Study) -> str:
         f"benign tumours and {plural(malignant.images, 'image')} of "
         f"{plural(malignant.patients or 0, 'patient')} with malignant tumours."
     )
-    if synthetic := sum(map(is_synthetic, study.first.used)):
+    if synthetic := sum(map(is_synthetic, study.used)):
         text += f" Synthetic are {synthetic:,} of them."
     if "not in the official list" in description:
         text += " The files are named as in BreaKHis, but not all of them are images of BreaKHis."
@@ -77,7 +77,9 @@ def left_out(study: Study) -> str:
         parts.append(f"{plural(number, 'image')} of other magnifications")
     if number := study.not_taken:
         parts.append(f"{plural(number, 'image')} that the protocol does not take")
-    if number := first.copies.images:
+    if number := study.excluded_by_magnification:
+        parts.append(f"{plural(number, 'image')} of magnifications that their role lacks")
+    if number := study.copies.images:
         parts.append(plural(number, "copy of another image", "copies of other images"))
     return sentence(f"the study left out {listing(parts)}" if parts else "no image was left out")
 
@@ -102,6 +104,9 @@ def partition(study: Study) -> str:
         if val_folds is None
         else f"{own_set}one of {val_folds} parts of the rest for validation"
     )
+    for role, names in ((TRAIN, "training and validation"), (TEST, "test")):
+        if scales := study.magnifications_of(role):
+            parts.append(f"{names} images at {listing(f'{scale}x' for scale in scales)} only")
     parts.append(f"seed {recorded(study.setting('split.seed'))}")
     return sentence(f"{text} ({', '.join(parts)})")
 

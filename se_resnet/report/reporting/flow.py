@@ -26,6 +26,7 @@ FOUND, LEFT_OUT, ADDED, USED, ASSIGNED, EVALUATED = (
 )
 COPY = "copy of another image"
 MAGNIFICATION = "other magnification"
+MAGNIFICATION_OF_ROLE = "magnification that its role does not take"
 NOT_TAKEN = "not taken by the protocol"
 
 
@@ -77,12 +78,14 @@ def _until_used(study: Study) -> Iterator[Count]:
         yield Count(LEFT_OUT, Sizes(number, None, None), reason=MAGNIFICATION)
     if number := study.not_taken:
         yield Count(LEFT_OUT, Sizes(number, None, None), reason=NOT_TAKEN)
-    if first.copies.images:
-        yield Count(LEFT_OUT, first.copies, reason=COPY)
+    if number := study.excluded_by_magnification:
+        yield Count(LEFT_OUT, Sizes(number, None, None), reason=MAGNIFICATION_OF_ROLE)
+    if study.copies.images:
+        yield Count(LEFT_OUT, study.copies, reason=COPY)
     if synthetic := [row for row in first.rows if is_synthetic(row)]:
         yield Count(ADDED, sizes(synthetic), reason="synthetic image, made before the division")
     for name in CLASSES:
-        yield Count(USED, sizes(of_class(first.used, name)), class_name=name)
+        yield Count(USED, sizes(of_class(study.used, name)), class_name=name)
 
 
 def _assigned(study: Study) -> Iterator[Count]:

@@ -30,7 +30,7 @@ def paragraphs(study: Study) -> list[tuple[str, str]]:
     def joined(*parts: str) -> str:
         return " ".join(part for part in parts if part)
 
-    scales = data_text.magnifications(study.first.used)
+    scales = data_text.magnifications(study.used)
     return [
         (
             "Images and patients",

@@ -7,6 +7,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from se_resnet.errors import UserError
@@ -54,6 +55,7 @@ _METRICS_FORM = METRICS_FORM | {
     ),
     "p_value": Maybe({"image": _NUMBER, "patient": _NUMBER, "permutations": int}),
     "by_subtype": Maybe({str: {"accuracy": ESTIMATE_FORM}}),
+    "magnification_agreement": Maybe({"all_pairs": ESTIMATE_FORM}),
     "folds": Maybe({str: {"mean": _NUMBER, "sd": _NUMBER}}),
     "patient": METRICS_FORM["patient"]
     | {
@@ -170,8 +172,8 @@ class Training:
         return [row for row in self.rows if not is_synthetic(row)]
 
     @property
-    def used(self) -> list[dict[str, str]]:
-        """The images that have a role in the analysis."""
+    def with_role(self) -> list[dict[str, str]]:
+        """The images that have a role."""
         return [row for row in self.rows if row["role"] in ROLES]
 
     @property
@@ -183,11 +185,6 @@ class Training:
         excluded = sizes(self.role(EXCLUDED))
         copies = self.data["audit"]["excluded_copies"]
         return excluded if copies == excluded.images else Sizes(copies, None, None)
-
-    @property
-    def not_in_split(self) -> int:
-        """The number of images that the division does not contain and that are no copies."""
-        return len(self.role(EXCLUDED)) - self.copies.images
 
     @property
     def epoch(self) -> float | None:
@@ -301,6 +298,35 @@ class Study:
                 found.setdefault(row["file"], row)
         return list(found.values())
 
+    @cached_property
+    def used(self) -> list[dict[str, str]]:
+        """The images that have a role in the analysis; each image once over all folds."""
+        used = {row["file"] for training in self.trainings for row in training.with_role}
+        return [row for row in self.first.rows if row["file"] in used]
+
+    @property
+    def copies(self) -> Sizes:
+        """The images that were left out because another file shows the same image.
+
+        Where a fold excludes both images of a pair by their magnification, another fold counts.
+        """
+        return max((training.copies for training in self.trainings), key=lambda copy: copy.images)
+
+    def magnifications_of(self, role: str) -> list[int]:
+        """Returns the magnifications that a role takes by the configuration; empty for all."""
+        option = "test" if role == TEST else "train"
+        return self.setting(f"split.{option}_magnifications") or []
+
+    @property
+    def excluded_by_magnification(self) -> int:
+        """The number of images at magnifications that the roles of their patient do not take."""
+        return self._without_role if any(map(self.magnifications_of, ROLES)) else 0
+
+    @property
+    def _without_role(self) -> int:
+        """The number of images that the division does not contain and that are no copies."""
+        return len(self.first.rows) - len(self.used) - self.copies.images
+
     @property
     def evaluated(self) -> list[dict[str, str]]:
         """The evaluated images as rows with ``file``, ``slide``, ``accession``, ``label``, ..."""
@@ -353,4 +379,4 @@ class Study:
         """The number of readable images that the protocol did not take into the split."""
         split = len(self.first.photographs)
         unlisted = max(0, self.found.images - self.other_magnifications - split)
-        return unlisted + self.first.not_in_split
+        return unlisted + self._without_role - self.excluded_by_magnification
