@@ -92,6 +92,7 @@ from se_resnet.report.remarks import (
 from se_resnet.report.repeats import publish_repeats
 from se_resnet.report.scale_remarks import scale_notes, scale_warnings, training_scale_notes
 from se_resnet.runs.evaluations import REPORT, EvaluationFolder
+from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import ALL_FOLDS, TRAIN, VAL, trained_magnifications
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
@@ -188,7 +189,8 @@ def evaluate_run(
         other = bool(data_dir)
         evaluation = _describe(run, config, split, tta, predicted, prevalence, other)
         if not data_dir:
-            return dataclasses.replace(evaluation, run=run)
+            source = ImageSource.from_facts(run.data_facts())
+            return dataclasses.replace(evaluation, run=run, source=source)
         # The tables for a journal describe the run's own images.
         return _of_other_images(evaluation, run, data_dir)
 
@@ -346,6 +348,7 @@ def _describe(
             *dataset.notes,
             *([f"left out: {copies} copies of images"] if copies else []),
         ],
+        source=dataset.source,
         gallery=gallery.make(*shown, predictions, threshold=metrics["threshold"], seed=seed),
         gates=attention_gates.describe(*shown, predictions.label, seed=seed),
     )
@@ -458,6 +461,7 @@ def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None
             f"for example {example}.",
         ],
         run=run,
+        source=ImageSource.from_facts(folds[0].data_facts()),
     )
 
 

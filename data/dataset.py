@@ -18,6 +18,7 @@ from data.table.preparation import prepare as prepare_table
 from se_resnet.errors import UserError
 from se_resnet.images.image_table import is_table
 from se_resnet.images.scale import Scale, configured_scale, describe_scales, scale_of_facts
+from se_resnet.runs.image_source import BREAKHIS, ImageSource
 from se_resnet.runtime.files import user_cache_dir
 from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
 
@@ -28,6 +29,11 @@ class Prepared(Images, Protocol):
     @property
     def summary(self) -> Any:
         """The summary, with ``describe()``."""
+        ...
+
+    @property
+    def source(self) -> ImageSource:
+        """BreaKHis, or the table."""
         ...
 
     @property
@@ -58,6 +64,7 @@ class Dataset:
             without a scale.
         encoded: returns all images again, see :meth:`data.cache.Images.examples`; None if only
             their pixels are here.
+        source: BreaKHis, or the table.
     """
 
     images: np.ndarray
@@ -68,6 +75,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     most_tiles: int = 1
     encoded: Callable[[], Iterable[Mapping[str, Any]]] | None = None
+    source: ImageSource = BREAKHIS
 
 
 def load_dataset(
@@ -124,10 +132,13 @@ def load_dataset(
             f"the cache folder {cache_dir or '$SE_RESNET_CACHE or ~/.cache/se_resnet'} cannot be "
             f"used ({error}): set config.data.cache_dir to another folder."
         ) from error
-    dataset = _dataset(
-        cache, magnifications, prepared.summary.describe(), prepared.skipped, prepared.walk
+    dataset = _dataset(cache, magnifications, prepared.summary.describe(), prepared.walk)
+    return dataclasses.replace(
+        dataset,
+        skipped=prepared.skipped,
+        encoded=prepared.examples,
+        source=prepared.source,
     )
-    return dataclasses.replace(dataset, encoded=prepared.examples)
 
 
 def prepare(
@@ -215,7 +226,16 @@ def _open_finished(
         description = _describe_finished(records)
     except ValueError as error:
         raise damaged(path, error) from error
-    return _dataset(cache, magnifications, description)
+    dataset = _dataset(cache, magnifications, description)
+    return (
+        dataset
+        if _is_breakhis(records)
+        else dataclasses.replace(dataset, source=ImageSource(path.name))
+    )
+
+
+def _is_breakhis(records: Records) -> bool:
+    return all(name.startswith("SOB_") and name.endswith(".png") for name in records.file.tolist())
 
 
 def _describe_scale(scale: Scale | None) -> str:
@@ -228,7 +248,7 @@ def _describe_finished(records: Records) -> str:
     Raises:
         ValueError: an image of BreaKHis has another name.
     """
-    if not all(name.startswith("SOB_") and name.endswith(".png") for name in records.file.tolist()):
+    if not _is_breakhis(records):
         patients = len(set(records.accession.tolist()))
         return f"cache of a table: {len(records):,} images of {patients:,} patients"
     return summarise(
@@ -240,7 +260,6 @@ def _dataset(
     cache: Cache,
     magnifications: tuple[int, ...],
     description: str,
-    skipped: list[tuple[str, str]] | None = None,
     walk: tuple[str, ...] = (),
 ) -> Dataset:
     """Returns the images of these magnifications, and describes the images left out."""
@@ -252,7 +271,7 @@ def _dataset(
         records,
         cache.fingerprint,
         text,
-        skipped or [],
+        [],
         notes,
         most_tiles=cache.facts.get("most_tiles", 1),
     )

@@ -83,7 +83,7 @@ def prepare(
     Raises:
         UserError: images are missing or broken, they or their roles differ from those that the
             run began with, or a new run that promises unseen patients has near-duplicates of
-            different accessions in test and training or validation.
+            different patients in test and training or validation.
     """
     protocol = config.split.protocol
     dataset = processes.primary_first(lambda: _load(config, run, augment))
@@ -161,6 +161,7 @@ def save(
             **({"plan": plan.sizes()} if plan else {}),
             "seen_digests": sorted(set(records.digest[is_seen(roles)].tolist())),
             "magnifications": sorted(set(records.magnification.tolist()) - {0}),
+            **dataset.source.facts(),
         },
     )
 
@@ -313,14 +314,14 @@ def _describe_split(
     for row in audit.summarise(records, roles):
         lines.append(
             f"{row['role']:<6}{row['class']:<10}{row['images']:>5} images of "
-            f"{row['accessions']} accessions"
+            f"{row['accessions']} patients"
         )
     counts = audit.count_leaks(records, roles)
     if left_out := int((roles == EXCLUDED).sum()) - counts["excluded_copies"]:
         lines.append(f"left out: {left_out:,} images that the split does not contain")
     if counts["straddling_accessions"]:
         lines.append(
-            f"WARNING: {counts['straddling_accessions']} accessions of the test set, with "
+            f"WARNING: {counts['straddling_accessions']} patients of the test set, with "
             f"{counts['straddling_test_images']} images, also train or validate"
         )
     warning = near_duplicate_warning(near)

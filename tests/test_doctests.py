@@ -26,6 +26,7 @@ def with_run(run, tmp_path, monkeypatch):
         ("data.breakhis.candidates", 1),
         ("se_resnet.predict.patients", 1),
         ("se_resnet.report.reporting.wording", 4),
+        ("se_resnet.runs.image_source", 1),
         ("se_resnet.runtime.batches", 2),
         ("se_resnet.runtime.csv_dialect", 2),
         ("se_resnet.runtime.paths", 1),

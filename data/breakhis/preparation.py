@@ -19,6 +19,7 @@ from data.breakhis.image_files import Source
 from data.breakhis.summary import Summary
 from data.disk import unfinished
 from se_resnet.errors import UserError
+from se_resnet.runs.image_source import BREAKHIS, ImageSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Prepared:
     fingerprint: str
     path: Path
     walk: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> ImageSource:
+        """BreaKHis."""
+        return BREAKHIS
 
     @property
     def skipped(self) -> list[tuple[str, str]]:

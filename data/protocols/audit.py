@@ -3,8 +3,8 @@
 A test metric applies to unseen patients only if no image of the test patients was used for training
 or validation. :func:`count_leaks` counts the leaks that a run reports with its results.
 :func:`verify` and :func:`refuse_near_duplicates` refuse a split that breaks the promise of its
-protocol. :func:`audit` checks everything: equal images, near-duplicates, slides, accessions,
-synthetic images and balance.
+protocol. :func:`audit` checks everything: equal images, near-duplicates, slides, patients,
+synthetic images and balance. The field names say ``accession`` where the patient is meant.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def count_leaks(records: Records, roles: np.ndarray) -> dict[str, int]:
 
     Returns:
         ``shared_images``: distinct images in more than one role. ``straddling_accessions``:
-        accessions of the test set that also train or validate. ``straddling_test_images``: the
-        test images of those accessions. ``synthetic_test_images``: test images that are not
+        patients of the test set that also train or validate. ``straddling_test_images``: the
+        test images of those patients. ``synthetic_test_images``: test images that are not
         photographs. ``excluded_copies``: images left out whose content has a role.
     """
     is_copy = (roles == EXCLUDED) & np.isin(records.digest, records.digest[np.isin(roles, ROLES)])
@@ -70,7 +70,7 @@ def verify(records: Records, roles: np.ndarray, protocol: str, repaired: bool = 
 
     Raises:
         UserError: an image has two roles (not under ``source``, which promises nothing), an
-            accession has two roles under ``strict`` or in a ``repaired`` split, a role has no
+            patient has two roles under ``strict`` or in a ``repaired`` split, a role has no
             image, or the training set has one class.
     """
     counts = count_leaks(records, roles)
@@ -80,32 +80,31 @@ def verify(records: Records, roles: np.ndarray, protocol: str, repaired: bool = 
         )
     if keeps_patients_apart({"protocol": protocol, "repaired": repaired}):
         pairs = {*zip(records.accession.tolist(), roles.tolist(), strict=True)}
-        owners = [accession for accession, role in pairs if role != EXCLUDED]
-        straddling = sorted({accession for accession in owners if owners.count(accession) > 1})
+        roles_of = Counter(patient for patient, role in pairs if role != EXCLUDED)
+        straddling = sorted(patient for patient, count in roles_of.items() if count > 1)
         if straddling:
             raise UserError(
-                f"the split leaks: {_promiser(repaired)} promises unseen patients, but accession "
-                f"{', '.join(straddling[:5])} has more than one role."
+                f"the split leaks: {_promiser(repaired)} promises unseen patients, but "
+                f"{_many(len(straddling), 'patient')} in more than one role ({_some(straddling)})."
             )
     for role in ROLES:
         if not (roles == role).any():
             raise UserError(f"the split has no {role} image: bring more data or change the folds.")
     if len(set(records.label[roles == TRAIN].tolist())) < 2:
         raise UserError(
-            "the training set has only one class: bring images of both benign and malignant "
-            "tumours."
+            "the training set has only one class: bring images of both, benign and malignant."
         )
 
 
 def refuse_near_duplicates(pairs: Sequence[Mapping[str, Any]], repaired: bool = False) -> None:
-    """Refuses pairs of different accessions, which break the promise of unseen patients.
+    """Refuses pairs of different patients, which break the promise of unseen patients.
 
     Args:
         pairs: as :func:`data.protocols.near_duplicates.near_duplicates` returns them.
         repaired: True for a repaired split, False for protocol ``strict``.
 
     Raises:
-        UserError: a pair has different accessions; the nearest pair is named.
+        UserError: a pair has different patients; the nearest pair is named.
     """
     others = [pair for pair in pairs if not pair["same_accession"]]
     if not others:
@@ -114,7 +113,7 @@ def refuse_near_duplicates(pairs: Sequence[Mapping[str, Any]], repaired: bool = 
     raise UserError(
         f"{_promiser(repaired)} promises unseen patients, but the test image "
         f"{first['test_file']} shows nearly the same picture as the {first['role']} image "
-        f"{first['file']} of another accession, {first['distance']} of {HASH_BITS} bits apart, "
+        f"{first['file']} of another patient, {first['distance']} of {HASH_BITS} bits apart, "
         f"where up to {NEAR_DISTANCE} count as near: remove one image of each such pair "
         f"({len(others):,} in this split, listed by python -m data.protocols), or set "
         "config.split.allow_near_duplicates = True if they show different tissue."
@@ -126,7 +125,10 @@ def _promiser(repaired: bool) -> str:
 
 
 def summarise(records: Records, roles: np.ndarray) -> list[dict]:
-    """Returns ``role``, ``class``, ``images``, ``slides``, ``accessions`` by role and class."""
+    """Returns ``role``, ``class``, ``images``, ``slides``, ``accessions`` by role and class.
+
+    ``accessions`` is the number of patients.
+    """
     return [
         {"role": role, "class": name, **_sizes(records.take((roles == role) & of_class))}
         for role in ROLES
@@ -152,11 +154,11 @@ def audit(
     Returns:
         A dict for JSON. ``verdict``, ``leaks`` and ``notes``: sentences. ``counts``: see
         :func:`count_leaks` and :func:`data.protocols.near_duplicates.count_near_duplicates`.
-        ``overlap``: shared image content, slides and accessions of each pair of roles, with names
+        ``overlap``: shared image content, slides and patients of each pair of roles, with names
         and numbers of images. ``near_duplicates``: pairs as in
         :func:`data.protocols.near_duplicates.near_duplicates`. ``synthetic``: synthetic images by
-        role. ``balance``: images, slides and accessions by role, class and magnification.
-        ``filed_twice``: accessions with more than one subtype, and the number of their images that
+        role. ``balance``: images, slides and patients by role, class and magnification.
+        ``filed_twice``: patients with more than one subtype, and the number of their images that
         are identical by content. ``unassigned``: file names.
     """
     absent = Counter(absent_synthetic or {})
@@ -271,7 +273,7 @@ def _filed_twice(records: Records, roles: np.ndarray) -> list[dict[str, Any]]:
 
 def _leaks(result: Mapping[str, Any]) -> list[str]:
     """Returns a sentence for each kind of leak into the test set."""
-    content, slide, accession = (rows[-1] for rows in result["overlap"].values())
+    content, slide, patient = (rows[-1] for rows in result["overlap"].values())
     synthetic = result["synthetic"]
     leaks = []
     if content["shared"]:
@@ -281,7 +283,7 @@ def _leaks(result: Mapping[str, Any]) -> list[str]:
         )
     if warning := near_duplicate_warning(result["counts"]):
         leaks.append(warning)
-    for row, noun in ((slide, "slide"), (accession, "accession")):
+    for row, noun in ((slide, "slide"), (patient, "patient")):
         if row["shared"]:
             leaks.append(
                 f"{_many(row['shared'], noun)} in the test set, with "
@@ -295,9 +297,9 @@ def _leaks(result: Mapping[str, Any]) -> list[str]:
 
 def _notes(records: Records, roles: np.ndarray, result: Mapping[str, Any]) -> list[str]:
     notes = [
-        f"accession {row['accession']} is filed as {' and '.join(row['slides'])}: "
-        f"{row['identical_images']} of its images identical by content, {row['excluded']} of "
-        "them left out."
+        f"patient {row['accession']} is filed as {' and '.join(row['slides'])}: "
+        f"{row['identical_images']} of the patient's images identical by content, "
+        f"{row['excluded']} of them left out."
         for row in result["filed_twice"]
         if row["identical_images"]
     ]
@@ -310,7 +312,7 @@ def _notes(records: Records, roles: np.ndarray, result: Mapping[str, Any]) -> li
         )
     if shared := result["overlap"]["accession"][0]["shared"]:
         notes.append(
-            f"{_many(shared, 'accession')} in both training and validation: what is chosen on "
+            f"{_many(shared, 'patient')} in both training and validation: what is chosen on "
             "validation is chosen on known patients."
         )
     for role in (TRAIN, VAL):
@@ -335,7 +337,7 @@ def _verdict(roles: np.ndarray, leaks: list[str]) -> str:
             "diagnosed, for the reasons above."
         )
     return (
-        "clean for unseen patients: no image, slide or accession of the test set trains or "
+        "clean for unseen patients: no image, slide or patient of the test set trains or "
         "validates, no near-duplicate was found, and no test image is synthetic."
     )
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.protocols.near_duplicates import HASH_BITS, NEAR_DISTANCE
+from se_resnet.metrics.labels import magnification_name
 from se_resnet.runtime.text_table import text_table
 
 _SHOWN_PAIRS = 5
+_LEVEL_NAMES = {"accession": "patient"}  # the result keeps the name of the column of split.csv
 
 
 def describe(result: Mapping[str, Any]) -> str:
@@ -31,8 +33,10 @@ def describe(result: Mapping[str, Any]) -> str:
 
 def _balance_rows(balance: list[dict[str, Any]]) -> list[list[Any]]:
     magnifications = list(dict.fromkeys(row["magnification"] for row in balance))
-    columns = [f"{magnification}X" for magnification in magnifications if magnification is not None]
-    rows: list[list[Any]] = [["role", "class", *columns, "images", "slides", "accessions"]]
+    columns = [magnification_name(scale) for scale in magnifications if scale is not None]
+    if set(magnifications) == {0, None}:  # not known for any image
+        columns, balance, magnifications = [], balance[1::2], [None]
+    rows: list[list[Any]] = [["role", "class", *columns, "images", "slides", "patients"]]
     for start in range(0, len(balance), len(magnifications)):
         group = balance[start : start + len(magnifications)]
         total = group[-1]
@@ -52,7 +56,10 @@ def _overlap_rows(result: Mapping[str, Any]) -> list[list[Any]]:
     overlap = result["overlap"]
     role_pairs = [" and ".join(row["roles"]) for row in next(iter(overlap.values()))]
     rows: list[list[Any]] = [["shared by", *role_pairs]]
-    rows += [[level, *(row["shared"] for row in counts)] for level, counts in overlap.items()]
+    rows += [
+        [_LEVEL_NAMES.get(level, level), *(row["shared"] for row in counts)]
+        for level, counts in overlap.items()
+    ]
     missing = ["-"] * (len(role_pairs) - 1)
     return [*rows, ["near-duplicates found", *missing, result["near_duplicates"]["test_images"]]]
 

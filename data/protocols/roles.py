@@ -185,7 +185,7 @@ def _fold(
     _, first, unit = np.unique(
         images.accession if grouped else images.file, return_index=True, return_inverse=True
     )
-    unit_name = "accessions" if grouped else "images"
+    unit_name = "patients" if grouped else "images"
     label = np.zeros(len(first), np.int64)
     np.maximum.at(label, unit, images.label)  # a patient with any malignant image is malignant
     for value, name in enumerate(CLASS_NAMES):

@@ -69,7 +69,7 @@ def derive(
             f"{folder} was made from other images or with another seed: delete the folder or "
             "choose another folder."
         )
-    return dataclasses.replace(derived, skipped=dataset.skipped)
+    return dataclasses.replace(derived, skipped=dataset.skipped, source=dataset.source)
 
 
 def reopen(folder: Path) -> Dataset:

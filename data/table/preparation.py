@@ -21,6 +21,7 @@ from se_resnet.images.decode import decode_image
 from se_resnet.images.image_location import Location, read_all
 from se_resnet.images.pixels import ImageError, digest
 from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.runs.image_source import ImageSource
 from se_resnet.runtime.files import atomic_write
 from se_resnet.runtime.parallel import parallel_map
 from se_resnet.runtime.tables import read_table
@@ -44,6 +45,7 @@ class PreparedTable:
         locations: of these images.
         summary: counts and remarks.
         fingerprint: identity of the content: SHA-256 of all rows with their digests.
+        source: the table's name and the meaning of its labels.
         walk: empty; a table names its files.
     """
 
@@ -51,6 +53,7 @@ class PreparedTable:
     locations: list[Location]
     summary: TableSummary
     fingerprint: str
+    source: ImageSource
     walk: tuple[str, ...] = ()
 
     @property
@@ -126,6 +129,7 @@ def prepare(
         [table.locations[number] for number in usable],
         summarise(table, rows, skipped),
         _fingerprint(rows),
+        ImageSource(table.path.name, table.label_names),
     )
 
 

@@ -172,12 +172,12 @@ def _common_images(a: Predictions, b: Predictions) -> tuple[Predictions, Predict
             "the two runs have no image in common: compare the same split of both runs."
         )
     a, b = a.take(row_a), b.take(row_b)
-    for name in ("label", "accession"):
+    for name, noun in (("label", "label"), ("accession", "patient")):
         column_a, column_b = getattr(a, name), getattr(b, name)
         if len(different := np.flatnonzero(column_a != column_b)):
             first = different[0]
             raise UserError(
-                f"the two runs disagree on the {name} of {common[first]} ({column_a[first]} in A, "
+                f"the two runs disagree on the {noun} of {common[first]} ({column_a[first]} in A, "
                 f"{column_b[first]} in B): compare runs on the same images."
             )
     return a, b

@@ -126,9 +126,12 @@ def no_interval_reason(unit: str, present: dict[str, np.ndarray], patients: int)
     are those of :class:`Metric`.
     """
     if patients < 2:
-        return "only one accession"
+        return "only one patient"
     scarce = [requirement for requirement, meets in present.items() if meets.sum() < 2]
-    return f"{scarce[0]} {unit}s in one accession only" if scarce else ""
+    if not scarce:
+        return ""
+    of_images = f"{scarce[0]} {unit}s of one patient only"
+    return f"only one {scarce[0]} patient" if unit == "patient" else of_images
 
 
 def variance_of_classes(

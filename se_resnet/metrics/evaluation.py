@@ -1,11 +1,11 @@
 """Metrics of a classifier per image and per patient, each with an interval.
 
 Malignant is the positive class. An image or a patient is predicted malignant if its probability is
-at least the threshold. A patient is an accession. A patient is malignant if any image of the
-patient is malignant. The patient score and the recognition rates are those of Spanhol et al.,
-"A Dataset for Breast Cancer Histopathological Image Classification" (IEEE TBME 2016). Later papers
-define "patient accuracy" differently. The accuracy of the mean probability and of the majority vote
-are therefore reported beside the recognition rate, under separate names.
+at least the threshold. The column ``accession`` names the patient. A patient is malignant if any
+image of the patient is malignant. The patient score and the recognition rates are those of Spanhol
+et al., "A Dataset for Breast Cancer Histopathological Image Classification" (IEEE TBME 2016). Later
+papers define "patient accuracy" differently. The accuracy of the mean probability and of the
+majority vote are therefore reported beside the recognition rate, under separate names.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ HEADLINE: dict[str, tuple[str, ...]] = {
     "patient_roc_auc": ("patient", "mean_probability", "roc_auc"),
 }
 
+# The most values of a column whose images are evaluated separately: a table of more rows is of no
+# use to a reader, and a column of names would cost an evaluation for every image.
+MOST_PARTS = 50
+
 
 def evaluate(
     predictions: Predictions,
@@ -59,7 +63,7 @@ def evaluate(
 
     An undefined metric has the value None and a ``reason``, for example AUC with a single class,
     or precision if nothing is predicted malignant. If the images a metric depends on come from a
-    single accession, the value is given, ``low`` and ``high`` are None, and ``reason`` is added: a
+    single patient, the value is given, ``low`` and ``high`` are None, and ``reason`` is added: a
     single patient carries no information about the difference between patients.
 
     In a cross-validation, ``roc_auc`` is the share of correctly ordered pairs within the folds.
@@ -87,14 +91,24 @@ def evaluate(
         alarm harms a patient less than a missed tumour.
 
         ``by_magnification``: ``"40"``, ...: the entries of ``image`` and
-        ``patient_recognition_rate`` for the images of one magnification and their accessions.
+        ``patient_recognition_rate`` for the images of one magnification and their patients. Images
+        of unknown magnification (0) are left out.
 
         ``magnification_agreement``: of the calls for a patient, see
         :func:`se_resnet.metrics.agreement.magnification_agreement`.
 
-        ``by_subtype``: ``"A"``, ``"F"``, ...: ``images`` and ``accessions`` (counts), ``accuracy``
-        and ``patient_recognition_rate``. A subtype has a single class, so other metrics are
-        undefined. Benign subtypes come first, sorted by name within each class.
+        ``by_subtype``: ``"A"``, ``"F"``, ...: ``images`` and ``accessions`` (the numbers of images
+        and patients), ``accuracy`` and ``patient_recognition_rate``. A subtype of BreaKHis has a
+        single class, so other metrics are undefined. Benign subtypes come first, sorted by name
+        within each class. Images without a subtype are left out.
+
+        ``by_site``: by the column ``site``, sorted by name: the entries of ``by_magnification`` and
+        ``images`` and ``accessions``. Images without a site are left out. The key is absent where
+        no image has a site.
+
+        ``too_many_parts``: the number of values by column (``magnification``, ``subtype``,
+        ``site``) where a column has more than ``MOST_PARTS``. Its values are then not evaluated
+        separately. The key is absent where no column has so many.
 
         ``counts``: ``images``, ``slides`` and ``accessions``, each for ``all``, ``benign`` and
         ``malignant``. ``p_value``: of the ``image`` and the ``patient`` ROC AUC, see
@@ -116,20 +130,17 @@ def evaluate(
         )
 
     image, patient = image_and_patient(predictions, thresholds)
-    by_magnification = {}
-    for magnification in np.unique(predictions.magnification):
-        chosen = predictions.magnification == magnification
-        image_metrics, patient_metrics = image_and_patient(
-            predictions.take(chosen), thresholds[chosen]
-        )
-        image_metrics["patient_recognition_rate"] = patient_metrics["recognition_rate"]
-        by_magnification[str(magnification)] = image_metrics
+    by_site = _by_site(predictions, thresholds)
+    values = {name: len(_known(column)) for name, column in _part_columns(predictions).items()}
+    too_many = {name: count for name, count in values.items() if count > MOST_PARTS}
     return {
         "image": image,
         "patient": patient,
-        "by_magnification": by_magnification,
+        "by_magnification": _by_magnification(predictions, thresholds),
         "magnification_agreement": magnification_agreement(predictions, thresholds),
         "by_subtype": _by_subtype(predictions, thresholds),
+        **({"by_site": by_site} if by_site else {}),
+        **({"too_many_parts": too_many} if too_many else {}),
         "counts": _counts(predictions, patient["patients"]),
         "p_value": auc_p_value(predictions, permutations, seed),
         "threshold": float(thresholds.mean()),
@@ -180,10 +191,56 @@ def image_and_patient(
     return image, patient
 
 
+def _part_columns(predictions: Predictions) -> dict[str, np.ndarray]:
+    columns = {"magnification": predictions.magnification, "subtype": predictions.subtype}
+    site = {name: predictions.extra[name] for name in ("site",) if name in predictions.extra}
+    return columns | site
+
+
+def _known(column: np.ndarray) -> np.ndarray:
+    """Returns the different values of a column, sorted, without 0 and the empty string."""
+    return np.unique(column[column != column.dtype.type()])
+
+
+def _parts(predictions: Predictions, name: str) -> list[Any]:
+    """Returns the known values of a column, or none where they are too many to evaluate each."""
+    column = _part_columns(predictions).get(name)
+    values = [] if column is None else _known(column).tolist()
+    return values if len(values) <= MOST_PARTS else []
+
+
+def _by_magnification(predictions: Predictions, threshold: np.ndarray) -> dict[str, dict[str, Any]]:
+    return {
+        str(scale): _of_part(predictions, threshold, predictions.magnification == scale)[0]
+        for scale in _parts(predictions, "magnification")
+    }
+
+
+def _by_site(predictions: Predictions, threshold: np.ndarray) -> dict[str, dict[str, Any]]:
+    metrics = {}
+    for site in _parts(predictions, "site"):
+        chosen = predictions.extra["site"] == site
+        of_site, patients = _of_part(predictions, threshold, chosen)
+        metrics[site] = {"images": int(chosen.sum()), "accessions": patients, **of_site}
+    return metrics
+
+
+def _of_part(
+    predictions: Predictions, threshold: np.ndarray, chosen: np.ndarray
+) -> tuple[dict[str, Any], int]:
+    """Returns the image metrics and patient recognition rate of a part, and its patients."""
+    image, patient = image_and_patient(predictions.take(chosen), threshold[chosen])
+    image["patient_recognition_rate"] = patient["recognition_rate"]
+    return image, len(patient["patients"])
+
+
 def _by_subtype(predictions: Predictions, threshold: np.ndarray) -> dict[str, dict[str, Any]]:
     order = np.lexsort((predictions.subtype, predictions.label))
+    shown = set(_parts(predictions, "subtype"))
     metrics = {}
     for subtype in dict.fromkeys(predictions.subtype[order].tolist()):
+        if subtype not in shown:
+            continue
         chosen = predictions.subtype == subtype
         subset = predictions.take(chosen)
         cohort = Cohort.of(subset)

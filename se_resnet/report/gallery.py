@@ -21,6 +21,7 @@ from se_resnet.runtime.batches import batches
 _LONGEST = 256  # pixels of the longer side of a thumbnail; enough for a column of the page
 _QUALITY = 85
 _BATCH = 6
+_COLUMNS, _CHARACTERS = 8, 40  # of the further columns in a caption
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +106,9 @@ def make(
 
     Returns:
         One row per group of :func:`select`, with ``label``, ``correct``, ``total`` and
-        ``pictures``. Each picture has ``file``, ``accession``, ``magnification``, ``probability``,
-        and the data URIs ``image`` and ``overlay``. The overlay is the Grad-CAM of the last stage
+        ``pictures``. Each picture has ``file``, ``accession``, ``magnification`` (0: not known),
+        ``probability``, ``extra`` (the values of further columns, by name), and the data URIs
+        ``image`` and ``overlay``. The overlay is the Grad-CAM of the last stage
         for the predicted class.
     """
     groups = select(predictions, threshold, seed=seed)
@@ -131,6 +133,7 @@ def make(
                     "accession": str(predictions.accession[i]),
                     "magnification": int(predictions.magnification[i]),
                     "probability": float(predictions.probability[i]),
+                    "extra": further_values(predictions, i),
                     "image": thumbnail(image),
                     "overlay": thumbnail(explain.overlay(image, heat)),
                 }
@@ -139,6 +142,19 @@ def make(
         }
         for group in groups
     ]
+
+
+def further_values(predictions: Predictions, row: int) -> dict[str, str]:
+    """Returns the values of the further columns of an image that are not empty.
+
+    Of more than 8 columns the first 8 are returned. A value is cut to 40 characters.
+    """
+    values = {name: str(column[row]) for name, column in predictions.extra.items()}
+    known = [(name, value) for name, value in values.items() if value][:_COLUMNS]
+    return {
+        name: value if len(value) <= _CHARACTERS else f"{value[: _CHARACTERS - 1]}…"
+        for name, value in known
+    }
 
 
 def _explain(

@@ -1,4 +1,4 @@
-"""Strip plots of patients: one line per accession, one mark per image at its probability."""
+"""Strip plots of patients: one line per patient, one mark per image at its probability."""
 
 from __future__ import annotations
 

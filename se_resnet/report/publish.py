@@ -14,6 +14,7 @@ from se_resnet.report.report import write_report
 from se_resnet.report.reporting.folder import FILES as REPORTING_FILES
 from se_resnet.report.reporting.folder import PAGE, REPORTING, write_reporting
 from se_resnet.runs.evaluations import FILES, REPORT, EvaluationFolder
+from se_resnet.runs.image_source import BREAKHIS, ImageSource
 from se_resnet.runs.run_files import METRICS
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import write_json
@@ -41,6 +42,7 @@ class Evaluation:
         gallery: images with explanations, or None.
         gates: distribution of the attention gates, or None.
         run: the run, whose files fill the tables for a journal; None leaves them out.
+        source: data set of the images.
     """
 
     title: str
@@ -56,6 +58,7 @@ class Evaluation:
     gates: dict[str, list[dict[str, Any]]] | None = None
     data_remarks: Sequence[str] = ()
     run: RunFolder | None = None
+    source: ImageSource = BREAKHIS
 
 
 def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> None:

@@ -144,7 +144,7 @@ def near_duplicate_warning(audit: Mapping[str, Any]) -> str:
         return ""
     return (
         f"{count:,} {'test image is' if count == 1 else 'test images are'} nearly the same as an "
-        f"image in training or validation, {others:,} under another accession."
+        f"image in training or validation, {others:,} of another patient."
     )
 
 

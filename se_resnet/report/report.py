@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.estimates import FEWEST, METHODS, TOO_FEW
+from se_resnet.metrics.evaluation import MOST_PARTS
 from se_resnet.metrics.labels import TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import plots
 from se_resnet.report.patient_strips import patient_groups
+from se_resnet.report.reporting.wording import listing
+from se_resnet.runs.image_source import BREAKHIS, ImageSource
 from se_resnet.runs.run_files import NEAR_DUPLICATES
 from se_resnet.runtime.templates import render, write_text
 
@@ -43,13 +48,22 @@ _AUDIT = {
     "straddling_accessions": "Test patients with images in training or validation",
     "straddling_test_images": "Test images of these patients",
     "near_duplicate_test_images": "Test images nearly the same as one in training or validation",
-    "near_duplicate_test_images_of_another_accession": "Of these, under another accession",
+    "near_duplicate_test_images_of_another_accession": "Of these, like an image of another patient",
     "synthetic_test_images": "Synthetic images in the test set",
     "excluded_copies": "Duplicate images, excluded",
     "evaluated_images_seen": "Evaluated images that were used in training or validation",
     "evaluated_accessions_seen": "Evaluated patients that were used in training or validation",
     "evaluated_images_of_seen_accessions": "Evaluated images of these patients",
 }
+# For the images of one magnification or one site.
+_PART_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "recall",
+    "specificity",
+    "roc_auc",
+    "patient_recognition_rate",
+)
 
 
 def write_report(
@@ -68,6 +82,7 @@ def write_report(
     gallery: list[dict[str, Any]] | None = None,
     gates: dict[str, list[dict[str, Any]]] | None = None,
     reporting: str = "",
+    source: ImageSource = BREAKHIS,
 ) -> None:
     """Writes the report of one evaluation.
 
@@ -89,6 +104,7 @@ def write_report(
         gallery: result of :func:`se_resnet.report.gallery.make`; None omits the section.
         gates: result of :func:`se_resnet.explain.attention_gates.describe`; None omits the section.
         reporting: relative address of the page with the tables for a journal; empty for no link.
+        source: data set of the evaluated images.
     """
     calibration, selective = metrics.get("calibration"), metrics.get("selective")
     html = render(
@@ -108,7 +124,16 @@ def write_report(
         fewest=FEWEST,
         too_few=TOO_FEW,
         decisions=_decisions(metrics),
-        subtype_names=TUMOUR_TYPES,
+        subtype_names=TUMOUR_TYPES if source.is_breakhis else {},
+        part_metrics=_PART_METRICS,
+        parts=_parts(metrics),
+        most_parts=MOST_PARTS,
+        unknown=_count_unknown(predictions),
+        source=source,
+        class_labels=source.explain_classes(),
+        # A table without a column of slides has the patient in its place.
+        slides_known=bool((predictions.slide != predictions.accession).any()),
+        split_columns=_split_columns(split_summary, source),
         audit_labels=_AUDIT,
         audit_added=NEAR_DUPLICATES,
         patient_groups=patient_groups(
@@ -133,6 +158,33 @@ def write_report(
         gate_plot=plots.gates(gates["blocks"]) if gates and gates["blocks"] else None,
     )
     write_text(path, html)
+
+
+def _parts(metrics: dict[str, Any]) -> str:
+    """Returns the columns whose values are evaluated separately, for example ``site``."""
+    return listing(
+        name
+        for name in ("magnification", "subtype", "site")
+        if metrics.get(f"by_{name}") or name in metrics.get("too_many_parts", {})
+    )
+
+
+def _count_unknown(predictions: Predictions) -> dict[str, int]:
+    """Returns the number of images without a value, by column."""
+    return {
+        "magnification": int((predictions.magnification == 0).sum()),
+        "subtype": int((predictions.subtype == "").sum()),
+        "site": int((predictions.extra.get("site", np.array(["-"])) == "").sum()),
+    }
+
+
+def _split_columns(split_summary: list[dict[str, Any]], source: ImageSource) -> dict[str, str]:
+    """Returns the titles of the columns of counts; without slides where these are not known."""
+    titles = {"images": "Images", "slides": "Slides", "accessions": "Patients"}
+    differ = any(row["slides"] != row["accessions"] for row in split_summary)
+    if not (source.is_breakhis or differ):
+        del titles["slides"]
+    return titles
 
 
 def _decisions(metrics: dict[str, Any]) -> list[str]:

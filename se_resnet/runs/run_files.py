@@ -112,6 +112,8 @@ NEAR_DUPLICATES = (
 SPLIT_SUMMARY_FORM = [
     {"role": str, "class": str, **dict.fromkeys(("images", "slides", "accessions"), int)}
 ]
+# Of the field ``table`` of data.json, see se_resnet.runs.image_source.
+TABLE_FORM = {"name": str, "benign": [str], "malignant": [str]}
 DATA_FORM = {
     "fingerprint": str,
     "description": str,
@@ -120,6 +122,7 @@ DATA_FORM = {
     "seen_digests": [str],
     "plan": Maybe({"benign": int, "malignant": int, "synthetic": int}),
     "magnifications": Maybe([int]),
+    "table": Maybe(TABLE_FORM),
 }
 # What the training state of a run is saved with.
 PROGRESS_FORM = {
@@ -152,6 +155,13 @@ METRICS_FORM: dict[Any, Any] = {
     "image": _IMAGE,
     "patient": _PATIENT,
     "by_magnification": {str: dict.fromkeys(("accuracy", "roc_auc"), ESTIMATE_FORM)},
+    "by_site": Maybe(
+        {
+            str: dict.fromkeys(("accuracy", "roc_auc"), ESTIMATE_FORM)
+            | dict.fromkeys(("images", "accessions"), int)
+        }
+    ),
+    "too_many_parts": Maybe({str: int}),
     "counts": {
         part: dict.fromkeys(("all", "benign", "malignant"), int)
         for part in ("images", "slides", "accessions")

@@ -73,7 +73,7 @@ def test_a_mirrored_copy_of_another_patient_ends_a_strict_run(
     tested, trained = (set(records.file[roles == role].tolist()) for role in (TEST, TRAIN))
     assert sum(name in message for name in tested) == 1
     assert sum(name in message for name in trained) == 1
-    assert "another accession, 0 of 256 bits apart" in message
+    assert "another patient, 0 of 256 bits apart" in message
     assert "(2 in this split, listed by" in message
     assert "set config.split.allow_near_duplicates = True" in message
     assert not RunFolder(tmp_path / "run").has_begun
@@ -97,8 +97,8 @@ def test_an_allowed_run_says_so_in_data_metrics_and_report(allowed):
     assert counts.items() <= metrics["audit"].items()
     report = (allowed / "eval" / "test" / "report.html").read_text()
     assert "2 test images are nearly the same as an image in training or validation" in report
-    assert ", 2 under another accession" in report
-    assert "Of these, under another accession" in report and "not checked" not in report
+    assert ", 2 of another patient" in report
+    assert "Of these, like an image of another patient" in report and "not checked" not in report
 
 
 def test_a_begun_run_resumes_without_the_permission(allowed, config, capsys):

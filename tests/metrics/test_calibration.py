@@ -192,7 +192,7 @@ def test_a_sure_mistake_costs_a_finite_amount():
     found = calibration.describe(predictions, 1.0)
     assert found["before"]["nll"]["value"] == pytest.approx(36.04, abs=0.01)
     one = calibration.describe(make(["a"], [1], [0.5]), 1.0)
-    assert one["after"]["nll"]["reason"] == "only one accession"
+    assert one["after"]["nll"]["reason"] == "only one patient"
 
 
 def test_risk_coverage_by_hand():

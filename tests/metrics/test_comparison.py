@@ -129,7 +129,7 @@ def test_what_cannot_be_said_has_a_reason():
     row = compare(one, one)["image"]["accuracy"]
     assert row["difference"]["value"] == 0
     assert row["difference"]["low"] is row["p_value"] is None
-    assert "only one accession" in row["difference"]["reason"]
+    assert "only one patient" in row["difference"]["reason"]
 
 
 def test_runs_that_cannot_be_compared_are_refused():
@@ -138,7 +138,7 @@ def test_runs_that_cannot_be_compared_are_refused():
         ({"file": np.array(["w", "x", "y", "z"])}, "no image in common"),
         ({"file": np.array(["0.png", "0.png", "y", "z"])}, "run B contains 0.png more than once"),
         ({"label": np.array([1, 0, 0, 0])}, r"label of 1.png \(1 in A, 0 in B\)"),
-        ({"accession": np.array(list("abce"))}, r"accession of 3.png \(d in A, e in B\)"),
+        ({"accession": np.array(list("abce"))}, r"patient of 3.png \(d in A, e in B\)"),
     ):
         with pytest.raises(UserError, match=words):
             compare(a, dataclasses.replace(a, **change))

@@ -13,7 +13,7 @@ from se_resnet.errors import UserError
 from se_resnet.metrics import curves, ranking
 from se_resnet.metrics.binary import METRIC_NAMES, binary_metrics
 from se_resnet.metrics.cohort import Cohort
-from se_resnet.metrics.evaluation import evaluate
+from se_resnet.metrics.evaluation import MOST_PARTS, evaluate
 from se_resnet.metrics.intervals import newcombe_auc
 from se_resnet.metrics.levels import all_metrics
 from se_resnet.metrics.predictions import Predictions, in_folds, logit_of, probability_of
@@ -231,7 +231,7 @@ def test_one_patient_has_values_but_no_interval():
     for figure in (result["image"]["accuracy"], result["patient"]["recognition_rate"]):
         assert figure["value"] == pytest.approx(2 / 3)
         assert figure["low"] is figure["high"] is None
-        assert figure["reason"] == "only one accession"
+        assert figure["reason"] == "only one patient"
 
 
 def test_one_benign_patient_gives_specificity_no_interval():
@@ -239,7 +239,7 @@ def test_one_benign_patient_gives_specificity_no_interval():
     specificity = result["image"]["specificity"]
     assert specificity["value"] == 0.5
     assert specificity["low"] is specificity["high"] is None
-    assert specificity["reason"] == "benign images in one accession only"
+    assert specificity["reason"] == "benign images of one patient only"
     assert specificity["patients"] == {"all": 1, "benign": 1, "malignant": 0}
     assert result["image"]["recall"]["low"] is not None
     assert result["image"]["recall"]["remark"] == "too few patients to tell"
@@ -334,7 +334,7 @@ def test_subtypes_are_evaluated_on_their_own():
     assert 0.9 < found["DC"]["accuracy"]["high"] < 1
     assert found["DC"]["accuracy"]["remark"] == "too few patients to tell"
     assert found["PT"]["accuracy"]["value"] == 0.5
-    assert found["PT"]["accuracy"]["reason"] == "only one accession"
+    assert found["PT"]["accuracy"]["reason"] == "only one patient"
     at_another = evaluate(predictions, threshold=0.85)["by_subtype"]
     assert at_another["DC"]["accuracy"]["value"] == pytest.approx(1 / 3)
 
@@ -404,7 +404,7 @@ def test_bands_without_enough_patients():
     one_benign = make(list("aabbcc"), [0, 0, 1, 1, 1, 1], [0.1, 0.6, 0.7, 0.8, 0.3, 0.9])
     band = curves.roc_band(one_benign)
     assert band["low"] is band["high"] is None
-    assert band["reason"] == "benign images in one accession only"
+    assert band["reason"] == "benign images of one patient only"
     assert curves.pr_band(one_benign)["low"] is not None
     one_class = make(list("ab"), [1, 1], [0.2, 0.8])
     with pytest.raises(ValueError, match="both classes"):
@@ -506,3 +506,50 @@ def test_probability_of_a_logit():
         found = probability_of(np.array([-1e4, -2, 0, 2, 1e4], dtype=np.float32))
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, [0, 1 / (1 + np.e**2), 0.5, 1 / (1 + np.e**-2), 1])
+
+
+def with_parts(predictions, **change):
+    extra = {name: change.pop(name) for name in list(change) if name == "site"}
+    return dataclasses.replace(predictions, **change, extra=extra)
+
+
+def test_images_of_unknown_magnification_or_subtype_are_no_part():
+    predictions = simulate(seed=2)
+    unknown = np.arange(len(predictions)) % 3 == 0
+    scale = np.where(unknown, 0, predictions.magnification)
+    subtype = np.where(unknown, "", predictions.subtype)
+    result = evaluate(with_parts(predictions, magnification=scale, subtype=subtype))
+    assert list(result["by_magnification"]) == ["40", "100", "200", "400"]
+    assert list(result["by_subtype"]) == ["A", "DC"]
+    part = predictions.take(~unknown & (predictions.magnification == 40))
+    assert result["by_magnification"]["40"]["accuracy"] == evaluate(part)["image"]["accuracy"]
+    assert sum(part["images"] for part in result["by_subtype"].values()) == (~unknown).sum()
+    nothing = with_parts(predictions, magnification=0 * scale, subtype=np.full(len(scale), ""))
+    result = evaluate(nothing)
+    assert result["by_magnification"] == result["by_subtype"] == {}
+    assert "by_site" not in result and "too_many_parts" not in result
+
+
+def test_sites_are_evaluated_on_their_own():
+    predictions = simulate(seed=2)
+    site = np.where(predictions.probability > 0.7, "north", "south")
+    site[:7] = ""
+    found = evaluate(with_parts(predictions, site=site))["by_site"]
+    assert list(found) == ["north", "south"]
+    part = predictions.take(site == "south")
+    alone = evaluate(part)
+    south = found["south"]
+    assert south.pop("images") == len(part)
+    assert south.pop("accessions") == alone["counts"]["accessions"]["all"]
+    assert south.pop("patient_recognition_rate") == alone["patient"]["recognition_rate"]
+    assert south == alone["image"]
+    assert "by_site" not in evaluate(with_parts(predictions, site=np.full(len(site), "")))
+
+
+def test_a_column_of_names_is_counted_and_not_evaluated_by_value():
+    predictions = simulate(seed=2)
+    name = np.array([f"n{i % (MOST_PARTS + 1)}" for i in range(len(predictions))])
+    result = evaluate(with_parts(predictions, site=name, subtype=name))
+    assert result["too_many_parts"] == {"subtype": MOST_PARTS + 1, "site": MOST_PARTS + 1}
+    assert result["by_subtype"] == {} and "by_site" not in result
+    assert len(result["by_magnification"]) == 4

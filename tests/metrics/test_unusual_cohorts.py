@@ -62,7 +62,7 @@ def test_patients_in_folds_without_the_other_class_do_not_count():
     within = evaluate(both)["image"]["roc_auc"]
     assert within["value"] == evaluate(first)["image"]["roc_auc"]["value"]
     assert within["patients"] == {"all": 5, "benign": 1, "malignant": 4}
-    assert within["reason"] == "benign images in one accession only"
+    assert within["reason"] == "benign images of one patient only"
 
 
 def test_patients_who_are_half_right_are_not_known_to_be_alike():

@@ -14,7 +14,9 @@ from se_resnet.metrics import calibration, selective
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import evaluate
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.report import gallery
 from se_resnet.report.report import write_report
+from se_resnet.runs.image_source import BREAKHIS, ImageSource
 from tests.helpers.page import Page
 
 HOSTILE = "<script>alert('x')</script>&\"\udcff"
@@ -24,7 +26,7 @@ def predictions(accession, label, probability):
     label = np.asarray(label)
     return Predictions(
         file=np.array([f"{HOSTILE}{i}.png" for i in range(len(label))]),
-        slide=np.asarray(accession, dtype=np.str_),
+        slide=np.char.add("S-", np.asarray(accession, dtype=np.str_)),
         accession=np.asarray(accession, dtype=np.str_),
         magnification=np.resize([40, 200], len(label)),
         subtype=np.where(label == 1, "DC", "A"),
@@ -155,7 +157,7 @@ def test_one_class_and_one_patient(write):
     _, page = write(shown, training_log=[], split_summary=[])
     assert "1 image" not in page.text
     assert "4 images (0 benign, 4 malignant) from 1 slide of 1 patient (" in page.text
-    assert "Recognition rate 75.0 % no interval: only one accession" in page.text
+    assert "Recognition rate 75.0 % no interval: only one patient" in page.text
     assert "ROC AUC undefined: no image is benign" in page.text
     assert "ROC curve undefined" in page.text
     assert "Precision-recall curve undefined" in page.text
@@ -338,3 +340,85 @@ def test_a_report_of_metrics_without_agreement_is_written(write):
     metrics = evaluate(both_classes())
     del metrics["magnification_agreement"]
     assert "Agreement over" not in write(both_classes(), metrics=metrics)[1].text
+
+
+TABLE = ImageSource("images.csv", (("normal",), ("in situ", "invasive")))
+
+
+def of_table(**change):
+    """Predictions for images of a table with the columns that ``change`` gives, and no others."""
+    shown = both_classes()
+    count = len(shown)
+    fields = {"magnification": np.zeros(count, int), "subtype": np.full(count, "")}
+    extra = {name: np.array(change.pop(name)) for name in list(change) if name not in fields}
+    fields |= {name: np.array(values) for name, values in change.items()}
+    return dataclasses.replace(shown, slide=shown.accession, **fields, extra=extra)
+
+
+def test_a_table_without_parts_has_no_section_of_parts(write):
+    html, page = write(of_table(), source=TABLE)
+    assert 'id="parts"' not in html and 'href="#parts"' not in html
+    for word in ("agnification", "ubtype", "BreaKHis names", "slide", "ccession"):
+        assert word not in page.text, word
+    assert "In images.csv, benign stands for 'normal', malignant for 'in situ' or 'invasive'." in (
+        page.text
+    )
+    assert "All images that images.csv gives to one patient." in page.text
+
+
+@pytest.mark.parametrize(
+    ("columns", "title"),
+    [
+        ({"subtype": ["A", "other"] * 100}, "subtype"),
+        ({"magnification": np.array([20, 0] * 100)}, "magnification"),
+        ({"site": ["north", "", "south", "north"] * 50}, "site"),
+        (
+            {"site": ["a", "b"] * 100, "subtype": ["A", ""] * 100},
+            "subtype and site",
+        ),
+    ],
+)
+def test_only_the_parts_that_a_table_has_are_shown(write, columns, title):
+    html, page = write(of_table(**columns), source=TABLE)
+    assert f'<a href="#parts">{title.capitalize()}</a>' in html
+    assert f"By {title} " in page.text
+    for name in ("magnification", "subtype", "site"):
+        assert (f'<h3 id="{name}">' in html) == (name in title), name
+    # The letters of BreaKHis' types mean nothing in a table.
+    assert "adenosis" not in page.text
+    for name, unknown in (("magnification", 100), ("site", 50), ("subtype", 100)):
+        if name in columns and ({0, ""} & {*np.array(columns[name]).tolist()}):
+            assert f"Without {unknown} images of unknown {name}." in page.text
+    assert " 0×" not in page.text
+
+
+def test_sites_have_rows_with_their_patients(write):
+    shown = of_table(site=["north", "south", "south", "south"] * 50)
+    metrics = evaluate(shown)
+    _, page = write(shown, metrics=metrics, source=TABLE)
+    north = metrics["by_site"]["north"]
+    accuracy = 100 * north["accuracy"]["value"]
+    assert f"north 50 {north['accessions']} {accuracy:.1f} %" in page.text
+
+
+def test_a_column_with_many_values_is_named_and_not_shown(write):
+    _, page = write(of_table(site=[f"s{i}" for i in range(200)]), source=TABLE)
+    assert "The column site has 200 different values" in page.text
+
+
+def test_the_caption_of_a_picture_has_the_columns_of_the_table(write):
+    shown = of_table(site=["north"] * 200, age=["47"] * 199 + [""], note=["x" * 90] * 200)
+    picture = {"file": "a.png", "accession": "case1", "magnification": 0, "probability": 0.1}
+    picture |= {"image": "data:,", "overlay": "data:,", "extra": gallery.further_values(shown, 0)}
+    groups = [{"label": 1, "correct": False, "total": 1, "pictures": [picture]}]
+    _, page = write(shown, gallery=groups, source=TABLE)
+    assert f"patient case1, site north, age 47, note {'x' * 39}…" in page.text
+    assert gallery.further_values(shown, 199)["site"] == "north"
+    assert "age" not in gallery.further_values(shown, 199)
+
+
+def test_breakhis_is_named_for_its_images_only(write):
+    html, page = write(both_classes(), source=BREAKHIS)
+    assert page.text.count("accession") == 2 and "stands for the patient" in page.text
+    assert '<a href="#parts">Magnification and subtype</a>' in html
+    assert "DC ductal carcinoma" in page.text and "slides of 12 patients" in page.text

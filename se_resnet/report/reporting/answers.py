@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from se_resnet.metrics.decision import FEWEST_PATIENTS
-from se_resnet.metrics.evaluation import headline
-from se_resnet.metrics.labels import CLASS_NAMES, TUMOUR_TYPES
+from se_resnet.metrics.evaluation import MOST_PARTS, headline
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.report.reporting import clinical_text, data_text, evaluation_text, model_text
 from se_resnet.report.reporting.flow import LEFT_OUT, count_flow
 from se_resnet.report.reporting.study import (
@@ -23,6 +23,7 @@ from se_resnet.report.reporting.study import (
     Study,
     images_per_patient,
     of_class,
+    scale_of,
     sizes,
 )
 from se_resnet.report.reporting.wording import (
@@ -73,10 +74,15 @@ def _joined(*texts: str) -> str:
 @_answer
 def title(study: Study) -> Answer:
     """Names the kind of study, the method and the outcome."""
+    task = (
+        "benign from malignant breast tumours in histology images"
+        if study.source.is_breakhis
+        else f"the classes benign and malignant of the images in {study.source.name}"
+    )
     return Answer(
         "Facts for the title: development and evaluation of a deep-learning model (a convolutional "
-        "network) that separates benign from malignant breast tumours in histology images.",
-        study.source("config.json", "split.csv"),
+        f"network) that separates {task}.",
+        study.files("config.json", "split.csv"),
     )
 
 
@@ -85,7 +91,7 @@ def study_type(study: Study) -> Answer:
     """Says that the run develops a model, and on which images it was evaluated."""
     return Answer(
         f"The run develops a model. {_evaluated_roles(study)}",
-        study.source("config.json", "split.csv", "predictions.csv"),
+        study.files("config.json", "split.csv", "predictions.csv"),
     )
 
 
@@ -94,16 +100,18 @@ def data_source(study: Study) -> Answer:
     """Describes the data set."""
     described = study.first.data["description"].splitlines()[:1]
     quoted = f" The run describes it as “{described[0]}”." if described and described[0] else ""
-    return Answer(data_text.data_set(study) + quoted, study.source("split.csv", "data.json"))
+    return Answer(data_text.data_set(study) + quoted, study.files("split.csv", "data.json"))
 
 
 @_answer
 def accession_years(study: Study) -> Answer:
-    """Returns the years in the accession numbers."""
+    """Returns the years in the accession numbers of BreaKHis; a table has none."""
+    if not study.source.is_breakhis:
+        return Answer("The files hold no dates.", study.files("split.csv"))
     years = sorted({row["accession"].split("-")[0] for row in study.used})
     return Answer(
         sentence(f"The accession numbers of the images begin with the years {listing(years)}"),
-        study.source("split.csv"),
+        study.files("split.csv"),
     )
 
 
@@ -115,10 +123,12 @@ def selection(study: Study) -> Answer:
         f"Images of the magnifications {listing(f'{value}x' for value in wanted)}"
         if wanted
         else "Images of all magnifications"
+        if study.scales
+        else "All images"
     )
     return Answer(
         f"{admitted} were admitted. {data_text.left_out(study)}",
-        study.source("config.json", "split.csv", "data.json"),
+        study.files("config.json", "split.csv", "data.json"),
     )
 
 
@@ -126,9 +136,12 @@ def selection(study: Study) -> Answer:
 def subset(study: Study) -> Answer:
     """Describes the magnifications that were used and the part of the image."""
     return Answer(
-        f"Images of {data_text.magnifications(study.used)} were used. "
-        f"{data_text.left_out(study)} {model_text.resizing(study)}",
-        study.source("split.csv", "data.json", "checkpoints/best"),
+        _joined(
+            data_text.magnifications(study.used),
+            data_text.left_out(study),
+            model_text.resizing(study),
+        ),
+        study.files("split.csv", "data.json", "checkpoints/best"),
     )
 
 
@@ -141,14 +154,14 @@ def preprocessing(study: Study) -> Answer:
     }.get(str(study.setting("data.on_bad_image")), "")
     return Answer(
         f"{handling} {model_text.preprocessing(study)}".strip(),
-        study.source("config.json", "checkpoints/best"),
+        study.files("config.json", "checkpoints/best"),
     )
 
 
 @_answer
 def scaling(study: Study) -> Answer:
     """Describes the scaling of pixel values."""
-    return Answer(model_text.scaling(study), study.source("checkpoints/best"))
+    return Answer(model_text.scaling(study), study.files("checkpoints/best"))
 
 
 @_answer
@@ -156,18 +169,20 @@ def outcome(study: Study) -> Answer:
     """Defines the outcome as the files hold it."""
     types = []
     for name in CLASS_NAMES:
-        found = sorted({row["subtype"] for row in of_class(study.used, name)})
-        types.append(f"{name}: {listing(_type_name(subtype) for subtype in found) or 'none'}")
+        found = sorted({row["subtype"] for row in of_class(study.used, name)} - {""})
+        if len(found) > MOST_PARTS:
+            found = [f"{len(found)} different values"]
+        types.append(f"{name}: {listing(map(study.type_name, found)) or 'none recorded'}")
+    noun = study.subtype_noun.capitalize()
+    subtypes = f" {noun}s are {'; '.join(types)}." if study.subtypes else ""
+    labels = study.source.explain_classes()
     return Answer(
-        "The outcome is malignant against benign, as recorded with each image. A patient is "
-        f"malignant if any image of the patient is. Tumour types are {'; '.join(types)}. The class "
-        "belongs to the image itself, so that there is no time horizon.",
-        study.source("split.csv"),
+        "The outcome is malignant against benign, as recorded with each image."
+        + (f" In {study.source.name}, {labels}." if labels else "")
+        + f" A patient is malignant if any image of the patient is.{subtypes} The class belongs to "
+        "the image itself, so that there is no time horizon.",
+        study.files("split.csv"),
     )
-
-
-def _type_name(subtype: str) -> str:
-    return TUMOUR_TYPES.get(subtype, subtype)
 
 
 @_answer
@@ -177,22 +192,14 @@ def predictors(study: Study) -> Answer:
     return Answer(
         f"The only predictors are the pixels of one RGB image of {width} x {height} pixels. No "
         "clinical variable enters the model, and none was selected beforehand.",
-        study.source("checkpoints/best"),
+        study.files("checkpoints/best"),
     )
 
 
 @_answer
 def image_input(study: Study) -> Answer:
     """Describes the images by magnification."""
-    counts = Counter(int(row["magnification"]) for row in study.used)
-    parts = listing(f"{number:,} at {scale}x" for scale, number in sorted(counts.items()))
-    return Answer(
-        sentence(
-            f"The images were taken at {len(counts)} magnification"
-            f"{'' if len(counts) == 1 else 's'}: {parts}"
-        ),
-        study.source("split.csv"),
-    )
+    return Answer(data_text.magnifications(study.used), study.files("split.csv"))
 
 
 @_answer
@@ -214,7 +221,7 @@ def sample_size(study: Study) -> Answer:
             clinical_text.patients_needed(study),
             "No calculation of the sample size before the study is recorded.",
         ),
-        study.source("split.csv", "metrics.json"),
+        study.files("split.csv", "metrics.json"),
     )
 
 
@@ -222,17 +229,25 @@ def sample_size(study: Study) -> Answer:
 def missing_data(study: Study) -> Answer:
     """States that every image has its facts, and which files were left out."""
     used = study.used
-    incomplete = sum("" in row.values() for row in used)
-    if incomplete:
-        text = f"Of {plural(len(used), 'image')} used, {incomplete:,} lack a fact in split.csv."
-    else:
-        text = (
-            f"Each of the {plural(len(used), 'image')} used has class, tumour type, magnification, "
-            "slide and accession number."
-        )
+    names = ["class"]
+    missing = []
+    for noun, lacking in (
+        (study.subtype_noun, [row["subtype"] == "" for row in used]),
+        ("magnification", [scale_of(row) == 0 for row in used]),
+        ("slide", [row["slide"] == row["accession"] for row in used]),
+        *((f"'{name}'", [row[name] == "" for row in used]) for name in study.further_columns),
+    ):
+        if not any(lacking):
+            names.append(noun)
+        else:
+            missing.append(f"{noun} ({sum(lacking):,})")
+    names.append("accession number" if study.source.is_breakhis else "patient")
+    text = f"Each of the {plural(len(used), 'image')} used has {listing(names)}."
+    if missing:
+        text += f" Images without a fact in split.csv: {', '.join(missing)}."
     return Answer(
         f"{text} Nothing was imputed. {data_text.left_out(study)}",
-        study.source("split.csv", "data.json"),
+        study.files("split.csv", "data.json"),
     )
 
 
@@ -241,7 +256,7 @@ def partition(study: Study) -> Answer:
     """Describes the division and the size of each part."""
     return Answer(
         f"{data_text.partition(study)} {data_text.partition_sizes(study)}",
-        study.source("config.json", "split.csv"),
+        study.files("config.json", "split.csv"),
     )
 
 
@@ -250,26 +265,26 @@ def disjointness(study: Study) -> Answer:
     """States the level at which the parts are disjoint, by the audit."""
     return Answer(
         f"{data_text.partition(study)} {data_text.overlap(study)}",
-        study.source("config.json", "data.json", "metrics.json"),
+        study.files("config.json", "data.json", "metrics.json"),
     )
 
 
 @_answer
 def architecture(study: Study) -> Answer:
     """Describes the network."""
-    return Answer(model_text.network(study), study.source("checkpoints/best"))
+    return Answer(model_text.network(study), study.files("checkpoints/best"))
 
 
 @_answer
 def software(study: Study) -> Answer:
     """States versions and hardware."""
-    return Answer(model_text.software(study), study.source("software.json"))
+    return Answer(model_text.software(study), study.files("software.json"))
 
 
 @_answer
 def weights(study: Study) -> Answer:
     """Describes the initial weights."""
-    return Answer(model_text.initial_weights(study), study.source("weights.json", "config.json"))
+    return Answer(model_text.initial_weights(study), study.files("weights.json", "config.json"))
 
 
 @_answer
@@ -289,7 +304,7 @@ def training(study: Study) -> Answer:
                 f"{plural(count, 'network')} {'was' if count == 1 else 'were'} trained.",
             ]
         ),
-        study.source("config.json", "data.json"),
+        study.files("config.json", "data.json"),
     )
 
 
@@ -306,7 +321,7 @@ def model_building(study: Study) -> Answer:
     return Answer(
         " ".join(part(study) for part in parts)
         + " The run itself searched no other hyperparameter.",
-        study.source("checkpoints/best", "weights.json", "config.json", "metrics.jsonl"),
+        study.files("checkpoints/best", "weights.json", "config.json", "metrics.jsonl"),
     )
 
 
@@ -315,7 +330,7 @@ def checkpoint(study: Study) -> Answer:
     """Describes the choice of the evaluated weights."""
     return Answer(
         model_text.checkpoint(study),
-        study.source("config.json", "checkpoints", "metrics.jsonl"),
+        study.files("config.json", "checkpoints", "metrics.jsonl"),
     )
 
 
@@ -329,7 +344,7 @@ def ensembling(study: Study) -> Answer:
         )
     else:
         text = "One network made all predictions; no models were combined."
-    return Answer(" ".join([text, *map(sentence, study.notes)]), study.source("checkpoints/best"))
+    return Answer(" ".join([text, *map(sentence, study.notes)]), study.files("checkpoints/best"))
 
 
 @_answer
@@ -340,10 +355,18 @@ def clusters(study: Study) -> Answer:
     median, least, most = counted
     return Answer(
         f"Images are clustered by patient: the evaluated patients have a median of {median:g} "
-        f"images (range {least} to {most}). {evaluation_text.intervals(study)} Centres are not "
-        "recorded.",
-        study.source("predictions.csv", "metrics.json"),
+        f"images (range {least} to {most}). {evaluation_text.intervals(study)} "
+        f"{_centres(study)}",
+        study.files("predictions.csv", "metrics.json"),
     )
+
+
+def _centres(study: Study) -> str:
+    sites = {site for row in study.evaluated if (site := row.get("site"))}
+    if not sites:
+        return "Centres are not recorded."
+    shown = f" ({listing(sorted(sites))})" if len(sites) <= MOST_PARTS else ""
+    return f"The evaluated images come from {plural(len(sites), 'site')}{shown}."
 
 
 @_answer
@@ -356,7 +379,7 @@ def measures(study: Study) -> Answer:
         plots.append("the error rate by coverage")
     return Answer(
         f"{evaluation_text.measures(study)} Plots: {listing(plots)}.",
-        study.source("metrics.json", "report.html"),
+        study.files("metrics.json", "report.html"),
     )
 
 
@@ -365,7 +388,7 @@ def intervals(study: Study) -> Answer:
     """Describes the intervals."""
     return Answer(
         _joined(evaluation_text.intervals(study), evaluation_text.p_values(study)),
-        study.source("metrics.json"),
+        study.files("metrics.json"),
     )
 
 
@@ -375,7 +398,7 @@ def recalibration(study: Study) -> Answer:
     return Answer(
         f"{evaluation_text.temperature(study)} {evaluation_text.threshold(study)} No weight was "
         "changed after training.",
-        study.source("metrics.json"),
+        study.files("metrics.json"),
     )
 
 
@@ -384,7 +407,7 @@ def prediction_rule(study: Study) -> Answer:
     """Describes the way from an image to a prediction."""
     return Answer(
         f"{model_text.preprocessing(study)} {evaluation_text.prediction_rule(study)}",
-        study.source("checkpoints/best", "metrics.json"),
+        study.files("checkpoints/best", "metrics.json"),
     )
 
 
@@ -398,7 +421,7 @@ def balancing(study: Study) -> Answer:
     return Answer(
         f"The training set had {benign} benign and {malignant} malignant images. "
         f"{model_text.balancing(study)} {evaluation_text.temperature(study)}",
-        study.source("config.json", "split.csv", "data.json", "metrics.json"),
+        study.files("config.json", "split.csv", "data.json", "metrics.json"),
     )
 
 
@@ -406,10 +429,10 @@ def balancing(study: Study) -> Answer:
 def fairness(study: Study) -> Answer:
     """States the groups for which the run reports performance."""
     return Answer(
-        "The files of the run hold no age, sex, ethnicity or other demographic variable. "
-        "Performance is reported by magnification and tumour type only. No method for fairness was "
+        f"{_demographic(study)} "
+        f"{sentence(_reported_parts(study))} No method for fairness was "
         "applied.",
-        study.source("split.csv", "metrics.json"),
+        study.files("split.csv", "metrics.json"),
     )
 
 
@@ -419,13 +442,13 @@ def output(study: Study) -> Answer:
     return Answer(
         f"The output is the probability of malignant. {evaluation_text.prediction_rule(study)} "
         f"{evaluation_text.threshold(study)}",
-        study.source("metrics.json"),
+        study.files("metrics.json"),
     )
 
 
 @_answer
 def roles_compared(study: Study) -> Answer:
-    """Compares training and evaluated images by class, magnification and tumour type."""
+    """Compares training and evaluated images by class, magnification and subtype."""
     trained, evaluated = study.role(TRAIN), study.evaluated
     roles = study.evaluated_roles
     if roles[""]:
@@ -436,23 +459,31 @@ def roles_compared(study: Study) -> Answer:
     else:
         origin = "All evaluated images come from the same data set as the training images."
     return Answer(
-        f"{origin} Training: {_mixture(trained)}. Evaluation: {_mixture(evaluated)}.",
-        study.source("split.csv", "predictions.csv"),
+        f"{origin} Training: {_mixture(study, trained)}. Evaluation: {_mixture(study, evaluated)}.",
+        study.files("split.csv", "predictions.csv"),
     )
 
 
-def _mixture(rows: Sequence[Row]) -> str:
-    """Returns shares of malignant images, magnifications and tumour types as text."""
+def _mixture(study: Study, rows: Sequence[Row]) -> str:
+    """Returns shares of malignant images, and of magnifications, subtypes and sites if known."""
     total = len(rows)
     malignant = len(of_class(rows, "malignant"))
-    scales = Counter(int(row["magnification"]) for row in rows)
-    types = Counter(row["subtype"] for row in rows)
-    return (
-        f"{plural(total, 'image')}, {_share(malignant, total)} malignant; "
-        + ", ".join(f"{scale}x {_share(n, total)}" for scale, n in sorted(scales.items()))
-        + "; "
-        + ", ".join(f"{_type_name(name)} {_share(n, total)}" for name, n in sorted(types.items()))
+    parts = [f"{plural(total, 'image')}, {_share(malignant, total)} malignant"]
+    scales, types, sites = (
+        Counter(map(function, rows))
+        for function in (scale_of, lambda row: row["subtype"], lambda row: row.get("site", ""))
     )
+    for counts, form in (
+        (scales, lambda scale: f"{scale}x" if scale else "unknown magnification"),
+        (types, lambda name: study.type_name(name) if name else f"unknown {study.subtype_noun}"),
+        (sites, lambda name: f"site {name}" if name else "unknown site"),
+    ):
+        if {*counts} <= {0, ""} or len(counts) > MOST_PARTS:
+            continue
+        parts.append(
+            ", ".join(f"{form(key)} {_share(n, total)}" for key, n in sorted(counts.items()))
+        )
+    return "; ".join(parts)
 
 
 def _share(number: int, total: int) -> str:
@@ -466,7 +497,7 @@ def data_identity(study: Study) -> Answer:
     return Answer(
         f"split.csv lists every image with its role. The pixels have the fingerprint "
         f"{listing(prints)}.",
-        study.source("split.csv", "data.json"),
+        study.files("split.csv", "data.json"),
     )
 
 
@@ -476,7 +507,7 @@ def code(study: Study) -> Answer:
     return Answer(
         f"config.json holds the complete configuration (seed {study.setting('seed')}, seed of the "
         f"division {recorded(study.setting('split.seed'))}). {model_text.software(study)}",
-        study.source("config.json", "software.json"),
+        study.files("config.json", "software.json"),
     )
 
 
@@ -493,7 +524,7 @@ def flow(study: Study) -> Answer:
         + (f" ({reasons})" if reasons else "")
         + f", {plural(used.images, 'image')} of {plural(used.patients or 0, 'patient')} used. "
         f"{data_text.partition_sizes(study)} {_evaluated(study)} The diagram is flow.svg.",
-        study.source(
+        study.files(
             "split.csv",
             "data.json",
             *(["skipped_files.csv"] if study.first.skipped else []),
@@ -513,24 +544,61 @@ def _evaluated(study: Study) -> str:
 
 @_answer
 def characteristics(study: Study) -> Answer:
-    """States images per patient and tumour types; refers to the table."""
+    """States images per patient and subtypes; refers to the table."""
     rows = study.used
     counted = images_per_patient(rows)
     assert counted is not None, "a run has images"
     median, least, most = counted
-    types = Counter(row["subtype"] for row in rows)
-    patients = {
-        name: len({row["accession"] for row in rows if row["subtype"] == name}) for name in types
-    }
+    types = Counter(row["subtype"] for row in rows if row["subtype"])
+    patients: dict[str, set[str]] = {name: set() for name in types}
+    for row in rows:
+        if row["subtype"]:
+            patients[row["subtype"]].add(row["accession"])
     text = listing(
-        f"{_type_name(name)} {number:,} images of {plural(patients[name], 'patient')}"
+        f"{study.type_name(name)} {plural(number, 'image')} of "
+        f"{plural(len(patients[name]), 'patient')}"
         for name, number in sorted(types.items())
     )
-    return Answer(
-        f"Images per patient: median {median:g} (range {least} to {most}). Tumour types: {text}. "
-        "characteristics.csv has the numbers of each part. Age and sex are not in the files.",
-        study.source("split.csv"),
+    if len(types) > MOST_PARTS:
+        text = f"{len(types):,} different values"
+    subtypes = f" {study.subtype_noun.capitalize()}s: {text}." if types else ""
+    further = (
+        f" Further columns of {study.source.name} in that table: {listing(study.further_columns)}."
+        if study.further_columns
+        else ""
     )
+    return Answer(
+        f"Images per patient: median {median:g} (range {least} to {most}).{subtypes} "
+        f"characteristics.csv has the numbers of each part.{further} {_demographic(study)}",
+        study.files("split.csv"),
+    )
+
+
+def _demographic(study: Study) -> str:
+    """States that the files hold no demographic variable, or names columns that may be such."""
+    if study.further_columns:
+        return (
+            "The author has to say which of the further columns "
+            f"({listing(study.further_columns)}) describe patients; the run does not know their "
+            "meaning."
+        )
+    return "The files of the run hold no age, sex, ethnicity or other demographic variable."
+
+
+def _reported_parts(study: Study) -> str:
+    """Returns the parts of the images by which performance is reported."""
+    parts = [
+        noun
+        for noun, key in (
+            ("magnification", "by_magnification"),
+            (study.subtype_noun, "by_subtype"),
+            ("site", "by_site"),
+        )
+        if study.metrics.get(key)
+    ] + (["fold"] if study.is_cross_validation else [])
+    if not parts:
+        return "performance is not reported by any part of the images"
+    return f"performance is reported by {listing(parts)} only"
 
 
 @_answer
@@ -542,7 +610,7 @@ def analysis_sizes(study: Study) -> Answer:
             evaluation_text.chosen_by_validation(study),
             _evaluated(study),
         ),
-        study.source("split.csv", "metrics.json"),
+        study.files("split.csv", "metrics.json"),
     )
 
 
@@ -562,7 +630,7 @@ def model_files(study: Study) -> Answer:
     return Answer(
         f"The trained weights are in {steps}; python -m se_resnet.package makes a package of them "
         f"that predicts new images. {sentence(licence)}",
-        study.source("checkpoints/best", "weights.json"),
+        study.files("checkpoints/best", "weights.json"),
     )
 
 
@@ -586,7 +654,7 @@ def performance(study: Study) -> Answer:
             clinical_text.values(study),
             evaluation_text.intervals(study),
         ),
-        study.source("metrics.json"),
+        study.files("metrics.json"),
     )
 
 
@@ -596,7 +664,7 @@ def _patient(metrics: dict[str, Any]) -> dict[str, Any]:
 
 @_answer
 def performance_by_part(study: Study) -> Answer:
-    """States performance by magnification, by tumour type and by fold."""
+    """States performance by magnification, by subtype, by site and by fold."""
     parts = [
         f"{scale}x: image accuracy {interval_text(facts['accuracy'])}, image ROC AUC "
         f"{interval_text(facts['roc_auc'])}"
@@ -609,8 +677,17 @@ def performance_by_part(study: Study) -> Answer:
             f"{interval_text(agreement['all_pairs'])}"
         )
     parts += [
-        f"{_type_name(name)}: image accuracy {interval_text(facts['accuracy'])}"
+        f"{study.type_name(name)}: image accuracy {interval_text(facts['accuracy'])}"
         for name, facts in study.metrics.get("by_subtype", {}).items()
+    ]
+    parts += [
+        f"site {name}: image accuracy {interval_text(facts['accuracy'])}, image ROC AUC "
+        f"{interval_text(facts['roc_auc'])}"
+        for name, facts in study.metrics.get("by_site", {}).items()
+    ]
+    parts += [
+        f"the column {name} has {count:,} different values, which are not evaluated separately"
+        for name, count in study.metrics.get("too_many_parts", {}).items()
     ]
     for name, fold in study.metrics.get("folds", {}).items():
         if fold.get("sd") is not None:
@@ -618,7 +695,8 @@ def performance_by_part(study: Study) -> Answer:
             parts.append(
                 f"{label} over folds: mean {fold['mean']:.3f}, standard deviation {fold['sd']:.3f}"
             )
-    return Answer(sentence("; ".join(parts)), study.source("metrics.json"))
+    text = "; ".join(parts) or _reported_parts(study)
+    return Answer(sentence(text), study.files("metrics.json"))
 
 
 @_answer
@@ -626,7 +704,7 @@ def recalibration_results(study: Study) -> Answer:
     """States calibration before and after temperature scaling, and results at the threshold."""
     calibration = study.metrics.get("calibration")
     chosen = study.metrics.get("at_chosen_threshold")
-    source = study.source("metrics.json")
+    source = study.files("metrics.json")
     if not calibration or not chosen:
         return Answer(f"Results of a recalibration are {UNEVALUATED}.", source)
     unchanged = (study.metrics.get("decision") or {}).get("temperature") == 1
@@ -646,21 +724,16 @@ def recalibration_results(study: Study) -> Answer:
         f"at the chosen threshold, image sensitivity {interval_text(image['recall'])} and "
         f"specificity {interval_text(image['specificity'])}"
     )
-    return Answer(sentence("; ".join(parts)), study.source("metrics.json"))
+    return Answer(sentence("; ".join(parts)), study.files("metrics.json"))
 
 
 @_answer
 def robustness(study: Study) -> Answer:
     """States the comparisons that the run holds."""
-    extent = (
-        "magnification, tumour type and fold"
-        if study.is_cross_validation
-        else ("magnification and tumour type")
-    )
     return Answer(
-        f"Performance by {extent} is reported. One training seed and one seed of the division were "
+        f"{sentence(_reported_parts(study))} One training seed and one seed of the division were "
         "used; no perturbed images were tested in this run.",
-        study.source("metrics.json", "config.json"),
+        study.files("metrics.json", "config.json"),
     )
 
 
@@ -673,7 +746,7 @@ def explainability(study: Study) -> Answer:
             f"{shown} Grad-CAM of errors and of random correct predictions; these maps were not "
             "validated"
         ),
-        study.source("report.html"),
+        study.files("report.html"),
     )
 
 
@@ -698,7 +771,7 @@ def internal_testing(study: Study) -> Answer:
     """States the evaluated images by their role, and the overlap with training images."""
     return Answer(
         f"{_evaluated_roles(study)} {data_text.overlap(study)}",
-        study.source("predictions.csv", "split.csv", "metrics.json"),
+        study.files("predictions.csv", "split.csv", "metrics.json"),
     )
 
 
@@ -713,7 +786,7 @@ def external_testing(study: Study) -> Answer:
         if other
         else f"None: all {total:,} evaluated images are in the division of the run."
     )
-    return Answer(text, study.source("predictions.csv", "split.csv"))
+    return Answer(text, study.files("predictions.csv", "split.csv"))
 
 
 @_answer
@@ -741,7 +814,7 @@ def failures(study: Study) -> Answer:
         texts.append(f"the clearest errors are {shown}")
     else:
         texts.append("no image was called wrongly")
-    return Answer(sentence("; ".join(texts)), study.source("metrics.json", "predictions.csv"))
+    return Answer(sentence("; ".join(texts)), study.files("metrics.json", "predictions.csv"))
 
 
 @_answer
@@ -774,8 +847,9 @@ def limits(study: Study) -> Answer:
             "images chose the threshold"
         )
     found.append("one seed of the division and one training seed")
-    found.append("an accession number is taken for a patient")
+    if study.source.is_breakhis:
+        found.append("an accession number is taken for a patient")
     return Answer(
         sentence(f"the files show these limits: {'; '.join(found)}"),
-        study.source("metrics.json", "predictions.csv", "config.json"),
+        study.files("metrics.json", "predictions.csv", "config.json"),
     )

@@ -6,9 +6,20 @@ fact that the files lack is named as not recorded.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.report.reporting.flow import times_tested
-from se_resnet.report.reporting.study import ROLE_NAMES, Study, is_synthetic, of_class, sizes
+from se_resnet.report.reporting.study import (
+    ROLE_NAMES,
+    Row,
+    Study,
+    is_synthetic,
+    of_class,
+    scale_of,
+    sizes,
+)
 from se_resnet.report.reporting.wording import (
     UNEVALUATED,
     listing,
@@ -32,25 +43,48 @@ _PROTOCOLS = {
     "patient with several slides can lie in more than one part",
     "random": "Images were assigned to the parts at random, stratified by class, so that images of "
     "a patient lie in several parts",
+    "table": "The roles of the images in the division were given by the user, not assigned by the "
+    "software",
     "source": "Images were augmented and balanced first and then divided at random, so that images "
     "of a patient, and blends of images, lie in several parts",
 }
 
 
 def data_set(study: Study) -> str:
-    """Describes the images that were used, and their relation to BreaKHis."""
+    """Describes the images that were used, and the data set that they come from."""
     used = sizes(study.used)
     benign, malignant = (sizes(of_class(study.used, name)) for name in CLASS_NAMES)
-    description = study.first.data["description"]
+    is_breakhis = study.source.is_breakhis
+    slides = "" if used.slides is None else f" of {plural(used.slides, 'slide')}"
+    classes = "with {} tumours" if is_breakhis else "of the class {}"
     text = (
-        f"The study used {plural(used.images, 'histology image')} of "
-        f"{plural(used.slides or 0, 'slide')} from {plural(used.patients or 0, 'patient')}: "
-        f"{plural(benign.images, 'image')} of {plural(benign.patients or 0, 'patient')} with "
-        f"benign tumours and {plural(malignant.images, 'image')} of "
-        f"{plural(malignant.patients or 0, 'patient')} with malignant tumours."
+        f"The study used {plural(used.images, 'histology image' if is_breakhis else 'image')}"
+        f"{slides} from {plural(used.patients or 0, 'patient')}: "
+        f"{plural(benign.images, 'image')} of {plural(benign.patients or 0, 'patient')} "
+        f"{classes.format('benign')} and {plural(malignant.images, 'image')} of "
+        f"{plural(malignant.patients or 0, 'patient')} {classes.format('malignant')}."
     )
     if synthetic := sum(map(is_synthetic, study.used)):
         text += f" Synthetic are {synthetic:,} of them."
+    if not is_breakhis:
+        return f"{text} {_table(study)}"
+    return f"{text} {_breakhis(study)}"
+
+
+def _table(study: Study) -> str:
+    """Names the table, the meaning of its labels, and the rule that separates patients."""
+    text = f"They are listed in the table {study.source.name}."
+    if classes := study.source.explain_classes():
+        text += f" In this table, {classes}."
+    if study.setting("data.patient") == "file":
+        return f"{text} Each image counts as its own patient."
+    return text
+
+
+def _breakhis(study: Study) -> str:
+    """Describes the relation of the images to the complete BreaKHis."""
+    description = study.first.data["description"]
+    text = ""
     if "not in the official list" in description:
         text += " The files are named as in BreaKHis, but not all of them are images of BreaKHis."
     elif description.startswith("complete:"):
@@ -59,12 +93,20 @@ def data_set(study: Study) -> str:
         text += " They are a subset of the BreaKHis data set (Spanhol et al. 2016)."
     if study.setting("data.dir") == "sample":
         text += " This sample ships with the software."
-    return f"{text} {sentence('An accession number stands for a patient')}"
+    return f"{text} {sentence('An accession number stands for a patient')}".strip()
 
 
-def magnifications(rows: list[dict[str, str]]) -> str:
-    """Returns the magnifications of images as text, for example ``40x and 200x``."""
-    return listing(f"{value}x" for value in sorted({int(row["magnification"]) for row in rows}))
+def magnifications(rows: Sequence[Row]) -> str:
+    """Describes the magnifications of images, with the number of images at each."""
+    counts = Counter(map(scale_of, rows))
+    unknown = counts.pop(0, 0)
+    if not counts:
+        return "The magnification of the images is not recorded."
+    parts = listing(f"{number:,} at {scale}x" for scale, number in sorted(counts.items()))
+    text = f"The images were taken at {plural(len(counts), 'magnification')}: {parts}."
+    if unknown:
+        text += f" The magnification of {plural(unknown, 'image')} is not recorded."
+    return text
 
 
 def left_out(study: Study) -> str:
@@ -95,6 +137,8 @@ def partition(study: Study) -> str:
         parts.append(f"split '{study.setting('split.name')}'")
     if protocol in ("strict", "random"):
         parts.append(f"{study.setting('split.folds')} folds")
+    if protocol == "table":
+        return f"{sentence(text)} {_given(study)}"
     if not study.is_cross_validation:
         parts.append(f"fold {study.setting('split.fold')} for testing")
     val_folds = study.setting("split.val_folds")
@@ -109,6 +153,27 @@ def partition(study: Study) -> str:
             parts.append(f"{names} images at {listing(f'{scale}x' for scale in scales)} only")
     parts.append(f"seed {recorded(study.setting('split.seed'))}")
     return sentence(f"{text} ({', '.join(parts)})")
+
+
+def _given(study: Study) -> str:
+    """Names the origin of given roles, and the patients and images that the parts share."""
+    if study.setting("split.file"):
+        origin = "a table with a role for each image"
+    else:
+        column = "fold" if "fold" in study.first.rows[0] else "role"
+        origin = f"the column '{column}' of {study.source.name}"
+    audits = [training.data["audit"] for training in study.trainings]
+    patients = span(audit["straddling_accessions"] for audit in audits)
+    images = span(audit["shared_images"] for audit in audits)
+    where = " in a fold" if study.is_cross_validation else ""
+    parts, seed = study.setting("split.val_folds"), study.setting("split.seed")
+    return (
+        f"They come from {origin} (protocol 'table'). If they name no validation images, one of "
+        f"{recorded(parts)} parts of the training images, by whole patients, became the validation "
+        f"set (seed {recorded(seed)}). The audit of the division counted{where}: patients of the "
+        f"test set with training or validation images: {patients}; images in more than one part: "
+        f"{images}."
+    )
 
 
 def partition_sizes(study: Study) -> str:
@@ -154,7 +219,7 @@ def overlap(study: Study) -> str:
             "validation image"
         )
         if near:
-            text += f", {elsewhere or 'none'} of them under another accession number"
+            text += f", {elsewhere or 'none'} of them of another patient"
     seen = audit.get("evaluated_images_seen")
     if seen:
         text += f"; {plural(seen, 'evaluated image')} had been used in training or validation"

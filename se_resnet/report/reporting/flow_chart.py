@@ -126,8 +126,9 @@ def _lay_out(study: Study, counts: Sequence[Count]) -> tuple[list[Box], list[Arr
 
 def _size_lines(counted: Sizes) -> list[str]:
     lines = [plural(counted.images, "image")]
-    if counted.slides is not None and counted.patients is not None:
-        lines.append(f"{plural(counted.slides, 'slide')} of {plural(counted.patients, 'patient')}")
+    if counted.patients is not None:
+        slides = "" if counted.slides is None else f"{plural(counted.slides, 'slide')} of "
+        lines.append(f"{slides}{plural(counted.patients, 'patient')}")
     return lines
 
 

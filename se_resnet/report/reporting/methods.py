@@ -30,13 +30,12 @@ def paragraphs(study: Study) -> list[tuple[str, str]]:
     def joined(*parts: str) -> str:
         return " ".join(part for part in parts if part)
 
-    scales = data_text.magnifications(study.used)
     return [
         (
             "Images and patients",
             joined(
                 data_text.data_set(study),
-                f"The images were taken at {scales}.",
+                data_text.magnifications(study.used),
                 data_text.left_out(study),
                 data_text.partition(study),
                 data_text.partition_sizes(study),

@@ -12,8 +12,9 @@ from typing import Any
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import FORM as DECISION_FORM
-from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.metrics.labels import CLASS_NAMES, TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import (
     ESTIMATE_FORM,
     EXCLUDED,
@@ -76,7 +77,7 @@ class Sizes:
     Attributes:
         images: number of images.
         slides: number of slides.
-        patients: number of patients, that is, of accession numbers.
+        patients: number of patients.
     """
 
     images: int
@@ -85,11 +86,20 @@ class Sizes:
 
 
 def sizes(rows: Iterable[Row]) -> Sizes:
-    """Counts images, slides and patients."""
+    """Counts images, slides and patients.
+
+    A table without a column of slides has the patient in its place; its slides are not known.
+    """
     rows = list(rows)
-    return Sizes(
-        len(rows), len({row["slide"] for row in rows}), len({row["accession"] for row in rows})
-    )
+    slides = {row["slide"] for row in rows}
+    known = not rows or any(row["slide"] != row["accession"] for row in rows)
+    patients = {row["accession"] for row in rows}
+    return Sizes(len(rows), len(slides) if known else None, len(patients))
+
+
+def scale_of(row: Row) -> int:
+    """Returns the magnification of an image; 0 if it is not known."""
+    return int(row["magnification"])
 
 
 def of_class(rows: Iterable[Row], name: str) -> list[Row]:
@@ -266,11 +276,44 @@ class Study:
         """True if the networks of several folds are evaluated together."""
         return bool(self.first.prefix)
 
+    @property
+    def source(self) -> ImageSource:
+        """The data set of the run: BreaKHis, or a table."""
+        return ImageSource.from_facts(self.first.data)
+
+    @property
+    def scales(self) -> list[int]:
+        """The known magnifications of the images used, sorted."""
+        return sorted({scale_of(row) for row in self.first.used} - {0})
+
+    @property
+    def subtypes(self) -> list[str]:
+        """The known subtypes of the images used, those of benign images first."""
+        labels = {row["subtype"]: row["label"] for row in self.first.used if row["subtype"]}
+        return sorted(labels, key=lambda name: (labels[name], name))
+
+    @property
+    def further_columns(self) -> list[str]:
+        """The names of the further columns of the table of images."""
+        known = (*_COLUMNS, "fold")
+        return [name for name in self.first.rows[0] if name not in known]
+
+    def type_name(self, subtype: str) -> str:
+        """Returns the name of a subtype; those of BreaKHis have abbreviations."""
+        if not subtype:
+            return "unknown"
+        return TUMOUR_TYPES.get(subtype, subtype) if self.source.is_breakhis else subtype
+
+    @property
+    def subtype_noun(self) -> str:
+        """The noun for a subtype: ``tumour type`` in BreaKHis."""
+        return "tumour type" if self.source.is_breakhis else "subtype"
+
     def setting(self, name: str) -> Any:
         """Returns a field of ``config.json`` such as ``optim.learning_rate``; None if absent."""
         return flatten(self.config).get(name)
 
-    def source(self, *names: str) -> tuple[str, ...]:
+    def files(self, *names: str) -> tuple[str, ...]:
         """Returns paths of files as tables name them.
 
         Args:
@@ -280,12 +323,12 @@ class Study:
                 not write are left out where they are missing.
         """
         return tuple(
-            self._source(name)
+            self._file(name)
             for name in names
             if name not in _OPTIONAL or (self.first.run.path / name).exists()
         )
 
-    def _source(self, name: str) -> str:
+    def _file(self, name: str) -> str:
         if name in ("metrics.json", "predictions.csv", "report.html"):
             return f"{self.evaluation}/{name}"
         return f"fold*/{name}" if self.is_cross_validation and name != "config.json" else name
@@ -361,11 +404,18 @@ class Study:
             rf"(?:complete|subset): {number}(?: of {number})? images, {number} slides, "
             rf"{number} accessions"
         )
-        match = re.match(pattern, self.first.data["description"])
-        if match:
+        description = self.first.data["description"]
+        counted = sizes(self.first.photographs)
+        line = rf".*: {number} images of {number} patients$"
+        of_table = re.match(line, description, re.MULTILINE)
+        if of_table and not self.source.is_breakhis:
+            images, patients = (int(text.replace(",", "")) for text in of_table.groups())
+            # The description does not count slides, and the magnifications may leave images out.
+            return Sizes(images, counted.slides if counted.images == images else None, patients)
+        if match := re.match(pattern, description):
             images, slides, patients = (int(match[i].replace(",", "")) for i in (1, 3, 4))
             return Sizes(images, slides, patients)
-        return sizes(self.first.photographs)
+        return counted
 
     @property
     def other_magnifications(self) -> int:

@@ -78,8 +78,8 @@ def test_a_near_duplicate_is_found(clean):
     assert pair["role"] == "train" and 0 < pair["distance"] <= NEAR_DISTANCE
     assert not pair["same_accession"]
     assert result["leaks"] == [
-        "1 test image is nearly the same as an image in training or validation, 1 under another "
-        "accession."
+        "1 test image is nearly the same as an image in training or validation, 1 of another "
+        "patient."
     ]
     assert result["counts"]["near_duplicate_test_images"] == 1
     assert result["counts"]["near_duplicate_test_images_of_another_accession"] == 1
@@ -98,7 +98,7 @@ def test_a_slide_and_an_accession_on_both_sides_are_named(clean):
     assert result["counts"]["straddling_accessions"] == 1
     assert result["counts"]["straddling_test_images"] == 4
     assert result["leaks"] == [
-        "1 accession is in the test set, with 4 images, and in training or validation too "
+        "1 patient is in the test set, with 4 images, and in training or validation too "
         f"({records.accession[test]})."
     ]
     records = change(records, "slide", train, records.slide[test])
@@ -119,7 +119,7 @@ def test_a_patient_in_training_and_validation_is_no_leak(clean):
     )
     result = audit.audit(records, roles, images)
     assert result["leaks"] == []
-    assert result["notes"][0].startswith("1 accession is in both training and validation")
+    assert result["notes"][0].startswith("1 patient is in both training and validation")
 
 
 def test_synthetic_images_are_counted_by_role(clean):
@@ -288,7 +288,7 @@ def test_the_command_audits_somebodys_own_split(tree, cache_dir, tmp_path, capsy
     assert not (tmp_path / "out" / "split.csv").exists()
     told = capsys.readouterr().out
     assert "note: 10 images are unassigned" in told and f"{files[0]} (test) and" in told
-    assert "WARNING: 1 accession is in the test set, with 1 image, and" in told
+    assert "WARNING: 1 patient is in the test set, with 1 image, and" in told
 
 
 def test_an_own_split_may_list_other_magnifications(tree, cache_dir, tmp_path):

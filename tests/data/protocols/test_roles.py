@@ -136,7 +136,8 @@ def test_verify_refuses_a_straddling_patient_only_under_strict():
     accession = records.accession[roles == "test"][0]
     roles[np.flatnonzero(records.accession == accession)[0]] = "train"
     audit.verify(records, roles, "random")
-    with pytest.raises(UserError, match=f"unseen patients, but accession {accession}"):
+    message = rf"unseen patients, but 1 patient is in more than one role \({accession}\)"
+    with pytest.raises(UserError, match=message):
         audit.verify(records, roles, "strict")
 
 
@@ -167,7 +168,7 @@ def test_verify_refuses_empty_roles_and_one_class_training():
         ({"fold": -1}, "choose 0 to 4"),
         ({"folds": 1}, "give 2 or more"),
         ({"val_folds": 1}, "leaves no training images"),
-        ({"folds": 13}, "only 12 benign accessions"),
+        ({"folds": 13}, "only 12 benign patients"),
         ({"protocol": "official"}, "lack the slide SOB_B_A-14-1000"),
     ],
 )
