@@ -12,6 +12,7 @@ import numpy as np
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.predictions import logit_of, probability_of
 from se_resnet.predict.inference import NOTICE
+from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import TRAIN, keeps_patients_apart
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run
@@ -32,6 +33,11 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
     center = logit_of(np.clip(np.array([decision.threshold]), 1e-12, 1 - 1e-12))[0]
     low, high = probability_of(center + np.array([-1, 1]) * decision.margin)
     split = RunFolder(workdir).split(("file", "magnification", "role"))
+    data = RunFolder(workdir).data_facts()
+    source = ImageSource.from_facts(data)
+    # Roles that the user gave can keep patients apart, too.
+    is_given = config["split"]["protocol"] == "table"
+    given_apart = is_given and not data["audit"]["straddling_accessions"]
     trained = [row for row in split if row["role"] == TRAIN]
     tested = RunFolder(workdir).evaluation().metrics_if_any()
     return {
@@ -39,8 +45,10 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
         "notice": NOTICE,
         "trained": sorted(Counter(int(row["magnification"]) for row in trained).items()),
         "scale": run.classifier.scale,
+        "source": source,
+        "class_labels": source.explain_classes(),
         "protocol": config["split"]["protocol"],
-        "patients_apart": keeps_patients_apart(config["split"]),
+        "patients_apart": keeps_patients_apart(config["split"]) or given_apart,
         "threshold": decision.threshold,
         "decision": decision.describe(),
         "uncertain_range": (float(low), float(high)),

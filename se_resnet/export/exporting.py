@@ -14,6 +14,7 @@ from se_resnet.export.network import in_float32, inference
 from se_resnet.images.scale import Scale
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.inference import NOTICE
+from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import trained_magnifications
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
@@ -112,6 +113,8 @@ def _describe(
     check: dict[str, Any],
 ) -> dict[str, Any]:
     classifier, decision = run.classifier, run.decision
+    data = RunFolder(workdir).data_facts()
+    source = ImageSource.from_facts(data)
     return {
         "notice": NOTICE,
         "format": kind,
@@ -151,7 +154,8 @@ def _describe(
             **{key: value for key in ("name", "repaired") if (value := config["split"][key])},
             "folds": config["split"]["folds"],
             "fold": config["split"]["fold"],
-            "magnifications": trained_magnifications(config, RunFolder(workdir).data_facts()),
+            "images": source.name,
+            "magnifications": trained_magnifications(config, data),
             "pretrained": config["model"]["pretrained"],
             "weights": _weights_source(workdir),
             "attention": classifier.model.attention,
@@ -159,7 +163,7 @@ def _describe(
         "licence": {
             "software": "Apache-2.0",
             "model": "terms of the initial weights (training.weights.licence) and of the training "
-            "images (BreaKHis: CC BY 4.0)",
+            f"images ({_image_licence(source)})",
         },
         "parity": check,
         "versions": {
@@ -176,6 +180,12 @@ def _describe_scale(scale: Scale) -> dict[str, Any]:
         "shorter than field, cut tiles of field that cover the image, resize each by the rule; the "
         "probability of an image is that of the mean logit of its tiles",
     }
+
+
+def _image_licence(source: ImageSource) -> str:
+    if source.is_breakhis:
+        return "BreaKHis: CC BY 4.0"
+    return f"{source.name}: not known, ask the author"
 
 
 def _weights_source(workdir: Path) -> dict[str, str]:

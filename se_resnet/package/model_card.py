@@ -9,6 +9,7 @@ from se_resnet.images.scale import scale_of_facts
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import headline
 from se_resnet.report.remarks import chosen_on_validation
+from se_resnet.runs.image_source import ImageSource
 from se_resnet.runtime.templates import render
 from se_resnet.weights import hub
 
@@ -36,6 +37,7 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
     """
     metrics = facts["history"]["metrics"]
     estimates = headline(metrics) if metrics else {}
+    source = ImageSource.from_facts(facts["history"]["data"])
     chosen_by = Decision(**facts["decision"]).describe()
     text = render(
         "se_resnet.package",
@@ -43,6 +45,8 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
         {"estimate": _estimate, "cell": _cell},
         autoescape=False,  # the output is Markdown
         **{**facts, "scale": scale_of_facts(facts.get("scale"))},
+        source=source,
+        class_labels=source.explain_classes(),
         naming=naming,
         architecture=architecture,
         estimates=estimates,
@@ -56,14 +60,15 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
 def _front_matter(facts: Mapping[str, Any], naming: str, estimates: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData  # takes a second
 
+    source = ImageSource.from_facts(facts["history"]["data"])
     split = facts["history"]["config"]["split"]
     protocol = " ".join(filter(None, (split["protocol"], split.get("name"))))
     weights = facts["history"]["config"]["model"]["pretrained"]
     results = [
         EvalResult(
             task_type="image-classification",
-            dataset_type="breakhis",
-            dataset_name=f"BreaKHis, protocol {protocol}",
+            dataset_type="breakhis" if source.is_breakhis else "own-images",
+            dataset_name=f"{source.name}, protocol {protocol}",
             dataset_split="test",
             metric_type=_INDEXED[name][1],
             metric_name=_INDEXED[name][0],
@@ -76,7 +81,12 @@ def _front_matter(facts: Mapping[str, Any], naming: str, estimates: Mapping[str,
         license=facts["licence"].lower(),
         library_name=naming,
         pipeline_tag="image-classification",
-        tags=["histology", "breast-cancer", "breakhis", "resnet", "squeeze-and-excitation"],
+        tags=[
+            "histology",
+            *(("breast-cancer", "breakhis") if source.is_breakhis else ()),
+            "resnet",
+            "squeeze-and-excitation",
+        ],
         base_model=weights if weights in hub.KNOWN else None,
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=facts["name"],

@@ -14,10 +14,12 @@ from se_resnet.runs.run_files import (
     DATA_CONFIG_FORM,
     METRICS_FORM,
     SPLIT_SUMMARY_FORM,
+    TABLE_FORM,
     WEIGHTS_FORM,
     used_magnifications,
 )
 from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runtime.schema import Maybe
 from se_resnet.weights import hub, pretrained
 
 _PRIVATE = ("dir", "cache_dir", "placement")  # fields of config.data
@@ -35,7 +37,12 @@ _METRICS = (
 )
 # The form of read_history()'s result, for se_resnet.runtime.schema.
 FORM = {
-    "data": {"description": str, "sample": bool, "split": SPLIT_SUMMARY_FORM},
+    "data": {
+        "description": str,
+        "sample": bool,
+        "split": SPLIT_SUMMARY_FORM,
+        "table": Maybe(TABLE_FORM),
+    },
     "config": CONFIG_FORM
     | {"data": {name: form for name, form in DATA_CONFIG_FORM.items() if name not in _PRIVATE}},
     "weights": (None, WEIGHTS_FORM),
@@ -51,7 +58,8 @@ def read_history(workdir: Path) -> dict[str, Any]:
 
     Returns:
         ``data``: ``description`` (one line), ``sample`` (True for the sample images of the
-        project) and ``split`` (images, slides and accessions by role and class). ``config``: the
+        project), ``split`` (images, slides and patients by role and class) and, for a table of
+        images, ``table`` (see :mod:`se_resnet.runs.image_source`). ``config``: the
         run's configuration. ``weights``: the initial weights, see
         :meth:`se_resnet.weights.record.Pretrained.facts`, or None. ``metrics``: ``metrics.json`` of
         the test images without the rows of patients and curves, or None before an evaluation.
@@ -69,6 +77,7 @@ def read_history(workdir: Path) -> dict[str, Any]:
             "description": (data["description"].splitlines() or [""])[0],
             "sample": config["data"]["dir"] == "sample",
             "split": data["split"],
+            **{name: data[name] for name in ("table",) if name in data},
         },
         "config": {
             **config,

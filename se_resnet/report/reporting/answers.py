@@ -107,7 +107,7 @@ def data_source(study: Study) -> Answer:
 def accession_years(study: Study) -> Answer:
     """Returns the years in the accession numbers of BreaKHis; a table has none."""
     if not study.source.is_breakhis:
-        return Answer("The files hold no dates.", study.files("split.csv"))
+        return Answer("The run knows no dates.", study.files("split.csv"))
     years = sorted({row["accession"].split("-")[0] for row in study.used})
     return Answer(
         sentence(f"The accession numbers of the images begin with the years {listing(years)}"),
@@ -576,11 +576,11 @@ def characteristics(study: Study) -> Answer:
 
 def _demographic(study: Study) -> str:
     """States that the files hold no demographic variable, or names columns that may be such."""
-    if study.further_columns:
+    unknown = [name for name in study.further_columns if name not in ("site", "um_per_px")]
+    if unknown:
         return (
-            "The author has to say which of the further columns "
-            f"({listing(study.further_columns)}) describe patients; the run does not know their "
-            "meaning."
+            f"The run does not know the meaning of the columns {listing(unknown)}: the author has "
+            "to say which of them describe patients."
         )
     return "The files of the run hold no age, sex, ethnicity or other demographic variable."
 

@@ -114,7 +114,8 @@ def left_out(study: Study) -> str:
     first = study.first
     parts = []
     if first.skipped:
-        parts.append(f"{plural(len(first.skipped), 'file')} that could not be read or was misnamed")
+        misnamed = " or was misnamed" if study.source.is_breakhis else ""
+        parts.append(f"{plural(len(first.skipped), 'file')} that could not be read{misnamed}")
     if number := study.other_magnifications:
         parts.append(f"{plural(number, 'image')} of other magnifications")
     if number := study.not_taken:

@@ -88,6 +88,7 @@ def write_reporting(
         diagram=diagram,
         cross_validation=study.is_cross_validation,
         table=table,
+        source=study.source,
         planned=model_text.balancing(study),
         methods=methods.paragraphs(study),
         references=methods.references(study),

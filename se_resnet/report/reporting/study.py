@@ -284,12 +284,12 @@ class Study:
     @property
     def scales(self) -> list[int]:
         """The known magnifications of the images used, sorted."""
-        return sorted({scale_of(row) for row in self.first.used} - {0})
+        return sorted({scale_of(row) for row in self.used} - {0})
 
     @property
     def subtypes(self) -> list[str]:
         """The known subtypes of the images used, those of benign images first."""
-        labels = {row["subtype"]: row["label"] for row in self.first.used if row["subtype"]}
+        labels = {row["subtype"]: row["label"] for row in self.used if row["subtype"]}
         return sorted(labels, key=lambda name: (labels[name], name))
 
     @property
