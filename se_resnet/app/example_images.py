@@ -12,6 +12,7 @@ from typing import Any
 from se_resnet.images.decode import SUFFIXES
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.patients import breakhis_scale
+from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import TEST
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.paths import SAMPLE_FOLDER
@@ -25,7 +26,7 @@ class Sample:
     Attributes:
         path: the file.
         diagnosis: ``benign`` or ``malignant``.
-        magnification: 40, 100, 200 or 400.
+        magnification: for example 200; 0 if it is not known.
         role: role in the run: ``train``, ``val``, ``test`` or ``excluded``; empty if the image is
             not part of the run.
     """
@@ -51,9 +52,11 @@ def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> li
 
     Returns:
         Test images of the run. If its folder of images is missing or an archive, images of the
-        project's sample, with the roles that their names have in the run. May be empty.
+        project's sample, with the roles that their names have in the run. Empty for a run on a
+        table, which images of BreaKHis do not represent.
     """
-    split = RunFolder(workdir).split(("file", "magnification", "label", "role"))
+    run = RunFolder(workdir)
+    split = run.split(("file", "magnification", "label", "role"))
     rows = {row["file"]: row for row in split}
     folder = Path(config["data"]["dir"])
     if os.path.isdir(folder):  # False for an invalid path, too
@@ -70,7 +73,8 @@ def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> li
         ]
         if tested:
             return _choose(tested, count)
-    if not (SAMPLE_FOLDER / "manifest.csv").exists():
+    is_breakhis = ImageSource.from_facts(run.data_facts()).is_breakhis
+    if not is_breakhis or not (SAMPLE_FOLDER / "manifest.csv").exists():
         return []
     shipped = read_table(SAMPLE_FOLDER / "manifest.csv", ("path", "class", "magnification"))
     samples = [
