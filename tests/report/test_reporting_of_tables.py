@@ -113,7 +113,7 @@ def test_nothing_says_that_the_images_are_those_of_breakhis(table):
     assert found["tripod_ai 5b"] == "The run knows no dates."
     assert "'in situ' or 'invasive'" in found["tripod_ai 8a"]
     assert "ubtype" not in found["tripod_ai 8a"]
-    images = len(study(run).first.used)
+    images = len(study(run).used)
     assert f"subtype ({images}), magnification ({images})" in found["claim 12"]
     assert "not reported by any part" in found["tripod_ai 14"]
     assert "not reported by any part" in found["tripod_ai 23b"]
@@ -145,7 +145,7 @@ def test_further_columns_are_counted_by_value_or_by_median(table):
         um_per_px=lambda n: "0.25",
         note=lambda n: f"text {n}",
     )
-    rows, used = laid_out(run), study(run).first.used
+    rows, used = laid_out(run), study(run).used
     everything = {"benign": "0", "malignant": "1"}
 
     def of(label: str) -> list[dict]:
@@ -174,7 +174,7 @@ def test_further_columns_are_counted_by_value_or_by_median(table):
 
 def test_a_number_that_is_missing_is_counted(table):
     run = table(age=lambda n: "" if n % 2 else str(n))
-    missing = sum(row["age"] == "" and row["label"] == "0" for row in study(run).first.used)
+    missing = sum(row["age"] == "" and row["label"] == "0" for row in study(run).used)
     assert laid_out(run)["age, median (range)"][-2].endswith(f", not known {missing}")
 
 
@@ -192,7 +192,7 @@ def test_subtypes_of_a_table_keep_their_names(table):
 
 def test_images_of_unknown_magnification_are_named(table):
     run = table(magnification=lambda n: 20 if n % 2 else 0)
-    used = study(run).first.used
+    used = study(run).used
     unknown = sum(row["magnification"] == "0" for row in used)
     sentence = answers(run)["claim 13"]
     assert f"1 magnification: {len(used) - unknown} at 20x." in sentence
