@@ -384,7 +384,8 @@ def wrong_prediction(run: Path) -> None:
             in_metrics(
                 lambda m: m["audit"].update(dict(zip(NEAR_DUPLICATES, (6, 2), strict=True)))
             ),
-            "6 test images nearly the same as a training or validation image, 2 of them of another patient",
+            "6 test images nearly the same as a training or validation image, "
+            "2 of them of another patient",
         ),
         (
             CLAIM,
