@@ -68,36 +68,33 @@ from se_resnet.errors import UserError
 from se_resnet.explain import attention_gates
 from se_resnet.images.scale import Scale, configured_scale
 from se_resnet.metrics import clinical
-from se_resnet.metrics.decision import decide, decide_left_out
-from se_resnet.metrics.full import across_folds, all_metrics
+from se_resnet.metrics.full import all_metrics
 from se_resnet.metrics.predictions import (
     PREDICTIONS,
     Predictions,
-    concatenate,
-    in_folds,
     probability_of,
 )
 from se_resnet.predict.image_files import PREDICTION
 from se_resnet.predict.tiles import check_views, tile_logits
 from se_resnet.predict.tta import mean_logits, resize_rules
 from se_resnet.report import gallery
+from se_resnet.report.folds import pool_folds
 from se_resnet.report.publish import Evaluation, publish
 from se_resnet.report.remarks import (
     leak_warnings,
     magnification_notes,
     other_images_notes,
-    pooling_notes,
     view_notes,
 )
 from se_resnet.report.repeats import publish_repeats
 from se_resnet.report.scale_remarks import scale_notes, scale_warnings, training_scale_notes
-from se_resnet.runs.evaluations import REPORT, EvaluationFolder
+from se_resnet.runs.evaluations import EvaluationFolder
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import ALL_FOLDS, TRAIN, VAL, trained_magnifications
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime import processes
-from se_resnet.runtime.files import writable_folder, write_json
+from se_resnet.runtime.files import writable_folder
 from se_resnet.runtime.mesh import data_mesh
 from se_resnet.runtime.paths import local_path
 from se_resnet.tracking.metric_log import read_log
@@ -180,9 +177,11 @@ def evaluate_run(
                 "images only: for others give the run of one fold, for example "
                 f"--workdir={run.folds(1)[0].path}."
             )
-        count = _number_of_folds(config)
-        _evaluate_parts(run, run.folds(count), ("val", "test"), tta, attention)
-        return _published(folder, lambda: _pool_folds(run, config, tta, prevalence))
+        division = config["split"]
+        count = number_of_folds(division["protocol"], division["folds"], division["name"])
+        folds = run.folds(count)
+        _evaluate_parts(run, folds, ("val", "test"), tta, attention)
+        return _published(folder, lambda: _pool_folds(run, folds, config, tta, prevalence))
     predicted = _predict(run, config, split, data_dir, tta, attention, reading)
 
     def evaluate() -> Evaluation:
@@ -318,7 +317,7 @@ def _describe(
     data_facts = run.data_facts()
     network, dataset, records = predicted.network, predicted.dataset, predicted.records
     predictions = _with_tiles(records.predictions(predicted.probability), predicted.tiles)
-    metrics = all_metrics(predictions, [network.decision], _permutations(config), prevalence)
+    metrics = all_metrics(predictions, [network.decision], config["permutations"], prevalence)
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **data_facts["audit"],
@@ -401,68 +400,21 @@ def _evaluate_parts(
                 evaluate_run(part.path, split, tta=tta, attention=attention)
 
 
-def _number_of_folds(config: dict) -> int:
-    split = config["split"]
-    return number_of_folds(split["protocol"], split["folds"], split["name"])
-
-
-def _pool_folds(run: RunFolder, config: dict, tta: str, prevalence: float | None) -> Evaluation:
-    """Evaluates the test images of all folds, each as its fold predicted it."""
-    protocol = config["split"]["protocol"]
-    folds = run.folds(_number_of_folds(config))
-    validation = [fold.evaluation("val", tta).predictions() for fold in folds]
-    tested = [fold.evaluation("test", tta).predictions() for fold in folds]
-    predictions, target = in_folds(tested), config["decision"]["target"]
-    decisions = decide_left_out(validation, tested, target)
-    metrics = all_metrics(predictions, decisions, _permutations(config), prevalence)
-    fold_metrics = [fold.evaluation("test", tta).metrics() for fold in folds]
-    metrics["folds"] = across_folds(fold_metrics)
-    seen = set[str]()
-    for fold, part in zip(folds, tested, strict=True):
-        seen |= run_data.seen_accessions(fold) & set(part.accession.tolist())
-    # Images count once for every fold in which they leak, patients once.
-    # A fold of version 0.1 lacks counts; their sum is then not known.
-    audits = [fold["audit"] for fold in fold_metrics]
-    counted = set.intersection(*(set(audit) for audit in audits)) - {"protocol"}
-    metrics["audit"] = {
-        "protocol": protocol,
-        **{name: sum(audit[name] for audit in audits) for name in audits[0] if name in counted},
-        "straddling_accessions": len(seen),
-        "evaluated_accessions_seen": len(seen),
-    }
-    # No image of new patients takes part in the choice, so all validation patients may choose.
-    new_patients = decide(concatenate(validation), target)
-    write_json(run.decision_path, dataclasses.asdict(new_patients))
-    example = RunFolder(folds[0].path.name).evaluation("test", tta).path / REPORT
-    return Evaluation(
-        title=f"{run.path.name}: test images of {len(folds)} folds",
-        predictions=predictions,
-        metrics=metrics,
-        warnings=leak_warnings(metrics["audit"], "test", config, metrics["decision"]),
-        config=config,
-        split_summary=[
-            {**row, "role": f"fold {number}: {row['role']}"}
-            for number, fold in enumerate(folds)
-            for row in fold.data_facts()["split"]
-        ],
-        training_log=[],
-        notes=[
-            *view_notes(tta, config["data"]["resize"]),
-            *scale_notes(
-                configured_scale(config["data"]),
-                count_scales(predictions),
-                [int(count) for count in predictions.extra.get("tiles", ()) if count.isdecimal()],
-            ),
-            *pooling_notes(metrics),
-            *_magnification_notes(folds, config, predictions, metrics),
-        ],
-        data_notes=[
-            "Training curves, gates and pictures of each network are in the reports of the folds, "
-            f"for example {example}.",
-        ],
-        run=run,
-        source=ImageSource.from_facts(folds[0].data_facts()),
-    )
+def _pool_folds(
+    run: RunFolder, folds: Sequence[RunFolder], config: dict, tta: str, prevalence: float | None
+) -> Evaluation:
+    """Evaluates the folds together, and adds remarks on scale and magnifications."""
+    evaluation = pool_folds(run, folds, config, tta, prevalence)
+    predictions = evaluation.predictions
+    tiles = [int(count) for count in predictions.extra.get("tiles", ()) if count.isdecimal()]
+    scale = configured_scale(config["data"])
+    notes = [
+        *view_notes(tta, config["data"]["resize"]),
+        *scale_notes(scale, count_scales(predictions), tiles),
+        *evaluation.notes,
+        *_magnification_notes(folds, config, predictions, evaluation.metrics),
+    ]
+    return dataclasses.replace(evaluation, notes=notes)
 
 
 def _magnification_notes(
@@ -470,15 +422,10 @@ def _magnification_notes(
 ) -> list[str]:
     """Returns notes on magnifications that are new to the networks of these runs."""
     trained, validated = (
-        set().union(*(run_data.magnifications(run, role) for run in runs)) for role in (TRAIN, VAL)
+        set().union(*(run.magnifications(role) for run in runs)) for role in (TRAIN, VAL)
     )
     evaluated = np.unique(predictions.magnification).tolist()
     return magnification_notes(evaluated, trained, validated, config, metrics["decision"])
-
-
-def _permutations(config: dict) -> int:
-    """Returns the number of permutations; a run of the version before has none of its own."""
-    return config.get("permutations", 2000)
 
 
 def main() -> None:

@@ -37,7 +37,6 @@ from se_resnet.report.remarks import near_duplicate_warning
 from se_resnet.runs.run_files import (
     EXCLUDED,
     PUBLISHED,
-    SPLIT_COLUMNS,
     TRAIN,
     VAL,
     keeps_patients_apart,
@@ -231,21 +230,10 @@ def choose(records: Records, run: RunFolder, split: str) -> Records:
     return chosen
 
 
-def seen_accessions(run: RunFolder) -> set[str]:
-    """Returns the patients that a run was trained on or validated on."""
-    return {row["accession"] for row in run.split() if row["role"] in SEEN}
-
-
-def magnifications(run: RunFolder, role: str) -> set[int]:
-    """Returns the magnifications of a role in a run."""
-    rows = run.split((*SPLIT_COLUMNS, "magnification"))
-    return {int(row["magnification"]) for row in rows if row["role"] == role}
-
-
 def count_seen(records: Records, run: RunFolder, seen_digests: Iterable[str]) -> dict[str, int]:
     """Counts the images, by content, and patients that the run was trained on or validated on."""
     digests = set(seen_digests)
-    accessions = seen_accessions(run)
+    accessions = run.patients(*SEEN)
     return {
         "evaluated_images_seen": sum(digest in digests for digest in records.digest.tolist()),
         "evaluated_images_of_seen_accessions": sum(

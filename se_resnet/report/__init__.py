@@ -3,7 +3,8 @@
 ``report``: the page, from ``templates/``. ``plots``: its plots, each an SVG element. ``style``:
 palette and style of all plots. ``patient_strips``: one line per patient. ``gallery``: errors and
 random correct predictions, each with an explanation. ``publish``: writes the files of an evaluation
-and prints the headline. ``repeats``: evaluates the repeats of a run together. ``remarks``
+and prints the headline. ``folds`` and ``repeats``: evaluate the folds or the repeats of a run
+together. ``remarks``
 and ``scale_remarks``: sentences about an evaluation. ``reporting/``: what a journal asks for;
 ``python -m se_resnet.report`` writes it.
 

@@ -57,6 +57,7 @@ FIELDS_ADDED = {
     "split.repaired": False,
     "split.train_magnifications": [],
     "split.test_magnifications": [],
+    "permutations": 2000,
     "repeats": 1,
     "repeat_seeds": SPLIT_SEED,
 }

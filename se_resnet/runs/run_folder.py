@@ -84,6 +84,15 @@ class RunFolder:
         """Returns the rows of ``split.csv``, which has at least these columns."""
         return run_files.read_split(self.split_path, columns)
 
+    def patients(self, *roles: str) -> set[str]:
+        """Returns the patients with an image in one of these roles."""
+        return {row["accession"] for row in self.split() if row["role"] in roles}
+
+    def magnifications(self, role: str) -> set[int]:
+        """Returns the magnifications of the images of a role; 0 stands for not known."""
+        rows = self.split((*run_files.SPLIT_COLUMNS, "magnification"))
+        return {int(row["magnification"]) for row in rows if row["role"] == role}
+
     def weights_facts(self) -> dict[str, Any] | None:
         """Returns ``weights.json``; None for a run of a version that wrote none."""
         found = run_files.read_optional(self.weights_path, run_files.WEIGHTS_FORM)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-from data import run_data
 from data.protocols.split_file import read_roles
 from se_resnet.app import example_images
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.predict.provenance import read_history
 from se_resnet.runs import workdir
+from se_resnet.runs.run_files import TRAIN
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.tracking import metric_log
 from se_resnet.weights import pretrained
@@ -64,7 +64,7 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
             pretrained.keep_facts(pretrained.load("none"), path, begun=True)
         elif path.name == "split.csv":
             read_roles(path, RECORDS)
-            run_data.seen_accessions(RunFolder(run))
+            RunFolder(run).patients(TRAIN)
         else:
             metric_log.read_log(path)
 
