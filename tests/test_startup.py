@@ -27,7 +27,7 @@ HEAVY = {"jax", "tensorflow", "sklearn", "flax", "orbax", "tensorflow_datasets",
             ["train.py"],
             [
                 *("python train.py --config=", "--config:", "--workdir:", "--num_processes:"),
-                "--config.split.protocol=strict  # these leak",
+                *("these leak: 'official'", "--config.split.protocol=strict"),
                 "--config.data.size='(224, 224)'  # height, width",
                 "# loss: binary cross-entropy",
             ],
