@@ -13,7 +13,7 @@ from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.predictions import logit_of, probability_of
 from se_resnet.predict.inference import NOTICE
 from se_resnet.runs.image_source import ImageSource
-from se_resnet.runs.run_files import TRAIN, keeps_patients_apart
+from se_resnet.runs.run_files import TRAIN
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run
 
@@ -35,9 +35,6 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
     split = RunFolder(workdir).split(("file", "magnification", "role"))
     data = RunFolder(workdir).data_facts()
     source = ImageSource.from_facts(data)
-    # Roles that the user gave can keep patients apart, too.
-    is_given = config["split"]["protocol"] == "table"
-    given_apart = is_given and not data["audit"]["straddling_accessions"]
     trained = [row for row in split if row["role"] == TRAIN]
     tested = RunFolder(workdir).evaluation().metrics_if_any()
     return {
@@ -48,7 +45,7 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
         "source": source,
         "class_labels": source.explain_classes(),
         "protocol": config["split"]["protocol"],
-        "patients_apart": keeps_patients_apart(config["split"]) or given_apart,
+        "known_patients": data["audit"]["straddling_accessions"],
         "threshold": decision.threshold,
         "decision": decision.describe(),
         "uncertain_range": (float(low), float(high)),

@@ -257,7 +257,7 @@ def test_the_page_says_what_must_be_known(browser, address, run):
     ]
     for magnification in {*trained}:
         assert f"{magnification}× ({trained.count(magnification)} images)" in said
-    assert "20 MB" in said and "no test patient was in training" in said
+    assert "20 MB" in said and "no test patient was in training or validation" in said
     unlabelled = (
         "[...document.querySelectorAll('input')].filter((one) => !one.labels.length).length"
     )

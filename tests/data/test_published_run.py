@@ -58,6 +58,9 @@ def test_an_unrepaired_split_trains_and_warns(config, tmp_path, capsys):
     tested = {row["slide"] for row in rows_of(tmp_path / "run", "test")}
     role_of = find("eva").roles(0, False)
     assert tested <= {slide for slide, role in role_of.items() if role == "test"}
+    run = RunFolder(tmp_path / "run")
+    loaded = se_resnet.load_run(run.path)
+    assert run_facts.describe(run.path, loaded.run, run.config())["known_patients"] == 4
     report = (tmp_path / "run" / "eval" / "test" / "report.html").read_text()
     assert "say little about unseen patients" in report
 
@@ -82,7 +85,7 @@ def test_a_repaired_split_trains_resumes_and_tests_unseen_patients(config, tmp_p
     assert "split 'eva'" in methods and "were moved to one part" in methods
     # The page and the model card say that patients are apart.
     loaded = se_resnet.load_run(run.path)
-    assert run_facts.describe(run.path, loaded.run, run.config())["patients_apart"]
+    assert run_facts.describe(run.path, loaded.run, run.config())["known_patients"] == 0
     save_pretrained(run.path, tmp_path / "package")
     card = (tmp_path / "package" / "README.md").read_text()
     assert "a published split by slide folder, repaired" in card
@@ -96,6 +99,7 @@ def test_a_repaired_split_trains_resumes_and_tests_unseen_patients(config, tmp_p
         train.train_and_evaluate(config, run.path)
 
 
+@pytest.mark.slow
 def test_all_folds_of_the_audit_are_trained_and_pooled(config, tmp_path):
     config.split.name, config.split.fold = "patient_audit", "all"
     config.data.magnifications = (40,)
