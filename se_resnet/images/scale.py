@@ -208,9 +208,9 @@ class TiledImage:
         Returns:
             ``float64 [height, width]``.
         """
-        top, left, height, width = self.inner
-        vertical = _shares(self.rows, self.field[0], top, height, shape[0])
-        horizontal = _shares(self.columns, self.field[1], left, width, shape[1])
+        *_, height, width = self.inner
+        vertical = _shares(self.rows, self.field[0], height, shape[0])
+        horizontal = _shares(self.columns, self.field[1], width, shape[1])
         return vertical.T @ values.reshape(len(self.rows), len(self.columns)) @ horizontal
 
 
@@ -285,9 +285,12 @@ def tile_starts(length: int, tile: int) -> tuple[int, ...]:
     return tuple((2 * (length - tile) * number + gaps) // (2 * gaps) for number in range(count))
 
 
-def _shares(starts: tuple[int, ...], tile: int, first: int, length: int, pixels: int) -> np.ndarray:
-    """Returns the share of each tile in each pixel of a map along one side: ``[tiles, pixels]``."""
-    centres = first + (np.arange(pixels) + 0.5) * length / pixels
+def _shares(starts: tuple[int, ...], tile: int, length: int, pixels: int) -> np.ndarray:
+    """Returns the share of each tile in each pixel of a map along one side: ``[tiles, pixels]``.
+
+    A mirrored side has a single tile, so the width of its border does not matter.
+    """
+    centres = (np.arange(pixels) + 0.5) * length / pixels
     edges = np.array(starts)[:, None]
     covers = ((edges <= centres) & (centres < edges + tile)).astype(np.float64)
     return covers / covers.sum(axis=0)

@@ -75,10 +75,13 @@ def test_a_side_shorter_than_a_tile_is_mirrored(shape):
     assert (height, width) == shape and tiled.is_mirrored
     assert (tiled.pixels[top : top + height, left : left + width] == image).all()
     assert min(tiled.pixels.shape[:2]) >= 16
-    if top:
-        assert (tiled.pixels[top - 1, left : left + width] == image[0]).all(), (
-            "mirrored at the edge"
-        )
+    # At the edge: the outermost pixels are repeated, and those behind them follow.
+    for depth in range(min(top, height)):
+        border = tiled.pixels[top - 1 - depth, left : left + width]
+        assert (border == image[depth]).all()
+    for depth in range(min(left, width)):
+        border = tiled.pixels[top : top + height, left - 1 - depth]
+        assert (border == image[:, depth]).all()
     assert tiled.shown(1000).shape == image.shape
     assert tiled.blend(np.ones(len(tiled)), shape) == pytest.approx(1)
 
