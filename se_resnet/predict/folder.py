@@ -139,7 +139,7 @@ def predict_folder(
         run.decision.describe(),
         *_describe_patients(predictions, patients, patient_pattern, inputs.is_table),
         *([] if scale else _describe_magnifications(other, len(predictions), trained_on)),
-        *(_describe_scale(scale, predictions, um_per_px) if scale else []),
+        *(_describe_scale(scale, predictions, inputs, um_per_px) if scale else []),
         *([_SCALE_UNUSED] if inputs.um_per_px and not scale else []),
     ]
     if passed_over:
@@ -227,10 +227,18 @@ def _scales(inputs: Inputs, stated: float | None, scale: Scale) -> dict[str, flo
     return {file: value for file, value in known.items() if value is not None}
 
 
-def _describe_scale(scale: Scale, predictions: list[Prediction], stated: float | None) -> list[str]:
+def _describe_scale(
+    scale: Scale, predictions: list[Prediction], inputs: Inputs, stated: float | None
+) -> list[str]:
     """Returns lines about the scales of the images, and their tiles."""
     counts = Counter(prediction.um_per_px for prediction in predictions)
-    source = "by --um_per_px" if stated is not None else "by the table or BreaKHis names"
+    in_table = sum(prediction.file in inputs.um_per_px for prediction in predictions)
+    sources = [
+        *(["--um_per_px"] if stated is not None else []),
+        *(["the table"] if in_table else []),
+        *(["BreaKHis names"] if stated is None and in_table < len(predictions) else []),
+    ]
+    source = f"by {' and '.join(sources)}"
     listed = ", ".join(f"{value:g} ({count})" for value, count in sorted(counts.items()))
     tiles = [prediction.tiles or 0 for prediction in predictions]
     most = f", at most {max(tiles):,} of an image" if max(tiles) > 1 else ""

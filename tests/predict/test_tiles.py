@@ -180,6 +180,22 @@ def test_breakhis_images_bring_their_scale_in_their_names(scaled, tmp_path, caps
     assert "WARNING: by their BreaKHis names, 1 of 2 images have another scale" in printed
 
 
+def test_a_table_brings_the_scales_of_its_images(scaled, tmp_path, capsys):
+    names = ("a.png", "b.png", "SOB_M_PC-14-9146-200-002.png")
+    for name in names:
+        write(tmp_path / name, picture(92, 140))
+    table = tmp_path / "images.csv"
+    stated = ("0.5", "0,25", "")
+    rows = ["file;um_per_px", *(f"{name};{um}" for name, um in zip(names, stated, strict=True))]
+    table.write_text("\n".join(rows))
+    predictions = predict_folder(scaled, table, tmp_path / "out", overlays=False)
+    found = {one.file: (one.um_per_px, one.tiles) for one in predictions}
+    assert found == {"a.png": (0.5, 24), "b.png": (0.25, 6), names[2]: (0.1, 2)}
+    assert "by the table and BreaKHis names: 0.1 (1), 0.25 (1), 0.5 (1)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="both state the scale"):
+        predict_folder(scaled, table, tmp_path / "out", um_per_px=0.5)
+
+
 def test_a_scale_that_is_not_known_is_asked_for_before_any_image_is_read(scaled, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.png").write_bytes(b"no image")
