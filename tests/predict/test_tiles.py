@@ -14,9 +14,10 @@ import se_resnet
 from se_resnet import explain
 from se_resnet.errors import UserError
 from se_resnet.images.resize import resize
-from se_resnet.images.scale import Scale
+from se_resnet.images.scale import Scale, bring_to_scale
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict.folder import predict_folder
+from se_resnet.predict.tiles import tile_logits
 from se_resnet.runs.workdir import load_best
 from tests.helpers.image_files import picture
 from tests.helpers.image_trees import encode, random_image
@@ -99,6 +100,23 @@ def test_images_of_many_sizes_share_batches_and_keep_their_own_tiles(scaled, tmp
     alone = [model.predict(path, um_per_px=0.5)[0] for path in paths]
     np.testing.assert_allclose(at_once, alone, atol=1e-6)
     np.testing.assert_allclose([p.calibrated_probability for p in together], alone, atol=1e-6)
+
+
+def test_an_image_is_taken_when_its_first_tile_is_needed(scaled):
+    taken, seen = [], []
+
+    def images():
+        for number in range(4):
+            taken.append(number)
+            yield bring_to_scale(picture(46, 70), 0.5, SCALE)
+
+    def place(batch):
+        seen.append(len(taken))
+        return batch
+
+    by_image = tile_logits(load_best(scaled), images(), batch_size=6, place=place)
+    assert seen == [1, 2, 3, 4] and [len(logits) for logits in by_image] == [6] * 4
+    assert tile_logits(load_best(scaled), iter(()), batch_size=6) == []
 
 
 def test_the_map_covers_the_whole_image_and_the_overlay_the_clearest_tile(scaled, tmp_path):

@@ -58,7 +58,7 @@ def network_with(scale: dict, **facts) -> SimpleNamespace:
     return SimpleNamespace(first=SimpleNamespace(network=network))
 
 
-def test_the_methods_section_tells_of_tiles_where_the_network_has_a_scale():
+def test_the_methods_section_describes_tiles_where_the_network_has_a_scale():
     study = network_with({"um_per_px": 0.5, "field": [224, 224]})
     text = model_text.resizing(study)
     assert text.startswith("Images were resampled to 0.5 µm per pixel and cut into tiles of 224 x")
