@@ -32,7 +32,7 @@ _LISTED = 5
 
 
 def scale_of(file: str, stated: str = "") -> float | None:
-    """Returns the scale of an image in micrometres per pixel, or None if it is not known.
+    """Returns the scale of an image in micrometres per pixel, or None if the scale is not known.
 
     >>> scale_of("a.png", "0.42"), scale_of("SOB_B_A-14-22549AB-40-001.png"), scale_of("a.png")
     (0.42, 0.49, None)
@@ -95,7 +95,7 @@ def _check(images: Iterable[tuple[str, str]], scale: Scale) -> None:
     if unknown:
         raise UserError(
             f"the scale of {len(unknown):,} of {total:,} images is not known, for example "
-            f"{', '.join(unknown[:_LISTED])}: give it in micrometres per pixel in a column "
+            f"{', '.join(unknown[:_LISTED])}: give micrometres per pixel in a column "
             f"{COLUMN!r} of a table of images, or train a run without config.data.um_per_px, which "
             "takes whole images of any scale."
         )
@@ -109,7 +109,7 @@ def _check(images: Iterable[tuple[str, str]], scale: Scale) -> None:
 
 
 def at_scale(example: Mapping[str, Any], scale: Scale) -> TiledImage:
-    """Decodes an image and brings it to the scale of a network.
+    """Returns a decoded image at the scale of a network.
 
     Args:
         example: ``image`` (encoded bytes), ``file`` and, of a table, ``um_per_px``.

@@ -1,4 +1,4 @@
-"""Brings an image to the scale of a network, and cuts it into tiles.
+"""Images at the scale of a network, and their tiles.
 
 The scale of an image is the side of one of its pixels in micrometres of tissue. Two images of one
 scale show a nucleus with equally many pixels, whichever microscope and camera took them.
@@ -31,7 +31,7 @@ MAX_TILES = 4096  # of one image: one of 67 megapixels has 1,400 tiles of 224x22
 
 MAX_FIELD = 8192  # pixels of a side of a tile
 # The form of Scale.as_dict(), for se_resnet.runtime.schema.
-FORM = {
+FORM: dict[str, Any] = {
     "um_per_px": Between(SMALLEST, LARGEST),
     "field": [Between(1, MAX_FIELD), Between(1, MAX_FIELD)],
 }
@@ -215,7 +215,7 @@ class TiledImage:
 
 
 def bring_to_scale(image: np.ndarray, um_per_px: float, scale: Scale) -> TiledImage:
-    """Resamples an image to a scale and lays tiles over it.
+    """Returns an image at the scale of a network, with the tiles that cover it.
 
     Shrinking averages over areas, enlarging interpolates linearly, as
     :func:`se_resnet.images.resize.resample` does. A side shorter than that of a tile is mirrored at

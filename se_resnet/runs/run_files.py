@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.errors import UserError
+from se_resnet.images.scale import FORM as SCALE_FORM
 from se_resnet.metrics.labels import label_problem, magnification_problem
 from se_resnet.runtime.csv_dialect import LineError
 from se_resnet.runtime.files import parse_json, read_json, read_small_file, reason
@@ -72,8 +73,8 @@ DATA_CONFIG_FORM = {
     "placement": Maybe(str),
     "size": [int],
     "magnifications": [int],
-    "um_per_px": Maybe(float),
-    "field": Maybe([int]),
+    "um_per_px": Maybe((Between(0.0, 0.0), SCALE_FORM["um_per_px"])),
+    "field": Maybe(([], SCALE_FORM["field"])),
 }
 CONFIG_FORM = {
     "seed": int,
