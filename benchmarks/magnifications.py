@@ -19,7 +19,7 @@ together (:mod:`se_resnet.metrics.seeds`).
 
 A row that cannot be trained is named with the reason: a fold lacks training or validation images,
 or it has fewer than ``--least`` training images of a class. The same command resumes an interrupted
-measurement and prints the tables of a finished one.
+measurement. ``--tables`` prints the tables of the finished fold runs without training.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ OTHERS, ALL = "all but that of the test", "all"
 CHOICE = "averaged"  # weights of frozen_stages that need no validation image
 LEAST = 20  # training images of each class
 _AUC = "image_roc_auc"
+NOT_TRAINED, NOT_FINISHED = "not trained", "not finished"
 Estimate = dict[str, Any]
 
 
@@ -115,21 +116,24 @@ def obstacle(
 
 
 def matrix(
-    rows: Sequence[Row], runs: dict[Arm, list[Predictions]]
-) -> dict[str, dict[int, Estimate | None]]:
+    rows: Sequence[Row], runs: dict[Arm, list[Predictions]], untrained: Collection[Arm]
+) -> dict[str, dict[int, Estimate | str]]:
     """Returns the image ROC AUC by title of the row and magnification of the test images.
 
     Args:
         rows: of the table.
-        runs: predictions of the test images of all folds, by arm and seed. An arm that cannot be
-            trained is missing, and its entries are None.
+        runs: predictions of the test images of all folds, by finished arm and seed. The entries of
+            other arms are the reason.
+        untrained: arms that cannot be trained.
     """
+
+    def entry(scale: int, arm: Arm) -> Estimate | str:
+        if arm in runs:
+            return _auc([at(run, scale) for run in runs[arm]])
+        return NOT_TRAINED if arm in untrained else NOT_FINISHED
+
     return {
-        row.title: {
-            scale: _auc([at(run, scale) for run in runs[arm]]) if arm in runs else None
-            for scale, arm in row.arms.items()
-        }
-        for row in rows
+        row.title: {scale: entry(scale, arm) for scale, arm in row.arms.items()} for row in rows
     }
 
 
@@ -166,10 +170,10 @@ def difference(first: list[Predictions], second: list[Predictions]) -> Estimate:
     return _as_estimate(compare_repeats(first, second)[_AUC])
 
 
-def cell(estimate: Estimate | None, sign: str = "") -> str:
-    """Formats an estimate; a metric without a value or an interval is followed by the reason."""
-    if estimate is None:
-        return "not trained"
+def cell(estimate: Estimate | str, sign: str = "") -> str:
+    """Formats an entry; a metric without a value or an interval is followed by the reason."""
+    if isinstance(estimate, str):
+        return estimate
     text = with_interval(estimate, sign)
     remark = estimate.get("reason") or estimate.get("remark")
     return f"{text}: {remark}" if remark else text
@@ -177,8 +181,8 @@ def cell(estimate: Estimate | None, sign: str = "") -> str:
 
 def report(
     results: Results, rows: Sequence[Row], seeds: Sequence[int], untrained: Collection[Arm]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, dict[int, Estimate | None]]]:
-    """Returns the table, the differences, and the estimates of the table.
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, dict[int, Estimate | str]]]:
+    """Returns the table, the differences, and the entries of the table.
 
     Args:
         results: of the fold runs.
@@ -187,22 +191,19 @@ def report(
         untrained: arms that cannot be trained.
 
     Raises:
-        UserError: a fold run is not finished.
+        UserError: no row is finished.
     """
     scales, runs = list(rows[0].arms), {}
     for arm in {arm for row in rows for arm in row.arms.values()} - {*untrained}:
-        of_seeds = [results.of(arm, seed) for seed in seeds]
-        if any(run is None for run in of_seeds):
-            raise UserError(
-                f"not all fold runs of {arm.name} are finished: wait for the other processes, and "
-                "run the command again."
-            )
-        runs[arm] = of_seeds
-    found = matrix(rows, runs)
+        finished = [run for seed in seeds if (run := results.of(arm, seed)) is not None]
+        if len(finished) == len(seeds):
+            runs[arm] = finished
+    found = matrix(rows, runs, untrained)
     example = next(iter(runs.values()), None)
     if example is None:
         raise UserError(
-            "no row can be trained: give more images, or fewer --folds or a lower --least."
+            "no row is finished: wait for the processes that train, or give more images, fewer "
+            "--folds or a lower --least where no row can be trained."
         )
     counted = {
         scale: tested(evaluate(at(example[0], scale), permutations=1)["counts"]) for scale in scales
@@ -234,19 +235,10 @@ def report(
     return table, differences, found
 
 
-def draw(found: dict[str, dict[int, Estimate | None]]) -> tuple[Callable[[Axes], None], tuple]:
+def draw(found: dict[str, dict[int, Estimate | str]]) -> tuple[Callable[[Axes], None], tuple]:
     """Returns the function that draws the heat map of image ROC AUC, and its size in inches."""
     titles, scales = list(found), list(next(iter(found.values())))
-    values = np.array(
-        [
-            [
-                np.nan if (e := row[scale]) is None or e["value"] is None else e["value"]
-                for scale in row
-            ]
-            for row in found.values()
-        ],
-        float,
-    )
+    values = np.array([[_value(entry) for entry in row.values()] for row in found.values()])
 
     def plot(axes: Axes) -> None:
         axes.grid(False)
@@ -263,10 +255,17 @@ def draw(found: dict[str, dict[int, Estimate | None]]) -> tuple[Callable[[Axes],
     return plot, (3.2 + 1.2 * len(scales), 1.2 + 0.65 * len(titles))
 
 
-def _short(estimate: Estimate | None) -> str:
+def _value(estimate: Estimate | str) -> float:
+    """Returns the value of an entry, NaN if it has none."""
+    if isinstance(estimate, str) or estimate["value"] is None:
+        return float("nan")
+    return estimate["value"]
+
+
+def _short(estimate: Estimate | str) -> str:
     """Returns the text of a cell of the heat map."""
-    if estimate is None:
-        return "not trained"
+    if isinstance(estimate, str):
+        return estimate
     if estimate["value"] is None:
         return "undefined"
     if estimate["low"] is None:
@@ -282,6 +281,7 @@ def main() -> None:
     flags.add_argument(
         "--least", type=int, default=LEAST, help="training images of each class that a row needs"
     )
+    flags.add_argument("--tables", action="store_true", help="print tables without training")
     flags.add_argument("--figure", type=Path, help="PNG file to write")
     options = flags.parse_args()
     keep_compiled_programs()
@@ -294,11 +294,12 @@ def run(config: ConfigDict, options: argparse.Namespace) -> None:
 
     Args:
         config: of all fold runs.
-        options: ``workdir``, ``seeds``, ``least``, ``part``, ``parts``, ``figure`` and ``out``.
+        options: ``workdir``, ``seeds``, ``least``, ``part``, ``parts``, ``tables``, ``figure`` and
+            ``out``.
 
     Raises:
         UserError: the images are not available or have one magnification, ``workdir`` has a
-            measurement with other settings, or no row can be trained.
+            measurement with other settings, or no row is finished.
     """
     seeds = range(options.seeds)
     records = load_dataset(config.data.dir, size=tuple(config.data.size)).records
@@ -314,7 +315,8 @@ def run(config: ConfigDict, options: argparse.Namespace) -> None:
     print(*notes, sep="\n", flush=True)
     # Each arm is a round, so that the processes divide the fold runs evenly.
     rounds = [(seed, (arm,)) for seed in seeds for arm in arms if arm not in untrained]
-    measure(config, options.workdir, rounds, (options.part, options.parts))
+    if not options.tables:
+        measure(config, options.workdir, rounds, (options.part, options.parts))
     results = Results.open(options.workdir, CHOICE)
     table, differences, estimates = report(results, rows_of(scales), seeds, untrained)
     if options.figure:
