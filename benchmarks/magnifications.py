@@ -249,7 +249,9 @@ def draw(found: dict[str, dict[int, Estimate | str]]) -> tuple[Callable[[Axes], 
             axes.text(x, y, text, ha="center", va="center", color="white" if value > 0.8 else INK)
         axes.set_xticks(range(len(scales)), [f"{scale}×" for scale in scales])
         axes.set_yticks(range(len(titles)), [title.replace("X", "×") for title in titles])
-        axes.set(xlabel="magnification of the test images", ylabel="of the training images")
+        axes.set(
+            xlabel="magnification of the test images", ylabel="magnification of the training images"
+        )
         axes.set_title("Image ROC AUC with 95 % interval", fontsize=11)
 
     return plot, (3.2 + 1.2 * len(scales), 1.2 + 0.65 * len(titles))
