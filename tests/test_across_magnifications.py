@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 import eval as evaluation
 import train
+from data.config_check import check_data_config
 from se_resnet.errors import UserError
 from se_resnet.predict.folder import predict_folder
 from se_resnet.predict.image_files import PREDICTION
@@ -45,6 +46,13 @@ def run(tree, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("across") / "run"
     train.train_and_evaluate(config, folder)
     return folder
+
+
+def test_a_magnification_that_the_names_lack_is_refused_before_an_image_is_read(config):
+    check_data_config(config)
+    config.split.test_magnifications = (100,)
+    with pytest.raises(UserError, match="no image has the magnification 100X; choose from 40X"):
+        check_data_config(config)
 
 
 def scales_of(rows, role):
