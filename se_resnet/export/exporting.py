@@ -113,8 +113,6 @@ def _describe(
     check: dict[str, Any],
 ) -> dict[str, Any]:
     classifier, decision = run.classifier, run.decision
-    data = RunFolder(workdir).data_facts()
-    source = ImageSource.from_facts(data)
     return {
         "notice": NOTICE,
         "format": kind,
@@ -149,6 +147,26 @@ def _describe(
         "call": "malignant where probability >= threshold, else benign",
         "temperature": decision.temperature,
         "margin": decision.margin,
+        **describe_origin(workdir, config, classifier.model.attention),
+        "parity": check,
+        "versions": {
+            package: importlib.metadata.version(_distribution(package))
+            for package in ("se-resnet", *export_format.packages.values())
+        },
+    }
+
+
+def describe_origin(workdir: Path, config: dict[str, Any], attention: str) -> dict[str, Any]:
+    """Returns the parts ``training`` and ``licence`` of the metadata.
+
+    Args:
+        workdir: folder of the run.
+        config: content of its ``config.json``.
+        attention: name of the attention module.
+    """
+    data = RunFolder(workdir).data_facts()
+    source = ImageSource.from_facts(data)
+    return {
         "training": {
             "protocol": config["split"]["protocol"],
             **{key: value for key in ("name", "repaired") if (value := config["split"][key])},
@@ -158,17 +176,12 @@ def _describe(
             "magnifications": trained_magnifications(config, data),
             "pretrained": config["model"]["pretrained"],
             "weights": _weights_source(workdir),
-            "attention": classifier.model.attention,
+            "attention": attention,
         },
         "licence": {
             "software": "Apache-2.0",
             "model": "terms of the initial weights (training.weights.licence) and of the training "
             f"images ({_image_licence(source)})",
-        },
-        "parity": check,
-        "versions": {
-            package: importlib.metadata.version(_distribution(package))
-            for package in ("se-resnet", *export_format.packages.values())
         },
     }
 

@@ -9,6 +9,7 @@ from se_resnet.images.scale import scale_of_facts
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import headline
 from se_resnet.report.remarks import chosen_on_validation
+from se_resnet.report.report import split_columns
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runtime.templates import render
 from se_resnet.weights import hub
@@ -47,6 +48,7 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
         **{**facts, "scale": scale_of_facts(facts.get("scale"))},
         source=source,
         class_labels=source.explain_classes(),
+        split_columns=split_columns(facts["history"]["data"]["split"], source),
         naming=naming,
         architecture=architecture,
         estimates=estimates,

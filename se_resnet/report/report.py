@@ -133,7 +133,7 @@ def write_report(
         class_labels=source.explain_classes(),
         # A table without a column of slides has the patient in its place.
         slides_known=bool((predictions.slide != predictions.accession).any()),
-        split_columns=_split_columns(split_summary, source),
+        split_columns=split_columns(split_summary, source),
         audit_labels=_AUDIT,
         audit_added=NEAR_DUPLICATES,
         patient_groups=patient_groups(
@@ -178,7 +178,7 @@ def _count_unknown(predictions: Predictions) -> dict[str, int]:
     }
 
 
-def _split_columns(split_summary: list[dict[str, Any]], source: ImageSource) -> dict[str, str]:
+def split_columns(split_summary: list[dict[str, Any]], source: ImageSource) -> dict[str, str]:
     """Returns the titles of the columns of counts; without slides where these are not known."""
     titles = {"images": "Images", "slides": "Slides", "accessions": "Patients"}
     differ = any(row["slides"] != row["accessions"] for row in split_summary)

@@ -132,7 +132,7 @@ def balancing(study: Study) -> str:
     if method == "class_weights":
         return sentence("the loss of an image was weighted by the inverse frequency of its class")
     within = study.setting("balance.within_magnification")
-    where = ", within each magnification" if within else ""
+    where = ", within each magnification" if within and study.scales else ""
     if method == "oversample":
         text = f"training images of the rarer class were repeated at random{where}"
     elif method in _BLENDING:
