@@ -11,6 +11,8 @@ from se_resnet.metrics.cohort import Cohort
 from se_resnet.metrics.levels import Patients, mean_metric
 from se_resnet.metrics.predictions import Predictions
 
+MOST_PAIRED = 10  # magnifications; more have no agreement by pair, which nobody would read
+
 
 def magnification_agreement(
     predictions: Predictions, threshold: float | np.ndarray
@@ -32,7 +34,7 @@ def magnification_agreement(
     Returns:
         ``all_pairs``: the estimate for the patients with two or more magnifications. ``by_pair``:
         for example ``"40-100"``, the share of patients with both magnifications whose two calls
-        agree. Estimates are those of :meth:`se_resnet.metrics.estimates.Metric.estimate`; without
+        agree; empty with more than ``MOST_PAIRED`` magnifications. Estimates are those of :meth:`se_resnet.metrics.estimates.Metric.estimate`; without
         such a patient, the value is None and ``reason`` explains it.
     """
     scales = np.unique(predictions.magnification[predictions.magnification > 0]).tolist()
@@ -50,7 +52,8 @@ def magnification_agreement(
         return mean_metric(share, selected, requirement, cohort).estimate()
 
     pairs = {}
-    for (i, first), (j, second) in combinations(enumerate(scales), 2):
+    paired = list(enumerate(scales)) if len(scales) <= MOST_PAIRED else []
+    for (i, first), (j, second) in combinations(paired, 2):
         both = (called[:, i] >= 0) & (called[:, j] >= 0)
         same = (called[:, i] == called[:, j]).astype(float)
         pairs[f"{first}-{second}"] = estimate(same, both, f"seen at both {first}X and {second}X")

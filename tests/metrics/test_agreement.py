@@ -91,3 +91,10 @@ def test_a_threshold_of_each_image_is_that_of_the_call():
 def test_a_mean_of_equal_probabilities_is_called_as_its_images():
     predictions = make(list("aaaab"), [1] * 5, [0.7] * 5, [40, 40, 40, 100, 100])
     assert magnification_agreement(predictions, 0.7)["all_pairs"]["value"] == 1
+
+
+def test_many_magnifications_have_no_agreement_by_pair():
+    predictions = simulate(images=90, accessions=24, decimals=9)
+    predictions = dataclasses.replace(predictions, magnification=np.arange(90) % 11 + 1)
+    found = magnification_agreement(predictions, 0.5)
+    assert found["by_pair"] == {} and found["all_pairs"]["value"] is not None
