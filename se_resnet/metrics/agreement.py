@@ -34,8 +34,9 @@ def magnification_agreement(
     Returns:
         ``all_pairs``: the estimate for the patients with two or more magnifications. ``by_pair``:
         for example ``"40-100"``, the share of patients with both magnifications whose two calls
-        agree; empty with more than ``MOST_PAIRED`` magnifications. Estimates are those of :meth:`se_resnet.metrics.estimates.Metric.estimate`; without
-        such a patient, the value is None and ``reason`` explains it.
+        agree; empty with more than ``MOST_PAIRED`` magnifications. Estimates are those of
+        :meth:`se_resnet.metrics.estimates.Metric.estimate`; without such a patient, the value is
+        None and ``reason`` explains it.
     """
     scales = np.unique(predictions.magnification[predictions.magnification > 0]).tolist()
     patient, called = _calls(predictions, threshold, scales)

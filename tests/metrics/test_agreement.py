@@ -60,7 +60,7 @@ def test_every_patient_counts_the_same_whatever_the_number_of_images():
     assert found["all_pairs"]["value"] == pytest.approx((1 / 3 + 1) / 2)
     assert found["by_pair"]["40-100"]["value"] == 0
     assert found["by_pair"]["100-200"]["value"] == 1
-    assert found["by_pair"]["40-100"]["reason"] == "only one accession"
+    assert found["by_pair"]["40-100"]["reason"] == "only one patient"
     absent = found["by_pair"]["100-400"]
     assert absent["value"] is None and absent["patients"]["all"] == 0
     assert absent["reason"] == "no patient is seen at both 100X and 400X"
