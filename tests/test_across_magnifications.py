@@ -34,6 +34,7 @@ def config(tree, tmp_path_factory) -> ConfigDict:
     config.epochs = 1
     config.split.train_magnifications = (40,)
     config.split.test_magnifications = (200,)
+    config.checkpoint.choose = "best"
     return config
 
 
@@ -43,6 +44,7 @@ def run(tree, tmp_path_factory) -> Path:
     config.epochs = 1
     config.split.train_magnifications = (40,)
     config.split.test_magnifications = (200,)
+    config.checkpoint.choose = "best"
     folder = tmp_path_factory.mktemp("across") / "run"
     train.train_and_evaluate(config, folder)
     return folder

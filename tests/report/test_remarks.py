@@ -77,8 +77,10 @@ def test_a_run_of_the_version_before_chose_the_best_checkpoint():
 def test_magnifications_new_to_the_network_are_named(
     evaluated, trained, validated, decision, expected
 ):
-    config = plain(breakhis.get_config())
-    assert magnification_notes(evaluated, trained, validated, config, decision) == expected
+    config = breakhis.get_config()
+    config.checkpoint.choose = "best"
+    found = magnification_notes(evaluated, trained, validated, plain(config), decision)
+    assert found == expected
 
 
 def test_a_network_without_choices_is_noted_for_its_training_only():
