@@ -28,6 +28,7 @@ from se_resnet.errors import UserError
 from se_resnet.export import formats, parity
 from se_resnet.export.exporting import export_run
 from se_resnet.export.network import OUTPUTS, in_float32, inference
+from se_resnet.images.scale import Scale
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.predictions import probability_of
@@ -40,6 +41,7 @@ from se_resnet.runs.workdir import Run
 from se_resnet.weights import pretrained
 from tests.helpers import ROOT
 from tests.helpers.marks import compiled
+from tests.helpers.run_folders import make_run_folder
 
 KINDS = list(formats.FORMATS)
 SAMPLE = sorted((ROOT / "data" / "sample").rglob("*.png"))
@@ -365,3 +367,12 @@ def test_a_full_se_resnet50(kind, tmp_path):
     pixels = parity.read_pixels(SAMPLE[::16], (224, 224), "squash")
     made = with_spread(classifier, variables, pixels)
     assert export(kind, made, pixels, tmp_path)["max_difference"] < 1e-5
+
+
+def test_the_metadata_states_the_scale_of_the_network(tmp_path):
+    need("stablehlo")
+    run = make_run_folder(tmp_path / "run", Scale(0.5, (24, 24)))
+    metadata = export_run(run, "stablehlo", tmp_path / "out", SAMPLE[0])
+    stated = metadata["input"]["scale"]
+    assert (stated["um_per_px"], stated["field"]) == (0.5, [24, 24])
+    assert "mean logit of its tiles" in stated["how"]
