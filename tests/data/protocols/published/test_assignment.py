@@ -43,7 +43,7 @@ def test_an_unrepaired_split_is_counted_and_not_refused(full, name, fold):
     roles = assign(full, name, fold)
     audit.verify(full, roles, "published")
     assert audit.count_leaks(full, roles)["straddling_test_images"] >= 91
-    with pytest.raises(UserError, match="a repaired split promises unseen patients, but accession"):
+    with pytest.raises(UserError, match="a repaired split promises unseen patients, but ."):
         audit.verify(full, roles, "published", repaired=True)
 
 
