@@ -193,7 +193,7 @@ def test_a_mistake_leaves_the_workdir_free_for_another_command(place, tmp_path, 
     skip_evaluation(monkeypatch)
     config = tiny_config(*place)
     config.split.folds = 13
-    with pytest.raises(UserError, match="only 10 benign accessions"):
+    with pytest.raises(UserError, match="only 10 benign patients"):
         train.train_and_evaluate(config, tmp_path / "run")
     config.split.folds = 5
     config.epochs = 1

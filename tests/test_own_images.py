@@ -180,7 +180,7 @@ def test_class_folders_become_a_table(tmp_path, capsys):
         (["--patient=case"], "no group in parentheses"),
         ([r"--patient=(P\d+)"], r"6 images of .* cannot be listed"),
         (["--patient=file", "--positive=tumor"], "no image in a folder named"),
-        (["--patient=file", "--um_per_px=0"], "out of range"),
+        (["--patient=file", "--um_per_px=0"], "is no plausible scale"),
         (["--patient=file", "--positive=Normal"], "named twice"),
         (["--patient=file", "--negative="], "names no folder"),
     ],

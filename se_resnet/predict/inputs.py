@@ -50,8 +50,8 @@ def find_inputs(source: Path, patient_pattern: str, passed_over: PassedOver) -> 
     """
     if is_table(source):
         return _of_table(source)
+    paths = find_images(source, passed_over=passed_over)  # refuses a path that cannot be read
     root = source if source.is_dir() else source.parent
-    paths = find_images(source, passed_over=passed_over)
     locations = {path.relative_to(root).as_posix(): Location(path) for path in paths}
     patients = {name: patient_of(name, patient_pattern) for name in locations}
     return Inputs(locations, patients, {}, False)

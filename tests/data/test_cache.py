@@ -91,7 +91,7 @@ def test_an_image_of_unknown_scale_is_named(tmp_path):
         def examples(self):
             yield from ({**example, "file": "a.png"} for example in super().examples())
 
-    with pytest.raises(UserError, match=r"the scale .* is not known, for example a\.png: give it"):
+    with pytest.raises(UserError, match=r"the scale .* is not known, for example a\.png: give "):
         cache.open_or_build(Other(), tmp_path, (16, 16), "squash", Scale(0.2, (16, 16)))
 
 

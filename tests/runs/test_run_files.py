@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import se_resnet
-from data import run_data
 from se_resnet.app import example_images, run_facts
 from se_resnet.errors import UserError
 from se_resnet.export import parity
@@ -25,7 +24,7 @@ from se_resnet.report.reporting import characteristics, checklist, flow_chart, m
 from se_resnet.report.reporting.study import Study
 from se_resnet.runs import integrity, lock, run_files, workdir
 from se_resnet.runs.checkpoint import Checkpoints
-from se_resnet.runs.run_files import read_split
+from se_resnet.runs.run_files import TRAIN, read_split
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.tracking import metric_log
 from se_resnet.weights import formats, pretrained
@@ -94,7 +93,7 @@ def resume(run: Path, _: object) -> None:
 def evaluate(run: Path, _: object) -> None:
     RunFolder(run).config()
     RunFolder(run).data_facts()
-    run_data.seen_accessions(RunFolder(run))
+    RunFolder(run).patients(TRAIN)
 
 
 def load_best(run: Path, _: object) -> None:

@@ -11,13 +11,16 @@ import cv2
 import numpy as np
 
 from data.breakhis import decode
-from se_resnet.images.resize import TILE_RULES
-from se_resnet.predict.folder import _batches
+from se_resnet.errors import UserError
+from se_resnet.images.decode import read_image
+from se_resnet.images.resize import TILE_RULES, resize
+from se_resnet.images.scale import Scale, bring_to_scale
 from se_resnet.predict.image_files import find_images
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import Place
 
 FORMATS = (".png", ".png", ".jpg", ".tif", ".tif", ".bmp", ".webp")
+SCALE = Scale(0.5, (16, 16))
 SHAPES = ((20, 30), (20, 30), (64, 48), (1, 1), (1, 3000), (3000, 1), (16, 16))
 
 
@@ -29,11 +32,21 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
         files.append(path)
     rules = rng.choice((("squash",), ("crop",), ("none",), TILE_RULES))
 
+    at_scale, um_per_px = rng.random() < 0.3, rng.choice((0.5, 0.5, 0.2, 0.01, 5.0, 100.0))
+
     def action() -> None:
-        paths = find_images(place.input)
-        failures: list[dict[str, str]] = []
-        for _, tiles, _ in _batches((16, 16), rules, paths, place.input, failures):
-            assert tiles.shape[2:] == (16, 16, 3) and tiles.dtype == np.uint8
+        for path in find_images(place.input):
+            try:
+                image = read_image(path)
+                views = (
+                    list(bring_to_scale(image, um_per_px, SCALE))
+                    if at_scale
+                    else [resize(image, SCALE.field, rule) for rule in rules]
+                )
+            except (ValueError, UserError):
+                continue  # listed with its reason
+            assert {view.shape for view in views} == {(16, 16, 3)}
+            assert {view.dtype for view in views} == {np.dtype(np.uint8)}
         for path in files:
             decode.inspect(path.read_bytes())
 
