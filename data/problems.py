@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from se_resnet.errors import UserError
+from se_resnet.errors import UserError, with_items
 
 BAD_IMAGE_POLICIES = ("error", "skip")
 _LISTED = 200
@@ -43,11 +43,9 @@ def refusal(source: Path, problems: Sequence[Problem], total: int) -> UserError:
         total: number of files of the data set.
     """
     files = "file is" if len(problems) == 1 else "files are"
-    lines = [
+    sentence = (
         f"{len(problems):,} of {total:,} image {files} unusable in {source}: repair or remove "
         "them, or leave them out with config.data.on_bad_image = 'skip'."
-    ]
-    lines += [f"  {problem.path}: {problem.reason}" for problem in problems[:_LISTED]]
-    if more := len(problems) - _LISTED:
-        lines += [f"  and {more:,} more"] if more > 0 else []
-    return UserError("\n".join(lines))
+    )
+    items = [f"{problem.path}: {problem.reason}" for problem in problems]
+    return UserError(with_items(sentence, items, _LISTED))

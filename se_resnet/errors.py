@@ -1,6 +1,8 @@
-"""The exception for user errors, and errors of libraries as text of one line."""
+"""The exception for user errors, and texts for messages."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -19,3 +21,10 @@ def one_line(error: BaseException, limit: int = 200) -> str:
         limit: largest number of characters.
     """
     return " ".join(str(error).split())[:limit].rstrip(".") or type(error).__name__
+
+
+def with_items(sentence: str, items: Sequence[str], most: int = 20) -> str:
+    """Returns a message that lists items below a sentence, and counts those beyond ``most``."""
+    more = len(items) - most
+    lines = [sentence, *(f"  {item}" for item in items[:most])]
+    return "\n".join([*lines, *([f"  and {more:,} more"] if more > 0 else [])])

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data.table.columns import FILE_IS_PATIENT
-from se_resnet.errors import UserError
+from se_resnet.errors import UserError, with_items
 from se_resnet.images.decode import SUFFIXES
 from se_resnet.predict.patients import patient_of
 from se_resnet.runtime.walk import PassedOver, printable, walk
-
-_LISTED = 20
 
 
 def rows_of_tree(
@@ -65,7 +63,9 @@ def rows_of_tree(
             continue
         rows.append(row | ({"subtype": name} if with_subtype else {}))
     if problems:
-        raise UserError(_list_problems(folder, problems))
+        images = "image" if len(problems) == 1 else "images"
+        sentence = f"{len(problems):,} {images} of {folder} cannot be listed:"
+        raise UserError(with_items(sentence, problems))
     if not rows:
         raise UserError(
             f"{folder} has no image in a folder named {' or '.join(classes)}: name the class "
@@ -95,11 +95,3 @@ def _folders(file: str) -> Sequence[str]:
 
 def _value(file: str, pattern: str) -> str:
     return file if pattern == FILE_IS_PATIENT else patient_of(file, pattern)
-
-
-def _list_problems(folder: Path, problems: list[str]) -> str:
-    images = "image" if len(problems) == 1 else "images"
-    lines = [f"{len(problems):,} {images} of {folder} cannot be listed:"]
-    lines += [f"  {problem}" for problem in problems[:_LISTED]]
-    more = len(problems) - _LISTED
-    return "\n".join([*lines, *([f"  and {more:,} more"] if more > 0 else [])])

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from se_resnet.errors import UserError
+from se_resnet.errors import UserError, with_items
 from se_resnet.images.image_location import Location, locate
 from se_resnet.images.image_table import read_rows
 from se_resnet.images.scale import parse_um_per_px
@@ -22,7 +22,6 @@ _OPTIONAL = ("role", "fold", "magnification", "um_per_px", "slide", "subtype", "
 _RESERVED = ("digest", "row", "probability", "tiles")
 _MISSING = ("", "nan", "na", "n/a", "none", "null", "-")
 _MAGNIFICATION = re.compile(r"([1-9][0-9]{0,4})(?:\.0+)?\s*[xX×]?")
-_LISTED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +103,10 @@ def read_image_table(path: str | Path, reading: Reading = USUAL) -> ImageTable:
         else:
             rows.append(row)
     if problems:
-        raise UserError(_list_problems(path, problems, len(numbered)))
+        sentence = (
+            f"{len(problems):,} of {len(numbered):,} rows of {path} cannot be used: correct them."
+        )
+        raise UserError(with_items(sentence, problems))
     _tell_slides_apart(rows)
     benign, malignant = (
         tuple(sorted(name for name, label in labels.items() if label == value)) for value in (0, 1)
@@ -275,13 +277,6 @@ def _repeated(row: dict, number: int, first: dict) -> str:
                 "one line for each image"
             )
     return f"{file} is listed on line {number} already: keep one line for each image"
-
-
-def _list_problems(path: Path, problems: list[str], total: int) -> str:
-    lines = [f"{len(problems):,} of {total:,} rows of {path} cannot be used: correct them."]
-    lines += [f"  {problem}" for problem in problems[:_LISTED]]
-    more = len(problems) - _LISTED
-    return "\n".join([*lines, *([f"  and {more:,} more"] if more > 0 else [])])
 
 
 def _some(names: Mapping[str, int] | Sequence[str]) -> str:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
-from se_resnet.errors import UserError
+from se_resnet.errors import UserError, with_items
 from se_resnet.images.image_location import Location, locate
 from se_resnet.images.image_table import is_table, read_rows
 from se_resnet.images.scale import parse_um_per_px
 from se_resnet.predict.image_files import find_images
 from se_resnet.predict.patients import patient_of
 from se_resnet.runtime.walk import PassedOver
-
-_LISTED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +78,6 @@ def _of_table(path: Path) -> Inputs:
         locations[name] = location
         patients[name] = row.get("patient", "")
     if problems:
-        raise UserError(_list_problems(path, problems))
+        sentence = f"{len(problems):,} rows of {path} cannot be used: correct them."
+        raise UserError(with_items(sentence, problems))
     return Inputs(locations, patients, scales, True)
-
-
-def _list_problems(path: Path, problems: Sequence[str]) -> str:
-    lines = [f"{len(problems):,} rows of {path} cannot be used: correct them."]
-    lines += [f"  {problem}" for problem in problems[:_LISTED]]
-    more = len(problems) - _LISTED
-    return "\n".join([*lines, *([f"  and {more:,} more"] if more > 0 else [])])
