@@ -112,8 +112,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     """
     run = RunFolder(local_path(workdir, "--workdir ="))
     check_config(config)
-    check_data_config(config)
     with locked(run):
+        check_data_config(config)
         claim(run, plain(config), free=_may_differ(config, run))
         processes.require_shared(run.path)
         shared = json.dumps(without_paths(config), sort_keys=True)
