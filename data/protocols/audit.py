@@ -264,6 +264,7 @@ def _filed_twice(records: Records, roles: np.ndarray) -> list[dict[str, Any]]:
             {
                 "accession": accession,
                 "slides": dict(Counter(part.slide.tolist())),
+                "subtypes": dict(Counter(part.subtype.tolist())),
                 "identical_images": sum(count > 1 for count in copies.values()),
                 "excluded": int((of_accession & (roles == EXCLUDED)).sum()),
             }
@@ -297,7 +298,7 @@ def _leaks(result: Mapping[str, Any]) -> list[str]:
 
 def _notes(records: Records, roles: np.ndarray, result: Mapping[str, Any]) -> list[str]:
     notes = [
-        f"patient {row['accession']} is filed as {' and '.join(row['slides'])}: "
+        f"patient {row['accession']} is filed as {_filed_as(row)}: "
         f"{row['identical_images']} of the patient's images identical by content, "
         f"{row['excluded']} of them left out."
         for row in result["filed_twice"]
@@ -324,6 +325,11 @@ def _notes(records: Records, roles: np.ndarray, result: Mapping[str, Any]) -> li
         if (roles == TEST).any() and not (of_class & (roles == TEST)).any()
     ]
     return notes
+
+
+def _filed_as(row: Mapping[str, Any]) -> str:
+    """Returns the slides of a patient, or the subtypes where the slides are not known."""
+    return " and ".join(row["slides"] if len(row["slides"]) > 1 else row["subtypes"])
 
 
 def _verdict(roles: np.ndarray, leaks: list[str]) -> str:

@@ -165,6 +165,18 @@ def test_an_accession_filed_twice_is_told_with_its_copies(clean):
     assert result["verdict"].startswith("clean")
 
 
+def test_subtypes_are_named_where_a_table_has_no_slides(clean):
+    records, roles, images = clean
+    patient = records.accession[first(roles, "train")]
+    mine = np.flatnonzero(records.accession == patient)
+    copy = int(mine[1])
+    records = change(records, "subtype", copy, "F")
+    records = change(records, "digest", copy, records.digest[mine[0]])
+    roles[copy] = "excluded"
+    (note,) = [note for note in audit.audit(records, roles, images)["notes"] if "filed as" in note]
+    assert note.startswith(f"patient {patient} is filed as A and F: 1 of")
+
+
 @pytest.mark.parametrize(
     ("roles", "words"),
     [
