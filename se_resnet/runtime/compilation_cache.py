@@ -10,6 +10,7 @@ cache to JAX's settings.
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import jax
@@ -44,3 +45,13 @@ def keep_compiled_programs() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", _MAX_BYTES)
+    _ignore_lost_entries()
+
+
+def _ignore_lost_entries() -> None:
+    """Keeps JAX from warning that another process has just removed an entry of the cache.
+
+    The program is then compiled again. Other failures to use the cache are still reported.
+    """
+    message = r"Error (reading|writing) persistent compilation cache entry .*FileNotFoundError"
+    warnings.filterwarnings("ignore", message, UserWarning)
