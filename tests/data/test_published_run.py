@@ -168,7 +168,7 @@ def test_mistakes_end_a_run_before_an_image_is_read(config, tmp_path, capsys, ch
         train.train_and_evaluate(config, tmp_path / "run")
     message = capsys.readouterr().err
     assert stopped.value.code == 2 and message.count("\n") == 1 and words in message
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_repeats_are_allowed_where_they_differ(config):
