@@ -292,7 +292,7 @@ def main() -> None:
 
 
 def run(config: ConfigDict, options: argparse.Namespace) -> None:
-    """Trains what is missing, prints the tables, and writes the files asked for.
+    """Trains the missing fold runs, prints the tables, and writes the requested files.
 
     Args:
         config: of all fold runs.

@@ -14,10 +14,9 @@ from data.breakhis.filenames import ImageName
 from data.cache import check_size
 from data.dataset import is_cache
 from data.problems import check_policy
-from data.protocols import audit
-from data.protocols.magnifications import exclude_magnifications
+from data.protocols.configured import configured_roles
 from data.protocols.published import splits
-from data.protocols.roles import SOURCE, assign_roles, check_split, number_of_folds
+from data.protocols.roles import SOURCE, check_split, number_of_folds
 from data.records import Records
 from data.scales import check_scales
 from data.table.columns import Reading, read_image_table
@@ -56,21 +55,7 @@ def check_data_config(config: ConfigDict) -> None:
         check_scales(records, scale)
     records = records.at_magnifications(tuple(config.data.magnifications))
     for fold in tested:
-        roles = assign_roles(
-            records,
-            split.protocol,
-            folds=split.folds,
-            fold=fold,
-            val_folds=split.val_folds,
-            seed=split.seed,
-            file=split.file,
-            name=split.name,
-            repaired=split.repaired,
-        )
-        roles = exclude_magnifications(
-            records, roles, split.train_magnifications, split.test_magnifications
-        )
-        audit.verify(records, roles, split.protocol, split.repaired)
+        configured_roles(records, split, fold)
 
 
 def _check_published(config: ConfigDict) -> None:
@@ -113,16 +98,4 @@ def unread_records(settings: Mapping[str, Any]) -> Records | None:
     names = [name for _, name in image_files.check_names(found) if isinstance(name, ImageName)]
     if not names:
         return None  # the error that follows lists the problem with each file
-    return Records.from_rows(
-        {
-            "file": str(name),
-            "slide": name.slide,
-            "accession": name.accession,
-            "magnification": name.magnification,
-            "subtype": name.subtype,
-            "label": name.label,
-            "digest": str(name),
-            "row": 0,
-        }
-        for name in names
-    )
+    return Records.from_rows({**name.columns(), "digest": str(name), "row": 0} for name in names)

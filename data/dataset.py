@@ -132,12 +132,14 @@ def load_dataset(
             f"the cache folder {cache_dir or '$SE_RESNET_CACHE or ~/.cache/se_resnet'} cannot be "
             f"used ({error}): set config.data.cache_dir to another folder."
         ) from error
-    dataset = _dataset(cache, magnifications, prepared.summary.describe(), prepared.walk)
-    return dataclasses.replace(
-        dataset,
+    return _dataset(
+        cache,
+        magnifications,
+        prepared.summary.describe(),
+        prepared.source,
+        walk=prepared.walk,
         skipped=prepared.skipped,
         encoded=prepared.examples,
-        source=prepared.source,
     )
 
 
@@ -221,46 +223,31 @@ def _open_finished(
                 f"{path} is an image cache with {name} {cache.facts.get(name)}, not {wanted}: set "
                 f"config.data.{name} to the same value, or give the images that it was made from."
             )
-    records = cache.records
+    files, digests = cache.records.file.tolist(), cache.records.digest.tolist()
+    if not all(name.startswith("SOB_") and name.endswith(".png") for name in files):
+        patients = len(set(cache.records.accession.tolist()))
+        description = f"cache of a table: {len(files):,} images of {patients:,} patients"
+        return _dataset(cache, magnifications, description, ImageSource(path.name))
     try:
-        description = _describe_finished(records)
-    except ValueError as error:
+        description = summarise(dict(zip(files, digests, strict=True))).describe()
+    except ValueError as error:  # an image has another name
         raise damaged(path, error) from error
-    dataset = _dataset(cache, magnifications, description)
-    return (
-        dataset
-        if _is_breakhis(records)
-        else dataclasses.replace(dataset, source=ImageSource(path.name))
-    )
-
-
-def _is_breakhis(records: Records) -> bool:
-    return all(name.startswith("SOB_") and name.endswith(".png") for name in records.file.tolist())
+    return _dataset(cache, magnifications, description, BREAKHIS)
 
 
 def _describe_scale(scale: Scale | None) -> str:
     return f"at {scale.describe()}" if scale else "of whole images without a scale"
 
 
-def _describe_finished(records: Records) -> str:
-    """Describes the images of a cache folder.
-
-    Raises:
-        ValueError: an image of BreaKHis has another name.
-    """
-    if not _is_breakhis(records):
-        patients = len(set(records.accession.tolist()))
-        return f"cache of a table: {len(records):,} images of {patients:,} patients"
-    return summarise(
-        dict(zip(records.file.tolist(), records.digest.tolist(), strict=True))
-    ).describe()
-
-
 def _dataset(
     cache: Cache,
     magnifications: tuple[int, ...],
     description: str,
+    source: ImageSource,
+    *,
     walk: tuple[str, ...] = (),
+    skipped: list[tuple[str, str]] | None = None,
+    encoded: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
 ) -> Dataset:
     """Returns the images of these magnifications, and describes the images left out."""
     records = cache.records.at_magnifications(magnifications)
@@ -271,9 +258,11 @@ def _dataset(
         records,
         cache.fingerprint,
         text,
-        [],
+        skipped or [],
         notes,
         most_tiles=cache.facts.get("most_tiles", 1),
+        encoded=encoded,
+        source=source,
     )
 
 

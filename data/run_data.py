@@ -16,13 +16,13 @@ from data.balance import Plan, make_plan
 from data.config_check import unread_records
 from data.dataset import Dataset, load_configured
 from data.protocols import audit, source_notebook
-from data.protocols.magnifications import describe_magnifications, exclude_magnifications
+from data.protocols.configured import configured_roles
+from data.protocols.magnifications import describe_magnifications
 from data.protocols.near_duplicates import count_near_duplicates, near_duplicates
 from data.protocols.roles import (
     SEEN,
     SOURCE,
     TABLE,
-    assign_roles,
     is_seen,
     number_of_folds,
 )
@@ -88,26 +88,14 @@ def prepare(
     dataset = processes.primary_first(lambda: _load(config, run, augment))
     records = dataset.records
     log("data", dataset.description)
-    roles = assign_roles(
-        records,
-        protocol,
-        folds=config.split.folds,
-        fold=int(config.split.fold),
-        val_folds=config.split.val_folds,
-        seed=config.split.seed,
-        file=config.split.file,
-        name=config.split.name,
-        repaired=config.split.repaired,
-    )
-    magnifications = config.split.train_magnifications, config.split.test_magnifications
-    roles = exclude_magnifications(records, roles, *magnifications)
-    audit.verify(records, roles, protocol, config.split.repaired)
+    roles = configured_roles(records, config.split, int(config.split.fold))
     if run.has_begun:
         _require_unchanged(run, dataset, roles)
     near = _check_near_duplicates(config, run, dataset, roles)
     title = f"{_describe_protocol(config.split)}, fold {config.split.fold}"
     if protocol != TABLE or "fold" in records.extra:
         title += f" of {number_of_folds(protocol, config.split.folds, config.split.name)}"
+    magnifications = config.split.train_magnifications, config.split.test_magnifications
     if described := describe_magnifications(*magnifications):
         title += f", {described}"
     log("split", _describe_split(title, records, roles, near))

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from data.breakhis.filenames import parse
 from data.records import SYNTHETIC_PREFIX, Records
-from se_resnet.errors import UserError
+from se_resnet.errors import UserError, with_items
 from se_resnet.images.decode import decode_image
 from se_resnet.images.scale import (
     BREAKHIS_UM_PER_PX,
@@ -100,12 +100,11 @@ def _check(images: Iterable[tuple[str, str]], scale: Scale) -> None:
             "takes whole images of any scale."
         )
     if wrong:
-        lines = "".join(f"\n  {line}" for line in wrong[:_LISTED])
-        more = f"\n  and {len(wrong) - _LISTED:,} more" if len(wrong) > _LISTED else ""
-        raise UserError(
+        sentence = (
             f"the scale of {len(wrong):,} of {total:,} images cannot be used: correct the column "
-            f"{COLUMN!r}.{lines}{more}"
+            f"{COLUMN!r}."
         )
+        raise UserError(with_items(sentence, wrong, _LISTED))
 
 
 def at_scale(example: Mapping[str, Any], scale: Scale) -> TiledImage:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.configs import tiny_config
 from tests.helpers.datasets import make_records
 from tests.helpers.image_trees import make_tree
@@ -90,3 +91,12 @@ def run(place, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "first"
     shutil.copytree(built_once(tmp_path_factory, "run", build), workdir, symlinks=True)
     return workdir
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    """Chromium with a profile of its own; tests skip where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    with Browser(tmp_path_factory.mktemp("profile")) as started:
+        yield started

@@ -76,6 +76,17 @@ class ImageName:
             f"{self.magnification}X"
         )
 
+    def columns(self) -> dict[str, str | int]:
+        """Returns the columns of :class:`data.records.Records` that the name states."""
+        return {
+            "file": str(self),
+            "slide": self.slide,
+            "accession": self.accession,
+            "magnification": self.magnification,
+            "subtype": self.subtype,
+            "label": self.label,
+        }
+
     def __str__(self) -> str:
         return f"{self.slide}-{self.magnification}-{self.sequence:03d}.png"
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from data.records import Records
 from se_resnet.errors import UserError
+from se_resnet.images.image_location import written_path
 from se_resnet.runs.run_files import EXCLUDED, ROLES, TEST, TRAIN, read_split
 
 _NEEDED = "config.split.protocol = 'table'"
@@ -70,7 +71,7 @@ def match_files(names: Iterable[str], records: Records) -> list[str]:
     by_last_part = {_last_part(file): file for file in files}
     found = []
     for name in names:
-        path = name.replace("\\", "/").removeprefix("./")
+        path = written_path(name)
         last = _last_part(path)
         unique = by_last_part[last] if last_parts[last] == 1 else ""
         found.append(path if path in files else unique)

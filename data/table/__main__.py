@@ -16,11 +16,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from data.table.class_folders import check_pattern, rows_of_tree
-from data.table.columns import read_image_table
+from data.table.class_folders import rows_of_tree
+from data.table.columns import FILE_IS_PATIENT, names_in, read_image_table
 from se_resnet.errors import UserError
 from se_resnet.images.scale import um_per_px_problem
 from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.predict.patients import check_pattern
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.tables import write_table
 from se_resnet.runtime.walk import PassedOver
@@ -46,7 +47,8 @@ def _run(options) -> None:  # a namespace of argparse
         if pattern := getattr(options, column):
             patterns[column] = pattern
     for column, pattern in patterns.items():
-        check_pattern(column, pattern)
+        if (column, pattern) != ("patient", FILE_IS_PATIENT):
+            check_pattern(pattern, column, column)
     if options.um_per_px is not None and (problem := um_per_px_problem(options.um_per_px)):
         raise UserError(f"--um_per_px={options.um_per_px:g} {problem}.")
     passed_over = PassedOver()
@@ -74,7 +76,7 @@ def _classes(negative: str, positive: str) -> dict[str, int]:
     """Returns 0 or 1 by the name of the class folder."""
     classes: dict[str, int] = {}
     for text, label, option in ((negative, 0, "--negative"), (positive, 1, "--positive")):
-        names = [name for part in text.split(",") if (name := part.strip())]
+        names = names_in(text)
         if not names:
             raise UserError(f"{option} names no folder: give names between commas.")
         for name in names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -73,20 +72,6 @@ def rows_of_tree(
             + (f"; not looked at: {passed_over.describe()}." if passed_over else ".")
         )
     return rows
-
-
-def check_pattern(column: str, pattern: str) -> None:
-    """Raises a :class:`UserError` if this is no regular expression with a group."""
-    if column == "patient" and pattern == FILE_IS_PATIENT:
-        return
-    try:
-        if re.compile(pattern).groups < 1:
-            raise re.error("it has no group in parentheses")
-    except (re.error, OverflowError, RecursionError) as error:
-        raise UserError(
-            f"--{column}={pattern!r} cannot be used ({error}): give a regular expression whose "
-            f"first group is the {column}."
-        ) from error
 
 
 def _folders(file: str) -> Sequence[str]:

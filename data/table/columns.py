@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from se_resnet.errors import UserError, with_items
-from se_resnet.images.image_location import Location, locate
+from se_resnet.images.image_location import Location, locate, written_path
 from se_resnet.images.image_table import read_rows
 from se_resnet.images.scale import parse_um_per_px
 from se_resnet.metrics.labels import CLASS_NAMES
@@ -168,7 +168,7 @@ def _label_values(
 ) -> dict[str, int]:
     """Returns 0 or 1 for every label of the table that has a meaning."""
     counts = Counter(cells["label"] for _, cells in numbered)
-    positive, negative = _names(reading.positive), _names(reading.negative)
+    positive, negative = names_in(reading.positive), names_in(reading.negative)
     if not positive and negative:
         raise UserError(
             "config.data.negative is set but config.data.positive is not: name the labels that "
@@ -206,7 +206,8 @@ def _label_values(
     return {**dict.fromkeys(negative or others, 0), **dict.fromkeys(positive, 1)}
 
 
-def _names(text: str) -> list[str]:
+def names_in(text: str) -> list[str]:
+    """Returns the names between the commas of an option."""
     return [name for part in text.split(",") if (name := part.strip())]
 
 
@@ -216,7 +217,7 @@ def _parse(cells: Mapping[str, str], columns: _Columns, labels: Mapping[str, int
     Raises:
         ValueError: a value is invalid.
     """
-    file = cells["file"].replace("\\", "/").removeprefix("./")
+    file = written_path(cells["file"])
     if file.rpartition("/")[2].startswith(SYNTHETIC_PREFIX):
         raise ValueError(
             f"the name of a file begins with {SYNTHETIC_PREFIX!r}, which means a blend"

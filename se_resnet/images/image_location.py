@@ -53,6 +53,15 @@ class Location:
         return status.st_size, status.st_mtime_ns
 
 
+def written_path(cell: str) -> str:
+    r"""Returns a path as results and records name it.
+
+    >>> written_path(r".\a\b.png")
+    'a/b.png'
+    """
+    return cell.replace("\\", "/").removeprefix("./")
+
+
 def locate(cell: str, folder: Path) -> Location:
     """Returns the location that a cell of a table names.
 

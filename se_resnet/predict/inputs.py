@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from se_resnet.errors import UserError, with_items
-from se_resnet.images.image_location import Location, locate
+from se_resnet.images.image_location import Location, locate, written_path
 from se_resnet.images.image_table import is_table, read_rows
 from se_resnet.images.scale import parse_um_per_px
 from se_resnet.predict.image_files import find_images
@@ -61,7 +61,7 @@ def _of_table(path: Path) -> Inputs:
     seen: set[str] = set()
     problems = []
     for number, row in read_rows(path):
-        name = row["file"].replace("\\", "/").removeprefix("./")
+        name = written_path(row["file"])
         try:
             location = locate(name, path.parent)
             if name.lstrip("/") in seen:

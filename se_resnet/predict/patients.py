@@ -41,8 +41,13 @@ class Predicted(Protocol):
         ...
 
 
-def check_pattern(pattern: str) -> None:
-    """Validates a regular expression that finds patients.
+def check_pattern(pattern: str, option: str = "patient_pattern", noun: str = "patient") -> None:
+    """Validates a regular expression that finds patients, or something else.
+
+    Args:
+        pattern: regular expression.
+        option: name of the option, for the message.
+        noun: what the first group is.
 
     Raises:
         UserError: the text is not a regular expression, or has no group.
@@ -52,8 +57,8 @@ def check_pattern(pattern: str) -> None:
             raise re.error("it has no group in parentheses")
     except (re.error, OverflowError, RecursionError) as error:
         raise UserError(
-            f"--patient_pattern={pattern!r} cannot be used ({error}): give a regular expression "
-            "whose first group is the patient."
+            f"--{option}={pattern!r} cannot be used ({error}): give a regular expression whose "
+            f"first group is the {noun}."
         ) from error
 
 

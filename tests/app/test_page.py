@@ -26,7 +26,7 @@ from se_resnet.images.resize import resize
 from se_resnet.predict.folder import predict_folder
 from se_resnet.predict.inference import NOTICE
 from se_resnet.runs.workdir import load_best
-from tests.helpers.browser import CHROMIUM, FAULTS, Browser
+from tests.helpers.browser import FAULTS
 from tests.helpers.image_trees import random_image
 from tests.helpers.serving import send
 
@@ -59,14 +59,6 @@ def start(run, port=0):
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with Browser(tmp_path_factory.mktemp("profile")) as started:
-        yield started
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from se_resnet.images.scale import Scale
 from se_resnet.predict.folder import predict_folder
-from tests.helpers.browser import CHROMIUM, FAULTS, Browser
+from tests.helpers.browser import FAULTS
 from tests.helpers.image_files import picture
 from tests.helpers.image_trees import encode
 from tests.helpers.run_folders import make_run_folder
@@ -41,14 +41,6 @@ def port(run):
 
     with serving(create_page(run, 2**26), answer_seconds=60.0) as port:
         yield port
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with Browser(tmp_path_factory.mktemp("profile")) as started:
-        yield started
 
 
 @pytest.fixture

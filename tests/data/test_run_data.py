@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 import eval as evaluation
 import train
 from data import run_data
+from data.protocols import configured
 from data.protocols.roles import assign_roles
 from data.records import Records
 from se_resnet.errors import UserError
@@ -124,7 +125,7 @@ def test_other_protocols_count_near_duplicates(config, tmp_path, capsys, protoco
     def strict(records, _, **settings):
         return assign_roles(records, "strict", **settings)
 
-    monkeypatch.setattr(run_data, "assign_roles", strict)
+    monkeypatch.setattr(configured, "assign_roles", strict)
     config.split.protocol = protocol
     data = run_data.prepare(config, RunFolder(tmp_path), unchanged)
     assert data.near == dict.fromkeys(NEAR_DUPLICATES, 2)
@@ -143,6 +144,6 @@ def test_a_near_duplicate_in_validation_is_refused_too(config, monkeypatch, tmp_
         roles = assign_roles(records, protocol, **kwargs)
         return np.select([roles == TRAIN, roles == VAL], [VAL, TRAIN], roles)
 
-    monkeypatch.setattr(run_data, "assign_roles", swapped)
+    monkeypatch.setattr(configured, "assign_roles", swapped)
     with pytest.raises(UserError, match="as the val image SOB_"):
         run_data.prepare(config, RunFolder(tmp_path), unchanged)

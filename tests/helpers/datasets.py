@@ -40,20 +40,8 @@ def full_records() -> Records:
     """The full data set by name; accession 14-13412's copies have equal digests."""
     rows = []
     for row, text in enumerate(official_names()):
-        name = parse(text)
         twin = text.replace("SOB_M_LC-14-13412", "SOB_M_DC-14-13412")
-        rows.append(
-            {
-                "file": text,
-                "slide": name.slide,
-                "accession": name.accession,
-                "magnification": name.magnification,
-                "subtype": name.subtype,
-                "label": name.label,
-                "digest": twin,
-                "row": row,
-            }
-        )
+        rows.append({**parse(text).columns(), "digest": twin, "row": row})
     return Records.from_rows(rows)
 
 

@@ -31,7 +31,7 @@ from se_resnet.runs.run_files import NEAR_DUPLICATES, ROLES
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.folders import whole_folder
 from tests.helpers import ROOT, version_before
-from tests.helpers.browser import CHROMIUM, FAULTS, Browser
+from tests.helpers.browser import FAULTS
 from tests.helpers.run_folders import DECISION, make_run_folder
 
 TRIPOD, CLAIM = checklist.GUIDELINES
@@ -644,14 +644,6 @@ def test_help_needs_no_slow_imports():
     assert shown.returncode == 0 and "--split" in shown.stdout and "--out" in shown.stdout
     imported = set(re.findall(r"\| +([\w.]+)$", shown.stderr, re.MULTILINE))
     assert not imported & {"jax", "matplotlib", "flax", "tensorflow"}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with Browser(tmp_path_factory.mktemp("profile")) as started:
-        yield started
 
 
 @pytest.mark.parametrize("width", [1200, 420])

@@ -18,7 +18,7 @@ from se_resnet.report.reporting.study import Study
 from se_resnet.runs.evaluations import REPORT
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_folder import RunFolder
-from tests.helpers.browser import CHROMIUM, FAULTS, Browser
+from tests.helpers.browser import FAULTS
 from tests.helpers.run_folders import DECISION, make_run_folder
 
 SOURCE = ImageSource("images.csv", (("normal",), ("in situ", "invasive")))
@@ -223,14 +223,6 @@ def test_given_roles_are_said_to_be_given_with_the_audit(table, columns, file, o
     assert "with training or validation images: 3; images in more than one part: 0." in sentence
     assert "at random" not in sentence
     assert "fold" not in characteristics.columns(study(run))[9:]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with Browser(tmp_path_factory.mktemp("profile")) as started:
-        yield started
 
 
 @pytest.mark.parametrize("width", [1200, 420])

@@ -38,9 +38,8 @@ def write(folder: Path) -> list[Leaks]:
     Returns:
         The counts in the table.
     """
-    leaks = all_leaks()
+    leaks, records = all_leaks(), official_records()
     for found in leaks:
-        records = official_records()
         roles = image_roles(records, found.split, found.fold, found.repaired)
         path = folder / split_path(found)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,16 +52,6 @@ def write(folder: Path) -> list[Leaks]:
 def official_records() -> Records:
     """Returns all 7,909 images by name. Without the pixels, ``digest`` is empty."""
     return Records.from_rows(
-        {
-            "file": text,
-            "slide": name.slide,
-            "accession": name.accession,
-            "magnification": name.magnification,
-            "subtype": name.subtype,
-            "label": name.label,
-            "digest": "",
-            "row": row,
-        }
-        for row, text in enumerate(official_names())
-        for name in [parse(text)]
+        {**parse(name).columns(), "digest": "", "row": row}
+        for row, name in enumerate(official_names())
     )

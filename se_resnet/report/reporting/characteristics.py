@@ -132,21 +132,28 @@ def count_characteristics(study: Study) -> list[dict[str, Any]]:
     ``synthetic_images_an_epoch`` counts the blends of the balanced plan in an epoch of training;
     they replace no image and have no patient.
     """
-    rows = []
+    rows, further = [], _further(study)
     for name in CLASSES:
-        rows.append(_count(study, study.used, "", _ALL, name))
+        rows.append(_count(study, further, study.used, "", _ALL, name))
     for number, training in enumerate(study.trainings):
         fold = str(number) if study.is_cross_validation else ""
         for role in ROLES:
             for name in CLASSES:
-                row = _count(study, training.role(role), fold, role, name)
+                row = _count(study, further, training.role(role), fold, role, name)
                 if role == TRAIN and name == "all":
                     row["synthetic_images_an_epoch"] = _planned(training)
                 rows.append(row)
     return rows
 
 
-def _count(study: Study, group: Sequence[Row], fold: str, role: str, name: str) -> dict[str, Any]:
+def _count(
+    study: Study,
+    further: Sequence[_Further],
+    group: Sequence[Row],
+    fold: str,
+    role: str,
+    name: str,
+) -> dict[str, Any]:
     chosen = of_class(group, name)
     counted = sizes(chosen)
     median, least, most = images_per_patient(chosen) or ("", "", "")
@@ -169,7 +176,7 @@ def _count(study: Study, group: Sequence[Row], fold: str, role: str, name: str) 
         of_type = sizes(image for image in chosen if image["subtype"] == subtype)
         row[_type_column(study, "images", subtype)] = of_type.images
         row[_type_column(study, "patients", subtype)] = of_type.patients
-    for column in _further(study):
+    for column in further:
         row |= column.count(chosen)
     return row
 

@@ -281,12 +281,12 @@ class Study:
         """The data set of the run: BreaKHis, or a table."""
         return ImageSource.from_facts(self.first.data)
 
-    @property
+    @cached_property
     def scales(self) -> list[int]:
         """The known magnifications of the images used, sorted."""
         return sorted({scale_of(row) for row in self.used} - {0})
 
-    @property
+    @cached_property
     def subtypes(self) -> list[str]:
         """The known subtypes of the images used, those of benign images first."""
         labels = {row["subtype"]: row["label"] for row in self.used if row["subtype"]}

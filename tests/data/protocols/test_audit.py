@@ -229,8 +229,8 @@ def command(tree: Path, cache_dir: Path, out: Path, *more: str) -> dict:
 def test_the_command_audits_a_protocol(tree, cache_dir, tmp_path, capsys):
     written = command(tree, cache_dir, tmp_path / "out", "--protocol=strict", "--fold=1")
     assert written["verdict"].startswith("clean") and written["split"]["fold"] == 1
-    told = capsys.readouterr().out
-    assert "split: strict, fold 1 of 5" in told and "verdict: clean" in told
+    printed = capsys.readouterr().out
+    assert "split: strict, fold 1 of 5" in printed and "verdict: clean" in printed
     records = make_records(10, 10, images=2)
     expected = assign_roles(records, "strict", folds=5, fold=1, val_folds=5, seed=0)
     assert (read_roles(tmp_path / "out" / "split.csv", records) == expected).all()
@@ -298,9 +298,9 @@ def test_the_command_audits_somebodys_own_split(tree, cache_dir, tmp_path, capsy
     assert [(pair["test_file"], pair["file"]) for pair in pairs] == [tuple(files[:2])]
     assert pairs[0]["same_accession"] == "True"
     assert not (tmp_path / "out" / "split.csv").exists()
-    told = capsys.readouterr().out
-    assert "note: 10 images are unassigned" in told and f"{files[0]} (test) and" in told
-    assert "WARNING: 1 patient is in the test set, with 1 image, and" in told
+    printed = capsys.readouterr().out
+    assert "note: 10 images are unassigned" in printed and f"{files[0]} (test) and" in printed
+    assert "WARNING: 1 patient is in the test set, with 1 image, and" in printed
 
 
 def test_an_own_split_may_list_other_magnifications(tree, cache_dir, tmp_path):
@@ -336,9 +336,9 @@ def test_mistakes_in_a_split_end_in_one_sentence(
     path = own_split(tmp_path / "mine.csv", rows, header)
     with pytest.raises(SystemExit) as stopped:
         command(tree, cache_dir, tmp_path / "out", f"--split={path}")
-    told = capsys.readouterr().err
-    assert stopped.value.code == 2 and told.count("\n") == 1
-    assert words in told and "mine.csv" in told
+    printed = capsys.readouterr().err
+    assert stopped.value.code == 2 and printed.count("\n") == 1
+    assert words in printed and "mine.csv" in printed
 
 
 @pytest.mark.parametrize(
@@ -357,8 +357,8 @@ def test_mistakes_in_a_split_end_in_one_sentence(
 def test_mistaken_options_end_in_one_sentence(tree, cache_dir, tmp_path, capsys, option, words):
     with pytest.raises(SystemExit) as stopped:
         command(tree, cache_dir, tmp_path / "out", option)
-    told = capsys.readouterr().err
-    assert stopped.value.code == 2 and told.count("\n") == 1 and words in told
+    printed = capsys.readouterr().err
+    assert stopped.value.code == 2 and printed.count("\n") == 1 and words in printed
 
 
 @pytest.mark.compiled
