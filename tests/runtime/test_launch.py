@@ -105,7 +105,8 @@ def test_waiting_for_processes_is_reported_and_can_be_interrupted(tmp_path):
     assert "--num_processes=1 runs alone" in told
     waiting.terminate()
     _, rest = waiting.communicate(timeout=60)
-    assert waiting.returncode == 75 and rest.startswith("interrupted: "), rest
+    # A signal that arrives while the message is written lets Python write the message again.
+    assert waiting.returncode == 75 and rest.splitlines()[-1].startswith("interrupted: "), rest
 
 
 def test_an_address_without_port_is_refused(told):
