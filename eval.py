@@ -1,4 +1,4 @@
-"""Evaluates a run's chosen checkpoint, or the folds or repeats of a run together.
+"""Evaluates a run's chosen checkpoint, or its ensemble, folds or repeats together.
 
   python eval.py --workdir=runs/quickstart
   python eval.py --workdir=runs/quickstart --split=val
@@ -68,7 +68,7 @@ from se_resnet.errors import UserError
 from se_resnet.explain import attention_gates
 from se_resnet.images.scale import Scale, configured_scale
 from se_resnet.metrics import clinical
-from se_resnet.metrics.full import all_metrics
+from se_resnet.metrics.full import across_folds, all_metrics
 from se_resnet.metrics.predictions import (
     PREDICTIONS,
     Predictions,
@@ -81,6 +81,7 @@ from se_resnet.report import gallery
 from se_resnet.report.folds import pool_folds
 from se_resnet.report.publish import Evaluation, publish
 from se_resnet.report.remarks import (
+    ensemble_notes,
     leak_warnings,
     magnification_notes,
     other_images_notes,
@@ -88,9 +89,17 @@ from se_resnet.report.remarks import (
 )
 from se_resnet.report.repeats import publish_repeats
 from se_resnet.report.scale_remarks import scale_notes, scale_warnings, training_scale_notes
+from se_resnet.runs.ensembles import decide_together, joined_data_facts
 from se_resnet.runs.evaluations import EvaluationFolder
 from se_resnet.runs.image_source import ImageSource
-from se_resnet.runs.run_files import ALL_FOLDS, TRAIN, VAL, trained_magnifications
+from se_resnet.runs.run_files import (
+    ALL_FOLDS,
+    TEST,
+    TRAIN,
+    VAL,
+    last_evaluation,
+    trained_magnifications,
+)
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime import processes
@@ -110,18 +119,23 @@ def evaluate_run(
     prevalence: float | None = None,
     reading: Reading = USUAL,
 ) -> dict[str, Any]:
-    """Evaluates the chosen checkpoint of a run, or of every fold and repeat.
+    """Evaluates the chosen checkpoint of a run, its ensemble, or every fold and repeat.
 
     The test images of all folds are evaluated together, each with the prediction of the network
     that was not trained on it. ROC AUC counts pairs of images within folds. Threshold and
     temperature of a fold are chosen by the validation images of all folds, without those of
     patients that the fold tests (:func:`se_resnet.metrics.decision.decide_left_out`).
 
+    The members of an ensemble predict test images by their mean logit, and each its own validation
+    images. Other images are predicted by the mean logit of all networks of an ensemble, a
+    cross-validation or repeats.
+
     Args:
         workdir: folder of the run.
         split: which images: ``test``, ``val`` or ``train`` as in the run's ``split.csv``, or
-            ``all``. None means ``test``, and ``all`` when ``data_dir`` is given. A cross-validation
-            and several repeats have ``test`` only.
+            ``all``. None means ``test``, or ``val`` for a run without test images, and ``all`` when
+            ``data_dir`` is given. A cross-validation and several repeats have ``test`` only, an
+            ensemble has ``test`` and ``val``.
         data_dir: other images than those of the run: a BreaKHis tree or archive, or a table.
         out: where to write; None for ``W/eval/<split>``, or ``W/eval/<folder's name>-<split>`` for
             another ``data_dir``, with ``-<tta>`` appended where views are averaged.
@@ -145,7 +159,7 @@ def evaluate_run(
         )
     run = RunFolder(local_path(workdir, "--workdir ="))
     config = run.config()
-    split = split or ("all" if data_dir else "test")
+    split = split or ("all" if data_dir else last_evaluation(config))
     folder = run.evaluation(split, tta, data_dir)
     if out:
         folder = EvaluationFolder(Path(local_path(out, "--out =")))
@@ -155,41 +169,43 @@ def evaluate_run(
             f"{folder.path} holds a prediction of se_resnet.predict, also in {PREDICTIONS}: give "
             "another folder by --out."
         )
-    if config["repeats"] > 1:
+    members, target = config["ensemble"]["members"], config["decision"]["target"]
+    if config["repeats"] > 1 and not data_dir:
         repeats = run.repeats(config["repeats"])
-        if data_dir or split != "test":
-            raise UserError(
-                f"--workdir={run.path} holds {len(repeats)} repeats, which are evaluated on their "
-                "test images only: for others give the run of one repeat, for example "
-                f"--workdir={repeats[0].path}."
-            )
+        _require_role(run, "repeats", split, (TEST,), repeats)
         if prevalence is not None:
             raise UserError(
                 "--prevalence changes predictive values, which repeats do not summarise: give the "
                 f"run of one repeat, for example --workdir={repeats[0].path}."
             )
-        _evaluate_parts(run, repeats, ("test",), tta, attention)
+        _evaluate_parts(run, repeats, (TEST,), tta, attention)
+        _decide(run, target, attention)
         return _published_repeats(run, config, folder, tta)
-    if config["split"]["fold"] == ALL_FOLDS:
-        if data_dir or split != "test":
-            raise UserError(
-                f"--workdir={run.path} holds a cross-validation, which is evaluated on its test "
-                "images only: for others give the run of one fold, for example "
-                f"--workdir={run.folds(1)[0].path}."
-            )
+    if config["split"]["fold"] == ALL_FOLDS and not data_dir:
         division = config["split"]
         count = number_of_folds(division["protocol"], division["folds"], division["name"])
         folds = run.folds(count)
-        _evaluate_parts(run, folds, ("val", "test"), tta, attention)
+        _require_role(run, "a cross-validation", split, (TEST,), folds)
+        _evaluate_parts(run, folds, (VAL, TEST), tta, attention)
+        _decide(run, target, attention)
         return _published(folder, lambda: _pool_folds(run, folds, config, tta, prevalence))
+    if members > 1 and not data_dir:
+        parts = run.members(members)
+        _require_role(run, "an ensemble", split, (TEST, VAL), parts)
+        _evaluate_parts(run, parts, (split,), tta, attention)
+        _decide(run, target, attention)
+        if split == VAL:
+            return _published(folder, lambda: _pool_folds(run, parts, config, tta, prevalence, VAL))
     predicted = _predict(run, config, split, data_dir, tta, attention, reading)
 
     def evaluate() -> Evaluation:
         other = bool(data_dir)
         evaluation = _describe(run, config, split, tta, predicted, prevalence, other)
         if not data_dir:
-            source = ImageSource.from_facts(run.data_facts())
-            return dataclasses.replace(evaluation, run=run, source=source)
+            source = ImageSource.from_facts(joined_data_facts(run))
+            # The tables for a journal describe one network, or one for each fold.
+            described = run if len(predicted.network.members) == 1 else None
+            return dataclasses.replace(evaluation, run=described, source=source)
         # The tables for a journal describe the run's own images.
         return _of_other_images(evaluation, run, data_dir)
 
@@ -230,15 +246,20 @@ class _Predicted:
         network: the chosen checkpoint of the run.
         dataset: images of the whole image, or of its middle tile.
         records: of the evaluated images, N rows of ``dataset``.
-        probability: ``float64 [N]``, of malignant.
+        logits: ``float64 [K, N]``, of malignant by each network.
         tiles: number of tiles of each image at the network's scale; empty without a scale.
     """
 
     network: Run
     dataset: Dataset
     records: Records
-    probability: np.ndarray
+    logits: np.ndarray
     tiles: Sequence[int] = ()
+
+    @property
+    def probability(self) -> np.ndarray:
+        """``float64 [N]``, of malignant: that of the mean logit of all networks."""
+        return probability_of(self.logits.mean(axis=0))
 
 
 def _predict(
@@ -251,7 +272,7 @@ def _predict(
     reading: Reading,
 ) -> _Predicted:
     """Runs the network on all processes."""
-    network = load_best(run.path, attention)
+    network, first = load_best(run.path, attention), run.networks()[0]
     scale = network.classifier.scale
     check_views(tta, scale)
     placement, batch_size = config["data"].get("placement", "host"), config["eval_batch_size"]
@@ -259,17 +280,17 @@ def _predict(
     logits, datasets = [], []
     for rule in rules:
         size = network.classifier.size
-        load = functools.partial(run_data.load_again, config, run, data_dir, size, rule, reading)
+        load = functools.partial(run_data.load_again, config, first, data_dir, size, rule, reading)
         dataset = processes.primary_first(load)
-        records = run_data.choose(dataset.records, run, split)
+        records = run_data.choose(dataset.records, first, split)
         if scale and dataset.most_tiles > 1:
             return _predict_tiles(network, scale, dataset, records, batch_size, tta)
         batches = eval_batches(placement, dataset.images, records.row, batch_size, data_mesh())
-        logits.append(mean_logits(network.predict, network.variables, batches, tta))
+        logits.append(mean_logits(network.predict, network.members, batches, tta))
         datasets.append((dataset, records))
     middle = datasets[len(rules) // 2]
     tiles = [1] * len(middle[1]) if scale else []
-    return _Predicted(network, *middle, probability_of(np.mean(logits, axis=0)), tiles)
+    return _Predicted(network, *middle, np.mean(logits, axis=0), tiles)
 
 
 def _predict_tiles(
@@ -288,20 +309,20 @@ def _predict_tiles(
     images = dataset.encoded()
 
     def compute() -> dict[str, list]:
-        local = dataclasses.replace(network, variables=processes.to_local_device(network.variables))
+        members = processes.to_local_device(network.members)
+        local = dataclasses.replace(network, members=members)
         order: list[int] = []
         tiled = chosen_at_scale(images, records, scale, order)
         by_image = tile_logits(local, tiled, tta, batch_size=batch_size)
         by_row = dict(zip(order, by_image, strict=True))
         rows = [by_row[row] for row in range(len(records))]
         return {
-            "logits": [float(logits.mean()) for logits in rows],
-            "tiles": [len(logits) for logits in rows],
+            "logits": [logits.mean(axis=1).tolist() for logits in rows],
+            "tiles": [logits.shape[1] for logits in rows],
         }
 
     found = processes.from_primary(compute)
-    probability = probability_of(np.array(found["logits"]))
-    return _Predicted(network, dataset, records, probability, found["tiles"])
+    return _Predicted(network, dataset, records, np.array(found["logits"]).T, found["tiles"])
 
 
 def _describe(
@@ -314,20 +335,27 @@ def _describe(
     other: bool,
 ) -> Evaluation:
     """Computes metrics, gallery and gates on process 0."""
-    data_facts = run.data_facts()
+    data_facts, networks = joined_data_facts(run), run.networks()
     network, dataset, records = predicted.network, predicted.dataset, predicted.records
-    predictions = _with_tiles(records.predictions(predicted.probability), predicted.tiles)
+    predictions = _with_columns(records.predictions(predicted.probability), predicted)
     metrics = all_metrics(predictions, [network.decision], config["permutations"], prevalence)
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **data_facts["audit"],
-        **run_data.count_seen(records, run, data_facts["seen_digests"]),
+        **run_data.count_seen(records, networks),
     }
+    if len(networks) > 1 and not other:
+        members = [member.evaluation(split, tta).metrics() for member in networks]
+        metrics["members"] = across_folds(members)
     notes, warnings = _scale_remarks(run, config, predicted, other)
     leaks = leak_warnings(metrics["audit"], split, config, metrics["decision"], other=other)
-    variables = processes.to_local_device(network.variables)
-    shown = (network.classifier, variables, dataset.images, records.row)
-    seed = config["seed"]
+    members = processes.to_local_device(network.members)
+    shown = (dataset.images, records.row)
+    explained = (network.classifier, members, *shown)
+    gates, seed = None, config["seed"]
+    if len(members) == 1:
+        described = (network.classifier, members[0], *shown)
+        gates = attention_gates.describe(*described, predictions.label, seed=seed)
     copies = len(dataset.records) - len(records) if split == "all" else 0
     return Evaluation(
         title=f"{run.path.name}: {split} images",
@@ -338,9 +366,10 @@ def _describe(
         split_summary=data_facts["split"],
         training_log=read_log(run.log_path),
         notes=[
+            *ensemble_notes(predictions, [network.path.name for network in networks]),
             *view_notes(tta, network.classifier.resize),
             *notes,
-            *_magnification_notes([run], config, predictions, metrics),
+            *_magnification_notes(networks, config, predictions, metrics),
         ],
         data_notes=[line.strip() for line in dataset.description.splitlines()],
         data_remarks=[
@@ -348,8 +377,8 @@ def _describe(
             *([f"left out: {copies} copies of images"] if copies else []),
         ],
         source=dataset.source,
-        gallery=gallery.make(*shown, predictions, threshold=metrics["threshold"], seed=seed),
-        gates=attention_gates.describe(*shown, predictions.label, seed=seed),
+        gallery=gallery.make(*explained, predictions, threshold=metrics["threshold"], seed=seed),
+        gates=gates,
     )
 
 
@@ -370,26 +399,53 @@ def _scale_remarks(
     scale, evaluated = predicted.network.classifier.scale, count_scales(predicted.records)
     if not other:
         return scale_notes(scale, evaluated, predicted.tiles), []
-    trained = count_scales_of_rows(row for row in run.split() if row["role"] == TRAIN)
-    magnifications = trained_magnifications(config, run.data_facts())
+    rows = (row for network in run.networks() for row in network.split())
+    trained = count_scales_of_rows({r["file"]: r for r in rows if r["role"] == TRAIN}.values())
+    magnifications = trained_magnifications(config, joined_data_facts(run))
     notes = scale_notes(scale, evaluated, predicted.tiles) if scale else []
     notes += training_scale_notes(magnifications, trained, evaluated)
     return notes, scale_warnings(scale, trained, evaluated)
 
 
-def _with_tiles(predictions: Predictions, tiles: Sequence[int]) -> Predictions:
-    """Adds the column ``tiles`` to the predictions of a network with a scale."""
-    if not tiles:
-        return predictions
-    column = np.array([str(count) for count in tiles])
-    return dataclasses.replace(predictions, extra={**predictions.extra, "tiles": column})
+def _with_columns(predictions: Predictions, predicted: _Predicted) -> Predictions:
+    """Adds columns: ``tiles`` of a network with a scale, votes and disagreement of an ensemble."""
+    extra = dict(predictions.extra)
+    if predicted.tiles:
+        extra["tiles"] = np.array([str(count) for count in predicted.tiles])
+    if len(predicted.logits) > 1:
+        by_member = probability_of(predicted.logits)
+        votes = (by_member >= predicted.network.decision.threshold).sum(axis=0)
+        extra["malignant_votes"] = votes.astype(str)
+        extra["disagreement"] = np.array([f"{value:.6f}" for value in by_member.std(axis=0)])
+    return dataclasses.replace(predictions, extra=extra)
+
+
+def _require_role(
+    run: RunFolder, content: str, split: str, roles: Sequence[str], parts: Sequence[RunFolder]
+) -> None:
+    """Refuses images that the parts of a run cannot be evaluated on together."""
+    if split not in roles:
+        raise UserError(
+            f"--workdir={run.path} holds {content}, evaluated on its own images only as "
+            f"--split={' or '.join(roles)}: for --split={split} give one part, for example "
+            f"--workdir={parts[0].path}, and for other images --data_dir."
+        )
+
+
+def _decide(run: RunFolder, target: str, attention: str) -> None:
+    """Chooses the decision of several networks by their validation images."""
+    _evaluate_parts(run, run.networks(), (VAL,), "none", attention)
+    processes.primary_first(
+        lambda: decide_together(run, target) if processes.is_primary() else None
+    )
 
 
 def _evaluate_parts(
     run: RunFolder, parts: Sequence[RunFolder], splits: Sequence[str], tta: str, attention: str
 ) -> None:
     """Evaluates the images of these splits in every fold or repeat that lacks the evaluation."""
-    if missing := [part for part in parts if not part.evaluation().is_finished]:
+    last = last_evaluation(run.config())
+    if missing := [part for part in parts if not part.evaluation(last).is_finished]:
         raise UserError(
             f"{missing[0].path} is not finished: run train.py on --workdir={run.path} again, which "
             "resumes there."
@@ -401,10 +457,15 @@ def _evaluate_parts(
 
 
 def _pool_folds(
-    run: RunFolder, folds: Sequence[RunFolder], config: dict, tta: str, prevalence: float | None
+    run: RunFolder,
+    folds: Sequence[RunFolder],
+    config: dict,
+    tta: str,
+    prevalence: float | None,
+    role: str = TEST,
 ) -> Evaluation:
     """Evaluates the folds together, and adds remarks on scale and magnifications."""
-    evaluation = pool_folds(run, folds, config, tta, prevalence)
+    evaluation = pool_folds(run, folds, config, tta, prevalence, role)
     predictions = evaluation.predictions
     tiles = [int(count) for count in predictions.extra.get("tiles", ()) if count.isdecimal()]
     scale = configured_scale(config["data"])
@@ -412,7 +473,7 @@ def _pool_folds(
         *view_notes(tta, config["data"]["resize"]),
         *scale_notes(scale, count_scales(predictions), tiles),
         *evaluation.notes,
-        *_magnification_notes(folds, config, predictions, evaluation.metrics),
+        *_magnification_notes(run.networks(), config, predictions, evaluation.metrics),
     ]
     return dataclasses.replace(evaluation, notes=notes)
 

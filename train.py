@@ -49,7 +49,16 @@ from se_resnet.images.scale import configured_scale
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
 from se_resnet.runs.lock import locked
-from se_resnet.runs.run_files import ALL_FOLDS, LAST, PROGRESS_FORM
+from se_resnet.runs.run_files import (
+    ALL_FOLDS,
+    FOLD,
+    LAST,
+    MEMBER,
+    NO_FOLD,
+    PROGRESS_FORM,
+    REPEAT,
+    last_evaluation,
+)
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import BEST_FORM, claim
 from se_resnet.runtime import numerics, processes, software
@@ -66,6 +75,7 @@ from se_resnet.training.config import (
     fold_configs,
     make_augmentation,
     make_recipe,
+    member_configs,
     plain,
     repeat_configs,
     without_paths,
@@ -98,12 +108,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         config: as made by ``configs/breakhis.py``; with ``split.fold = 'all'`` the folds are
             trained one after another, each in ``W/fold0``, ``W/fold1``, ..., and their predictions
             for their test images are evaluated together. With ``repeats`` above 1 all of this is
-            done for each repeat, with other seeds, in ``W/repeat0``, ``W/repeat1``, ...
+            done for each repeat, with other seeds, in ``W/repeat0``, ``W/repeat1``, ... With
+            ``ensemble.members`` above 1 every network is an ensemble of that many, in
+            ``W/member0``, ``W/member1``, ...
         workdir: folder of the run, see :class:`se_resnet.runs.run_folder.RunFolder`; an interrupted
             run resumes there.
 
     Returns:
-        The test metrics, as in ``W/eval/test/metrics.json``.
+        The test metrics, as in ``W/eval/test/metrics.json``; with ``split.fold = 'none'`` the
+        validation metrics, as in ``W/eval/val/metrics.json``.
 
     Raises:
         UserError: a value is out of range, the data is missing or broken, ``workdir`` belongs to
@@ -121,13 +134,17 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         processes.require_same({"configurations": shared, "settings of JAX": numeric})
         if config.repeats > 1:
             repeats = run.repeats(config.repeats)
-            return _train_each("repeat", repeats, repeat_configs(config), config, run)
+            return _train_each(REPEAT, repeats, repeat_configs(config), config, run)
         if config.split.fold == ALL_FOLDS:
             count = number_of_folds(config.split.protocol, config.split.folds, config.split.name)
-            return _train_each("fold", run.folds(count), fold_configs(config, count), config, run)
+            return _train_each(FOLD, run.folds(count), fold_configs(config, count), config, run)
+        if config.ensemble.members > 1:
+            members = run.members(config.ensemble.members)
+            return _train_each(MEMBER, members, member_configs(config), config, run)
         with _train(config, run) as metric_log:
             results = evaluation.evaluate_run(run.path)
-            test_results.send(metric_log, results, run.evaluation())
+            if config.split.fold != NO_FOLD:
+                test_results.send(metric_log, results, run.evaluation())
         return results
 
 
@@ -138,11 +155,11 @@ def _train_each(
     config: ConfigDict,
     run: RunFolder,
 ) -> dict[str, Any]:
-    """Trains the folds or repeats that are not finished, and evaluates all of them together."""
+    """Trains the parts that are not finished, and evaluates all of them together."""
     if processes.is_primary():
         write_json(run.config_path, plain(config))
     for number, (part, part_config) in enumerate(zip(parts, configs, strict=True)):
-        if part.evaluation().is_finished:
+        if part.evaluation(last_evaluation(plain(part_config))).is_finished:
             log(kind, f"{number}: finished before")
             continue
         log(kind, f"{number}, the {number + 1}. of {len(parts)}")
@@ -153,10 +170,14 @@ def _train_each(
 def _may_differ(config: ConfigDict, run: RunFolder) -> tuple[str, ...]:
     """Returns the fields that may differ from those of the run in the folder.
 
-    A folder of repeats may be continued with more repeats.
+    A folder of repeats may be continued with more repeats, an ensemble with more members.
     """
-    begun = 0 if run.has_begun else len(run.begun_repeats())
-    return (*_FREE_FIELDS, "repeats") if 0 < begun <= config.repeats > 1 else _FREE_FIELDS
+    kind, begun = run.begun_parts()
+    if kind == REPEAT and len(begun) <= config.repeats > 1:
+        return (*_FREE_FIELDS, "repeats")
+    if kind == MEMBER and len(begun) <= config.ensemble.members > 1:
+        return (*_FREE_FIELDS, "ensemble.members")
+    return _FREE_FIELDS
 
 
 def _train(config: ConfigDict, run: RunFolder) -> MetricLog:

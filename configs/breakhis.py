@@ -23,6 +23,10 @@ def get_config() -> ConfigDict:
     # Seeds that count up by one from repeat to repeat: 'split' (config.split.seed), 'training'
     # (config.seed) or 'both'.
     config.repeat_seeds = "split"
+    config.ensemble = ConfigDict()
+    # Networks whose mean logit is one model, in W/member0, ...: each has another part of val_folds
+    # to validate on, and another training seed.
+    config.ensemble.members = 1
     config.batch_size = 32
     config.epochs = 10
     config.log_every_steps = 10
@@ -64,8 +68,10 @@ def get_config() -> ConfigDict:
     config.split.protocol = "strict"
     config.split.file = ""  # for 'table': another table with the columns file and role
     config.split.folds = 5
-    config.split.fold = "0"  # the test fold, from 0; or 'all', one after another
+    # The test fold, from 0; 'all', one after another; or 'none', to train on all patients.
+    config.split.fold = "0"
     config.split.val_folds = 5  # number of parts of the training part; one part validates
+    config.split.val_fold = 0  # the part that validates, from 0
     config.split.seed = 0
     # Magnifications to train and validate on, and to test on, under 'strict'; empty: all.
     config.split.train_magnifications = ()

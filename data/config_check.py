@@ -14,7 +14,7 @@ from data.breakhis.filenames import ImageName
 from data.cache import check_size
 from data.dataset import is_cache
 from data.problems import check_policy
-from data.protocols.configured import configured_roles
+from data.protocols.configured import configured_roles, tested_fold
 from data.protocols.published import splits
 from data.protocols.roles import SOURCE, check_split, number_of_folds
 from data.records import Records
@@ -25,6 +25,7 @@ from se_resnet.images.image_table import is_table
 from se_resnet.images.scale import configured_scale
 from se_resnet.runs.run_files import ALL_FOLDS, PUBLISHED, SPLIT_SEED
 from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
+from se_resnet.training.config import member_configs
 
 
 def check_data_config(config: ConfigDict) -> None:
@@ -41,10 +42,18 @@ def check_data_config(config: ConfigDict) -> None:
     check_method(config.balance.method, config.balance.features, config.balance.k_neighbors)
     split = config.split
     folds = number_of_folds(split.protocol, split.folds, split.name)
-    tested = range(folds) if split.fold == ALL_FOLDS else [int(split.fold)]
-    for fold in tested:
+    tested = range(folds) if split.fold == ALL_FOLDS else [tested_fold(split)]
+    divisions = [(fold, member.split) for fold in tested for member in member_configs(config)]
+    for fold, division in divisions:
         check_split(
-            split.protocol, folds, fold, split.val_folds, split.file, split.name, split.repaired
+            split.protocol,
+            folds,
+            fold,
+            split.val_folds,
+            split.file,
+            split.name,
+            split.repaired,
+            division.val_fold,
         )
     if split.protocol == PUBLISHED:
         _check_published(config)
@@ -54,8 +63,8 @@ def check_data_config(config: ConfigDict) -> None:
     if scale := configured_scale(config.data):
         check_scales(records, scale)
     records = records.at_magnifications(tuple(config.data.magnifications))
-    for fold in tested:
-        configured_roles(records, split, fold)
+    for fold, division in divisions:
+        configured_roles(records, division, fold)
 
 
 def _check_published(config: ConfigDict) -> None:

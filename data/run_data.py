@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from data.balance import Plan, make_plan
 from data.config_check import unread_records
 from data.dataset import Dataset, load_configured
 from data.protocols import audit, source_notebook
-from data.protocols.configured import configured_roles
+from data.protocols.configured import configured_roles, tested_fold
 from data.protocols.magnifications import describe_magnifications
 from data.protocols.near_duplicates import count_near_duplicates, near_duplicates
 from data.protocols.roles import (
@@ -37,6 +37,7 @@ from se_resnet.report.remarks import near_duplicate_warning
 from se_resnet.runs.run_files import (
     EXCLUDED,
     PUBLISHED,
+    TEST,
     TRAIN,
     VAL,
     keeps_patients_apart,
@@ -88,12 +89,14 @@ def prepare(
     dataset = processes.primary_first(lambda: _load(config, run, augment))
     records = dataset.records
     log("data", dataset.description)
-    roles = configured_roles(records, config.split, int(config.split.fold))
+    tested = tested_fold(config.split)
+    roles = configured_roles(records, config.split, tested)
     if run.has_begun:
         _require_unchanged(run, dataset, roles)
     near = _check_near_duplicates(config, run, dataset, roles)
-    title = f"{_describe_protocol(config.split)}, fold {config.split.fold}"
-    if protocol != TABLE or "fold" in records.extra:
+    title = f"{_describe_protocol(config.split)}, "
+    title += "no test set" if tested is None else f"fold {tested}"
+    if tested is not None and (protocol != TABLE or "fold" in records.extra):
         title += f" of {number_of_folds(protocol, config.split.folds, config.split.name)}"
     magnifications = config.split.train_magnifications, config.split.test_magnifications
     if described := describe_magnifications(*magnifications):
@@ -218,10 +221,12 @@ def choose(records: Records, run: RunFolder, split: str) -> Records:
     return chosen
 
 
-def count_seen(records: Records, run: RunFolder, seen_digests: Iterable[str]) -> dict[str, int]:
-    """Counts the images, by content, and patients that the run was trained on or validated on."""
-    digests = set(seen_digests)
-    accessions = run.patients(*SEEN)
+def count_seen(records: Records, networks: Sequence[RunFolder]) -> dict[str, int]:
+    """Counts the images, by content, and patients that a network was trained or validated on."""
+    digests, accessions = set[str](), set[str]()
+    for network in networks:
+        digests |= set(network.data_facts()["seen_digests"])
+        accessions |= network.patients(*SEEN)
     return {
         "evaluated_images_seen": sum(digest in digests for digest in records.digest.tolist()),
         "evaluated_images_of_seen_accessions": sum(
@@ -301,5 +306,7 @@ def _describe_split(
             f"{counts['straddling_test_images']} images, also train or validate"
         )
     warning = near_duplicate_warning(near)
+    if not (roles == TEST).any():
+        return "\n".join(lines)
     lines.append(f"WARNING: {warning}" if warning else "no near-duplicate of a test image found")
     return "\n".join(lines)

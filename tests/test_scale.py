@@ -96,7 +96,7 @@ def by_hand(run: Path, path: Path, um_per_px: float) -> tuple[float, int]:
     starts = [[0] if n <= 16 else [0, n - 16] for n in (height, width)]
     tiles = [small[top : top + 16, left : left + 16] for top in starts[0] for left in starts[1]]
     logits = [
-        network.predict(network.variables, [{"image": tile[None], "mask": np.ones(1, bool)}])[0]
+        network.predict(network.members, [{"image": tile[None], "mask": np.ones(1, bool)}])[0, 0]
         for tile in tiles
     ]
     return float(np.mean(logits)), len(tiles)

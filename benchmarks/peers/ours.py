@@ -64,7 +64,8 @@ def predictor(task: Task, formulation: str) -> Work:
     mask = np.ones(task.batch_size, bool)
 
     def work(batches: Iterable[Batch]) -> np.ndarray:
-        return predict(variables, ({"image": images, "mask": mask} for images, _ in batches))
+        (logits,) = predict([variables], ({"image": images, "mask": mask} for images, _ in batches))
+        return logits
 
     return work
 

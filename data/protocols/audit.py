@@ -65,8 +65,22 @@ def count_leaks(records: Records, roles: np.ndarray) -> dict[str, int]:
     }
 
 
-def verify(records: Records, roles: np.ndarray, protocol: str, repaired: bool = False) -> None:
+def verify(
+    records: Records,
+    roles: np.ndarray,
+    protocol: str,
+    repaired: bool = False,
+    *,
+    is_tested: bool = True,
+) -> None:
     """Refuses a split that breaks the promise of its protocol or that cannot train a network.
+
+    Args:
+        records: N images.
+        roles: ``str [N]``.
+        protocol: ``config.split.protocol``.
+        repaired: True for the repaired split of protocol ``published``.
+        is_tested: False for a split that has no test set on purpose.
 
     Raises:
         UserError: an image has two roles (not under ``source``, which promises nothing), an
@@ -87,7 +101,7 @@ def verify(records: Records, roles: np.ndarray, protocol: str, repaired: bool = 
                 f"the split leaks: {_promiser(repaired)} promises unseen patients, but "
                 f"{_many(len(straddling), 'patient')} in more than one role ({_some(straddling)})."
             )
-    for role in ROLES:
+    for role in ROLES if is_tested else SEEN:
         if not (roles == role).any():
             raise UserError(f"the split has no {role} image: bring more data or change the folds.")
     if len(set(records.label[roles == TRAIN].tolist())) < 2:

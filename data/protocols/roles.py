@@ -34,12 +34,13 @@ from data.protocols.published.splits import find
 from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
-from se_resnet.runs.run_files import EXCLUDED, PUBLISHED, TEST, TRAIN, VAL
+from se_resnet.runs.run_files import EXCLUDED, NO_FOLD, PUBLISHED, TEST, TRAIN, VAL
 
 SOURCE, TABLE = "source", "table"
 PROTOCOLS = ("strict", "official", "random", SOURCE, PUBLISHED, TABLE)
 SEEN = (TRAIN, VAL)  # used for training or for the choice of a checkpoint
 _FIXED_FOLDS = {"official": 5, SOURCE: 1}
+_DIVIDED = ("strict", "random")  # divide all images into equal folds
 
 
 def assign_roles(
@@ -47,9 +48,10 @@ def assign_roles(
     protocol: str,
     *,
     folds: int,
-    fold: int,
+    fold: int | None,
     val_folds: int,
     seed: int,
+    val_fold: int = 0,
     file: str = "",
     name: str = "",
     repaired: bool = False,
@@ -62,8 +64,10 @@ def assign_roles(
         protocol: a name of ``PROTOCOLS``.
         folds: number of folds of ``strict`` and ``random``. ``official`` has five folds, ``source``
             has one, ``published`` those of the split.
-        fold: number of the test fold, from 0. Fold 0 of ``official`` is fold 1 of the authors.
+        fold: number of the test fold, from 0. Fold 0 of ``official`` is fold 1 of the authors. None
+            for no test set, under ``strict`` and ``random``: all images train or validate.
         val_folds: number of parts of the training part. One part validates: 5 means a fifth.
+        val_fold: number of the part that validates, from 0.
         seed: seed of the folds. ``official``, ``source``, ``published`` and ``table`` use it only
             for the validation set.
         file: table of roles of protocol ``table``, see :mod:`data.protocols.given_roles`.
@@ -80,23 +84,31 @@ def assign_roles(
             ``table``, or the images lack a role of the published split.
     """
     folds = number_of_folds(protocol, folds, name)
-    check_split(protocol, folds, fold, val_folds, file, name, repaired)
+    check_split(protocol, folds, fold, val_folds, file, name, repaired, val_fold)
     roles = np.full(len(records), EXCLUDED, dtype="<U8")
     if protocol in (TABLE, PUBLISHED):
         if protocol == TABLE:
-            given = given_roles(records, file, folds, fold)
+            given = given_roles(records, file, folds, fold or 0)
         else:
-            given = published_roles(records, find(name), fold, repaired)
+            given = published_roles(records, find(name), fold or 0, repaired)
         listed = np.flatnonzero(given != EXCLUDED)
         used = listed[records.take(listed).first_copies()]
         if (given == VAL).any():
+            if val_fold:
+                raise UserError(
+                    f"config.split.val_fold = {val_fold} does not exist, because the split gives "
+                    "its validation images itself, as it does to all members of an ensemble: leave "
+                    "config.split.val_fold and config.ensemble.members out."
+                )
             roles[used] = given[used]
             return roles
     else:
         used = np.arange(len(records)) if protocol == SOURCE else records.first_copies()
     images = records.take(used)
     grouped = protocol in ("strict", "official", TABLE, PUBLISHED)
-    if protocol in (TABLE, PUBLISHED):
+    if fold is None:
+        is_test = np.zeros(len(used), bool)
+    elif protocol in (TABLE, PUBLISHED):
         is_test = given[used] == TEST
     elif protocol == "official":
         is_test = _official_test_images(images, fold)
@@ -109,7 +121,7 @@ def assign_roles(
     is_val = _fold(
         records.take(rest),
         val_folds,
-        0,
+        val_fold,
         seed,
         grouped,
         "config.split.val_folds",
@@ -121,24 +133,36 @@ def assign_roles(
 def check_split(
     protocol: str,
     folds: int,
-    fold: int,
+    fold: int | None,
     val_folds: int,
     file: str,
     name: str = "",
     repaired: bool = False,
+    val_fold: int = 0,
 ) -> None:
     """Checks arguments of :func:`assign_roles`, without images.
 
     Raises:
-        UserError: a fold does not exist, ``val_folds`` is below 2, or ``file`` is given for another
-            protocol than ``table``, or ``name`` or ``repaired`` for another than ``published``.
+        UserError: a fold does not exist, ``val_folds`` is below 2, the protocol needs a test set,
+            ``file`` is given for another protocol than ``table``, or ``name`` or ``repaired`` for
+            another than ``published``.
     """
-    if not 0 <= fold < folds:
+    if fold is None and protocol not in _DIVIDED:
+        raise UserError(
+            f"config.split.fold = '{NO_FOLD}' trains on all images, and config.split.protocol = "
+            f"{protocol!r} has its own test images: set the protocol to 'strict', or give a fold."
+        )
+    if fold is not None and not 0 <= fold < folds:
         choice = "choose 0" + (f" to {folds - 1}" if folds > 1 else "")
         raise UserError(f"config.split.fold = {fold} does not exist: {choice}.")
     if val_folds < 2:
         raise UserError(
             f"config.split.val_folds = {val_folds} leaves no training images: give 2 or more."
+        )
+    if not 0 <= val_fold < val_folds:
+        raise UserError(
+            f"config.split.val_fold = {val_fold} does not exist: choose 0 to {val_folds - 1}, as "
+            f"config.split.val_folds = {val_folds}."
         )
     if file and protocol != TABLE:
         raise UserError(

@@ -12,6 +12,7 @@ from typing import Any
 from se_resnet.images.decode import SUFFIXES
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.patients import breakhis_scale
+from se_resnet.runs.ensembles import joined_data_facts, joined_split
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import TEST
 from se_resnet.runs.run_folder import RunFolder
@@ -56,7 +57,7 @@ def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> li
         table, which images of BreaKHis do not represent.
     """
     run = RunFolder(workdir)
-    split = run.split(("file", "magnification", "label", "role"))
+    split = joined_split(run, ("file", "magnification", "label", "role"))
     rows = {row["file"]: row for row in split}
     folder = Path(config["data"]["dir"])
     if os.path.isdir(folder):  # False for an invalid path, too
@@ -73,7 +74,7 @@ def find_samples(workdir: Path, config: Mapping[str, Any], count: int = 6) -> li
         ]
         if tested:
             return _choose(tested, count)
-    is_breakhis = ImageSource.from_facts(run.data_facts()).is_breakhis
+    is_breakhis = ImageSource.from_facts(joined_data_facts(run)).is_breakhis
     if not is_breakhis or not (SAMPLE_FOLDER / "manifest.csv").exists():
         return []
     shipped = read_table(SAMPLE_FOLDER / "manifest.csv", ("path", "class", "magnification"))

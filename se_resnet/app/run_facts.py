@@ -12,8 +12,9 @@ import numpy as np
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.predictions import logit_of, probability_of
 from se_resnet.predict.inference import NOTICE
+from se_resnet.runs.ensembles import joined_data_facts, joined_split
 from se_resnet.runs.image_source import ImageSource
-from se_resnet.runs.run_files import TRAIN
+from se_resnet.runs.run_files import ALL_FOLDS, NO_FOLD, TRAIN
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run
 
@@ -32,15 +33,20 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
     decision = run.decision
     center = logit_of(np.clip(np.array([decision.threshold]), 1e-12, 1 - 1e-12))[0]
     low, high = probability_of(center + np.array([-1, 1]) * decision.margin)
-    split = RunFolder(workdir).split(("file", "magnification", "role"))
-    data = RunFolder(workdir).data_facts()
-    source = ImageSource.from_facts(data)
+    folder = RunFolder(workdir)
+    split = joined_split(folder, ("file", "magnification", "role"))
     trained = [row for row in split if row["role"] == TRAIN]
-    tested = RunFolder(workdir).evaluation().metrics_if_any()
+    data = joined_data_facts(folder)
+    source = ImageSource.from_facts(data)
+    # Repeats are evaluated one by one, so that no metrics belong to all networks.
+    tested = folder.evaluation().metrics_if_any() if config["repeats"] == 1 else None
     return {
         "name": workdir.resolve().name,
         "notice": NOTICE,
         "trained": sorted(Counter(int(row["magnification"]) for row in trained).items()),
+        "members": len(run.members),
+        "is_cross_validation": config["split"]["fold"] == ALL_FOLDS,
+        "is_tested": config["split"]["fold"] != NO_FOLD,
         "scale": run.classifier.scale,
         "source": source,
         "class_labels": source.explain_classes(),

@@ -61,7 +61,8 @@ class Analyser:
             um_per_px: scale of the image in micrometres per pixel, needed by a run with a scale.
 
         Returns:
-            ``probability`` and ``calibrated_probability`` of malignant, ``call`` and ``uncertain``.
+            ``probability`` and ``calibrated_probability`` of malignant, ``call`` and ``uncertain``;
+            of an ensemble further ``members``, ``malignant_votes`` and ``disagreement``.
             ``image`` (JPEG of the network's input) and ``heat`` (PNG of Grad-CAM for the call, with
             the heat as alpha), both as data URI. ``hottest``: the largest heat, 1, or 0 if nothing
             supports the call. ``width`` and ``height`` of the image. A run with a scale gives
@@ -84,7 +85,7 @@ class Analyser:
         heat = self._heat(tile[None], int(prediction.call == "malignant"))
         # With rule 'squash' the network sees the whole image, so the original is shown.
         shown = image if classifier.resize == "squash" else tile
-        return _answer(prediction, image, shown, heat)
+        return _answer(self._run, prediction, image, shown, heat)
 
     def _analyse_tiles(self, image: np.ndarray, um_per_px: str, scale: Scale) -> dict[str, Any]:
         if not um_per_px.strip():
@@ -102,7 +103,7 @@ class Analyser:
         tile, heat = explain_clearest(self._run, tiled, logits, prediction.call)
         whole, probabilities = probability_map(tiled, logits)
         return {
-            **_answer(prediction, image, tile, heat),
+            **_answer(self._run, prediction, image, tile, heat),
             "tiles": len(tiled),
             "um_per_px": stated,
             "whole": data_uri(_shrink(whole), JPEG),
@@ -110,7 +111,7 @@ class Analyser:
         }
 
     def _heat(self, images: np.ndarray, target: int) -> np.ndarray:
-        (heat,) = explain.grad_cam(self._run.classifier, self._run.variables, images, target=target)
+        (heat,) = explain.grad_cam(self._run.classifier, self._run.members, images, target=target)
         return heat
 
 
@@ -168,9 +169,15 @@ def _file(address: str, path: Path) -> Route:
 
 
 def _answer(
-    prediction: Prediction, image: np.ndarray, shown: np.ndarray, heat: np.ndarray
+    run: Run, prediction: Prediction, image: np.ndarray, shown: np.ndarray, heat: np.ndarray
 ) -> dict[str, Any]:
+    votes = {
+        "members": len(run.members),
+        "malignant_votes": prediction.malignant_votes,
+        "disagreement": prediction.disagreement,
+    }
     return {
+        **(votes if len(run.members) > 1 else {}),
         "probability": prediction.probability,
         "calibrated_probability": prediction.calibrated_probability,
         "call": prediction.call,

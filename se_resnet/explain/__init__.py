@@ -2,11 +2,12 @@
 
 Every function takes RGB pixels, as :class:`se_resnet.models.classifier.Classifier` does. It runs
 the network in evaluation mode and changes no state. The network has a single logit for both
-classes: a higher logit is evidence for malignant, a lower logit is evidence for benign.
+classes: a higher logit is evidence for malignant, a lower logit is evidence for benign. An ensemble
+is explained as one network, whose logit is the mean of those of its members.
 
 ``class_activation``: Grad-CAM and Grad-CAM++. ``perturbation``: occlusion, insertion and deletion.
-``attention_gates``: gate values. ``heat_map``: a heat map over an image. ``target``: the class to
-explain.
+``attention_gates``: gate values of one network. ``heat_map``: a heat map over an image. ``target``:
+the class to explain. ``members``: the networks to explain.
 
 A new explanation needs a module and a name below. Imports :mod:`se_resnet.models` and
 :mod:`se_resnet.metrics`.

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from se_resnet.errors import UserError
+from se_resnet.explain.members import Variables, networks_of
 from se_resnet.explain.target import check_target, sign_of
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.resnet import PERTURBATIONS
@@ -18,7 +19,7 @@ from se_resnet.models.resnet import PERTURBATIONS
 
 def grad_cam(
     classifier: Classifier,
-    variables: Mapping[str, Any],
+    variables: Variables,
     images: np.ndarray,
     *,
     stage: str | None = None,
@@ -27,11 +28,13 @@ def grad_cam(
     """Computes Grad-CAM (Selvaraju et al. 2017).
 
     The map is the weighted sum of the feature maps. The weight of a feature map is the mean of the
-    target's gradient over its pixels. Negative values are set to 0.
+    target's gradient over its pixels. Negative values are set to 0. The map of an ensemble sums
+    over the feature maps of all members, with the gradient of their mean logit.
 
     Args:
         classifier: the network and its preprocessing.
-        variables: ``{'params', 'batch_stats'}`` of the network.
+        variables: ``{'params', 'batch_stats'}`` of the network, or a sequence of those of the
+            members of an ensemble, whose mean logit is explained.
         images: RGB ``uint8 [B, H, W, 3]``, of any size.
         stage: stage of the feature maps: ``'stem'``, ``'stage1'``, ...; None for the last stage.
             Later stages are more specific to the class, earlier stages have a higher resolution: a
@@ -51,7 +54,7 @@ def grad_cam(
 
 def grad_cam_plus_plus(
     classifier: Classifier,
-    variables: Mapping[str, Any],
+    variables: Variables,
     images: np.ndarray,
     *,
     stage: str | None = None,
@@ -68,7 +71,7 @@ def grad_cam_plus_plus(
 
 def _class_activation(
     classifier: Classifier,
-    variables: Mapping[str, Any],
+    variables: Variables,
     images: np.ndarray,
     stage: str | None,
     target: int | None,
@@ -79,43 +82,59 @@ def _class_activation(
     if stage not in stages:
         raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(stages)}")
     check_target(target)
-    return np.asarray(_activation_maps(classifier, variables, images, stage, target, plus_plus))
+    networks = networks_of(variables)
+    # One after another through one compiled program.
+    parts = [_features_and_gradients(classifier, network, images, stage) for network in networks]
+    logits, features, gradients = zip(*parts, strict=True)
+    signs = sign_of(sum(logits) / len(networks), target)
+    maps = _combine(features, gradients, signs, images.shape[1:3], plus_plus)
+    return np.asarray(maps)
 
 
-@functools.partial(jax.jit, static_argnames=("classifier", "stage", "plus_plus"))
-def _activation_maps(
-    classifier: Classifier,
-    variables: Mapping[str, Any],
-    images: jax.Array,
-    stage: str,
-    target: int | None,
-    plus_plus: bool,
-) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("classifier", "stage"))
+def _features_and_gradients(
+    classifier: Classifier, variables: Mapping[str, Any], images: jax.Array, stage: str
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns logits ``[B]``, and ``[B, h, w, C]`` the features and the gradients of the logits."""
     inputs = classifier.preprocessing(images)
 
     def run(variables: Mapping[str, Any]) -> Any:
         return classifier.model.apply(variables, inputs, train=False, return_stages=True)
 
-    def score(added: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def score(added: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         logits, stages = run({**variables, PERTURBATIONS: {stage: added}})
         # In evaluation mode a logit depends on a single image. The gradient of the sum therefore
         # contains the gradient of each logit.
-        return (sign_of(logits[:, 0], target) * logits[:, 0]).sum(), stages[stage]
+        return logits[:, 0].sum(), (logits[:, 0], stages[stage])
 
     features = jax.eval_shape(run, variables)[1][stage]
-    gradients, features = (
-        values.astype(jnp.float32)
-        for values in jax.grad(score, has_aux=True)(jnp.zeros(features.shape, features.dtype))
+    gradients, (logits, features) = jax.grad(score, has_aux=True)(
+        jnp.zeros(features.shape, features.dtype)
     )
+    return logits, features, gradients
+
+
+@functools.partial(jax.jit, static_argnames=("size", "plus_plus"))
+def _combine(
+    features: tuple[jax.Array, ...],
+    gradients: tuple[jax.Array, ...],
+    signs: jax.Array,
+    size: tuple[int, int],
+    plus_plus: bool,
+) -> jax.Array:
+    """Returns the maps of the mean logit; the members' feature maps stand side by side."""
+    joined = jnp.concatenate(features, axis=-1).astype(jnp.float32)
+    gradient = jnp.concatenate(gradients, axis=-1).astype(jnp.float32) / len(features)
+    gradient *= signs[:, None, None, None]
     if plus_plus:
         # The paper has g^2 / (2 g^2 + sum(A) g^3). Cancelling g^2 avoids underflow. Only g > 0
         # contributes. Features are not negative after a ReLU, so the divisor is at least 2.
-        gradients = jax.nn.relu(gradients)
-        feature_sum = jax.nn.relu(features).sum(axis=(1, 2), keepdims=True)
-        weights = (gradients / (2 + feature_sum * gradients)).sum(axis=(1, 2))
+        gradient = jax.nn.relu(gradient)
+        feature_sum = jax.nn.relu(joined).sum(axis=(1, 2), keepdims=True)
+        weights = (gradient / (2 + feature_sum * gradient)).sum(axis=(1, 2))
     else:
-        weights = gradients.mean(axis=(1, 2))
-    maps = jax.nn.relu(jnp.einsum("bhwc,bc->bhw", features, weights))
-    maps = jax.image.resize(maps, images.shape[:3], "linear")
+        weights = gradient.mean(axis=(1, 2))
+    maps = jax.nn.relu(jnp.einsum("bhwc,bc->bhw", joined, weights))
+    maps = jax.image.resize(maps, (len(maps), *size), "linear")
     peaks = maps.max(axis=(1, 2), keepdims=True)
     return maps / jnp.where(peaks > 0, peaks, 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
 from se_resnet.errors import UserError
+from se_resnet.explain.members import Variables, networks_of
 from se_resnet.explain.target import check_target, sign_of
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.models.classifier import Classifier
@@ -24,7 +25,7 @@ _BLUR = 0.05
 
 def occlusion(
     classifier: Classifier,
-    variables: Mapping[str, Any],
+    variables: Variables,
     images: np.ndarray,
     *,
     patch: int = 32,
@@ -40,7 +41,8 @@ def occlusion(
 
     Args:
         classifier: the network and its preprocessing.
-        variables: ``{'params', 'batch_stats'}`` of the network.
+        variables: ``{'params', 'batch_stats'}`` of the network, or a sequence of those of the
+            members of an ensemble, whose mean logit is explained.
         images: RGB ``uint8 [B, H, W, 3]``, of any size.
         patch: side of the square in pixels, limited to the image size.
         stride: step of the square in pixels, at most ``patch``, to cover every pixel.
@@ -87,7 +89,7 @@ def occlusion(
 
 def insertion_deletion(
     classifier: Classifier,
-    variables: Mapping[str, Any],
+    variables: Variables,
     image: np.ndarray,
     heat: np.ndarray,
     steps: int = 20,
@@ -101,7 +103,8 @@ def insertion_deletion(
 
     Args:
         classifier: the network and its preprocessing.
-        variables: ``{'params', 'batch_stats'}`` of the network.
+        variables: ``{'params', 'batch_stats'}`` of the network, or a sequence of those of the
+            members of an ensemble, whose mean logit is explained.
         image: RGB ``uint8 [H, W, 3]``.
         heat: ``[H, W]``; only the order of its values matters. Ties are selected in row order.
         steps: number of steps, at least 1.
@@ -158,7 +161,7 @@ def _predict(classifier: Classifier) -> Any:
 
 
 def _logits(
-    classifier: Classifier, variables: Mapping[str, Any], images: Iterable[np.ndarray]
+    classifier: Classifier, variables: Variables, images: Iterable[np.ndarray]
 ) -> np.ndarray:
     """Returns the logits of malignant, float64 ``[N]``, with few images in memory at a time."""
     images = iter(images)
@@ -168,4 +171,4 @@ def _logits(
             positions, mask = batch_positions(len(chunk), _BATCH)
             yield {"image": np.stack([chunk[i] for i in positions]), "mask": mask}
 
-    return _predict(classifier)(variables, batches())
+    return _predict(classifier)(networks_of(variables), batches()).mean(axis=0)

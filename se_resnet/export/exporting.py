@@ -14,6 +14,7 @@ from se_resnet.export.network import in_float32, inference
 from se_resnet.images.scale import Scale
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.inference import NOTICE
+from se_resnet.runs.ensembles import joined_data_facts
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import trained_magnifications
 from se_resnet.runs.run_folder import RunFolder
@@ -164,7 +165,8 @@ def describe_origin(workdir: Path, config: dict[str, Any], attention: str) -> di
         config: content of its ``config.json``.
         attention: name of the attention module.
     """
-    data = RunFolder(workdir).data_facts()
+    run = RunFolder(workdir)
+    data, networks = joined_data_facts(run), run.networks()
     source = ImageSource.from_facts(data)
     return {
         "training": {
@@ -175,8 +177,9 @@ def describe_origin(workdir: Path, config: dict[str, Any], attention: str) -> di
             "images": source.name,
             "magnifications": trained_magnifications(config, data),
             "pretrained": config["model"]["pretrained"],
-            "weights": _weights_source(workdir),
+            "weights": _weights_source(networks[0]),
             "attention": attention,
+            **({"members": len(networks)} if len(networks) > 1 else {}),
         },
         "licence": {
             "software": "Apache-2.0",
@@ -201,9 +204,9 @@ def _image_licence(source: ImageSource) -> str:
     return f"{source.name}: not known, ask the author"
 
 
-def _weights_source(workdir: Path) -> dict[str, str]:
+def _weights_source(run: RunFolder) -> dict[str, str]:
     """Returns the source of the initial weights; old runs have not recorded it."""
-    weights = RunFolder(workdir).weights_facts() or {}
+    weights = run.weights_facts() or {}
     return {name: weights.get(name, "") for name in ("name", "source", "licence", "sha256")}
 
 

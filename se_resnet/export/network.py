@@ -12,7 +12,6 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from se_resnet.models.folding import fold
-from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.runs.workdir import Run
 
 # The threshold of a run applies to the first; the second is for display.
@@ -31,7 +30,7 @@ def inference(run: Run) -> Callable[[jax.Array], dict[str, jax.Array]]:
     """Returns the function to export; the weights are constants in it.
 
     The function uses XLA's plain operations, which every runtime supports. Batch normalisations
-    are folded into the convolutions.
+    are folded into the convolutions. Of an ensemble it holds all networks, one after another.
 
     Args:
         run: a run in float32.
@@ -43,14 +42,24 @@ def inference(run: Run) -> Callable[[jax.Array], dict[str, jax.Array]]:
     """
     classifier = run.classifier
     model = classifier.model.clone(formulation="plain")
-    folded = jax.jit(lambda variables: fold(model, variables, classifier.size))(run.variables)
-    constants = jax.tree.map(np.asarray, folded)
+    fold_variables = jax.jit(lambda variables: fold(model, variables, classifier.size))
+    members = [jax.tree.map(np.asarray, fold_variables(member)) for member in run.members]
     preprocessing = classifier.preprocessing
     if preprocessing.channel_order == "BGR":
-        preprocessing, constants = _reorder_to_rgb(preprocessing, constants)
+        members = [_reorder_to_rgb(member) for member in members]
+        preprocessing = dataclasses.replace(
+            preprocessing,
+            channel_order="RGB",
+            mean=preprocessing.mean[::-1],
+            std=preprocessing.std[::-1],
+        )
 
     def apply(images: jax.Array) -> dict[str, jax.Array]:
-        logits: Any = model.apply(constants, preprocessing(images), train=False)
+        inputs = preprocessing(images)
+        by_member: list[Any] = [model.apply(member, inputs, train=False) for member in members]
+        logits = sum(by_member[1:], by_member[0])
+        if len(members) > 1:
+            logits /= len(members)
         # Scaled as a column: OpenCV 4 applies the first number of a row to all images.
         columns = logits, logits / run.decision.temperature
         probabilities = [jnp.squeeze(jax.nn.sigmoid(column), -1) for column in columns]
@@ -59,19 +68,11 @@ def inference(run: Run) -> Callable[[jax.Array], dict[str, jax.Array]]:
     return apply
 
 
-def _reorder_to_rgb(
-    preprocessing: Preprocessing, variables: Mapping[str, Any]
-) -> tuple[Preprocessing, dict[str, Any]]:
+def _reorder_to_rgb(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the same network with the inputs of its first convolution in reverse order.
 
     Then no operation reverses channels, which several runtimes cannot do.
     """
     params = flatten_dict(variables["params"], sep="/")
     params[_STEM] = params[_STEM][:, :, ::-1]
-    reordered = dataclasses.replace(
-        preprocessing,
-        channel_order="RGB",
-        mean=preprocessing.mean[::-1],
-        std=preprocessing.std[::-1],
-    )
-    return reordered, {**variables, "params": unflatten_dict(params, sep="/")}
+    return {**variables, "params": unflatten_dict(params, sep="/")}

@@ -18,6 +18,7 @@ from se_resnet.images.resize import resize
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict.image_files import find_images
+from se_resnet.runs.ensembles import joined_split
 from se_resnet.runs.run_files import TEST
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run
@@ -50,7 +51,7 @@ def choose_images(workdir: Path, data_dir: str, given: Path | None) -> tuple[lis
     if given:
         return _spread(find_images(given, "--images")), "given images"
     folder = SAMPLE_FOLDER if data_dir == "sample" else Path(data_dir)
-    split = RunFolder(workdir).split(("file", "role"))
+    split = joined_split(RunFolder(workdir), ("file", "role"))
     tested = {row["file"] for row in split if row["role"] == TEST}
     if data_dir and os.path.isdir(folder):  # False for an invalid path, too
         paths = [path for path in sorted(folder.rglob("*")) if path.name in tested]
@@ -103,7 +104,7 @@ def compare(kind: str, model: Path, run: Run, pixels: np.ndarray) -> dict[str, A
         OSError: the disk is full.
     """
     batch = {"image": pixels, "mask": np.ones(len(pixels), bool)}
-    probability = probability_of(run.predict(run.variables, [batch]))
+    probability = probability_of(run.predict(run.members, [batch]).mean(axis=0))
     expected = dict(
         zip(OUTPUTS, (probability, scale(probability, run.decision.temperature)), strict=True)
     )

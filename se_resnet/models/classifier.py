@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -129,14 +129,16 @@ class Classifier:
         except Exception as error:  # an attention module may raise any error
             raise ValueError(f"they do not form a network: {reason(error)}") from error
 
-    def make_predict(self) -> Callable[[Mapping, Iterable[Mapping]], np.ndarray]:
-        """Returns the jitted forward pass over batches.
+    def make_predict(self) -> Callable[[Sequence[Mapping], Iterable[Mapping]], np.ndarray]:
+        """Returns the jitted forward pass over batches, for one network or several.
 
         Returns:
-            ``(variables, batches) -> float64 [M]``, the logit of malignant for every image whose
-            ``mask`` is true. A batch holds ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``. A
-            call first folds the variables (:func:`se_resnet.models.folding.fold`), which takes the
-            time of one or two images: pass many batches in one call.
+            ``(members, batches) -> float64 [K, M]``, the logit of malignant by each of K networks
+            for every image whose ``mask`` is true. ``members`` has the variables of each network; a
+            single network is an ensemble of one. A batch holds ``image uint8 [B, H, W, 3]`` and
+            ``mask bool [B]``. All networks share one compiled program and one pass over the
+            batches. A call first folds the variables (:func:`se_resnet.models.folding.fold`), which
+            takes the time of one or two images: pass many batches in one call.
         """
         fold_variables = jax.jit(lambda variables: fold(self.model, variables, self.size))
 
@@ -145,12 +147,14 @@ class Classifier:
             logits: Any = self.model.apply(variables, self.preprocessing(images), train=False)
             return logits[:, 0]
 
-        def predict(variables: Mapping, batches: Iterable[Mapping]) -> np.ndarray:
-            folded = fold_variables(variables)
-            logits = [
-                to_host(forward(folded, batch["image"]))[to_host(batch["mask"])]
-                for batch in batches
-            ]
-            return np.concatenate(logits or [np.zeros(0)]).astype(np.float64)
+        def predict(members: Sequence[Mapping], batches: Iterable[Mapping]) -> np.ndarray:
+            folded = [fold_variables(variables) for variables in members]
+            logits = []
+            for batch in batches:
+                of_batch = [forward(variables, batch["image"]) for variables in folded]
+                mask = to_host(batch["mask"])
+                logits.append(np.stack([to_host(of_member)[mask] for of_member in of_batch]))
+            nothing = np.zeros((len(members), 0))
+            return np.concatenate(logits or [nothing], axis=1).astype(np.float64)
 
         return predict

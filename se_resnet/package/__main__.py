@@ -4,9 +4,10 @@
   python -m se_resnet.package --workdir=runs/breakhis --out=package --push=ORGANISATION/NAME
   python -m se_resnet.package --workdir=runs/breakhis --out=package --naming=timm
 
-Writes model.safetensors, config.json and README.md, a model card. --naming=timm writes a package
-that timm can load. This needs a network that timm has: ResNet v1.5, with or without
-Squeeze-and-Excitation.
+Writes model.safetensors, config.json and README.md, a model card. The networks of an ensemble, a
+cross-validation or repeats become one package, with member0.safetensors and so on. --naming=timm
+writes a package that timm can load. This needs a network that timm has: ResNet v1.5, with or
+without Squeeze-and-Excitation.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     _ATTENTION = define_attention_flag()
     parse_flags()
 
-from se_resnet.package.save_load import FILES, save_pretrained
+from se_resnet.package.save_load import save_pretrained
 from se_resnet.predict.predictor import load_run
 from se_resnet.weights import hub
 
@@ -39,7 +40,8 @@ def main() -> None:
     """Runs the command."""
     run = load_run(_WORKDIR.value, _ATTENTION.value)
     directory = save_pretrained(run, _OUT.value, naming=_NAMING.value, licence=_LICENCE.value)
-    print(f"written to {directory}: {', '.join(sorted(FILES))}")
+    written = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
+    print(f"written to {directory}: {', '.join(written)}")
     if _PUSH.value:
         print(f"pushed to {hub.push(directory, _PUSH.value)}")
 

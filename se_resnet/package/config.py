@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,13 +18,17 @@ from se_resnet.models.classifier import FORM as CLASSIFIER_FORM
 from se_resnet.models.classifier import Classifier
 from se_resnet.predict.predictor import Predictor
 from se_resnet.predict.provenance import FORM as HISTORY_FORM
+from se_resnet.runs.run_files import MAX_MEMBERS
 from se_resnet.runtime.files import read_json, reason
-from se_resnet.runtime.schema import misfit
+from se_resnet.runtime.schema import Between, Maybe, misfit
 from se_resnet.weights import layout
+from se_resnet.weights.formats import SAFETENSORS
 
 FILE = "config.json"
-FORMAT, VERSION = "se_resnet", 1
+# A package of an ensemble has version 2, which a version of this project without ensembles refuses.
+FORMAT, VERSION, ENSEMBLE_VERSION = "se_resnet", 1, 2
 WEIGHTS_DIGEST = "weights_sha256"  # of the file with the tensors; old packages lack it
+MEMBER_DIGESTS = "members_sha256"  # the same for each member of an ensemble
 MAX_BYTES = 2**24
 FORM = {
     "format": str,
@@ -35,6 +39,8 @@ FORM = {
     **CLASSIFIER_FORM,
     "decision": DECISION_FORM,
     "history": HISTORY_FORM,
+    "members": Maybe(Between(2, MAX_MEMBERS)),
+    "members_sha256": Maybe([str]),
 }
 
 
@@ -61,24 +67,37 @@ def describe(predictor: Predictor, licence: str) -> dict[str, Any]:
     """Returns the content of ``config.json``, which :func:`read` reads back."""
     return {
         "format": FORMAT,
-        "format_version": VERSION,
+        "format_version": VERSION if len(predictor.run.members) == 1 else ENSEMBLE_VERSION,
         "name": predictor.name,
         "licence": licence,
         "classes": list(CLASS_NAMES),
         **predictor.run.classifier.as_dict(),
         "decision": dataclasses.asdict(predictor.run.decision),
         "history": dict(predictor.history),
+        **({"members": members} if (members := len(predictor.run.members)) > 1 else {}),
     }
 
 
+def tensor_files(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names of the files with tensors: one, or one for each member of an ensemble.
+
+    Args:
+        facts: content of ``config.json``, which is not validated yet.
+    """
+    members = facts.get("members", 1)
+    if type(members) is not int or not 2 <= members <= MAX_MEMBERS:
+        return (SAFETENSORS,)
+    return tuple(f"member{member}.safetensors" for member in range(members))
+
+
 def read(
-    path: Path, variables: Mapping[str, np.ndarray], allow_own_attention: bool
+    path: Path, members: Sequence[Mapping[str, np.ndarray]], allow_own_attention: bool
 ) -> PackageConfig:
     """Reads and validates ``config.json``; the file may be broken or hostile.
 
     Args:
         path: the file.
-        variables: the package's tensors by path, which the network must have.
+        members: tensors by path of each network, which the network must have.
         allow_own_attention: True to import an attention module from outside this project.
 
     Raises:
@@ -86,8 +105,9 @@ def read(
             or an attention module would have to be imported.
     """
     facts = load(path)
-    if facts.get("format") != FORMAT or facts.get("format_version") != VERSION:
-        refuse(path, f"its format is not {FORMAT!r} version {VERSION}: update se_resnet")
+    expected = VERSION if len(members) == 1 else ENSEMBLE_VERSION
+    if facts.get("format") != FORMAT or facts.get("format_version") != expected:
+        refuse(path, f"its format is not {FORMAT!r} version {expected}: update se_resnet")
     if problem := misfit(facts, FORM):
         refuse(path, problem)
     if facts["classes"] != list(CLASS_NAMES):
@@ -100,10 +120,10 @@ def read(
             "the file of that name: if you trust the file, pass allow_own_attention=True",
         )
     # Checked first, because tracing a network of the stated size might never end.
-    actual = layout.architecture(variables)
     stated = (tuple(facts["model"]["stage_sizes"]), facts["model"]["width"])
-    if actual != stated:
-        refuse(path, f"it states stages and width {stated}, its tensors have {actual}")
+    for variables in members:
+        if (actual := layout.architecture(variables)) != stated:
+            refuse(path, f"it states stages and width {stated}, its tensors have {actual}")
     try:
         config = PackageConfig(
             facts["name"],
@@ -115,11 +135,12 @@ def read(
         shapes = flatten_dict(config.classifier.abstract_variables(), sep="/")
     except (TypeError, ValueError) as error:
         refuse(path, f"a value is unknown or out of range: {reason(error)}", error)
-    for tensor in sorted({*shapes, *variables}):
-        expected = shapes[tensor].shape if tensor in shapes else "nothing"
-        shape = variables[tensor].shape if tensor in variables else "nothing"
-        if expected != shape:
-            refuse(path, f"its network has {expected} for {tensor}, the package {shape}")
+    for variables in members:
+        for tensor in sorted({*shapes, *variables}):
+            wanted = shapes[tensor].shape if tensor in shapes else "nothing"
+            shape = variables[tensor].shape if tensor in variables else "nothing"
+            if wanted != shape:
+                refuse(path, f"its network has {wanted} for {tensor}, the package {shape}")
     return config
 
 

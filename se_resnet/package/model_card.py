@@ -45,7 +45,7 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
         "model_card.md.j2",
         {"estimate": _estimate, "cell": _cell},
         autoescape=False,  # the output is Markdown
-        **{**facts, "scale": scale_of_facts(facts.get("scale"))},
+        **{"members": 0, **facts, "scale": scale_of_facts(facts.get("scale"))},
         source=source,
         class_labels=source.explain_classes(),
         split_columns=split_columns(facts["history"]["data"]["split"], source),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 import safetensors.numpy
 from flax.traverse_util import unflatten_dict
 
@@ -25,7 +28,7 @@ from se_resnet.weights.timm_format import timm_config, to_timm
 
 NAMINGS = ("se_resnet", "timm")
 CARD = "README.md"
-FILES = (formats.SAFETENSORS, CARD, package_config.FILE)
+_FILES = re.compile(r"(model|member\d+)\.safetensors|README\.md|config\.json")
 _HUB_NAME = r"[\w.-]+/[\w.-]+"
 
 
@@ -37,6 +40,8 @@ def save_pretrained(
     licence: str = "Apache-2.0",
 ) -> Path:
     """Writes a model package: ``model.safetensors``, ``config.json`` and a model card.
+
+    The networks of an ensemble are in ``member0.safetensors``, ``member1.safetensors``, ...
 
     Args:
         run: the folder of a run of ``train.py``, or the result of :func:`se_resnet.load_run` or
@@ -64,28 +69,51 @@ def save_pretrained(
     predictor = run if isinstance(run, Predictor) else load_run(run)
     directory = Path(local_path(directory, "the package's folder"))
     facts = package_config.describe(predictor, licence)
-    classifier, variables = predictor.run.classifier, jax.device_get(predictor.run.variables)
+    names = package_config.tensor_files(facts)
     if naming == "timm":
+        if len(names) > 1:
+            raise UserError(
+                f"timm has no ensembles: choose --naming=se_resnet for these {len(names)} "
+                "networks, or give the folder of one network in the run."
+            )
+        classifier, variables = predictor.run.classifier, jax.device_get(predictor.run.variables)
         tensors, config = to_timm(classifier.model, variables), timm_config(classifier)
         card = write_card(facts, naming, config["architecture"])
     else:
         config, card = facts, write_card(facts, naming)
+    files = (*names, CARD, package_config.FILE)
     with whole_folder(
-        directory, FILES, "give another folder by --out", lambda: _files_to_replace(directory)
+        directory, files, "give another folder by --out", lambda: _files_to_replace(directory)
     ) as new:
-        tensor_file = new / formats.SAFETENSORS
         if naming == "timm":
-            with atomic_write(tensor_file, "wb") as file:
+            with atomic_write(new / formats.SAFETENSORS, "wb") as file:
                 file.write(safetensors.numpy.save(tensors, {"format": "pt"}))
         else:
-            weights = pretrained.of_run(predictor.run, predictor.name)
-            pretrained.save(dataclasses.replace(weights, licence=licence), tensor_file)
-            digest = hashlib.sha256(tensor_file.read_bytes()).hexdigest()
-            config = {**config, package_config.WEIGHTS_DIGEST: digest}
+            digests = [
+                _write_network(predictor, member, licence, new / name)
+                for member, name in zip(predictor.run.members, names, strict=True)
+            ]
+            config |= _digest_fields(digests)
         with atomic_write(new / CARD) as file:
             file.write(card)
         write_json(new / package_config.FILE, config)
     return directory
+
+
+def _write_network(
+    predictor: Predictor, variables: Mapping[str, Any], licence: str, path: Path
+) -> str:
+    """Writes the tensors of one network; returns the SHA-256 of the file."""
+    network = dataclasses.replace(predictor.run, members=(variables,))
+    weights = pretrained.of_run(network, predictor.name)
+    pretrained.save(dataclasses.replace(weights, licence=licence), path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest_fields(digests: list[str]) -> dict[str, Any]:
+    if len(digests) == 1:
+        return {package_config.WEIGHTS_DIGEST: digests[0]}
+    return {package_config.MEMBER_DIGESTS: digests}
 
 
 def from_pretrained(
@@ -121,17 +149,36 @@ def from_pretrained(
                 f"there is no model package {str(source)!r}: give the folder that python -m "
                 "se_resnet.package wrote, or ORGANISATION/NAME on the Hugging Face Hub."
             )
-        files = (package_config.FILE, formats.SAFETENSORS)
-        folder = hub.fetch_package(str(source), files, revision)
-    path, config_path = (
-        current(folder / name) for name in (formats.SAFETENSORS, package_config.FILE)
-    )
+        folder = hub.fetch_package(str(source), (package_config.FILE,), revision)
+        names = package_config.tensor_files(package_config.load(folder / package_config.FILE))
+        hub.fetch_package(str(source), names, folder.name)
+    config_path = current(folder / package_config.FILE)
     facts = package_config.load(config_path)
     if "architecture" in facts:
         raise UserError(
             f"{folder} is a package for timm: load it with timm.create_model, or make it again "
             "with --naming=se_resnet."
         )
+    names = package_config.tensor_files(facts)
+    read = [_read_network(current(folder / name)) for name in names]
+    members, digests = [variables for variables, _ in read], [digest for _, digest in read]
+    config = package_config.read(config_path, members, allow_own_attention)
+    for field, found in _digest_fields(digests).items():
+        if facts.get(field, found) != found:
+            refused = current(folder / names[0])
+            package_config.refuse(
+                refused, f"its weights are not those that {config_path.name} describes"
+            )
+    placed = [
+        jax.device_put(unflatten_dict(variables, sep="/"), replicated(data_mesh()))
+        for variables in members
+    ]
+    run = Run(config.classifier, tuple(placed), config.decision)
+    return Predictor(run, config.name, config.history)
+
+
+def _read_network(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """Returns the variables by path of one network, and the SHA-256 of their file."""
     try:
         weights = formats.read(path)
         variables = layout.project_variables(weights.tensors, str(path))
@@ -139,11 +186,7 @@ def from_pretrained(
         package_config.refuse(path, error.problem, error)
     if not variables:
         package_config.refuse(path, "its tensors have other names than this project's")
-    config = package_config.read(config_path, variables, allow_own_attention)
-    if facts.get(package_config.WEIGHTS_DIGEST, weights.sha256) != weights.sha256:
-        package_config.refuse(path, f"its weights are not those that {config_path.name} describes")
-    placed = jax.device_put(unflatten_dict(variables, sep="/"), replicated(data_mesh()))
-    return Predictor(Run(config.classifier, placed, config.decision), config.name, config.history)
+    return variables, weights.sha256
 
 
 def _files_to_replace(directory: Path) -> set[str]:
@@ -153,7 +196,7 @@ def _files_to_replace(directory: Path) -> set[str]:
     versions wrote the files one by one and may have been interrupted.
     """
     names = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
-    if others := names - {*FILES}:
+    if others := {name for name in names if not _FILES.fullmatch(name)}:
         raise UserError(
             f"{directory} holds {min(others)}, which is not part of a model package: give an empty "
             "folder by --out."
@@ -174,7 +217,7 @@ def _is_package(directory: Path) -> bool:
     if facts.get("format") == package_config.FORMAT or "architecture" in facts:
         return True
     try:
-        path = directory / formats.SAFETENSORS
+        path = min(directory.glob("*.safetensors"), default=directory / formats.SAFETENSORS)
         return bool(layout.project_variables(formats.read(path).tensors, str(path)))
     except UserError:
         return False

@@ -29,6 +29,7 @@ from se_resnet.predict.patients import (
 )
 from se_resnet.predict.tiles import check_stated_scale, check_views
 from se_resnet.predict.views import MAP, OVERLAY, ImagesAtScale, Views, WholeImages
+from se_resnet.runs.ensembles import joined_data_facts
 from se_resnet.runs.run_files import used_magnifications
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import load_best
@@ -125,6 +126,7 @@ def predict_folder(
             {
                 "notice": NOTICE,
                 "decision": dataclasses.asdict(run.decision),
+                **({"members": len(run.members)} if len(run.members) > 1 else {}),
                 "tta": tta,
                 **({"scale": scale.as_dict()} if scale else {}),
                 "predictions": rows,
@@ -136,6 +138,7 @@ def predict_folder(
             },
         )
     notes = [
+        *_describe_votes(predictions, len(run.members)),
         run.decision.describe(),
         *_describe_patients(predictions, patients, patient_pattern, inputs.is_table),
         *([] if scale else _describe_magnifications(other, len(predictions), trained_on)),
@@ -160,10 +163,21 @@ def _trained_magnifications(workdir: Path) -> list[int]:
         return (
             config["split"]["train_magnifications"]
             or config["data"]["magnifications"]
-            or used_magnifications(config, run.data_facts())
+            or used_magnifications(config, joined_data_facts(run))
         )
     except UserError:
         return []  # not needed to predict
+
+
+def _describe_votes(predictions: list[Prediction], members: int) -> list[str]:
+    """Returns a line about the members of an ensemble."""
+    if members == 1:
+        return []
+    agreed = sum(prediction.malignant_votes in (0, members) for prediction in predictions)
+    return [
+        f"mean logit of {members} networks, which all make the same call for {agreed} of "
+        f"{len(predictions)} images; the other images are uncertain"
+    ]
 
 
 def _describe_patients(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +30,14 @@ class Prediction:
         calibrated_probability: probability after temperature scaling.
         call: ``malignant`` if the probability reaches the run's threshold, else ``benign``.
         uncertain: True if the probability is nearer to the threshold than those of the clearest
-            80 % of the validation images.
+            80 % of the validation images. Of an ensemble: True if its members do not all make the
+            same call.
         um_per_px: scale of the image in micrometres per pixel; None where the network has none.
         tiles: number of tiles at the network's scale; None where the network has none.
+        malignant_votes: members of an ensemble whose own probability reaches the threshold; None of
+            a single network.
+        disagreement: standard deviation of the members' probabilities, in [0, 0.5]; None of a
+            single network.
     """
 
     file: str
@@ -42,9 +48,11 @@ class Prediction:
     uncertain: bool
     um_per_px: float | None = None
     tiles: int | None = None
+    malignant_votes: int | None = None
+    disagreement: float | None = None
 
     def as_row(self) -> dict[str, str | float | bool | int]:
-        """Returns the columns of ``predictions.csv``; without a scale two columns are left out."""
+        """Returns the columns of ``predictions.csv``, without those that are None."""
         row = dataclasses.asdict(self)
         return {name: value for name, value in row.items() if value is not None}
 
@@ -67,36 +75,45 @@ def predict(
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
     """
     return [
-        describe(file, float(p), run.decision, patients)
-        for file, p in zip(files, probability_of(logits_of(run, tiles, tta)), strict=True)
+        describe(file, logits, run.decision, patients)
+        for file, logits in zip(files, logits_of(run, tiles, tta).T, strict=True)
     ]
 
 
 def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:
-    """Returns the logit of malignant for each image, ``float64 [B]``; see :func:`predict`."""
+    """Returns each member's logit of malignant, ``float64 [K, B]``; see :func:`predict`."""
     positions, mask = batch_positions(tiles.shape[1], BATCH)
     batches = [{"image": tile[positions], "mask": mask} for tile in tiles]
     return np.mean(
-        [mean_logits(run.predict, run.variables, [batch], tta) for batch in batches], axis=0
+        [mean_logits(run.predict, run.members, [batch], tta) for batch in batches], axis=0
     )
 
 
 def describe(
-    file: str, probability: float, decision: Decision, patients: Mapping[str, str]
+    file: str, logits: np.ndarray, decision: Decision, patients: Mapping[str, str]
 ) -> Prediction:
     """Returns the prediction for an image.
 
     Args:
         file: path below the input.
-        probability: probability of malignant.
+        logits: ``float64 [K]``, the logit of malignant by each network.
         decision: threshold and temperature of the run.
         patients: patient by file, where known.
     """
+    probability = float(probability_of(logits.mean()))
+    uncertain = bool(decision.distance(np.array([probability]))[0] < decision.margin)
+    ensemble: dict[str, Any] = {}
+    if len(logits) > 1:
+        by_member = probability_of(logits)
+        votes = int((by_member >= decision.threshold).sum())
+        uncertain = 0 < votes < len(logits)
+        ensemble = {"malignant_votes": votes, "disagreement": float(by_member.std())}
     return Prediction(
         file=file,
         patient=patients.get(file, ""),
         probability=probability,
         calibrated_probability=float(scale(np.array(probability), decision.temperature)),
         call="malignant" if probability >= decision.threshold else "benign",
-        uncertain=bool(decision.distance(np.array([probability]))[0] < decision.margin),
+        uncertain=uncertain,
+        **ensemble,
     )

@@ -102,7 +102,7 @@ class Predictor:
         logits = [np.zeros(0)]
         while chunk := list(islice(numbered, BATCH)):
             tiles = [self._resized(image, number, rules) for number, image in chunk]
-            logits.append(logits_of(self.run, np.stack(tiles, axis=1), tta))
+            logits.append(logits_of(self.run, np.stack(tiles, axis=1), tta).mean(axis=0))
         return self._calibrated(np.concatenate(logits))
 
     def prepare(
@@ -196,6 +196,9 @@ def _is_rgb(shape: tuple[int, ...]) -> bool:
 
 def load_run(workdir: str | Path, attention: str = "none") -> Predictor:
     """Loads the chosen checkpoint of a run of ``train.py``.
+
+    An ensemble, a cross-validation or repeats are loaded as one model, which averages the logits of
+    all networks.
 
     Args:
         workdir: the run's folder.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from se_resnet.runs.ensembles import joined_data_facts
 from se_resnet.runs.run_files import (
     CONFIG_FORM,
     DATA_CONFIG_FORM,
@@ -58,7 +59,8 @@ def read_history(workdir: Path) -> dict[str, Any]:
 
     Returns:
         ``data``: ``description`` (one line), ``sample`` (True for the sample images of the
-        project), ``split`` (images, slides and patients by role and class) and, for a table of
+        project), ``split`` (images, slides and patients by role and class; of several networks the
+        rows of each) and, for a table of
         images, ``table`` (see :mod:`se_resnet.runs.image_source`). ``config``: the
         run's configuration. ``weights``: the initial weights, see
         :meth:`se_resnet.weights.record.Pretrained.facts`, or None. ``metrics``: ``metrics.json`` of
@@ -68,8 +70,10 @@ def read_history(workdir: Path) -> dict[str, Any]:
         UserError: a file is missing or broken.
     """
     run = RunFolder(workdir)
-    config, data, weights = run.config(), run.data_facts(), run.weights_facts()
-    metrics = run.evaluation().metrics_if_any()
+    config, data = run.config(), joined_data_facts(run)
+    weights = run.networks()[0].weights_facts()
+    # Repeats are evaluated one by one, so that no metrics belong to all networks.
+    metrics = run.evaluation().metrics_if_any() if config["repeats"] == 1 else None
     if weights:
         weights["name"] = _public(weights["name"])
     return {

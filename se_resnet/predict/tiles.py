@@ -74,7 +74,7 @@ def tile_logits(
     batch_size: int,
     place: Callable[[np.ndarray], Any] = np.asarray,
 ) -> list[np.ndarray]:
-    """Returns the logits of malignant for the tiles of each image.
+    """Returns the logits of malignant by each network for the tiles of each image.
 
     An image is taken when its first tile is needed, and released after its last. All batches but
     the last are full, so tiles of several images share a batch.
@@ -87,7 +87,7 @@ def tile_logits(
         place: puts a batch on the devices.
 
     Returns:
-        ``float64 [T]`` per image.
+        ``float64 [K, T]`` per image.
     """
     counts: list[int] = []
 
@@ -97,8 +97,8 @@ def tile_logits(
             yield from network_inputs(network.classifier, image)
 
     batches = _batches(inputs(), batch_size, place)
-    logits = mean_logits(network.predict, network.variables, batches, tta)
-    return np.split(logits, np.cumsum(counts)[:-1]) if counts else []
+    logits = mean_logits(network.predict, network.members, batches, tta)
+    return np.split(logits, np.cumsum(counts)[:-1], axis=1) if counts else []
 
 
 def _batches(

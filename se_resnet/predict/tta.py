@@ -7,7 +7,7 @@ of ``crop``: a 700x460 image gives its left, middle and right square.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -37,33 +37,33 @@ def dihedral_views(images: jax.Array) -> list[jax.Array]:
 
 
 def mean_logits(
-    predict: Callable[[Mapping, Iterable[Mapping]], np.ndarray],
-    variables: Mapping[str, Any],
+    predict: Callable[[Sequence[Mapping], Iterable[Mapping]], np.ndarray],
+    members: Sequence[Mapping[str, Any]],
     batches: Iterable[Mapping[str, jax.Array]],
     tta: str,
 ) -> np.ndarray:
-    """Returns the logit of malignant for every image, averaged over its views.
+    """Returns the logits of malignant of each network for every image, averaged over its views.
 
     Args:
         predict: see :meth:`se_resnet.models.classifier.Classifier.make_predict`.
-        variables: variables of the network.
+        members: variables of K networks.
         batches: dicts of ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``.
         tta: a value of :data:`se_resnet.images.resize.TTA`; each tile of ``tiles`` and ``both``
             is a separate image here.
 
     Returns:
-        ``float64 [M]``, for every image whose mask is true.
+        ``float64 [K, M]``, for every image whose mask is true.
     """
     if tta not in ("dihedral", "both"):
-        return predict(variables, batches)
+        return predict(members, batches)
     means = [
         np.mean(
             [
-                predict(variables, [{**batch, "image": view}])
+                predict(members, [{**batch, "image": view}])
                 for view in dihedral_views(jnp.asarray(batch["image"]))
             ],
             axis=0,
         )
         for batch in batches
     ]
-    return np.concatenate(means or [np.zeros(0)])
+    return np.concatenate(means or [np.zeros((len(members), 0))], axis=1)

@@ -11,7 +11,6 @@ import numpy as np
 from se_resnet import explain
 from se_resnet.images.resize import resize
 from se_resnet.images.scale import Scale, TiledImage, bring_to_scale
-from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict.inference import BATCH, Prediction, describe, predict
 from se_resnet.predict.tiles import probability_map, tile_logits
 from se_resnet.predict.tta import resize_rules
@@ -76,7 +75,7 @@ class WholeImages:
 
     def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Yields the middle view of each image, without and with Grad-CAM."""
-        heats = explain.grad_cam(self._run.classifier, self._run.variables, self._middle)
+        heats = explain.grad_cam(self._run.classifier, self._run.members, self._middle)
         for number, file in enumerate(self._files):
             yield file, OVERLAY, _beside(self._middle[number], heats[number])
 
@@ -115,21 +114,21 @@ class ImagesAtScale:
     def predict(self, files: Sequence[str], prepared: Sequence[Any]) -> list[Prediction]:
         """Returns the predictions for prepared images: of the mean logits of their tiles."""
         by_image = tile_logits(self._run, prepared, self._tta, batch_size=BATCH)
-        means = probability_of(np.array([logits.mean() for logits in by_image]))
         predictions = [
             dataclasses.replace(
-                describe(file, float(probability), self._run.decision, self._patients),
+                describe(file, logits.mean(axis=1), self._run.decision, self._patients),
                 um_per_px=self._um_per_px[file],
                 tiles=len(image),
             )
-            for file, image, probability in zip(files, prepared, means, strict=True)
+            for file, image, logits in zip(files, prepared, by_image, strict=True)
         ]
-        self._last = list(zip(predictions, prepared, by_image, strict=True))
+        of_tiles = [logits.mean(axis=0) for logits in by_image]
+        self._last = list(zip(predictions, prepared, of_tiles, strict=True))
         return predictions
 
     @property
     def logits(self) -> list[np.ndarray]:
-        """Logits of the tiles of each image predicted last, ``float64 [T]``."""
+        """Mean logits of the tiles of each image predicted last, ``float64 [T]``."""
         return [logits for *_, logits in self._last]
 
     def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -165,7 +164,7 @@ def explain_clearest(
     number = int(np.argmax(logits) if target else np.argmin(logits))
     classifier = run.classifier
     tile = resize(image.tile(number), classifier.size, classifier.resize)
-    (heat,) = explain.grad_cam(classifier, run.variables, tile[None], target=target)
+    (heat,) = explain.grad_cam(classifier, run.members, tile[None], target=target)
     return tile, heat
 
 

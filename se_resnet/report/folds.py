@@ -1,21 +1,20 @@
-"""Evaluates the test images of all folds of a cross-validation together."""
+"""Evaluates images together, each as the network that was not trained on it predicted it."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from se_resnet.metrics.decision import decide, decide_left_out
+from se_resnet.metrics.decision import decide_left_out
 from se_resnet.metrics.full import across_folds, all_metrics
-from se_resnet.metrics.predictions import Predictions, concatenate, in_folds
+from se_resnet.metrics.predictions import Predictions, in_folds
 from se_resnet.report.publish import Evaluation
 from se_resnet.report.remarks import leak_warnings, pooling_notes
+from se_resnet.runs.ensembles import joined_data_facts
 from se_resnet.runs.evaluations import REPORT
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import TEST, TRAIN, VAL
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.files import write_json
 
 
 def pool_folds(
@@ -24,55 +23,50 @@ def pool_folds(
     config: dict[str, Any],
     tta: str,
     prevalence: float | None,
+    role: str = TEST,
 ) -> Evaluation:
-    """Evaluates the test images of all folds, each as the network of its fold predicted it.
-
-    Writes ``decision.json`` of the cross-validation, for new patients.
+    """Evaluates the test images of all folds, or the validation images of all members.
 
     Args:
-        run: the cross-validation.
-        folds: its folds, whose validation and test images are evaluated.
+        run: the cross-validation, or the ensemble.
+        folds: its folds or members, whose validation images, and images of ``role``, are evaluated.
         config: content of its ``config.json``.
         tta: test-time augmentation of the evaluations.
         prevalence: see :func:`se_resnet.metrics.clinical.describe`.
+        role: ``test`` for a cross-validation, ``val`` for an ensemble.
 
     Raises:
         UserError: an evaluation of a fold is missing or broken.
     """
     validation = [fold.evaluation(VAL, tta).predictions() for fold in folds]
-    tested = [fold.evaluation(TEST, tta).predictions() for fold in folds]
+    tested = [fold.evaluation(role, tta).predictions() for fold in folds]
     predictions, target = in_folds(tested), config["decision"]["target"]
     decisions = decide_left_out(validation, tested, target)
     metrics = all_metrics(predictions, decisions, config["permutations"], prevalence)
-    fold_metrics = [fold.evaluation(TEST, tta).metrics() for fold in folds]
-    metrics["folds"] = across_folds(fold_metrics)
+    fold_metrics = [fold.evaluation(role, tta).metrics() for fold in folds]
+    metrics["folds" if role == TEST else "members"] = across_folds(fold_metrics)
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **_sum_of_audits([fold["audit"] for fold in fold_metrics], folds, tested),
     }
-    # No image of new patients takes part in the choice, so all validation patients may choose.
-    new_patients = decide(concatenate(validation), target)
-    write_json(run.decision_path, dataclasses.asdict(new_patients))
-    example = RunFolder(folds[0].path.name).evaluation(TEST, tta).path / REPORT
+    example = RunFolder(folds[0].path.name).evaluation(role, tta).path / REPORT
+    parts, images = ("folds", "test") if role == TEST else ("members", "validation")
     return Evaluation(
-        title=f"{run.path.name}: test images of {len(folds)} folds",
+        title=f"{run.path.name}: {images} images of {len(folds)} {parts}",
         predictions=predictions,
         metrics=metrics,
-        warnings=leak_warnings(metrics["audit"], TEST, config, metrics["decision"]),
+        warnings=leak_warnings(metrics["audit"], role, config, metrics["decision"]),
         config=config,
-        split_summary=[
-            {**row, "role": f"fold {number}: {row['role']}"}
-            for number, fold in enumerate(folds)
-            for row in fold.data_facts()["split"]
-        ],
+        split_summary=joined_data_facts(run)["split"],
         training_log=[],
         notes=pooling_notes(metrics),
         data_notes=[
-            "Training curves, gates and pictures of each network are in the reports of the folds, "
-            f"for example {example}.",
+            f"Training curves, gates and pictures of each network are in the reports of the "
+            f"{parts}, for example {example}.",
         ],
-        run=run,
-        source=ImageSource.from_facts(folds[0].data_facts()),
+        # The tables for a journal describe one network for each fold.
+        run=run if len(run.networks()) == len(folds) and role == TEST else None,
+        source=ImageSource.from_facts(run.networks()[0].data_facts()),
     )
 
 
@@ -85,7 +79,8 @@ def _sum_of_audits(
     """
     seen = set[str]()
     for fold, predictions in zip(folds, tested, strict=True):
-        seen |= fold.patients(TRAIN, VAL) & set(predictions.accession.tolist())
+        for network in fold.networks():
+            seen |= network.patients(TRAIN, VAL) & set(predictions.accession.tolist())
     counted = set.intersection(*(set(audit) for audit in audits)) - {"protocol"}
     return {
         **{name: sum(audit[name] for audit in audits) for name in audits[0] if name in counted},

@@ -6,13 +6,13 @@ The correct examples are chosen at random. A selection of the best ones would lo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 
 from se_resnet import explain
+from se_resnet.explain.members import Variables
 from se_resnet.images.data_uri import JPEG, data_uri
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
@@ -85,7 +85,7 @@ def select(
 
 def make(
     classifier: Classifier,
-    variables: Mapping[str, Any],
+    variables: Variables,
     pixels: np.ndarray,
     rows: np.ndarray,
     predictions: Predictions,
@@ -97,7 +97,8 @@ def make(
 
     Args:
         classifier: the network and its preprocessing.
-        variables: ``{'params', 'batch_stats'}`` of the network.
+        variables: ``{'params', 'batch_stats'}`` of the network, or a sequence of those of the
+            members of an ensemble.
         pixels: RGB ``uint8 [M, H, W, 3]``; only the shown images are read.
         rows: ``int [N]``, positions of the images of ``predictions`` in ``pixels``.
         predictions: N images.
@@ -158,7 +159,7 @@ def further_values(predictions: Predictions, row: int) -> dict[str, str]:
 
 
 def _explain(
-    classifier: Classifier, variables: Mapping[str, Any], images: np.ndarray, target: int
+    classifier: Classifier, variables: Variables, images: np.ndarray, target: int
 ) -> np.ndarray:
     """Computes Grad-CAM in batches of a fixed size, which need a single compilation."""
     count = len(images)

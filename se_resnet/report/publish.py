@@ -118,10 +118,11 @@ def _summary(evaluation: Evaluation) -> list[str]:
         of_means = "mean_probability" in HEADLINE[name]
         label = metric_title(name) + (", mean probability" if of_means else "")
         lines.append(f"  {label:<41}{_with_interval(estimate)}")
-    for name, fold in evaluation.metrics.get("folds", {}).items():
-        if fold["sd"] is not None:
-            label = f"{metric_title(name)}, mean of folds"
-            lines.append(f"  {label:<41}{fold['mean']:.3f}  (SD {fold['sd']:.3f})")
+    for parts in ("folds", "members"):
+        for name, across in evaluation.metrics.get(parts, {}).items():
+            if across["sd"] is not None:
+                label = f"{metric_title(name)}, mean of {parts}"
+                lines.append(f"  {label:<41}{across['mean']:.3f}  (SD {across['sd']:.3f})")
     for part in evaluation.metrics.get("decisions", [])[:1]:
         lines.append(f"  {Decision(**part).describe()}")
     return [*lines, *(f"  WARNING: {warning}" for warning in evaluation.warnings)]

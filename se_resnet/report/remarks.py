@@ -31,6 +31,23 @@ def view_notes(tta: str, rule: str) -> list[str]:
     return notes
 
 
+def ensemble_notes(predictions: Predictions, networks: Collection[str]) -> list[str]:
+    """Returns a note on how several networks predicted images together; nothing of one network.
+
+    Args:
+        predictions: of the images, with the column ``malignant_votes``.
+        networks: their names.
+    """
+    if len(networks) < 2:
+        return []
+    votes = predictions.extra["malignant_votes"].astype(int)
+    divided = int(((votes > 0) & (votes < len(networks))).sum())
+    return [
+        f"Each logit is the mean over {len(networks)} networks. They do not all make the same call "
+        f"for {divided:,} of {len(predictions):,} images."
+    ]
+
+
 def other_images_notes(predictions: Predictions, name: str) -> list[str]:
     """Returns notes on images that are not those of the run.
 

@@ -92,7 +92,7 @@ def write_report(
         predictions: predictions of the evaluated images.
         metrics: result of :func:`se_resnet.metrics.evaluate` for ``predictions``. The report also
             shows the entries ``decision``, ``at_chosen_threshold``, ``calibration``, ``clinical``,
-            ``selective``, ``audit`` and ``folds`` of ``metrics.json``, if present.
+            ``selective``, ``audit``, ``folds`` and ``members`` of ``metrics.json``, if present.
         split_summary: rows with ``role``, ``class``, ``images``, ``slides`` and ``accessions``.
         training_log: lines of ``metrics.jsonl``; each has ``step`` and some of ``train/loss``,
             ``train/accuracy``, ``val/loss``, ``val/accuracy`` and ``val/roc_auc``. May be empty.
@@ -118,6 +118,7 @@ def write_report(
         },
         title=title,
         metrics=metrics,
+        together="malignant_votes" in predictions.extra,
         metric_labels=_METRICS,
         rests_on=metrics["image"]["accuracy"],
         methods=METHODS.values(),

@@ -30,6 +30,10 @@ SPLIT_COLUMNS = ("file", "accession", "role")
 
 STRICT, PUBLISHED = "strict", "published"  # values of config.split.protocol
 ALL_FOLDS = "all"  # the value of config.split.fold for a cross-validation
+NO_FOLD = "none"  # the value of config.split.fold for training on all patients, without a test set
+# Parts of a run, from the outermost to the innermost; the names of their folders begin so.
+REPEAT, FOLD, MEMBER = "repeat", "fold", "member"
+PARTS = {REPEAT: "repeats", FOLD: "a cross-validation", MEMBER: "an ensemble"}
 
 # The weights to evaluate: those with the best validation score, or those of the last epoch.
 BEST, LAST = "best", "last"
@@ -61,11 +65,14 @@ FIELDS_ADDED = {
     "permutations": 2000,
     "repeats": 1,
     "repeat_seeds": SPLIT_SEED,
+    "ensemble.members": 1,
+    "split.val_fold": 0,
 }
 
 # More than these would ask for more memory than there is.
 MAX_BATCH, MAX_PERMUTATIONS = 2**16, 10**6
 MAX_REPEATS = 1000  # a training each
+MAX_MEMBERS = 100
 
 # The forms, see se_resnet.runtime.schema.misfit.
 DATA_CONFIG_FORM = {
@@ -83,6 +90,7 @@ CONFIG_FORM = {
     "eval_batch_size": Between(1, MAX_BATCH),
     "repeats": Maybe(Between(1, MAX_REPEATS)),
     "repeat_seeds": Maybe(str),
+    "ensemble": Maybe({"members": Maybe(Between(1, MAX_MEMBERS))}),
     "permutations": Maybe(Between(1, MAX_PERMUTATIONS)),
     "checkpoint": Maybe({"choose": Maybe(str)}),
     "early_stopping": Maybe({"metric": Maybe(str)}),
@@ -236,6 +244,15 @@ def keeps_patients_apart(split: Mapping[str, Any]) -> bool:
     """
     repaired = split["protocol"] == PUBLISHED and split.get("repaired", False)
     return split["protocol"] == STRICT or repaired
+
+
+def last_evaluation(config: Mapping[str, Any]) -> str:
+    """Returns the role whose images a run evaluates at its end: test, or validation without test.
+
+    Args:
+        config: content of ``config.json``.
+    """
+    return VAL if config["split"]["fold"] == NO_FOLD else TEST
 
 
 def used_magnifications(config: Mapping[str, Any], data: Mapping[str, Any]) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from se_resnet.metrics.decision import FORM as DECISION_FORM
 from se_resnet.metrics.predictions import Predictions, in_folds
 from se_resnet.runs import run_files
 from se_resnet.runs.checkpoint import Checkpoints
@@ -32,9 +33,10 @@ class RunFolder:
     ``eval/NAME/``          an evaluation, :class:`~se_resnet.runs.evaluations.EvaluationFolder`
     ``lock``, ``lock.json`` the process that uses the folder
     ``source/``             protocol ``source`` only: the images that it derived
-    ``repeat0/``, ...       repeats only: their runs, or their cross-validations
-    ``fold0/``, ...         a cross-validation only: the runs of its folds
-    ``decision.json``       a cross-validation only: threshold and temperature for new patients
+    ``repeat0/``, ...       repeats only: their runs, cross-validations or ensembles
+    ``fold0/``, ...         a cross-validation only: the runs or ensembles of its folds
+    ``member0/``, ...       an ensemble only: the runs of its members
+    ``decision.json``       several networks only: threshold and temperature for new patients
     ======================  ====================================================================
 
     Every reader checks the file against its form in :mod:`se_resnet.runs.run_files` and raises a
@@ -139,25 +141,43 @@ class RunFolder:
         """
         if self.config()["split"]["fold"] != run_files.ALL_FOLDS:
             return self.evaluation(run_files.TEST, tta).predictions()
-        folds = self._numbered("fold")
+        folds = self._numbered(run_files.FOLD)
         return in_folds([fold.evaluation(run_files.TEST, tta).predictions() for fold in folds])
 
     def repeats(self, count: int) -> list[RunFolder]:
-        """Returns ``count`` repeats in this folder: runs or cross-validations."""
-        return [RunFolder(self.path / f"repeat{repeat}") for repeat in range(count)]
-
-    def begun_repeats(self) -> list[RunFolder]:
-        """Returns the repeats that have begun in this folder, in order."""
-        repeats = self._numbered("repeat")
-        return [repeat for repeat in repeats if repeat.has_begun or repeat.begun_folds()]
+        """Returns ``count`` repeats in this folder: runs, cross-validations or ensembles."""
+        return self._parts(run_files.REPEAT, count)
 
     def folds(self, count: int) -> list[RunFolder]:
-        """Returns the runs of ``count`` folds of a cross-validation in this folder."""
-        return [RunFolder(self.path / f"fold{fold}") for fold in range(count)]
+        """Returns ``count`` folds of a cross-validation in this folder: runs or ensembles."""
+        return self._parts(run_files.FOLD, count)
 
-    def begun_folds(self) -> list[RunFolder]:
-        """Returns the folds that a cross-validation in this folder has begun, in order."""
-        return [fold for fold in self._numbered("fold") if fold.has_begun]
+    def members(self, count: int) -> list[RunFolder]:
+        """Returns the runs of ``count`` members of an ensemble in this folder."""
+        return self._parts(run_files.MEMBER, count)
+
+    def begun_parts(self) -> tuple[str, list[RunFolder]]:
+        """Returns the kind of the parts of this run, and those that have begun, in order.
+
+        The kind is empty, and there are no parts, if the run has a single network.
+        """
+        for kind in run_files.PARTS:
+            parts = self._numbered(kind)
+            if begun := [part for part in parts if part.has_begun or part.begun_parts()[1]]:
+                return kind, begun
+        return "", []
+
+    def networks(self) -> list[RunFolder]:
+        """Returns the runs of all networks in this folder: this run itself, if it is only one."""
+        _, parts = self.begun_parts()
+        return [network for part in parts for network in part.networks()] or [self]
+
+    def decision(self) -> dict[str, Any]:
+        """Returns ``decision.json`` of a run with several networks."""
+        return run_files.read(self.decision_path, DECISION_FORM)
+
+    def _parts(self, kind: str, count: int) -> list[RunFolder]:
+        return [RunFolder(self.path / f"{kind}{number}") for number in range(count)]
 
     def _numbered(self, kind: str) -> list[RunFolder]:
         """Returns the folders ``KIND0``, ``KIND1``, ... that exist, in the order of the numbers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.decision import FORM as DECISION_FORM
 from se_resnet.metrics.decision import Decision
 from se_resnet.models.classifier import FORM, Classifier
+from se_resnet.runs.run_files import PARTS
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import reason
 from se_resnet.runtime.mesh import abstract_arrays, data_mesh, replicated
@@ -38,7 +39,7 @@ def claim(run: RunFolder, config: Mapping[str, Any], free: Collection[str]) -> N
             named with both values.
     """
     begun = run.has_begun
-    if not begun and not run.begun_folds() and not run.begun_repeats():
+    if not begun and not run.begun_parts()[1]:
         return  # files of a start that failed early are written anew
     required = [run.config_path, run.data_path, run.split_path] if begun else [run.config_path]
     for path in required:
@@ -60,20 +61,38 @@ def claim(run: RunFolder, config: Mapping[str, Any], free: Collection[str]) -> N
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The chosen checkpoint of a run, ready to predict.
+    """The chosen checkpoint of a run, or those of several networks as one, ready to predict.
+
+    The logit of several networks is the mean of their logits, as the project averages the logits of
+    views and tiles (docs/results.md, "Recipes and ensembles", compares it with the mean of their
+    probabilities).
 
     Attributes:
         classifier: network, preprocessing, size and resize rule.
-        variables: ``{'params', 'batch_stats'}`` on all devices.
+        members: ``{'params', 'batch_stats'}`` of each network, on all devices.
         decision: threshold and temperature, chosen on the run's validation images.
     """
 
     classifier: Classifier
-    variables: Mapping[str, Any]
+    members: tuple[Mapping[str, Any], ...]
     decision: Decision
 
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """The variables of the only network.
+
+        Raises:
+            UserError: there are several networks.
+        """
+        if len(self.members) > 1:
+            raise UserError(
+                f"these are {len(self.members)} networks, and one is needed: name the folder of "
+                "one network in the run."
+            )
+        return self.members[0]
+
     @cached_property
-    def predict(self) -> Callable[[Mapping, Iterable[Mapping]], np.ndarray]:
+    def predict(self) -> Callable[[Sequence[Mapping], Iterable[Mapping]], np.ndarray]:
         """The compiled forward pass, see :meth:`Classifier.make_predict`."""
         return self.classifier.make_predict()
 
@@ -81,27 +100,50 @@ class Run:
 def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
     """Loads the chosen checkpoint: of the best or the last epoch, by ``config.checkpoint.choose``.
 
+    Of an ensemble, a cross-validation or repeats all networks are loaded, as one ensemble. Its
+    decision is in ``decision.json``.
+
     Args:
         workdir: folder of the run.
         trusted: the user's attention module of the run, or ``'none'``. Its file is imported; no
             other file is, whatever the checkpoint names.
 
     Raises:
-        UserError: the folder holds no run, the run no readable checkpoint, or its attention module
-            is neither registered nor trusted.
+        UserError: the folder holds no run, the run no readable checkpoint, its attention module is
+            neither registered nor trusted, several networks have not been evaluated together, or
+            they differ in more than their variables.
     """
     attention.find(trusted)
     run = RunFolder(workdir)
     run.config({})
-    for content, part, begun in (
-        ("repeats", "repeat", run.begun_repeats()),
-        ("a cross-validation", "fold", run.begun_folds()),
-    ):
-        if begun:
-            raise UserError(
-                f"--workdir={workdir} holds {content}: name the run of one {part}, for example "
-                f"--workdir={begun[0].path}."
-            )
+    kind, parts = run.begun_parts()
+    if not parts:
+        return _load_network(run)
+    if not run.decision_path.exists():
+        raise UserError(
+            f"--workdir={workdir} holds {PARTS[kind]} without {run.decision_path.name}: finish it "
+            f"by train.py, or evaluate it once by python eval.py --workdir={workdir}."
+        )
+    networks = [_load_network(network) for network in run.networks()]
+    first, *others = networks
+    if any(other.classifier != first.classifier for other in others):
+        raise UserError(
+            f"the networks in {workdir} differ in architecture, input or preprocessing, and cannot "
+            f"predict together: name the run of one {kind}, for example --workdir={parts[0].path}."
+        )
+    try:
+        decision = Decision(**run.decision())
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{run.decision_path} is damaged ({reason(error)}): write it again by python eval.py "
+            f"--workdir={workdir}."
+        ) from error
+    return Run(first.classifier, tuple(network.members[0] for network in networks), decision)
+
+
+def _load_network(run: RunFolder) -> Run:
+    """Loads the chosen checkpoint of a run with a single network."""
+    workdir = run.path
     facts = run.checkpoints.best_facts(BEST_FORM)
     attention.require_trusted(facts["model"]["attention"], f"--workdir={workdir}")
     try:
@@ -113,7 +155,7 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
             f"delete {run.checkpoints.folder} and run train.py again."
         ) from error
     like = abstract_arrays(shapes, replicated(data_mesh()))
-    return Run(classifier, run.checkpoints.restore_best(like), decision)
+    return Run(classifier, (run.checkpoints.restore_best(like),), decision)
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:

@@ -20,8 +20,10 @@ from se_resnet.runs.run_files import (
     ALL_FOLDS,
     CHECKPOINTS,
     MAX_BATCH,
+    MAX_MEMBERS,
     MAX_PERMUTATIONS,
     MAX_REPEATS,
+    NO_FOLD,
     REPEAT_SEEDS,
 )
 from se_resnet.tracking import trackers
@@ -36,6 +38,7 @@ from se_resnet.weights import pretrained
 
 _COUNTS = (
     "repeats",
+    "ensemble.members",
     "epochs",
     "batch_size",
     "eval_batch_size",
@@ -60,6 +63,7 @@ _NUMBERS = {
 }
 _LARGEST = {
     "repeats": MAX_REPEATS,
+    "ensemble.members": MAX_MEMBERS,
     "batch_size": MAX_BATCH,
     "eval_batch_size": MAX_BATCH,
     "permutations": MAX_PERMUTATIONS,
@@ -119,11 +123,12 @@ def check_config(config: ConfigDict) -> None:
     parse_target(config.decision.target)
     pretrained.check_name(config.model.pretrained)
     attention.create(config.model.attention, **config.model.attention_options.to_dict())
-    if config.split.fold != ALL_FOLDS and not config.split.fold.isdecimal():
+    if config.split.fold not in (ALL_FOLDS, NO_FOLD) and not config.split.fold.isdecimal():
         raise UserError(
-            f"config.split.fold = {config.split.fold!r} is not a fold: give a number from 0, or "
-            f"'{ALL_FOLDS}' for all of them in turn."
+            f"config.split.fold = {config.split.fold!r} is not a fold: give a number from 0, "
+            f"'{ALL_FOLDS}' for all of them in turn, or '{NO_FOLD}' to train on all patients."
         )
+    _check_ensemble(config)
     _check_scale(config)
     _check_magnifications(config)
     _check_repeats(config)
@@ -141,6 +146,24 @@ def repeat_configs(config: ConfigDict) -> list[ConfigDict]:
         for name in REPEAT_SEEDS[config.repeat_seeds]:
             of_repeat.update_from_flattened_dict({name: _field(config, name) + repeat})
         configs.append(of_repeat)
+    return configs
+
+
+def member_configs(config: ConfigDict) -> list[ConfigDict]:
+    """Returns the configuration of each member of an ensemble; of one network its own.
+
+    A member validates on another part of the training part than the members before it, and its
+    training seed has counted up by one from member to member.
+    """
+    if config.ensemble.members == 1:
+        return [config]
+    configs = []
+    for member in range(config.ensemble.members):
+        of_member = config.copy_and_resolve_references()
+        of_member.ensemble.members = 1
+        of_member.split.val_fold = member
+        of_member.seed = config.seed + member
+        configs.append(of_member)
     return configs
 
 
@@ -212,13 +235,37 @@ def _check_scale(config: ConfigDict) -> None:
         )
 
 
+def _check_ensemble(config: ConfigDict) -> None:
+    members = config.ensemble.members
+    if members > config.split.val_folds:
+        raise UserError(
+            f"config.ensemble.members = {members} is out of range: each member validates on "
+            f"another of config.split.val_folds = {config.split.val_folds} parts; raise "
+            "config.split.val_folds, or lower the members."
+        )
+    if members > 1 and config.split.val_fold:
+        raise UserError(
+            f"config.split.val_fold = {config.split.val_fold} is the part of one network, and the "
+            f"{members} members of the ensemble validate on one part each: leave it at 0."
+        )
+    if config.split.fold == NO_FOLD and config.repeats > 1:
+        raise UserError(
+            f"config.repeats = {config.repeats} are compared on test images, which "
+            f"config.split.fold = '{NO_FOLD}' leaves out: give a fold, or set "
+            "config.ensemble.members."
+        )
+
+
 def _check_repeats(config: ConfigDict) -> None:
-    for name in REPEAT_SEEDS[config.repeat_seeds]:
-        last = _field(config, name) + config.repeats - 1
+    counted = REPEAT_SEEDS[config.repeat_seeds]
+    for name in _SEEDS:
+        last = _field(config, name) + (config.repeats - 1 if name in counted else 0)
+        last += config.ensemble.members - 1 if name == "seed" else 0
         if last > _LARGEST_SEED:
             raise UserError(
                 f"config.{name} = {_field(config, name)} is out of range: with config.repeats = "
-                f"{config.repeats} it counts up to {last}, and the largest seed is {_LARGEST_SEED}."
+                f"{config.repeats} and config.ensemble.members = {config.ensemble.members} it "
+                f"counts up to {last}, and the largest seed is {_LARGEST_SEED}."
             )
 
 

@@ -206,7 +206,7 @@ def _validate(
     ``config.checkpoint.choose = 'last'`` if the training ends with this epoch.
     """
     step, steps = progress.step, training.steps
-    logits = predict(state.variables, feed.validation_batches())
+    (logits,) = predict([state.variables], feed.validation_batches())
     check("a validation logit", step, bool(np.isfinite(logits).all()))
     predictions = feed.validation_predictions(probability_of(logits))
     scalars = validation_metrics(predictions.label, logits)

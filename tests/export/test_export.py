@@ -74,11 +74,11 @@ def make_run(size=(33, 40), **options) -> tuple[Run, np.ndarray]:
 def with_spread(classifier: Classifier, variables: dict, pixels: np.ndarray) -> Run:
     """A run with the head scaled so that the logits of these images have mean 0 and spread 1."""
     batch = {"image": pixels, "mask": np.ones(len(pixels), bool)}
-    logits = classifier.make_predict()(variables, [batch])
+    logits = classifier.make_predict()([variables], [batch])[0]
     head = variables["params"]["head"]
     head["kernel"] = head["kernel"] / logits.std()
     head["bias"] = (head["bias"] - logits.mean()) / logits.std()
-    return Run(classifier, variables, Decision("accuracy", 0.5, 0.7, 0.1, ""))
+    return Run(classifier, (variables,), Decision("accuracy", 0.5, 0.7, 0.1, ""))
 
 
 def export(kind: str, run: Run, pixels: np.ndarray, path: Path) -> dict:
@@ -230,7 +230,7 @@ def test_no_channels_are_reversed(weights):
     function = inference(made)
     assert " rev[" not in str(jax.make_jaxpr(function)(pixels))
     batch = {"image": pixels, "mask": np.ones(len(pixels), bool)}
-    expected = probability_of(made.predict(made.variables, [batch]))
+    expected = probability_of(made.predict(made.members, [batch])[0])
     np.testing.assert_allclose(function(pixels)["probability"], expected, atol=1e-5)
 
 
@@ -255,7 +255,7 @@ def test_opencv_reads_onnx_files(attention, tmp_path):
     made, pixels = make_run(attention=attention, size=(32, 40))
     export("onnx", made, pixels, tmp_path)
     batch = {"image": pixels, "mask": np.ones(len(pixels), bool)}
-    probability = probability_of(made.predict(made.variables, [batch]))
+    probability = probability_of(made.predict(made.members, [batch])[0])
     expected = (probability, scale(probability, made.decision.temperature))
     net = cv2.dnn.readNetFromONNX(str(tmp_path / "model.onnx"))
     for size in (1, 3):

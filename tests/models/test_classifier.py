@@ -34,7 +34,7 @@ def configured(dtype: str, formulation: str = "auto") -> Classifier:
 
 def logits_of(classifier: Classifier) -> np.ndarray:
     batch = {"image": IMAGES, "mask": np.ones(len(IMAGES), bool)}
-    return classifier.make_predict()(randomised(classifier.model), [batch])
+    return classifier.make_predict()([randomised(classifier.model)], [batch])[0]
 
 
 @pytest.mark.full_optimisation

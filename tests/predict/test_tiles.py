@@ -51,7 +51,7 @@ def by_hand(run: Path, image: np.ndarray, tiles: list[tuple[int, int]], tta="non
         if tta == "dihedral":
             views = [np.rot90(m, k) for m in (tile, tile[:, ::-1]) for k in range(4)]
         batch = {"image": np.stack(views), "mask": np.ones(len(views), bool)}
-        logits.append(loaded.predict(loaded.variables, [batch]).mean())
+        logits.append(loaded.predict(loaded.members, [batch]).mean())
     return np.array(logits)
 
 
@@ -115,7 +115,7 @@ def test_an_image_is_taken_when_its_first_tile_is_needed(scaled):
         return batch
 
     by_image = tile_logits(load_best(scaled), images(), batch_size=6, place=place)
-    assert seen == [1, 2, 3, 4] and [len(logits) for logits in by_image] == [6] * 4
+    assert seen == [1, 2, 3, 4] and [logits.shape for logits in by_image] == [(1, 6)] * 4
     assert tile_logits(load_best(scaled), iter(()), batch_size=6) == []
 
 

@@ -29,18 +29,19 @@ def test_views_of_an_oblong_image_swap_its_sides():
 
 
 def test_the_mean_is_over_views_without_the_padding():
-    def predict(variables, batches):  # the value of the upper left corner
-        return np.concatenate(
+    def predict(members, batches):  # the value of the upper left corner, times the member
+        corners = np.concatenate(
             [np.asarray(batch["image"])[:, 0, 0, 0][batch["mask"]] for batch in batches]
-        ).astype(float)
+        )
+        return np.outer(members, corners.astype(float))
 
     image = np.zeros((2, 2, 2, 3))
     image[0, ..., 0] = [[1, 2], [3, 6]]
     batch = {"image": jnp.asarray(image), "mask": np.array([True, False])}
     # Each corner comes first in two of the eight views.
-    assert mean_logits(predict, {}, [batch], "dihedral") == pytest.approx([3.0])
-    assert mean_logits(predict, {}, [batch], "none") == pytest.approx([1.0])
-    assert mean_logits(predict, {}, [], "dihedral").shape == (0,)
+    assert mean_logits(predict, [1, 2], [batch], "dihedral") == pytest.approx(np.array([[3], [6]]))
+    assert mean_logits(predict, [1, 2], [batch], "none") == pytest.approx(np.array([[1], [2]]))
+    assert mean_logits(predict, [1, 2], [], "dihedral").shape == (2, 0)
 
 
 def test_tiles_cover_a_long_image_at_the_scale_of_crop():
@@ -93,7 +94,7 @@ def test_dihedral_evaluation_equals_eight_predictions_by_hand(run, place):
         for turns in range(4)
     ]
     batch = {"image": np.stack(views), "mask": np.ones(8, bool)}
-    logits = best.predict(best.variables, [batch])
+    logits = best.predict(best.members, [batch])
     assert logit_of(averaged.probability[0]) == pytest.approx(logits.mean(), abs=1e-4)
 
 

@@ -150,12 +150,10 @@ def test_files_of_an_earlier_evaluation_are_replaced(workdir, tmp_path):
 
 def test_one_network_is_named_where_one_is_needed(workdir):
     for use in (
-        lambda: load_best(workdir),
         lambda: evaluation.evaluate_run(workdir, "val"),
-        lambda: evaluation.evaluate_run(workdir, data_dir=str(workdir)),
         lambda: evaluation.evaluate_run(workdir, prevalence=0.2),
     ):
-        with pytest.raises(UserError, match=r"repeats.* --workdir=.*/repeat0\.$"):
+        with pytest.raises(UserError, match=r"repeats.* --workdir=.*/repeat0\b"):
             use()
 
 
@@ -171,3 +169,12 @@ def test_damaged_metrics_are_named(workdir, content):
     (workdir / "eval" / "test" / "metrics.json").write_text(content)
     with pytest.raises(UserError, match="metrics.json cannot be read"):
         RunFolder(workdir).evaluation().repeats()
+
+
+def test_repeats_that_were_not_evaluated_together_have_no_decision(workdir):
+    for use in (
+        lambda: load_best(workdir),
+        lambda: evaluation.evaluate_run(workdir, data_dir=str(workdir)),
+    ):
+        with pytest.raises(UserError, match=r"repeats without decision\.json"):
+            use()

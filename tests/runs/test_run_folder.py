@@ -42,10 +42,14 @@ def test_images_of_a_cross_validation_carry_their_fold(single, tmp_path):
 
 def test_repeats_that_have_begun_are_in_the_order_of_their_numbers(single, tmp_path):
     run = RunFolder(tmp_path)
-    assert run.begun_repeats() == []
+    assert run.begun_parts() == ("", [])
+    assert [network.path for network in run.networks()] == [tmp_path]
     for name in ("repeat10", "repeat2", "repeat3/fold0", "repeat01x"):
         shutil.copytree(single, tmp_path / name)
     (tmp_path / "repeat4").mkdir()
-    begun = [repeat.path.name for repeat in run.begun_repeats()]
-    assert begun == ["repeat2", "repeat3", "repeat10"]
+    kind, begun = run.begun_parts()
+    assert kind == "repeat"
+    assert [part.path.name for part in begun] == ["repeat2", "repeat3", "repeat10"]
+    networks = [network.path.relative_to(tmp_path).as_posix() for network in run.networks()]
+    assert networks == ["repeat2", "repeat3/fold0", "repeat10"]
     assert [repeat.path.name for repeat in run.repeats(2)] == ["repeat0", "repeat1"]

@@ -50,6 +50,10 @@ async function show(result, name) {
   $("uncertain").hidden = !result.uncertain;
   $("probability").textContent = result.probability.toFixed(3);
   $("calibrated").textContent = result.calibrated_probability.toFixed(3);
+  if ($("votes")) {
+    $("votes").textContent = `${result.malignant_votes} of ${result.members} call malignant,` +
+      ` standard deviation of their probabilities ${result.disagreement.toFixed(3)}`;
+  }
   setLeft("marker", result.probability);
   $("scale").setAttribute("aria-label", `Probability of malignant ${result.probability.toFixed(3)}` +
     ` on a scale from 0 to 1, threshold ${Number($("threshold").dataset.at).toFixed(3)}`);
@@ -82,9 +86,11 @@ function setOpacity() {
   $("percent").textContent = `${$("opacity").value} %`;
 }
 
-const { low, high } = $("range").dataset;
-setLeft("range", low);
-$("range").style.width = `${100 * (high - low)}%`;
+if ($("range")) {
+  const { low, high } = $("range").dataset;
+  setLeft("range", low);
+  $("range").style.width = `${100 * (high - low)}%`;
+}
 setLeft("threshold", $("threshold").dataset.at);
 $("opacity").addEventListener("input", setOpacity);
 setOpacity();

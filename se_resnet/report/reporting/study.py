@@ -18,6 +18,7 @@ from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import (
     ESTIMATE_FORM,
     EXCLUDED,
+    FOLD,
     METRICS_FORM,
     ROLES,
     SYNTHETIC_PREFIX,
@@ -260,7 +261,8 @@ class Study:
                 "again."
             )
         config = run.config()
-        if folds := run.begun_folds():
+        kind, folds = run.begun_parts()
+        if kind == FOLD:
             trainings = tuple(Training.read(fold, f"{fold.path.name}/") for fold in folds)
         else:
             trainings = (Training.read(run),)
