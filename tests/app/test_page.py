@@ -28,6 +28,7 @@ from se_resnet.predict.inference import NOTICE
 from se_resnet.runs.workdir import load_best
 from tests.helpers.browser import FAULTS
 from tests.helpers.image_trees import random_image
+from tests.helpers.run_folders import make_ensemble_folder
 from tests.helpers.serving import send
 
 pytestmark = [
@@ -105,6 +106,21 @@ def test_an_image_gets_the_answer_of_the_command(browser, address, run, image, t
     assert text(browser, "caption") == "tissue.png, 46 × 70 pixels"
     assert browser.messages + browser.evaluate(FAULTS) == []
     screenshot(browser, f"after-{width}")
+
+
+def test_an_ensemble_shows_the_votes_of_its_members(browser, run, image, tmp_path):
+    process = start(make_ensemble_folder(tmp_path / "ensemble", run))
+    try:
+        browser.open(re.search(r"http://\S+", process.stdout.readline())[0], 1280)
+        upload(browser, image, "called")
+        votes = text(browser, "votes")
+        assert re.fullmatch(r"[02] of 2 call malignant, standard deviation .* 0\.000", votes)
+        assert browser.evaluate("document.getElementById('uncertain').hidden")
+        assert browser.messages + browser.evaluate(FAULTS) == []
+        screenshot(browser, "ensemble")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("target", ["#drop", "body"])

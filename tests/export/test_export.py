@@ -41,7 +41,7 @@ from se_resnet.runs.workdir import Run
 from se_resnet.weights import pretrained
 from tests.helpers import ROOT
 from tests.helpers.marks import compiled
-from tests.helpers.run_folders import make_run_folder
+from tests.helpers.run_folders import make_ensemble_folder, make_run_folder
 
 KINDS = list(formats.FORMATS)
 SAMPLE = sorted((ROOT / "data" / "sample").rglob("*.png"))
@@ -53,11 +53,15 @@ def need(kind: str) -> None:
             pytest.skip(f"{package} is not installed: pip install -e '.[onnx,tflite]'")
 
 
-def make_run(size=(33, 40), **options) -> tuple[Run, np.ndarray]:
+def whole(pixels: np.ndarray) -> dict:
+    return {"image": pixels, "mask": np.ones(len(pixels), bool)}
+
+
+def make_run(size=(33, 40), seed=0, **options) -> tuple[Run, np.ndarray]:
     """A random network whose logits spread over real images as a trained one's do; and images."""
     options = {"stage_sizes": (1, 1), "width": 8, "formulation": "fast", **options}
     pixels = parity.read_pixels(SAMPLE[::8][:10], size, "squash")
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     classifier = Classifier(create_model(**options), CAFFE, size, "squash")
 
     def drawn(path, leaf):
@@ -121,6 +125,30 @@ def test_a_run_is_exported_with_what_its_user_has_to_know(run, place, tmp_path):
 
     with pytest.raises(UserError, match="holds an export of format 'stablehlo'"):
         export_run(run, "savedmodel", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "kind", ["stablehlo", *(pytest.param(k, marks=pytest.mark.export) for k in KINDS[1:])]
+)
+def test_an_ensemble_is_exported_as_its_mean_logit(kind, tmp_path):
+    need(kind)
+    first, pixels = make_run(seed=0)
+    second, _ = make_run(seed=1)
+    ensemble = replace(first, members=(*first.members, *second.members))
+    function = jax.jit(inference(ensemble))
+    logits = [run.predict(run.members, [whole(pixels)])[0] for run in (first, second)]
+    expected = probability_of(np.mean(logits, axis=0))
+    np.testing.assert_allclose(function(pixels)["probability"], expected, atol=1e-5)
+    assert np.abs(expected - probability_of(logits[0])).max() > 0.05
+    assert export(kind, ensemble, pixels, tmp_path)["max_difference"] < 1e-5
+
+
+def test_a_folder_of_several_networks_is_exported_as_one(run, tmp_path):
+    workdir = make_ensemble_folder(tmp_path / "ensemble", run)
+    metadata = export_run(workdir, "stablehlo", tmp_path / "out")
+    assert metadata["training"]["members"] == 2
+    assert metadata["parity"]["measured_on"] == "test images of the run"
+    assert metadata["parity"]["max_difference"] <= 1e-4
 
 
 @pytest.mark.compiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -97,4 +98,14 @@ def make_repeats_folder(folder: Path, count: int = 3) -> Path:
         dataclasses.replace(predictions, probability=probability).write_csv(path)
     config = json.loads((folder / "repeat0" / "config.json").read_text())
     write_json(folder / "config.json", {**config, "repeats": count})
+    return folder
+
+
+def make_ensemble_folder(folder: Path, run: Path, members: int = 2) -> Path:
+    """Copies a finished run of ``train.py`` as every member of an ensemble."""
+    for member in range(members):
+        shutil.copytree(run, folder / f"member{member}")
+    config = json.loads((run / "config.json").read_text())
+    write_json(folder / "config.json", {**config, "ensemble": {"members": members}})
+    write_json(folder / "decision.json", dataclasses.asdict(DECISION))
     return folder
