@@ -203,9 +203,7 @@ def evaluate_run(
         evaluation = _describe(run, config, split, tta, predicted, prevalence, other)
         if not data_dir:
             source = ImageSource.from_facts(joined_data_facts(run))
-            # The tables for a journal describe one network, or one for each fold.
-            described = run if len(predicted.network.members) == 1 else None
-            return dataclasses.replace(evaluation, run=described, source=source)
+            return dataclasses.replace(evaluation, run=run, source=source)
         # The tables for a journal describe the run's own images.
         return _of_other_images(evaluation, run, data_dir)
 

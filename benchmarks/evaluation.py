@@ -159,7 +159,7 @@ def evaluate(workdir: Path, dataset: Dataset, logits: np.ndarray) -> tuple[Stopw
         mock.patch.object(evaluation.run_data, "load_again", lambda *_: dataset),
         mock.patch.object(evaluation, "eval_batches", lambda *_: []),
         mock.patch.object(evaluation, "resize_rules", lambda tta, rule: (rule,)),
-        mock.patch.object(evaluation, "mean_logits", lambda *_: logits),
+        mock.patch.object(evaluation, "mean_logits", lambda *_: logits[None]),
         watch.watching(),
     ):
         start = time.monotonic()

@@ -102,6 +102,10 @@ def test_test_images_get_the_mean_logit_of_all_members(tested):
     )
     auc = [metrics_of(tested / f"member{n}")["image"]["roc_auc"]["value"] for n in range(MEMBERS)]
     assert metrics_of(tested)["members"]["image_roc_auc"]["values"] == auc
+    methods = (tested / "eval" / "test" / "reporting" / "methods.txt").read_text().split()
+    assert "for each of 2 networks another of 2 parts of the rest for validation" in " ".join(
+        methods
+    )
     report = (tested / "eval" / "test" / "report.html").read_text()
     assert "mean logit of all members" in report and "the mean over 2 networks" in report
 

@@ -337,7 +337,12 @@ def checkpoint(study: Study) -> Answer:
 @_answer
 def ensembling(study: Study) -> Answer:
     """States the number of networks per prediction."""
-    if study.is_cross_validation:
+    if study.members > 1:
+        text = (
+            f"The mean logit of {study.members} networks predicted each test image. The networks "
+            "differ in their training seed and in their validation images."
+        )
+    elif study.is_cross_validation:
         text = (
             f"Each test image was predicted by one network, that of the fold that tests it; the "
             f"{len(study.trainings)} networks were not combined."
@@ -846,7 +851,8 @@ def limits(study: Study) -> Answer:
             f"{plural(number, 'evaluated patient')} also validated in another fold, and validation "
             "images chose the threshold"
         )
-    found.append("one seed of the division and one training seed")
+    seeds = "" if study.members > 1 else " and one training seed"
+    found.append(f"one seed of the division{seeds}")
     if study.source.is_breakhis:
         found.append("an accession number is taken for a patient")
     return Answer(

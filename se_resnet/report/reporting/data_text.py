@@ -143,12 +143,12 @@ def partition(study: Study) -> str:
     if not study.is_cross_validation:
         parts.append(f"fold {study.setting('split.fold')} for testing")
     val_folds = study.setting("split.val_folds")
+    share = f"one of {val_folds} parts of the rest for validation"
+    if study.members > 1:
+        share = f"for each of {study.members} networks another of {val_folds} parts of the rest"
+        share += " for validation"
     own_set = "the validation set of the split or, without it, " if protocol == PUBLISHED else ""
-    parts.append(
-        "validation share not recorded"
-        if val_folds is None
-        else f"{own_set}one of {val_folds} parts of the rest for validation"
-    )
+    parts.append("validation share not recorded" if val_folds is None else f"{own_set}{share}")
     for role, names in ((TRAIN, "training and validation"), (TEST, "test")):
         if scales := study.magnifications_of(role):
             parts.append(f"{names} images at {listing(f'{scale}x' for scale in scales)} only")
@@ -191,6 +191,11 @@ def partition_sizes(study: Study) -> str:
             f"of {span(sizes(rows).patients or 0 for rows in groups)} patients ({by_class})"
         )
     text = sentence(listing(parts))
+    if study.members > 1:
+        text += " " + sentence(
+            f"training and validation are those of the first of {study.members} networks, and "
+            "differ between the networks"
+        )
     if not study.is_cross_validation:
         return text
     times = times_tested(study)

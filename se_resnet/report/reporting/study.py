@@ -16,6 +16,7 @@ from se_resnet.metrics.labels import CLASS_NAMES, TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import (
+    ALL_FOLDS,
     ESTIMATE_FORM,
     EXCLUDED,
     FOLD,
@@ -212,6 +213,12 @@ class Training:
         return values[-1] if values else None
 
 
+def _prefix(run: RunFolder, network: RunFolder) -> str:
+    """Returns the path from a run to one of its networks, with a slash; empty for the run."""
+    path = network.path.relative_to(run.path).as_posix()
+    return "" if path == "." else f"{path}/"
+
+
 @dataclasses.dataclass(frozen=True)
 class Study:
     """The recorded facts of an evaluated run or cross-validation.
@@ -219,7 +226,8 @@ class Study:
     Attributes:
         run: folder of the run.
         config: content of ``config.json``.
-        trainings: the network of a single run, or the networks of all folds.
+        trainings: the network of a single run, or the networks of all folds; of an ensemble its
+            first member.
         metrics: content of ``metrics.json``.
         predictions: content of ``predictions.csv``.
         evaluation: path of the evaluation's folder from the run, for example ``eval/test``.
@@ -261,22 +269,25 @@ class Study:
                 "again."
             )
         config = run.config()
-        kind, folds = run.begun_parts()
-        if kind == FOLD:
-            trainings = tuple(Training.read(fold, f"{fold.path.name}/") for fold in folds)
-        else:
-            trainings = (Training.read(run),)
+        kind, parts = run.begun_parts()
+        trained = [part.networks()[0] for part in parts] if kind == FOLD else run.networks()[:1]
+        trainings = tuple(Training.read(network, _prefix(run, network)) for network in trained)
         return cls(run, config, trainings, metrics, predictions, evaluation, tuple(notes))
 
     @property
     def first(self) -> Training:
-        """The only network, or that of the first fold, which shares the settings of all folds."""
+        """The only or first network, which shares the settings of all."""
         return self.trainings[0]
 
     @property
     def is_cross_validation(self) -> bool:
         """True if the networks of several folds are evaluated together."""
-        return bool(self.first.prefix)
+        return bool(self.setting("split.fold") == ALL_FOLDS)
+
+    @property
+    def members(self) -> int:
+        """The number of networks whose mean logit predicts a test image."""
+        return self.setting("ensemble.members") or 1
 
     @property
     def source(self) -> ImageSource:
@@ -319,7 +330,8 @@ class Study:
         """Returns paths of files as tables name them.
 
         Args:
-            names: files of the run. Files of each fold get the prefix ``fold*/``; ``config.json``
+            names: files of the run. Files of each fold get the prefix ``fold*/``, those of each
+                member of an ensemble ``member*/``; ``config.json``
                 lies in the folder of a cross-validation too. ``metrics.json`` and
                 ``predictions.csv`` lie in the evaluation's folder. Files that older versions did
                 not write are left out where they are missing.
@@ -333,7 +345,9 @@ class Study:
     def _file(self, name: str) -> str:
         if name in ("metrics.json", "predictions.csv", "report.html"):
             return f"{self.evaluation}/{name}"
-        return f"fold*/{name}" if self.is_cross_validation and name != "config.json" else name
+        folder = "fold*/" if self.is_cross_validation else ""
+        folder += "member*/" if self.members > 1 else ""
+        return name if name == "config.json" else f"{folder}{name}"
 
     def role(self, role: str) -> list[dict[str, str]]:
         """Returns the images of a role over all folds, each image once."""
