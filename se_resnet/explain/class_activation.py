@@ -87,8 +87,9 @@ def _class_activation(
     parts = [_features_and_gradients(classifier, network, images, stage) for network in networks]
     logits, features, gradients = zip(*parts, strict=True)
     signs = sign_of(sum(logits) / len(networks), target)
-    maps = _combine(features, gradients, signs, images.shape[1:3], plus_plus)
-    return np.asarray(maps)
+    maps = np.asarray(_combine(features, gradients, signs, images.shape[1:3], plus_plus))
+    peaks = maps.max(axis=(1, 2), keepdims=True)
+    return maps / np.where(peaks > 0, peaks, 1)
 
 
 @functools.partial(jax.jit, static_argnames=("classifier", "stage"))
@@ -135,6 +136,4 @@ def _combine(
     else:
         weights = gradient.mean(axis=(1, 2))
     maps = jax.nn.relu(jnp.einsum("bhwc,bc->bhw", joined, weights))
-    maps = jax.image.resize(maps, (len(maps), *size), "linear")
-    peaks = maps.max(axis=(1, 2), keepdims=True)
-    return maps / jnp.where(peaks > 0, peaks, 1)
+    return jax.image.resize(maps, (len(maps), *size), "linear")

@@ -70,7 +70,7 @@ def test_attention_and_its_options_survive(run, tmp_path):
     )  # fmt: skip
     classifier = replace(predictor.run.classifier, model=model)
     changed = replace(
-        predictor, run=replace(predictor.run, classifier=classifier, variables=randomised(model))
+        predictor, run=replace(predictor.run, classifier=classifier, members=(randomised(model),))
     )
     after = se_resnet.from_pretrained(se_resnet.save_pretrained(changed, tmp_path / "package"))
     assert after.run.classifier == classifier
@@ -280,7 +280,7 @@ def test_a_model_of_another_origin_is_not_replaced(run, copy, name):
 def test_an_unfinished_package_leaves_the_one_before(copy, packaged, monkeypatch):
     other = se_resnet.from_pretrained(copy)
     variables = jax.tree.map(lambda leaf: leaf + 1, other.run.variables)
-    other = replace(other, run=replace(other.run, variables=variables))
+    other = replace(other, run=replace(other.run, members=(variables,)))
 
     def fail(*_arguments):
         raise KeyboardInterrupt

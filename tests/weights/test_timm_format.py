@@ -76,7 +76,9 @@ def fitting(run, preprocessing=IMAGENET, **change):
     classifier = dataclasses.replace(
         predictor.run.classifier, model=model, preprocessing=preprocessing
     )
-    changed = dataclasses.replace(predictor.run, classifier=classifier, variables=randomised(model))
+    changed = dataclasses.replace(
+        predictor.run, classifier=classifier, members=(randomised(model),)
+    )
     return dataclasses.replace(predictor, run=changed)
 
 
