@@ -83,7 +83,8 @@ from se_resnet.training.config import (
 from se_resnet.training.lr_multipliers import describe_rules, make_rules
 from se_resnet.training.progress import Progress, Steps
 from se_resnet.training.step import TrainState
-from se_resnet.weights import pretrained
+from se_resnet.weights import configured, pretrained
+from se_resnet.weights.record import Pretrained
 
 # Fields that may change between two starts of the same run: where files lie, what is accepted, how
 # often it saves.
@@ -127,6 +128,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     check_config(config)
     with locked(run):
         check_data_config(config)
+        weights = load_weights(config)
         claim(run, plain(config), free=_may_differ(config, run))
         processes.require_shared(run.path)
         shared = json.dumps(without_paths(config), sort_keys=True)
@@ -141,7 +143,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         if config.ensemble.members > 1:
             members = run.members(config.ensemble.members)
             return _train_each(MEMBER, members, member_configs(config), config, run)
-        with _train(config, run) as metric_log:
+        with _train(config, run, weights) as metric_log:
             results = evaluation.evaluate_run(run.path)
             if config.split.fold != NO_FOLD:
                 test_results.send(metric_log, results, run.evaluation())
@@ -180,7 +182,7 @@ def _may_differ(config: ConfigDict, run: RunFolder) -> tuple[str, ...]:
     return _FREE_FIELDS
 
 
-def _train(config: ConfigDict, run: RunFolder) -> MetricLog:
+def _train(config: ConfigDict, run: RunFolder, weights: Pretrained) -> MetricLog:
     """Trains one network, from the last saved step of an earlier start in this folder."""
     if processes.is_primary():
         numerics.keep(run.numerics_path, begun=run.has_begun)
@@ -194,7 +196,7 @@ def _train(config: ConfigDict, run: RunFolder) -> MetricLog:
         augment = Augmentation(flip=False, rotate=False)
 
     # --------------------------------------------------------- network, optimizer, state
-    classifier, variables = build_model(config, run)
+    classifier, variables = build_model(config, run, weights)
     params = variables["params"]
     log("model", classifier.describe(config.model.pretrained, params, mesh.size))
     steps = Steps(steps_per_epoch(data.plan, config.batch_size), config.epochs)
@@ -205,7 +207,7 @@ def _train(config: ConfigDict, run: RunFolder) -> MetricLog:
     phases = optim.make_phases(config.optim, rules, params, **duration)
     state = TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
     state = processes.put(state, replicated(mesh))
-    del variables, params  # the first step takes their memory
+    del variables, params, weights  # the first step takes their memory
 
     # --------------------------------------------------------------- folder of the run
     if processes.is_primary():
@@ -241,21 +243,39 @@ def _resume(
     return restored.tree, progress
 
 
-def build_model(config: ConfigDict, run: RunFolder) -> tuple[Classifier, dict[str, Any]]:
+def load_weights(config: ConfigDict) -> Pretrained:
+    """Loads the configured weights, and shows the licence of published weights before that.
+
+    Raises:
+        UserError: the weights cannot be used as configured, or their licence is not accepted.
+    """
+    if licence := configured.published_licence(config.model.pretrained):
+        log("licence", f"of {config.model.pretrained}: {licence.describe()}")
+    return configured.load(config.model)
+
+
+def build_model(
+    config: ConfigDict, run: RunFolder, loaded: Pretrained | None = None
+) -> tuple[Classifier, dict[str, Any]]:
     """Builds the network and its variables before the first step, from the configured weights.
 
     The provenance of the weights is recorded in ``weights.json`` of the run.
+
+    Args:
+        config: as made by ``configs/breakhis.py``.
+        run: the run's folder.
+        loaded: result of :func:`load_weights`; None to load them.
 
     Raises:
         UserError: weights or network are not available as configured, or a resumed run began with
             other weights.
     """
-    loaded = pretrained.load(config.model.pretrained)
+    loaded = loaded or load_weights(config)
     if processes.is_primary():
         pretrained.keep_facts(loaded, run.weights_path, begun=run.has_begun)
     weights = loaded.for_attention(config.model.attention, config.model.attention_position)
     log("weights", loaded.describe())
-    for remark in loaded.remarks():
+    for remark in loaded.remarks(config.data.size):
         log("weights", remark)
     if weights.attention != loaded.attention:
         log(

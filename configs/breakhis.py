@@ -112,6 +112,11 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     # or 'none', a repository of se_resnet/weights/hub.py, the path of a weights file or of a run
     config.model.pretrained = "imagenet"
+    # Mean and std of the pixels, from 0 to 1, for weights whose files state none, for example
+    # (0.7, 0.54, 0.66); empty: what the files state.
+    config.model.mean = ()
+    config.model.std = ()
+    config.model.accept_licence = ""  # name of the weights' licence, where it restricts their use
     # 'none', 'se', 'ese', 'eca', 'cbam', 'coord', 'gc', 'simam', or yours: 'my_file:MyAttention'
     config.model.attention = "se"
     config.model.attention_options = ConfigDict()  # set in a file, for example {"reduction": 8}

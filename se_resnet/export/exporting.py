@@ -204,10 +204,14 @@ def _image_licence(source: ImageSource) -> str:
     return f"{source.name}: not known, ask the author"
 
 
-def _weights_source(run: RunFolder) -> dict[str, str]:
-    """Returns the source of the initial weights; old runs have not recorded it."""
+def _weights_source(run: RunFolder) -> dict[str, Any]:
+    """Returns source and licence of the initial weights; old runs have not recorded them."""
     weights = run.weights_facts() or {}
-    return {name: weights.get(name, "") for name in ("name", "source", "licence", "sha256")}
+    always = ("name", "source", "licence", "sha256")
+    restricted = ("licence_url", "non_commercial", "accepted_licence")
+    return {name: weights.get(name, "") for name in always} | {
+        name: weights[name] for name in restricted if weights.get(name)
+    }
 
 
 def _distribution(package: str) -> str:

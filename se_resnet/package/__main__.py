@@ -23,7 +23,10 @@ if __name__ == "__main__":  # before the imports that take seconds
         "naming", "se_resnet", ("se_resnet", "timm"), "Library whose tensor names are used."
     )
     _LICENCE = flags.DEFINE_string(
-        "licence", "Apache-2.0", "SPDX identifier of the weights' licence."
+        "licence",
+        "",
+        "SPDX identifier of the weights' licence; empty: Apache-2.0, or the licence of the initial "
+        "weights where it allows only non-commercial use.",
     )
     _PUSH = flags.DEFINE_string(
         "push", None, "Repository on the Hugging Face Hub to push the package to."

@@ -79,8 +79,14 @@ def _front_matter(facts: Mapping[str, Any], naming: str, estimates: Mapping[str,
         for name, estimate in estimates.items()
         if estimate["value"] is not None
     ]
+    licence = facts["licence"]
+    has_no_identifier = licence.startswith("LicenseRef-")
     return ModelCardData(
-        license=facts["licence"].lower(),
+        license="other" if has_no_identifier else licence.lower(),
+        license_name=licence.removeprefix("LicenseRef-") if has_no_identifier else None,
+        license_link=(facts["history"]["weights"] or {}).get("licence_url")
+        if has_no_identifier
+        else None,
         library_name=naming,
         pipeline_tag="image-classification",
         tags=[

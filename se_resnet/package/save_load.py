@@ -24,6 +24,7 @@ from se_resnet.runtime.folders import current, whole_folder
 from se_resnet.runtime.mesh import data_mesh, replicated
 from se_resnet.runtime.paths import local_path
 from se_resnet.weights import formats, hub, layout, pretrained
+from se_resnet.weights.record import inherited_terms
 from se_resnet.weights.timm_format import timm_config, to_timm
 
 NAMINGS = ("se_resnet", "timm")
@@ -37,7 +38,7 @@ def save_pretrained(
     directory: str | Path,
     *,
     naming: str = "se_resnet",
-    licence: str = "Apache-2.0",
+    licence: str = "",
 ) -> Path:
     """Writes a model package: ``model.safetensors``, ``config.json`` and a model card.
 
@@ -50,7 +51,8 @@ def save_pretrained(
         naming: naming of the tensors: ``'se_resnet'`` for :func:`from_pretrained` and
             ``config.model.pretrained``, ``'timm'`` for timm, see
             :mod:`se_resnet.weights.timm_format`.
-        licence: SPDX identifier of the weights' licence.
+        licence: SPDX identifier of the weights' licence. Empty: Apache-2.0, or the licence of the
+            initial weights where it allows only non-commercial use.
 
     Returns:
         ``directory``.
@@ -68,6 +70,8 @@ def save_pretrained(
         raise UserError(f"unknown naming {naming!r}: choose one of {', '.join(NAMINGS)}.")
     predictor = run if isinstance(run, Predictor) else load_run(run)
     directory = Path(local_path(directory, "the package's folder"))
+    terms = inherited_terms(predictor.history["weights"])
+    licence = licence or terms.get("licence") or "Apache-2.0"
     facts = package_config.describe(predictor, licence)
     names = package_config.tensor_files(facts)
     if naming == "timm":
@@ -89,8 +93,10 @@ def save_pretrained(
             with atomic_write(new / formats.SAFETENSORS, "wb") as file:
                 file.write(safetensors.numpy.save(tensors, {"format": "pt"}))
         else:
+            # Another licence is the author's decision, and then the author's responsibility.
+            stated = terms if licence == terms.get("licence") else {"licence": licence}
             digests = [
-                _write_network(predictor, member, licence, new / name)
+                _write_network(predictor, member, stated, new / name)
                 for member, name in zip(predictor.run.members, names, strict=True)
             ]
             config |= _digest_fields(digests)
@@ -101,12 +107,12 @@ def save_pretrained(
 
 
 def _write_network(
-    predictor: Predictor, variables: Mapping[str, Any], licence: str, path: Path
+    predictor: Predictor, variables: Mapping[str, Any], terms: Mapping[str, Any], path: Path
 ) -> str:
-    """Writes the tensors of one network; returns the SHA-256 of the file."""
+    """Writes the tensors of one network under a licence; returns the SHA-256 of the file."""
     network = dataclasses.replace(predictor.run, members=(variables,))
     weights = pretrained.of_run(network, predictor.name)
-    pretrained.save(dataclasses.replace(weights, licence=licence), path)
+    pretrained.save(dataclasses.replace(weights, **terms), path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import HEADLINE, headline
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
+from se_resnet.report.remarks import weights_notes
 from se_resnet.report.report import write_report
 from se_resnet.report.reporting.folder import FILES as REPORTING_FILES
 from se_resnet.report.reporting.folder import PAGE, REPORTING, write_reporting
@@ -91,6 +92,7 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
                 evaluation=_name(folder.path, run.path),
                 notes=evaluation.notes,
             )
+            parts["notes"] = [*evaluation.notes, *weights_notes(run.networks()[0].weights_facts())]
         reporting = f"{REPORTING}/{PAGE}" if run else ""
         write_report(new / REPORT, command=command, reporting=reporting, **parts)
     print("\n".join(_summary(evaluation)))

@@ -67,6 +67,26 @@ def other_images_notes(predictions: Predictions, name: str) -> list[str]:
     return notes
 
 
+def weights_notes(facts: Mapping[str, Any] | None) -> list[str]:
+    """Returns notes on the initial weights: assumptions and a licence that restricts their use.
+
+    Args:
+        facts: content of ``weights.json``; None if there is none.
+    """
+    notes = []
+    if facts and facts.get("assumed"):
+        notes.append(
+            f"Assumed of the initial weights {facts['name']}, because no file states it: "
+            f"{'; '.join(facts['assumed'])}."
+        )
+    if facts and facts.get("non_commercial"):
+        notes.append(
+            f"The initial weights {facts['name']} are for non-commercial use only: "
+            f"{facts['licence']}, {facts['licence_url']}."
+        )
+    return notes
+
+
 def pooling_notes(metrics: Mapping[str, Any]) -> list[str]:
     """Returns a note where the ROC AUC of pooled folds differs from that within folds.
 

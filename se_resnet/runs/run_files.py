@@ -67,6 +67,9 @@ FIELDS_ADDED = {
     "repeat_seeds": SPLIT_SEED,
     "ensemble.members": 1,
     "split.val_fold": 0,
+    "model.mean": [],
+    "model.std": [],
+    "model.accept_licence": "",
 }
 
 # More than these would ask for more memory than there is.
@@ -142,7 +145,12 @@ PROGRESS_FORM = {
 }
 STEP = Between(0, 2**63 - 1)
 LINE_FORM = {"step": STEP, str: (float, None)}  # of metrics.jsonl
-WEIGHTS_FORM = {"name": str, **dict.fromkeys(("licence", "source", "sha256"), Maybe(str))}
+WEIGHTS_FORM = {
+    "name": str,
+    **dict.fromkeys(("licence", "source", "sha256", "licence_url", "accepted_licence"), Maybe(str)),
+    "non_commercial": Maybe(bool),
+    "assumed": Maybe([str]),
+}
 
 _OPTIONAL_FLOAT = (float, None)
 # A metric with its interval, or the reason why one of them is undefined.

@@ -34,7 +34,7 @@ from se_resnet.training.lr_multipliers import parse_rules
 from se_resnet.training.mixup import Mixing
 from se_resnet.training.optim import SCHEDULES
 from se_resnet.training.recipe import Recipe
-from se_resnet.weights import pretrained
+from se_resnet.weights import configured
 
 _COUNTS = (
     "repeats",
@@ -121,7 +121,7 @@ def check_config(config: ConfigDict) -> None:
             named = ", ".join(choice or "''" for choice in choices)
             raise UserError(f"config.{name} = {value!r} is unknown: choose from {named}.")
     parse_target(config.decision.target)
-    pretrained.check_name(config.model.pretrained)
+    configured.check(config.model)
     attention.create(config.model.attention, **config.model.attention_options.to_dict())
     if config.split.fold not in (ALL_FOLDS, NO_FOLD) and not config.split.fold.isdecimal():
         raise UserError(

@@ -1,6 +1,7 @@
 """Initial weights: their sources, and how they are fitted to this project's network.
 
 Start with ``pretrained``, which loads and saves weights. ``record``: weights with their facts.
+``configured`` loads what ``config.model`` names. ``licences``: terms that a user has to accept.
 ``initialise``: a network's variables before training.
 
 Sources: ``formats`` reads safetensors, HDF5 (``keras_hdf5``) and TensorFlow.js. ``hub`` downloads

@@ -9,27 +9,31 @@ import numpy as np
 from flax.core import FrozenDict
 
 from se_resnet.attention import NONE
-from se_resnet.models.preprocessing import CAFFE, Preprocessing
-from se_resnet.weights.declaration import Declaration
+from se_resnet.models.preprocessing import Preprocessing
+from se_resnet.weights.declaration import Declaration, describe_pixels
 from se_resnet.weights.formats import refused
 from se_resnet.weights.layout import Layout, architecture
-from se_resnet.weights.naming import TIMM, TORCH_LEAVES, Naming
+from se_resnet.weights.naming import SEQUENTIAL, TIMM, TORCH_LEAVES, Naming
 
+CONFIGURED = "mean and std of the pixels are those of config.model.mean and config.model.std"
 _STRIDES = {"v1": "first 1x1", "v1.5": "3x3"}
 _SE_REDUCTION = 16  # timm's
 
 
-def join_facts(layout: Layout, declaration: Declaration, source: str) -> dict[str, Any]:
+def join_facts(
+    layout: Layout, declaration: Declaration, source: str, pixels: Preprocessing | None = None
+) -> dict[str, Any]:
     """Returns the fields of a :class:`~se_resnet.weights.record.Pretrained` except its arrays.
 
     Args:
         layout: facts that the tensors show.
         declaration: facts from the files beside the tensors.
         source: name of the weights in an error.
+        pixels: preprocessing that the user states; it applies if no file states one.
 
     Raises:
-        UserError: tensors and files contradict each other, or the tensors fit several networks and
-            no file names one of them.
+        UserError: tensors, files and user contradict each other, or the tensors fit several
+            networks and no file names one of them.
     """
     naming = layout.naming
     _check(layout, declaration, source)
@@ -45,12 +49,30 @@ def join_facts(layout: Layout, declaration: Declaration, source: str) -> dict[st
                 '"std": [...]} of pixels from 0 to 1; with a stride of 1 it cannot be used',
             )
         assumed += _architecture(naming, layout.attention)
-    preprocessing = declaration.preprocessing or naming.preprocessing
-    if declaration.preprocessing is None:
-        assumed.append(_pixels(preprocessing))
+    preprocessing = declaration.preprocessing or pixels or naming.preprocessing
+    if pixels and preprocessing != pixels:
+        raise refused(
+            source,
+            f"config.model.mean and config.model.std give {describe_pixels(pixels)}, which "
+            f"contradicts {_origin(declaration)}, with {describe_pixels(preprocessing)}: leave "
+            "them out" + ("" if declaration.by_authors else ", or correct the file if it is wrong"),
+        )
     notes = list(layout.notes)
     if declaration.files:
         notes.append(f"followed {' and '.join(declaration.files)}")
+    notes += declaration.notes
+    if declaration.preprocessing is None and pixels:
+        notes.append(CONFIGURED)
+    elif declaration.preprocessing is None:
+        assumed.append(
+            f"{describe_pixels(preprocessing)} (set config.model.mean and config.model.std if "
+            "they differ)"
+        )
+    if declaration.classes and not any("/head/" in path for path in layout.variables):
+        notes.append(
+            f"the file holds no classifier, though {' and '.join(declaration.files)} states "
+            f"{declaration.classes} classes; none is needed"
+        )
     if declaration.interpolation:
         notes.append(
             f"they were trained on images resized by {declaration.interpolation}; here "
@@ -61,11 +83,17 @@ def join_facts(layout: Layout, declaration: Declaration, source: str) -> dict[st
         "bn_epsilon": declaration.bn_epsilon or naming.bn_epsilon,
         "preprocessing": preprocessing,
         "interpolation": declaration.interpolation or "",
+        "input_size": declaration.input_size,
         "attention": layout.attention,
         "attention_options": FrozenDict(layout.attention_options),
         "assumed": tuple(assumed),
         "notes": tuple(notes),
     }
+
+
+def _origin(declaration: Declaration) -> str:
+    """Returns who states the preprocessing."""
+    return "the weights' authors" if declaration.by_authors else " and ".join(declaration.files)
 
 
 def _check(layout: Layout, declaration: Declaration, source: str) -> None:
@@ -99,7 +127,7 @@ def _check(layout: Layout, declaration: Declaration, source: str) -> None:
 def _library(naming: Naming) -> str:
     if naming.leaves is not TORCH_LEAVES:
         return "Keras"
-    return "timm" if naming is TIMM else naming.title
+    return "timm" if naming in (TIMM, SEQUENTIAL) else naming.title
 
 
 def _architecture(naming: Naming, attention: str) -> list[str]:
@@ -116,9 +144,3 @@ def _architecture(naming: Naming, attention: str) -> list[str]:
     if naming.leaves is not TORCH_LEAVES:
         assumed.append("layers in the order of keras.applications.ResNet50 where they are numbered")
     return assumed
-
-
-def _pixels(preprocessing: Preprocessing) -> str:
-    mean, std = (", ".join(f"{v:g}" for v in getattr(preprocessing, p)) for p in ("mean", "std"))
-    scale = "0 to 255" if preprocessing.scale == CAFFE.scale else "0 to 1"
-    return f"{preprocessing.channel_order} pixels of {scale} with mean {mean} and std {std}"

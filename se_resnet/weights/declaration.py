@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from se_resnet.models.preprocessing import Preprocessing
+from se_resnet.models.preprocessing import CAFFE, Preprocessing
 from se_resnet.runtime.schema import misfit
 
 
@@ -26,6 +26,9 @@ class Declaration:
         bn_epsilon: added to the variances in batch normalisation.
         preprocessing: converts pixels to the network's input.
         interpolation: filter that resized the training images.
+        input_size: height and width of the network's inputs in training.
+        by_authors: True if the authors' preprocessing replaced that of the files.
+        notes: remarks for people.
     """
 
     files: tuple[str, ...] = ()
@@ -38,12 +41,31 @@ class Declaration:
     bn_epsilon: float | None = None
     preprocessing: Preprocessing | None = None
     interpolation: str | None = None
+    input_size: tuple[int, int] | None = None
+    by_authors: bool = False
+    notes: tuple[str, ...] = ()
 
     def stated(self) -> dict[str, Any]:
-        """Returns the facts that are not None, without the files."""
+        """Returns the facts that are not None, without their origin and notes."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        del values["files"]
+        del values["files"], values["by_authors"], values["notes"]
         return {name: value for name, value in values.items() if value is not None}
+
+    def corrected(self, pixels: Preprocessing, url: str) -> Declaration:
+        """Returns the declaration with the authors' preprocessing instead of the files'.
+
+        Args:
+            pixels: preprocessing that the authors state.
+            url: where they state it.
+        """
+        notes = (f"their authors state the mean and std of the pixels: {url}",)
+        if self.preprocessing not in (None, pixels):
+            notes = (
+                f"in this copy {' and '.join(self.files)} gives "
+                f"{describe_pixels(self.preprocessing)}; the run uses the values of the authors "
+                f"instead, {describe_pixels(pixels)}: {url}",
+            )
+        return dataclasses.replace(self, preprocessing=pixels, by_authors=True, notes=notes)
 
 
 def require_values(fields: Mapping[str, Any], allowed: Mapping[str, Collection[Any]]) -> None:
@@ -115,6 +137,13 @@ def standardisation(mean: Any, std: Any, scale: float) -> Preprocessing:
     red, green, blue = map(float, mean)
     red_std, green_std, blue_std = map(float, std)
     return Preprocessing("RGB", (red, green, blue), (red_std, green_std, blue_std), scale)
+
+
+def describe_pixels(preprocessing: Preprocessing) -> str:
+    """Returns channel order, range, mean and standard deviation as text."""
+    mean, std = (", ".join(f"{v:g}" for v in getattr(preprocessing, p)) for p in ("mean", "std"))
+    scale = "0 to 255" if preprocessing.scale == CAFFE.scale else "0 to 1"
+    return f"{preprocessing.channel_order} pixels of {scale} with mean {mean} and std {std}"
 
 
 def positive(value: Any, name: str) -> float:

@@ -121,8 +121,9 @@ def config(fields: Mapping[str, Any]) -> Declaration:
         stage_sizes = sizes(args["layers"], "model_args.layers")
     if args.get("block_args") is not None:
         attention = _attention(_object(args["block_args"], "model_args.block_args"))
-    channels = sizes(cfg.get("input_size") or [3, 224, 224], "input_size")[0]
-    require_values({"input_size": channels}, {"input_size": (3,)})
+    input_size = None
+    if cfg.get("input_size") is not None:
+        input_size = _height_and_width(cfg["input_size"])
     return Declaration(
         library="timm",
         variant="v1.5",
@@ -132,6 +133,7 @@ def config(fields: Mapping[str, Any]) -> Declaration:
         classes=_classes(args, fields, cfg),
         preprocessing=preprocessing(cfg),
         interpolation=text(cfg.get("interpolation"), "interpolation"),
+        input_size=input_size,
     )
 
 
@@ -152,6 +154,16 @@ def preprocessing(cfg: Mapping[str, Any]) -> Preprocessing | None:
         list(IMAGENET.std) if std is None else std,
         IMAGENET.scale,
     )
+
+
+def _height_and_width(input_size: Any) -> tuple[int, int]:
+    channels, *size = sizes(input_size, "input_size")
+    if channels != 3 or len(size) != 2:
+        raise ValueError(
+            f"its input_size is {list(input_size)}, which this network cannot have: only [3, "
+            "height, width] can be used"
+        )
+    return size[0], size[1]
 
 
 def _attention(block_args: Mapping[str, Any]) -> str:

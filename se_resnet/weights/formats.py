@@ -249,7 +249,8 @@ def _explain_refusal(path: Path, content: bytes) -> str:
     ):
         return (
             "it is a pickle, which can run any program when it is loaded: fetch the .safetensors "
-            "file of the same weights, or convert it with safetensors.torch.save_file"
+            "file of the same weights, or convert it with safetensors.torch.save_file as "
+            "docs/weights.md shows"
         )
     if content.startswith(b"version https://git-lfs"):
         return "it only points to the file: run git lfs pull, or fetch the file itself"

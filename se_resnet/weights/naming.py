@@ -121,6 +121,15 @@ TIMM = Naming(
     bn_epsilon=1e-5,
     preprocessing=IMAGENET,
 )
+# torchvision's layers, numbered by nn.Sequential: 0 is the stem, 4 to 7 are the stages.
+SEQUENTIAL = dataclasses.replace(
+    TIMM,
+    title="torchvision's layers in nn.Sequential, as in TIAToolbox",
+    example="4.0.conv1.weight",
+    outside={"0": "stem/conv", "1": "stem/norm", "classifier": "head", "fc": "head"},
+    block=r"(?P<stage>[4-7])\.(?P<block>\d+)\.(?P<part>.+)",
+    first_stage=4,
+)
 
 NAMINGS = (
     Naming(
@@ -167,6 +176,7 @@ NAMINGS = (
         preprocessing=CAFFE,
     ),
     TIMM,
+    SEQUENTIAL,
     Naming(
         title="transformers",
         example="resnet.encoder.stages.0.layers.0.layer.0.convolution.weight",

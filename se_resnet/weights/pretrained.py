@@ -27,7 +27,7 @@ from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import atomic_write
 from se_resnet.weights import assumptions, declared, formats, hub, record, shipped
 from se_resnet.weights import layout as layouts
-from se_resnet.weights.formats import refused
+from se_resnet.weights.formats import RefusedWeightsError, refused
 from se_resnet.weights.initialise import initial_variables as initial_variables
 from se_resnet.weights.record import Pretrained
 from se_resnet.weights.record import keep_facts as keep_facts
@@ -40,7 +40,9 @@ NONE = "none"
 _RANDOM = Pretrained(NONE, None, None, variant="v1", bn_epsilon=1e-3, preprocessing=IMAGENET)
 
 
-def load(name: str, directory: Path = WEIGHTS_DIRECTORY) -> Pretrained:
+def load(
+    name: str, directory: Path = WEIGHTS_DIRECTORY, pixels: Preprocessing | None = None
+) -> Pretrained:
     """Loads a backbone.
 
     Args:
@@ -50,32 +52,30 @@ def load(name: str, directory: Path = WEIGHTS_DIRECTORY) -> Pretrained:
             file that :func:`se_resnet.weights.formats.read` accepts, or to the folder of a run of
             ``train.py`` or its ``checkpoints/best``.
         directory: folder of the shipped weights.
+        pixels: the preprocessing that the user states, by ``config.model.mean`` and
+            ``config.model.std``; it applies where no file states one.
 
     Raises:
-        UserError: the name is unknown, or a file is missing, broken, of an unknown layout or not
-            the recorded file. No part is loaded then.
+        UserError: the name is unknown; a file is missing, broken, of an unknown layout or not the
+            recorded file; or the weights have a preprocessing and ``pixels`` is another one. No
+            part is loaded then.
     """
     if name == NONE:
-        return _RANDOM
+        if not pixels:
+            return _RANDOM
+        return dataclasses.replace(_RANDOM, preprocessing=pixels, notes=(assumptions.CONFIGURED,))
     if name in RECORDS:
+        if pixels:
+            raise recorded_pixels(name)
         return _load_shipped(name, directory)
     if name in hub.KNOWN:
-        known = hub.KNOWN[name]
-        path, revision = hub.fetch(name)
-        weights = _load_file(path, name)
-        if known.sha256 not in (None, weights.sha256):
-            raise refused(name, f"{path} is not the file that was published: delete it")
-        return dataclasses.replace(
-            weights,
-            licence=known.licence,
-            revision=revision,
-            interpolation=weights.interpolation or known.interpolation,
-            source=f"https://huggingface.co/{name}",
-        )
+        return _load_published(name, pixels)
     check_name(name)
     path = Path(name).expanduser()
     workdir = _workdir(path)
-    return _load_run(workdir, name) if workdir else _load_file(path, name)
+    if workdir and pixels:
+        raise recorded_pixels(name)
+    return _load_run(workdir, name) if workdir else _load_file(path, name, pixels)
 
 
 def check_name(name: str) -> None:
@@ -89,6 +89,15 @@ def check_name(name: str) -> None:
         raise refused(
             name, f"it is no file; choose one of {', '.join(sources)}, or give the path of weights"
         )
+
+
+def recorded_pixels(name: str) -> RefusedWeightsError:
+    """Returns the error for a configured preprocessing of weights whose own is recorded."""
+    return refused(
+        name,
+        "these weights carry the preprocessing that they were trained with: leave out "
+        "config.model.mean and config.model.std",
+    )
 
 
 def load_head(name: str, directory: Path = WEIGHTS_DIRECTORY) -> dict[str, np.ndarray]:
@@ -166,16 +175,42 @@ def _load_shipped(name: str, directory: Path) -> Pretrained:
         raise shipped.broken(path) from error
 
 
-def _load_file(path: Path, name: str) -> Pretrained:
+def _load_published(name: str, pixels: Preprocessing | None) -> Pretrained:
+    known = hub.KNOWN[name]
+    path, revision = hub.fetch(name)
+    weights = _load_file(path, name, pixels, known)
+    if known.sha256 not in (None, weights.sha256):
+        raise refused(name, f"{path} is not the file that was published: delete it")
+    return dataclasses.replace(
+        weights,
+        licence=known.licence.name,
+        licence_url=known.licence.url,
+        non_commercial=known.licence.non_commercial,
+        revision=revision,
+        interpolation=weights.interpolation or known.interpolation,
+        source=f"https://huggingface.co/{name}",
+    )
+
+
+def _load_file(
+    path: Path,
+    name: str,
+    pixels: Preprocessing | None = None,
+    known: hub.Repository | None = None,
+) -> Pretrained:
     file = formats.read(path)
     if variables := layouts.project_variables(file.tensors, name):
+        if pixels:
+            raise recorded_pixels(name)
         facts = record.read_metadata(file.metadata, variables, name)
         _check_package(file.path, facts, name)
     else:
         layout = layouts.recognise(file.tensors, name)
         variables = layout.variables
         declaration = declared.read_beside(file.path, file.metadata, name)
-        facts = assumptions.join_facts(layout, declaration, name)
+        if known and known.pixels:
+            declaration = declaration.corrected(known.pixels, known.pixels_url)
+        facts = assumptions.join_facts(layout, declaration, name, pixels)
     tree = unflatten_dict(variables, sep="/")
     head = tree["params"].pop("head", None)
     return Pretrained(
@@ -219,4 +254,6 @@ def _load_run(workdir: Path, name: str) -> Pretrained:
         run = load_best(workdir)
     except UserError as error:
         raise refused(name, str(error)) from error
-    return of_run(run, name)
+    weights = of_run(run, name)
+    terms = record.inherited_terms(RunFolder(workdir).networks()[0].weights_facts())
+    return dataclasses.replace(weights, **terms)

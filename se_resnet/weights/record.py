@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.runs.run_files import WEIGHTS_FORM, read_optional
 from se_resnet.runtime.files import parse_json, write_json
-from se_resnet.runtime.schema import misfit
+from se_resnet.runtime.schema import Maybe, misfit
 from se_resnet.weights import layout
 from se_resnet.weights.formats import refused
+from se_resnet.weights.licences import Licence
 
 METADATA = "se_resnet"  # key in the safetensors header
 
@@ -41,11 +42,17 @@ class Pretrained:
         bn_epsilon: added to the variances in batch normalisation.
         preprocessing: converts RGB pixels to the network's input.
         licence: SPDX identifier of the weights' licence, or an empty string.
+        licence_url: address of the licence's text or of the authors' terms, or an empty string.
+        non_commercial: True if the authors allow only non-commercial use.
+        accepted_licence: the licence that the user accepted by ``config.model.accept_licence``, or
+            an empty string.
         source: address where the weights were published, or an empty string.
         sha256: checksum of the file with the weights, or an empty string.
         revision: commit of the repository with the weights, or an empty string.
         interpolation: filter that resized the training images of the weights, or an empty string.
             It is for information only: :mod:`se_resnet.images.resize` resizes all images alike.
+        input_size: height and width of the inputs that the weights were trained on; None if no file
+            states them. They are for information only: ``config.data`` decides.
         attention: name of the attention module that the weights were trained with, or ``'none'``.
         attention_position: position of the module, see :class:`se_resnet.models.resnet.ResNet`.
         attention_options: options of the module.
@@ -70,6 +77,10 @@ class Pretrained:
     attention_position: str = "branch"
     attention_options: Mapping[str, Any] = FrozenDict()
     head: dict[str, np.ndarray] | None = None
+    licence_url: str = ""
+    non_commercial: bool = False
+    accepted_licence: str = ""
+    input_size: tuple[int, int] | None = None
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -80,16 +91,33 @@ class Pretrained:
             **{field: getattr(self, field) for field in _FACTS},
             "preprocessing": self.preprocessing.as_dict(),
             "attention_options": dict(self.attention_options),
+            **{field: getattr(self, field) for field in _TERMS},
+            "accepted_licence": self.accepted_licence,
+            "input_size": self.input_size and list(self.input_size),
             **{field: list(getattr(self, field)) for field in _REMARKS},
         }
 
-    def remarks(self) -> list[str]:
-        """Returns what a user should know about the weights, one sentence per remark."""
+    def terms(self) -> Licence:
+        """Returns the licence of the weights."""
+        return Licence(self.licence, self.licence_url, self.non_commercial)
+
+    def remarks(self, size: Sequence[int] = ()) -> list[str]:
+        """Returns what a user should know about the weights, one sentence per remark.
+
+        Args:
+            size: height and width of the images to come, ``config.data.size``; empty if not known.
+        """
         assumed = self.assumed and [
             "ASSUMED, because neither the tensors nor a config.json beside them say it: "
             + "; ".join(self.assumed)
         ]
-        return [*assumed, *self.notes]
+        sizes = []
+        if self.input_size and size and _differ(self.input_size, size):
+            sizes.append(
+                "they were trained on inputs of {}x{} pixels, and config.data.size is {}x{}: "
+                "features may suit another scale".format(*self.input_size, *size)
+            )
+        return [*assumed, *self.notes, *sizes]
 
     def describe(self) -> str:
         """Returns name, source, revision, checksum, licence and variant in one line."""
@@ -125,13 +153,23 @@ _FACTS = (
     "attention",
     "attention_position",
 )
+# Fields that files of earlier versions lack.
+_TERMS = {"licence_url": str, "non_commercial": bool}
+_LATER = {**_TERMS, "input_size": (None, [int, int])}
 _REMARKS = ("assumed", "notes")
+_LARGE_RATIO = 1.5  # of two sides; timm tests its own weights at up to 1.29 times the size
 _METADATA_FORM = {
     **dict.fromkeys(_FACTS, str),
     "bn_epsilon": float,
     "preprocessing": PREPROCESSING_FORM,
     "attention_options": {str: object},
+    **{field: Maybe(form) for field, form in _LATER.items()},
 }
+
+
+def _differ(trained: Sequence[int], size: Sequence[int]) -> bool:
+    """Returns True if a side differs by more than the ratio :data:`_LARGE_RATIO`."""
+    return any(max(a, b) > _LARGE_RATIO * min(a, b) for a, b in zip(trained, size, strict=True))
 
 
 def keep_facts(weights: Pretrained, path: Path, begun: bool) -> None:
@@ -160,6 +198,25 @@ def keep_facts(weights: Pretrained, path: Path, begun: bool) -> None:
         )
 
 
+def inherited_terms(facts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns licence fields for weights that were trained from others: the same restrictions.
+
+    Args:
+        facts: content of ``weights.json`` of the training; None if there is none.
+
+    Returns:
+        ``licence``, ``licence_url`` and ``non_commercial``; empty if the initial weights allow
+        commercial use.
+    """
+    if not facts or not facts.get("non_commercial"):
+        return {}
+    return {
+        "licence": facts.get("licence", ""),
+        "licence_url": facts.get("licence_url", ""),
+        "non_commercial": True,
+    }
+
+
 def read_metadata(
     metadata: Mapping[str, str], variables: Mapping[str, np.ndarray], name: str
 ) -> dict[str, Any]:
@@ -182,6 +239,8 @@ def read_metadata(
             **{field: written[field] for field in _FACTS},
             "preprocessing": Preprocessing.from_dict(written["preprocessing"]),
             "attention_options": FrozenDict(written["attention_options"]),
+            **{field: written[field] for field in _TERMS if field in written},
+            "input_size": tuple(written["input_size"]) if written.get("input_size") else None,
             **{field: tuple(map(str, written.get(field, ()))) for field in _REMARKS},
         }
         model = ("variant", "bn_epsilon", "attention", "attention_position", "attention_options")

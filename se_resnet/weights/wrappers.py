@@ -10,10 +10,11 @@ import numpy as np
 from se_resnet.weights.formats import refused
 from se_resnet.weights.naming import KERAS_LEAVES, NAMINGS, Naming
 
-# Usual names of modules after a ResNet's pooling.
+# Usual names of modules after a ResNet's pooling; the last two are SimCLR's of Lightning Bolts and
+# SwAV's.
 _HEADS = (
     *("fc", "head", "heads", "classifier", "linear", "last_linear", "logits", "projector"),
-    *("projection_head", "proj_head", "output"),
+    *("projection_head", "proj_head", "output", "projection", "prototypes"),
 )
 
 

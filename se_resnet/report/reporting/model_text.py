@@ -115,7 +115,13 @@ def initial_weights(study: Study) -> str:
         f"{label} {facts[field] or 'not recorded'}"
         for field, label in (("source", "source"), ("licence", "licence"), ("sha256", "SHA-256"))
     ]
-    return sentence(f"training started from the weights '{facts['name']}' ({', '.join(details)})")
+    if facts.get("non_commercial"):
+        details.append(f"for non-commercial use only: {facts['licence_url']}")
+    text = sentence(f"training started from the weights '{facts['name']}' ({', '.join(details)})")
+    if not facts.get("assumed"):
+        return text
+    assumed = "; ".join(facts["assumed"])
+    return f"{text} {sentence(f'no file states the following, which was assumed: {assumed}')}"
 
 
 def balancing(study: Study) -> str:
