@@ -14,6 +14,7 @@ import safetensors.numpy
 
 from se_resnet.errors import UserError
 from se_resnet.weights import hub, pretrained
+from se_resnet.weights.licences import Licence
 from tests.helpers import ROOT, checkpoints
 
 PINNED, UNPINNED = "timm/seresnet50.a2_in1k", "timm/seresnet50.ra2_in1k"
@@ -51,10 +52,12 @@ def published(tmp_path, monkeypatch):
 def test_pins_are_whole_commits_and_checksums():
     for name, known in hub.KNOWN.items():
         assert re.fullmatch(r"[\w-]+/[\w.-]+", name)
-        assert (known.revision is None) == (known.sha256 is None)
-        if known.sha256:
-            assert re.fullmatch(r"[0-9a-f]{40}", known.revision)
-            assert re.fullmatch(r"[0-9a-f]{64}", known.sha256)
+        assert known.revision is None or re.fullmatch(r"[0-9a-f]{40}", known.revision)
+        # A checksum belongs to one commit; a commit may be known without its checksum.
+        assert known.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", known.sha256)
+        assert known.sha256 is None or known.revision is not None
+        assert known.licence.url.startswith("https://") or not known.licence.non_commercial
+        assert known.pixels_url.startswith("https://") == (known.pixels is not None)
 
 
 def test_a_pinned_file_is_fetched_by_its_commit_and_checked(published, monkeypatch):
@@ -65,7 +68,7 @@ def test_a_pinned_file_is_fetched_by_its_commit_and_checked(published, monkeypat
         (PINNED, "model.safetensors", hub.KNOWN[PINNED].revision),
         (PINNED, "config.json", "0" * 40),  # of the commit that the weights came from
     ]
-    pin = hub.Repository("MIT", "bicubic", "1" * 40, hashlib.sha256(content).hexdigest())
+    pin = hub.Repository(Licence("MIT"), "bicubic", "1" * 40, hashlib.sha256(content).hexdigest())
     monkeypatch.setitem(hub.KNOWN, PINNED, pin)
     assert pretrained.load(PINNED).attention == "se"
 
