@@ -63,7 +63,7 @@ from se_resnet.training.config import make_recipe
 from se_resnet.training.lr_multipliers import make_rules
 from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.training.validation import validation_metrics
-from se_resnet.weights import pretrained
+from se_resnet.weights import configured, pretrained
 
 VIEWS = 8
 CHOICES = ("last", "averaged", "best")
@@ -153,7 +153,7 @@ def views(images: np.ndarray) -> np.ndarray:
 
 def open_features(config: ConfigDict, dataset: Dataset, path: Path) -> Features:
     """Computes the features of all images, or reads them from a file of an earlier start."""
-    weights = pretrained.load(config.model.pretrained)
+    weights = configured.load(config.model)
     model = _model(config, weights, attention_modules.NONE)
     size = tuple(config.data.size)
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), size)

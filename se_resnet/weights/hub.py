@@ -144,6 +144,16 @@ KNOWN = {
 }
 
 
+def recognise(sha256: str) -> str | None:
+    """Returns the name of the pathology network whose file has this checksum, else None.
+
+    Such a file may lie anywhere, for example after a download by hand.
+    """
+    return next(
+        (name for name, known in KNOWN.items() if known.pixels and known.sha256 == sha256), None
+    )
+
+
 def fetch(name: str) -> tuple[Path, str]:
     """Downloads a known repository's weights once, into the cache of ``huggingface_hub``.
 

@@ -49,7 +49,7 @@ def require_accepted(weights: str, licence: Licence, accepted: str) -> None:
         )
     if licence.non_commercial and not accepted:
         raise UserError(
-            f"config.model.pretrained = {weights!r} has the licence {licence.name}, for "
-            f"non-commercial use only: read {licence.url} and, if it allows your use, add "
-            f"--{FIELD}={licence.name}."
+            f"config.model.pretrained = {weights!r} has the licence {licence.name}, and its "
+            f"authors allow only non-commercial use: read {licence.url} and, if your use is "
+            f"allowed, add --{FIELD}={licence.name}."
         )

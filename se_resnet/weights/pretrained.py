@@ -178,27 +178,23 @@ def _load_shipped(name: str, directory: Path) -> Pretrained:
 def _load_published(name: str, pixels: Preprocessing | None) -> Pretrained:
     known = hub.KNOWN[name]
     path, revision = hub.fetch(name)
-    weights = _load_file(path, name, pixels, known)
+    weights = _load_file(path, name, pixels, published=name)
     if known.sha256 not in (None, weights.sha256):
         raise refused(name, f"{path} is not the file that was published: delete it")
     return dataclasses.replace(
         weights,
-        licence=known.licence.name,
-        licence_url=known.licence.url,
-        non_commercial=known.licence.non_commercial,
         revision=revision,
         interpolation=weights.interpolation or known.interpolation,
-        source=f"https://huggingface.co/{name}",
     )
 
 
 def _load_file(
-    path: Path,
-    name: str,
-    pixels: Preprocessing | None = None,
-    known: hub.Repository | None = None,
+    path: Path, name: str, pixels: Preprocessing | None = None, published: str | None = None
 ) -> Pretrained:
+    """Loads a file; ``published`` is its key of ``hub.KNOWN``, else its checksum may tell."""
     file = formats.read(path)
+    published = published or hub.recognise(file.sha256)
+    facts: dict[str, Any]
     if variables := layouts.project_variables(file.tensors, name):
         if pixels:
             raise recorded_pixels(name)
@@ -208,9 +204,17 @@ def _load_file(
         layout = layouts.recognise(file.tensors, name)
         variables = layout.variables
         declaration = declared.read_beside(file.path, file.metadata, name)
-        if known and known.pixels:
-            declaration = declaration.corrected(known.pixels, known.pixels_url)
+        if published and (authors := hub.KNOWN[published].pixels):
+            declaration = declaration.corrected(authors, hub.KNOWN[published].pixels_url)
         facts = assumptions.join_facts(layout, declaration, name, pixels)
+    if published:
+        licence = hub.KNOWN[published].licence
+        facts |= {
+            "licence": licence.name,
+            "licence_url": licence.url,
+            "non_commercial": licence.non_commercial,
+            "source": f"https://huggingface.co/{published}",
+        }
     tree = unflatten_dict(variables, sep="/")
     head = tree["params"].pop("head", None)
     return Pretrained(
@@ -255,5 +259,5 @@ def _load_run(workdir: Path, name: str) -> Pretrained:
     except UserError as error:
         raise refused(name, str(error)) from error
     weights = of_run(run, name)
-    terms = record.inherited_terms(RunFolder(workdir).networks()[0].weights_facts())
+    terms = record.inherited_terms(RunFolder(workdir).weights_facts())
     return dataclasses.replace(weights, **terms)

@@ -185,7 +185,7 @@ def test_saved_weights_keep_licence_and_size(file, tmp_path):
     pretrained.save(restricted, path)
     again = pretrained.load(str(path))
     assert again.terms() == restricted.terms() and again.input_size == (96, 64)
-    with pytest.raises(UserError, match="licence X, for non-commercial use only"):
+    with pytest.raises(UserError, match="licence X, and its authors allow only non-commercial use"):
         configured.load(model_config(path, (), ()))
     assert configured.load(model_config(path, (), (), "X")).accepted_licence == "X"
 

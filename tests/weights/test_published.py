@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -198,6 +199,20 @@ def test_other_pixels_than_the_authors_are_refused(on_the_hub):
     mean, std, *_ = PATHOLOGY[BARLOW_TWINS]
     stated |= {"mean": tuple(mean), "std": tuple(std)}
     assert configured.load(model_config(BARLOW_TWINS, **stated)).preprocessing.mean == tuple(mean)
+
+
+def test_a_file_that_was_fetched_by_hand_is_known_by_its_checksum(on_the_hub, folder, monkeypatch):
+    on_the_hub(BARLOW_TWINS)
+    path = folder / "model.safetensors"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    pinned = dataclasses.replace(hub.KNOWN[BARLOW_TWINS], sha256=digest)
+    monkeypatch.setitem(hub.KNOWN, BARLOW_TWINS, pinned)
+    with pytest.raises(UserError, match=f"model.safetensors' has the licence {LUNIT}"):
+        configured.load(model_config(str(path)))
+    weights = configured.load(model_config(str(path), accept_licence=LUNIT))
+    assert weights.preprocessing == pinned.pixels and weights.source.endswith(BARLOW_TWINS)
+    with pytest.raises(UserError, match="contradicts the weights' authors"):
+        configured.load(model_config(str(path), (0.5,) * 3, (0.5,) * 3, LUNIT))
 
 
 def test_a_restricted_licence_is_accepted_by_name_before_any_download(monkeypatch):
