@@ -82,7 +82,7 @@ def weights_notes(facts: Mapping[str, Any] | None) -> list[str]:
     if facts and facts.get("non_commercial"):
         notes.append(
             f"The initial weights {facts['name']} are for non-commercial use only: "
-            f"{facts['licence']}, {facts['licence_url']}."
+            f"{facts.get('licence', '')}, {facts.get('licence_url', '')}."
         )
     return notes
 

@@ -188,7 +188,8 @@ def keep_facts(weights: Pretrained, path: Path, begun: bool) -> None:
         write_json(path, facts)
         return
     recorded = read_optional(path, WEIGHTS_FORM) or {}
-    for field in _REMARKS:  # a run may resume offline, where a configuration is not available
+    # A run may resume offline, where a configuration is not available.
+    for field in (*_REMARKS, "input_size"):
         recorded.pop(field, None)
     if changed := [field for field in recorded if recorded[field] != facts.get(field)]:
         raise refused(

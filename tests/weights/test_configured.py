@@ -151,13 +151,16 @@ def test_the_command_takes_three_numbers(tmp_path):
     assert "config.model.mean = (0.7, 0.54, 0.66) and config.model.std" in result.stderr
 
 
-def test_the_size_of_the_training_images_is_recorded_and_told_if_it_differs_much(file):
+def test_the_size_of_the_training_images_is_recorded_and_told_if_it_differs_much(file, tmp_path):
     weights = configured.load(model_config(file({"input_size": [3, 96, 96]})))
     assert weights.facts()["input_size"] == [96, 96]
     (remark,) = (r for r in weights.remarks((224, 224)) if "96x96" in r)
     assert "config.data.size is 224x224" in remark
     for size in ((112, 96), (), (144, 64)):
         assert not any("96x96" in remark for remark in weights.remarks(size)), size
+    record, offline = tmp_path / "weights.json", dataclasses.replace(weights, input_size=None)
+    pretrained.keep_facts(weights, record, begun=False)
+    pretrained.keep_facts(offline, record, begun=True)  # resumes without the file beside them
     with pytest.raises(UserError, match=r"input_size is \[3, 96\]"):
         pretrained.load(str(file({"input_size": [3, 96]})))
 
