@@ -116,7 +116,7 @@ def initial_weights(study: Study) -> str:
         for field, label in (("source", "source"), ("licence", "licence"), ("sha256", "SHA-256"))
     ]
     if facts.get("non_commercial"):
-        details.append(f"for non-commercial use only: {facts['licence_url']}")
+        details.append(f"for non-commercial use only: {facts.get('licence_url', '')}")
     text = sentence(f"training started from the weights '{facts['name']}' ({', '.join(details)})")
     if not facts.get("assumed"):
         return text
