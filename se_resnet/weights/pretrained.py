@@ -92,7 +92,7 @@ def check_name(name: str) -> None:
 
 
 def recorded_pixels(name: str) -> RefusedWeightsError:
-    """Returns the error for a configured preprocessing of weights whose own is recorded."""
+    """Returns the error for a configured preprocessing of weights with a recorded one."""
     return refused(
         name,
         "these weights carry the preprocessing that they were trained with: leave out "
@@ -191,7 +191,14 @@ def _load_published(name: str, pixels: Preprocessing | None) -> Pretrained:
 def _load_file(
     path: Path, name: str, pixels: Preprocessing | None = None, published: str | None = None
 ) -> Pretrained:
-    """Loads a file; ``published`` is its key of ``hub.KNOWN``, else its checksum may tell."""
+    """Loads a file.
+
+    Args:
+        path: the file.
+        name: name of the weights.
+        pixels: see :func:`load`.
+        published: key of the file in ``hub.KNOWN``; None searches there for the checksum.
+    """
     file = formats.read(path)
     published = published or hub.recognise(file.sha256)
     facts: dict[str, Any]
