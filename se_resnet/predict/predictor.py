@@ -10,16 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from se_resnet import explain
 from se_resnet.errors import UserError
 from se_resnet.images.decode import read_image
 from se_resnet.images.resize import TTA, resize
 from se_resnet.images.scale import Scale, TiledImage, bring_to_scale
 from se_resnet.metrics.calibration import scale
+from se_resnet.metrics.evaluation import headline
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict.inference import BATCH, logits_of
 from se_resnet.predict.provenance import read_history
 from se_resnet.predict.tiles import check_stated_scale, check_views, tile_logits
 from se_resnet.predict.tta import resize_rules
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.paths import local_path
 
@@ -27,7 +31,7 @@ Image = np.ndarray | str | Path
 Images = np.ndarray | str | Path | Iterable[Image]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Predictor:
     """A trained network with its decision and its provenance.
 
@@ -35,11 +39,32 @@ class Predictor:
         run: network, preprocessing, variables and decision.
         name: name of the run.
         history: provenance, see :func:`se_resnet.predict.provenance.read_history`.
+        workdir: folder of the run; None for a model package.
     """
 
     run: Run
     name: str
     history: Mapping[str, Any]
+    workdir: Path | None = None
+
+    def __repr__(self) -> str:
+        """Returns network, input, decision and test result in one line."""
+        classifier, members = self.run.classifier, len(self.run.members)
+        attention = classifier.model.attention
+        layers = 3 * sum(classifier.model.stage_sizes) + 2
+        height, width = classifier.size
+        parts = [
+            f"Predictor({self.name!r}",
+            (f"{members} networks " if members > 1 else "") + f"ResNet{layers}",
+            f"attention {attention}",
+            f"input {height}x{width}",
+            f"malignant from {self.threshold:.3f} on",
+        ]
+        if self.metrics:
+            auc = headline(self.metrics)["image_roc_auc"]["value"]
+            tested = "undefined" if auc is None else f"{auc:.3f}"
+            parts.append(f"image ROC AUC of the test {tested}")
+        return f"{', '.join(parts)})"
 
     @property
     def threshold(self) -> float:
@@ -70,7 +95,7 @@ class Predictor:
 
         Args:
             images: RGB ``uint8 [N, H, W, 3]``, or images of any sizes: RGB ``uint8 [h, w, 3]``
-                arrays, or paths of PNG, JPEG, TIFF, BMP or WebP files.
+                arrays, or paths of PNG, JPEG, TIFF, BMP or WebP files; one image or several.
             tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
             um_per_px: scale of the images in micrometres per pixel, one value for all or one for
                 each; needed by a network with a scale, refused by another.
@@ -127,6 +152,64 @@ class Predictor:
             ]
         return np.stack(prepared) if prepared else np.zeros((0, *classifier.size, 3), np.uint8)
 
+    def explain(
+        self, image: Image, um_per_px: float | None = None, target: int | None = None
+    ) -> np.ndarray:
+        """Returns an image under the Grad-CAM of its call, see :mod:`se_resnet.explain`.
+
+        Args:
+            image: one image, as for :meth:`predict`.
+            um_per_px: its scale, as for :meth:`predict`.
+            target: class to explain, 0 benign or 1 malignant; None for the class that is called.
+
+        Returns:
+            RGB ``uint8 [H, W, 3]`` of the network's size: what :meth:`prepare` returns, coloured by
+            the evidence for the class.
+
+        Raises:
+            UserError: as for :meth:`predict`; there is not exactly one image, or ``target`` is
+                unknown.
+        """
+        prepared = self.prepare(image, um_per_px)
+        if len(prepared) != 1:
+            raise UserError(f"explain takes one image, not {len(prepared)}: give them one by one.")
+        if target is None:
+            (probability,) = self.predict(image, um_per_px=um_per_px)
+            target = int(probability >= self.threshold)
+        (heat,) = explain.grad_cam(self.run.classifier, self.run.members, prepared, target=target)
+        return explain.overlay(prepared[0], heat)
+
+    def errors(self) -> list[dict[str, Any]]:
+        """Returns the test images that the run's threshold calls wrongly, the clearest first.
+
+        Returns:
+            ``file``, ``patient``, ``label`` and ``call`` (``benign`` or ``malignant``) and
+            ``probability`` of malignant before temperature scaling, of each image.
+
+        Raises:
+            UserError: this is a model package, which holds no predictions, or the run was not
+                evaluated on test images.
+        """
+        if self.workdir is None:
+            raise UserError(
+                f"the model package {self.name!r} holds no predictions of test images: load the "
+                "run by se_resnet.load_run."
+            )
+        predictions = RunFolder(self.workdir).evaluation().predictions()
+        called = predictions.probability >= self.run.decision.threshold
+        wrong = predictions.take(np.flatnonzero(called != predictions.label))
+        distance = self.run.decision.distance(wrong.probability)
+        return [
+            {
+                "file": str(wrong.file[row]),
+                "patient": str(wrong.accession[row]),
+                "label": CLASS_NAMES[wrong.label[row]],
+                "call": CLASS_NAMES[1 - wrong.label[row]],
+                "probability": float(wrong.probability[row]),
+            }
+            for row in np.argsort(-distance, kind="stable")
+        ]
+
     def _calibrated(self, logits: np.ndarray) -> np.ndarray:
         return scale(probability_of(logits), self.run.decision.temperature)
 
@@ -171,7 +254,9 @@ class Predictor:
 
 
 def _listed(images: Images) -> Iterable[Image]:
-    return [images] if isinstance(images, str | Path) else images
+    if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        return [images]
+    return images
 
 
 def _pixels(image: Image, number: int) -> np.ndarray:
@@ -216,4 +301,5 @@ def load_run(workdir: str | Path, attention: str = "none") -> Predictor:
     True
     """
     workdir = Path(local_path(workdir, "workdir ="))
-    return Predictor(load_best(workdir, attention), workdir.resolve().name, read_history(workdir))
+    run, history = load_best(workdir, attention), read_history(workdir)
+    return Predictor(run, workdir.resolve().name, history, workdir)

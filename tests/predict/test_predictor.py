@@ -8,9 +8,11 @@ import pytest
 
 import se_resnet
 from data.load_images import load
+from se_resnet import explain
 from se_resnet.errors import UserError
 from se_resnet.images.decode import read_image
 from se_resnet.metrics.calibration import scale
+from se_resnet.metrics.predictions import Predictions
 from se_resnet.predict.folder import predict_folder
 from se_resnet.predict.inference import BATCH
 from tests.helpers.image_trees import random_image
@@ -54,7 +56,7 @@ def test_sizes_and_kinds_may_be_mixed_and_order_is_kept(model, tmp_path):
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        (np.zeros((4, 4, 3), np.uint8), r"image 0 is uint8 \(4, 3\)"),
+        (np.zeros((4, 4), np.uint8), r"image 0 is uint8 \(4,\)"),
         (np.zeros((1, 4, 4, 3)), "image 0 is float64"),
         ([np.zeros((4, 4, 3), np.uint8), None], "image 1 is NoneType"),
         ([np.zeros((0, 4, 3), np.uint8)], "give RGB pixels"),
@@ -106,3 +108,44 @@ def test_loaded_images_stand_in_the_order_of_their_records(place):
     assert tested and not tested & set(records.accession[roles == "train"].tolist())
     with pytest.raises(UserError, match="fold = 9"):
         data.load(tree, size=(16, 16), cache_dir=cache, fold=9)
+
+
+def test_one_image_needs_no_list(model):
+    image = random_image((40, 30))
+    np.testing.assert_array_equal(model.predict(image), model.predict([image]))
+    assert model.prepare(image).shape == (1, *model.run.classifier.size, 3)
+
+
+def test_a_model_is_described_in_one_line(model, run):
+    text = repr(model)
+    assert "\n" not in text and len(text) < 200
+    assert text.startswith("Predictor('") and "malignant from 0." in text
+    auc = json.loads((run / "eval" / "test" / "metrics.json").read_text())["image"]["roc_auc"]
+    assert f"image ROC AUC of the test {auc['value']:.3f}" in text
+
+
+def test_an_explanation_is_an_overlay_of_the_call(model):
+    image = random_image((40, 30))
+    (probability,) = model.predict(image)
+    called = int(probability >= model.threshold)
+    found = model.explain(image)
+    assert found.dtype == np.uint8 and found.shape == (*model.run.classifier.size, 3)
+    np.testing.assert_array_equal(found, model.explain(image, target=called))
+    prepared = model.prepare(image)
+    (heat,) = explain.grad_cam(model.run.classifier, model.run.variables, prepared, target=called)
+    np.testing.assert_array_equal(found, explain.overlay(prepared[0], heat))
+    with pytest.raises(UserError, match="explain takes one image, not 2"):
+        model.explain([image, image])
+
+
+def test_errors_are_the_test_images_called_wrongly(model, run, tmp_path):
+    tested = Predictions.read_csv(run / "eval" / "test" / "predictions.csv")
+    wrong = (tested.probability >= model.run.decision.threshold) != tested.label
+    found = model.errors()
+    assert {one["file"] for one in found} == set(tested.file[wrong].tolist()) and found
+    distances = [abs(one["probability"] - model.run.decision.threshold) for one in found]
+    assert distances[0] == max(distances)
+    assert all(one["label"] != one["call"] for one in found)
+    package = se_resnet.save_pretrained(model, tmp_path / "package")
+    with pytest.raises(UserError, match="holds no predictions of test images"):
+        se_resnet.from_pretrained(package).errors()
