@@ -115,10 +115,10 @@ def assign_roles(
     elif protocol == SOURCE:
         is_test = _source_test_images(images)
     else:
-        is_test = _fold(images, folds, fold, seed, grouped, "config.split.folds")
+        is_test = mark_fold(images, folds, fold, seed, grouped, "config.split.folds")
     roles[used] = np.where(is_test, TEST, TRAIN)
     rest = used[~is_test]
-    is_val = _fold(
+    is_val = mark_fold(
         records.take(rest),
         val_folds,
         val_fold,
@@ -201,10 +201,25 @@ def number_of_folds(protocol: str, folds: int, name: str = "") -> int:
     return folds
 
 
-def _fold(
+def mark_fold(
     images: Records, folds: int, fold: int, seed: int, grouped: bool, option: str
 ) -> np.ndarray:
-    """Marks the held-out images of one fold: ``bool [N]``."""
+    """Marks the held-out images of one of several folds, which are stratified by class.
+
+    Args:
+        images: N images.
+        folds: number of folds.
+        fold: number of the fold, from 0.
+        seed: of the division.
+        grouped: True to divide patients, each with all images; False to divide images.
+        option: name of the number of folds, for the message.
+
+    Returns:
+        ``bool [N]``.
+
+    Raises:
+        UserError: a class has fewer patients, or images, than there are folds.
+    """
     # A unit of the division is a patient with all images, or a single image.
     _, first, unit = np.unique(
         images.accession if grouped else images.file, return_index=True, return_inverse=True
