@@ -40,6 +40,7 @@ from se_resnet.models import resnet
 from se_resnet.models.layers import global_average_pool
 from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.models.resnet import ResNet
+from se_resnet.runs.workdir import load_best
 from se_resnet.runtime.files import atomic_write, reason
 from se_resnet.runtime.mesh import batch_sharding, data_mesh
 from se_resnet.runtime.tables import write_table
@@ -71,6 +72,16 @@ def imagenet() -> Network:
     )
     variables = pretrained.initial_variables(model, weights, jax.random.key(0))
     return Network(model, weights.preprocessing, variables)
+
+
+def of_run(workdir: Path) -> Network:
+    """Returns the chosen network of a run of ``train.py``.
+
+    Raises:
+        UserError: the folder has no readable network.
+    """
+    run = load_best(workdir)
+    return Network(run.classifier.model, run.classifier.preprocessing, run.variables)
 
 
 def pooled_features(network: Network, images: np.ndarray, rows: np.ndarray) -> np.ndarray:

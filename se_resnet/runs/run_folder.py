@@ -163,9 +163,13 @@ class RunFolder:
         """
         for kind in run_files.PARTS:
             parts = self._numbered(kind)
-            if begun := [part for part in parts if part.has_begun or part.begun_parts()[1]]:
+            if begun := [part for part in parts if part._holds_work() or part.begun_parts()[1]]:
                 return kind, begun
         return "", []
+
+    def _holds_work(self) -> bool:
+        """Returns True for a saved state, and for an evaluation of features without a network."""
+        return self.has_begun or self.evaluation().is_finished
 
     def networks(self) -> list[RunFolder]:
         """Returns the runs of all networks in this folder: this run itself, if it is only one."""
