@@ -1,6 +1,7 @@
 """Prints the comparisons of ``benchmarks.frozen_stages`` from its predictions.
 
     python -m benchmarks.frozen_report WORKDIR [--choice averaged] [--out report.json]
+    python -m benchmarks.frozen_report WORKDIR --rivals FOLDER ...
 
 Every comparison is paired: both arms tested the same images with the same seed. An AUC counts pairs
 of images of one fold, and ``AUC, pooled`` counts all pairs. ``strict`` and ``random`` divide the
@@ -12,6 +13,9 @@ A seed counts where all folds of both arms are finished. The differences of the 
 each with its interval for new patients. ``patients and seeds`` is the interval of their mean
 (:mod:`se_resnet.metrics.seeds`); with two seeds it is wide, because two values hardly show how much
 seeds differ.
+
+``--rivals`` names folders of ``benchmarks.embeddings`` with the same images, folds and split seeds,
+which are compared with SE and SMOTE under ``strict``.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ import numpy as np
 
 from benchmarks.experiments import with_interval
 from benchmarks.frozen_stages import (
+    BASE,
     CHOICES,
     FACTS,
     LEAK,
@@ -39,7 +44,7 @@ from benchmarks.measuring import finish, parser
 from se_resnet.errors import UserError
 from se_resnet.metrics.calibration_line import calibration_line
 from se_resnet.metrics.cohort import Cohort
-from se_resnet.metrics.comparison import compare
+from se_resnet.metrics.comparison import compare, same_partition
 from se_resnet.metrics.levels import all_metrics
 from se_resnet.metrics.predictions import (
     PREDICTIONS,
@@ -50,6 +55,7 @@ from se_resnet.metrics.predictions import (
 )
 from se_resnet.metrics.seeds import compare_repeats
 from se_resnet.runs.run_files import TEST
+from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import read_json
 
@@ -271,6 +277,48 @@ def offset_rows(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, 
     return [value_row(OFFSET, [run for _, _, run in runs])], difference_rows(OFFSET, runs)
 
 
+def rival_rows(
+    results: Results, folders: Sequence[Path]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Returns the metrics of the network and of features made elsewhere, and the differences.
+
+    Args:
+        results: of the networks.
+        folders: folders of ``benchmarks.embeddings``.
+
+    Raises:
+        UserError: a folder cannot be read, or does not test the same images in the same folds.
+    """
+    network = BASE
+    rows, differences = [], []
+    for folder in folders:
+        run = RunFolder(folder)
+        count = run.config()["repeats"]
+        pairs = []
+        for repeat in run.repeats(count) if count > 1 else [run]:
+            seed, b = repeat.config()["split"]["seed"], repeat.tested()
+            if (a := results.of(network, seed)) is None:
+                raise UserError(f"{results.workdir} has no finished {network.name} of seed {seed}.")
+            if not _are_pairs(a, b):
+                raise UserError(
+                    f"{repeat.path} and {network.name} of seed {seed} test other images, or in "
+                    "other folds: run benchmarks.embeddings with the images, config.split.folds "
+                    "and config.split.seed of the networks."
+                )
+            pairs.append((seed, a, b))
+        if not rows:
+            rows.append(value_row(network.name, [a for _, a, _ in pairs]))
+        rows.append(value_row(folder.name, [b for _, _, b in pairs]))
+        differences += difference_rows(folder.name, pairs)
+    return rows, differences
+
+
+def _are_pairs(a: Predictions, b: Predictions) -> bool:
+    """Returns True where both runs test the same images in the same folds."""
+    a, b = a.take(np.argsort(a.file)), b.take(np.argsort(b.file))
+    return np.array_equal(a.file, b.file) and same_partition(a.fold, b.fold)
+
+
 def choice_rows(results: Results) -> list[dict[str, Any]]:
     """Returns the differences of the choices of a checkpoint to the last epoch.
 
@@ -318,9 +366,15 @@ def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("workdir", type=Path)
     flags.add_argument("--choice", choices=CHOICES, default="averaged", help="of the weights")
+    flags.add_argument("--rivals", type=Path, nargs="+", help="folders of benchmarks.embeddings")
     options = flags.parse_args()
     with exit_on_user_error():
-        report(Results.open(options.workdir, options.choice), options.out)
+        results = Results.open(options.workdir, options.choice)
+        if options.rivals:
+            rows, differences = rival_rows(results, options.rivals)
+            finish(rows, options.out, f"weights: {results.choice}", differences=differences)
+        else:
+            report(results, options.out)
 
 
 def report(results: Results, out: Path | None) -> None:

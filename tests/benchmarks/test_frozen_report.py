@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +13,14 @@ from scipy import stats
 
 from benchmarks import frozen_report, frozen_stages
 from benchmarks.frozen_stages import Arm
+from configs import smoke
 from data.dataset import load_dataset
 from data.protocols.roles import assign_roles
-from se_resnet.metrics.predictions import PREDICTIONS, logit_of, probability_of
+from se_resnet.errors import UserError
+from se_resnet.metrics.predictions import PREDICTIONS, Predictions, logit_of, probability_of
 from se_resnet.runs.run_files import TEST, TRAIN
 from se_resnet.runtime.files import write_json
+from se_resnet.training.config import plain
 
 FOLDS = 2
 SEEDS = (0, 1)
@@ -161,3 +166,45 @@ def test_a_folder_without_results_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         frozen_report.main()
     assert stop.value.code == 2 and f"{tmp_path} has no measurement" in capsys.readouterr().err
+
+
+def write_rival(folder, workdir, seeds=SEEDS, change=1.0, folds=FOLDS):
+    """A folder of features with the divisions of the arms, better by ``change``."""
+    config = smoke.get_config()
+    config.split.fold, config.repeats, config.split.folds = "all", len(seeds), folds
+    write_json(folder / "config.json", plain(config))
+    config.repeats = 1
+    for number, seed in enumerate(seeds):
+        config.split.seed = seed
+        write_json(folder / f"repeat{number}" / "config.json", plain(config))
+        for fold in range(FOLDS):
+            path = Path("last") / TEST / PREDICTIONS
+            network = Predictions.read_csv(
+                workdir / frozen_stages.BASE.name / f"seed{SEEDS[number]}" / f"fold{fold}" / path
+            )
+            logit = logit_of(network.probability) + change * (2 * network.label - 1)
+            path = folder / f"repeat{number}" / f"fold{fold}" / "eval" / TEST / PREDICTIONS
+            replaced = dataclasses.replace(network, probability=probability_of(logit))
+            path.parent.mkdir(parents=True)
+            replaced.write_csv(path)
+
+
+def test_features_made_elsewhere_are_compared_with_the_network(
+    workdir, tmp_path, capsys, monkeypatch
+):
+    write_rival(tmp_path / "uni", workdir)
+    flags = ["--choice", "last", "--rivals", str(tmp_path / "uni"), "--out", str(tmp_path / "o")]
+    monkeypatch.setattr(sys, "argv", ["frozen_report", str(workdir), *flags])
+    frozen_report.main()
+    assert "| uni |" in capsys.readouterr().out
+    found = json.loads((tmp_path / "o").read_text())
+    auc_row = found["differences"][0]
+    network, rival = (row["AUC"] for row in found["rows"])
+    assert auc_row["metric"] == "AUC" and float(auc_row["mean"]) > 0.05
+    assert float(auc_row["mean"]) == pytest.approx(rival - network, abs=2e-3)
+    write_rival(tmp_path / "other", workdir, seeds=SEEDS[::-1])
+    with pytest.raises(UserError, match="test other images, or in other folds"):
+        frozen_report.rival_rows(results(workdir), [tmp_path / "other"])
+    write_rival(tmp_path / "new", workdir, seeds=(7, 8))
+    with pytest.raises(UserError, match="has no finished strict-se-smote of seed 7"):
+        frozen_report.rival_rows(results(workdir), [tmp_path / "new"])
