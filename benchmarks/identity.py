@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from benchmarks.experiments import with_interval
+from benchmarks.logistic_head import Inputs
 from benchmarks.measuring import finish, parser
 from benchmarks.pooled_features import imagenet, of_run, pooled_features
 from configs import breakhis
@@ -89,11 +89,10 @@ def probe(
     for number in range(halvings):
         half = halve(patient, np.random.default_rng(number))
         for trained in (half, ~half):
-            scaler = StandardScaler()
-            inputs = scaler.fit_transform(features[trained].astype(np.float64))
+            inputs = Inputs.fit(features[trained])
             model = LogisticRegression(C=1 / features.shape[1], max_iter=10_000)
-            model.fit(inputs, target[trained])
-            named = model.predict(scaler.transform(features[~trained].astype(np.float64)))
+            model.fit(inputs.of(features[trained]), target[trained])
+            named = model.predict(inputs.of(features[~trained]))
             right[~trained] += named == target[~trained]
     return right / halvings
 

@@ -17,7 +17,35 @@ from data.records import Records
 VARIANCES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 USUAL = 1.0  # the variance where none can be chosen
 PARTS = 5  # of the inner cross-validation, where there are as many patients of each class
-_STEPS = 10_000  # most iterations of a fit
+_STEPS = 1000  # most iterations of a fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Standardised features in a basis of the training images.
+
+    The coefficients of a penalised linear model are in the span of its training images (representer
+    theorem, Schölkopf et al. 2001). In an orthonormal basis of the span, the model and its penalty
+    are the same, with at most as many inputs as training images.
+
+    Attributes:
+        scaler: standardises the features over the training images.
+        basis: ``float64 [D, R]``, orthonormal columns, R = min(N, D).
+    """
+
+    scaler: StandardScaler
+    basis: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray) -> Inputs:
+        """Fits both to the features of N training images, ``float32 [N, D]``."""
+        scaler = StandardScaler()
+        standardised = scaler.fit_transform(features.astype(np.float64))
+        return cls(scaler, np.linalg.qr(standardised.T)[0])
+
+    def of(self, features: np.ndarray) -> np.ndarray:
+        """Returns the inputs of the model, ``float64 [M, R]``, of ``float32 [M, D]``."""
+        return self.scaler.transform(features.astype(np.float64)) @ self.basis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +59,8 @@ class Head:
         parts: number of parts of the inner cross-validation.
         patients: number of training patients.
         images: number of training images.
-        scaler: standardises the features.
-        regression: the logistic regression on standardised features.
+        inputs: maps features to the inputs of the regression.
+        regression: the logistic regression.
     """
 
     variance: float
@@ -40,12 +68,12 @@ class Head:
     parts: int
     patients: int
     images: int
-    scaler: StandardScaler
+    inputs: Inputs
     regression: LogisticRegression
 
     def probability(self, features: np.ndarray) -> np.ndarray:
         """Returns the probabilities of malignant of ``float32 [M, D]``: ``float64 [M]``."""
-        return self.regression.predict_proba(self.scaler.transform(_wide(features)))[:, 1]
+        return self.regression.predict_proba(self.inputs.of(features))[:, 1]
 
     def facts(self) -> dict[str, Any]:
         """Returns the choice as JSON values."""
@@ -90,11 +118,10 @@ def fit_head(records: Records, features: np.ndarray, seed: int) -> Head:
     parts = _number_of_parts(records)
     losses = _losses(records, features, parts, seed) if parts else {}
     variance = min(losses, key=losses.__getitem__) if losses else USUAL
-    scaler, regression = StandardScaler(), _regression()
-    standardised = scaler.fit_transform(_wide(features))
-    _fit(regression, standardised, records.label, variance)
+    inputs, regression = Inputs.fit(features), _regression()
+    _fit(regression, inputs.of(features), records.label, variance / features.shape[1])
     patients = len(set(records.accession.tolist()))
-    return Head(variance, losses, parts, patients, len(records), scaler, regression)
+    return Head(variance, losses, parts, patients, len(records), inputs, regression)
 
 
 def _number_of_parts(records: Records) -> int:
@@ -109,27 +136,24 @@ def _losses(records: Records, features: np.ndarray, parts: int, seed: int) -> di
     sums = dict.fromkeys(VARIANCES, 0.0)
     for part in range(parts):
         held_out = mark_fold(records, parts, part, seed, True, "the number of inner parts")
-        scaler, regression = StandardScaler(), _regression()
-        inner = scaler.fit_transform(_wide(features[~held_out]))
-        tested = scaler.transform(_wide(features[held_out]))
+        trained, label = features[~held_out], records.label[~held_out]
+        inputs, regression = Inputs.fit(trained), _regression()
+        inner, tested = inputs.of(trained), inputs.of(features[held_out])
         sign = 2 * records.label[held_out] - 1
         for variance in VARIANCES:  # from the strongest penalty, each fit starts at the one before
-            _fit(regression, inner, records.label[~held_out], variance)
+            _fit(regression, inner, label, variance / features.shape[1])
             logit = regression.decision_function(tested)
             sums[variance] += float(np.logaddexp(0, -sign * logit).sum())
     return {variance: total / len(records) for variance, total in sums.items()}
 
 
 def _regression() -> LogisticRegression:
-    return LogisticRegression(max_iter=_STEPS, warm_start=True)
+    return LogisticRegression(solver="newton-cholesky", max_iter=_STEPS, warm_start=True)
 
 
 def _fit(
-    regression: LogisticRegression, standardised: np.ndarray, label: np.ndarray, variance: float
+    regression: LogisticRegression, inputs: np.ndarray, label: np.ndarray, strength: float
 ) -> None:
-    regression.set_params(C=variance / standardised.shape[1])
-    regression.fit(standardised, label)
-
-
-def _wide(features: np.ndarray) -> np.ndarray:
-    return features.astype(np.float64)
+    """Fits the regression, from its coefficients of the fit before, if there was one."""
+    regression.set_params(C=strength)
+    regression.fit(inputs, label)
