@@ -66,7 +66,16 @@ from se_resnet.report.publish import Evaluation, publish
 from se_resnet.report.remarks import leak_warnings
 from se_resnet.report.repeats import publish_repeats
 from se_resnet.runs.lock import locked
-from se_resnet.runs.run_files import ALL_FOLDS, LAST, SPLIT_SEED, TEST, TRAIN, VAL, complete
+from se_resnet.runs.run_files import (
+    ALL_FOLDS,
+    LAST,
+    NO_FOLD,
+    SPLIT_SEED,
+    TEST,
+    TRAIN,
+    VAL,
+    complete,
+)
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import flatten
 from se_resnet.runtime.files import write_json
@@ -116,6 +125,11 @@ def evaluate_features(config: ConfigDict, table: FeatureTable, workdir: str | Pa
         raise UserError(
             f"config.split.protocol = {SOURCE!r} derives images of its own, which have no "
             "features: choose another protocol."
+        )
+    if config.split.fold == NO_FOLD:
+        raise UserError(
+            f"config.split.fold = {NO_FOLD!r} leaves no test image to evaluate: give the number of "
+            f"a fold, or {ALL_FOLDS!r}."
         )
     if config.repeats > 1 and config.repeat_seeds != SPLIT_SEED:
         raise UserError(
@@ -239,7 +253,7 @@ def _evaluation(
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **facts["audit"],
-        **run_data.count_seen(records, run, facts["seen_digests"]),
+        **run_data.count_seen(records, [run]),
     }
     return Evaluation(
         title=f"{run.path.name}: {role} images",

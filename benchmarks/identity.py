@@ -266,7 +266,7 @@ def main() -> None:
         if options.workdir:
             run = RunFolder(options.workdir)
             settings = {**settings, **run.config()["data"]}
-            runs = run.begun_folds() or [run]
+            runs = run.networks()
         settings |= {"dir": options.data_dir, "magnifications": options.magnifications}
         if options.size:
             settings["size"] = (options.size, options.size)

@@ -86,7 +86,6 @@ def test_the_folder_is_that_of_a_run_and_divides_as_train_does(evaluated):
     assert run.evaluation().repeats()["repeats"]["image_roc_auc"]["mean"] > 0.9
     for seed, repeat in enumerate(run.repeats(2)):
         assert repeat.evaluation().metrics()["folds"]["image_roc_auc"]["values"]
-        assert repeat.decision_path.exists()
         split = config.copy_and_resolve_references().split
         split.seed = seed
         for number, fold in enumerate(repeat.folds(2)):
@@ -293,6 +292,10 @@ def test_divisions_without_features_or_repeats_are_refused(place, tmp_path):
     config = make_config(place, "source")
     table = FeatureTable(*NAMES, np.array([]), np.zeros((0, 1)))
     with pytest.raises(UserError, match="'source' derives images"):
+        embeddings.evaluate_features(config, table, tmp_path)
+    config = make_config(place)
+    config.split.fold = "none"
+    with pytest.raises(UserError, match="leaves no test image"):
         embeddings.evaluate_features(config, table, tmp_path)
     config = make_config(place, repeats=2)
     config.repeat_seeds = "training"
