@@ -12,7 +12,8 @@ over patients (:func:`se_resnet.metrics.intervals.share_interval`).
 ``ImageNet`` is the network of the shipped weights, which saw no image here. ``fine-tuned`` is the
 network of RUN: a run of train.py, or a cross-validation, in which each patient is new to one
 network and known to others, so that both are compared within the patient. Known patients are those
-of the training images. Differences are paired: for each patient, with Student's t over the
+of the training images. Under ``strict`` all of their images were training images, also those that
+the probe holds out: the network may remember single images. Differences are paired: for each patient, with Student's t over the
 patients.
 """
 
