@@ -13,8 +13,8 @@ over patients (:func:`se_resnet.metrics.intervals.share_interval`).
 network of RUN: a run of train.py, or a cross-validation, in which each patient is new to one
 network and known to others, so that both are compared within the patient. Known patients are those
 of the training images. Under ``strict`` all of their images were training images, also those that
-the probe holds out: the network may remember single images. Differences are paired: for each patient, with Student's t over the
-patients.
+the probe holds out: the network may remember single images. Differences are paired: for each
+patient, with Student's t over the patients.
 """
 
 from __future__ import annotations
