@@ -36,10 +36,16 @@ def claim(run: RunFolder, config: Mapping[str, Any], free: Collection[str]) -> N
 
     Raises:
         UserError: the folder holds a run of another configuration; the first field that differs is
-            named with both values.
+            named with both values. Or it holds an evaluation that no network here made.
     """
     begun = run.has_begun
     if not begun and not run.begun_parts()[1]:
+        if run.evaluation().is_finished:
+            raise UserError(
+                f"--workdir={run.path} holds an evaluation without checkpoints, of another program "
+                "or of a run whose checkpoints are gone: choose another --workdir, or move the "
+                "evaluation away."
+            )
         return  # files of a start that failed early are written anew
     required = [run.config_path, run.data_path, run.split_path] if begun else [run.config_path]
     for path in required:

@@ -9,6 +9,7 @@ import pytest
 from se_resnet.errors import UserError
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runs.workdir import claim
 from tests.helpers.run_folders import make_run_folder
 
 
@@ -53,3 +54,13 @@ def test_repeats_that_have_begun_are_in_the_order_of_their_numbers(single, tmp_p
     networks = [network.path.relative_to(tmp_path).as_posix() for network in run.networks()]
     assert networks == ["repeat2", "repeat3/fold0", "repeat10"]
     assert [repeat.path.name for repeat in run.repeats(2)] == ["repeat0", "repeat1"]
+
+
+def test_an_evaluation_that_no_network_made_is_not_overwritten(tmp_path):
+    run = RunFolder(tmp_path)
+    claim(run, {"seed": 0}, free=())
+    report = run.evaluation().path / "report.html"
+    report.parent.mkdir(parents=True)
+    report.touch()
+    with pytest.raises(UserError, match="an evaluation without checkpoints"):
+        claim(run, {"seed": 0}, free=())
