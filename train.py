@@ -12,23 +12,39 @@ at once.
 
 from __future__ import annotations
 
+import se_resnet  # noqa: F401  first: lets Ctrl-C end the imports quietly
+
+# isort: split
 from absl import flags
-from ml_collections import config_flags
 
 from configs import breakhis
 from se_resnet.runtime import launch
-from se_resnet.runtime.cli import PATH, describe_fields, parse_flags, read_config, run_command
+from se_resnet.runtime.cli import PATH, RESUMES, describe_fields, parse_flags, run_command
+from se_resnet.runtime.config_flag import ConfigFlag
 
 if __name__ == "__main__":  # before the imports that take seconds
-    _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.")
-    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
+
+    def _complete(content: dict) -> dict:
+        from se_resnet.runs import run_files  # imports OpenCV: only for a file in JSON
+
+        return run_files.without_removed(run_files.complete(content))
+
+    _CONFIG = ConfigFlag(breakhis.get_config, _complete)
+    _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.")
+    _DRY_RUN = flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "Do everything up to the first step and evaluation batch, print estimates, keep nothing.",
+    )
     launch.define_flags()
     flags.adopt_module_key_flags(launch)
     parse_flags(
         epilogue=lambda: (
             "\nFields of the configuration, as configs/breakhis.py sets them:\n"
             + describe_fields(breakhis.get_config)
-        )
+        ),
+        config=_CONFIG,
+        required=("workdir",),
     )
 
 import json
@@ -62,6 +78,7 @@ from se_resnet.runs.run_files import (
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import BEST_FORM, claim
 from se_resnet.runtime import numerics, processes, software
+from se_resnet.runtime.config_form import conformed
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.log import log
 from se_resnet.runtime.mesh import data_mesh, replicated
@@ -125,6 +142,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         Interrupted: SIGINT or SIGTERM arrived during the training; the state was saved.
     """
     run = RunFolder(local_path(workdir, "--workdir ="))
+    config = conformed(config, breakhis.get_config())
     check_config(config)
     with locked(run):
         check_data_config(config)
@@ -312,8 +330,8 @@ def build_model(
 
 def main() -> None:
     """The command."""
-    train_and_evaluate(read_config(_CONFIG.value), _WORKDIR.value)
+    train_and_evaluate(_CONFIG.value, _WORKDIR.value)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, RESUMES)

@@ -11,10 +11,14 @@ only at the first use of a name below::
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+from se_resnet.runtime import early_exit
 
-from se_resnet.runtime.lazy import lazy_names
+early_exit.begin()  # before the imports that take time
+
+import os  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
+
+from se_resnet.runtime.lazy import lazy_names  # noqa: E402
 
 if TYPE_CHECKING:
     from se_resnet.errors import UserError

@@ -72,6 +72,9 @@ FIELDS_ADDED = {
     "model.accept_licence": "",
 }
 
+# Fields of earlier versions, which no reader uses.
+FIELDS_REMOVED = ("bootstrap_resamples",)
+
 # More than these would ask for more memory than there is.
 MAX_BATCH, MAX_PERMUTATIONS = 2**16, 10**6
 MAX_REPEATS = 1000  # a training each
@@ -242,6 +245,11 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(part, dict):
             part.setdefault(field, value)
     return completed
+
+
+def without_removed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the content of a ``config.json`` without the fields of :data:`FIELDS_REMOVED`."""
+    return {name: value for name, value in config.items() if name not in FIELDS_REMOVED}
 
 
 def keeps_patients_apart(split: Mapping[str, Any]) -> bool:

@@ -20,10 +20,8 @@ import re
 import shlex
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -31,62 +29,102 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from se_resnet.errors import UserError
-from se_resnet.runtime import environment, launch, signals
+from se_resnet.runtime import early_exit, environment, flag_errors, launch, signals
+from se_resnet.runtime.config_flag import ConfigFlag
 from se_resnet.runtime.interpreter import restart
 from se_resnet.runtime.paths import local_path
 from se_resnet.runtime.streams import require_written
 
+RESUMES = "the same command resumes from there"
+BEGINS_ANEW = "the same command begins anew"
 
-def parse_flags(epilogue: Callable[[], str] | None = None) -> None:
+
+def parse_flags(
+    epilogue: Callable[[], str] | None = None,
+    config: ConfigFlag | None = None,
+    required: tuple[str, ...] = (),
+) -> None:
     """Parses the command line. Ends the process after ``--help`` or an error in a flag.
 
     The text above the flags in ``--help`` is the docstring of the file that was started.
 
     Args:
         epilogue: returns the text below the flags.
+        config: the flag ``--config`` of a command that has a configuration. The process ends here
+            if ``--print_config`` is given.
+        required: flags that such a command needs for anything else.
     """
     app.define_help_flags()
     for name in ("help", "helpshort", "helpfull", "helpxml"):
         flag: Any = flags.FLAGS[name]
         flag.parse = functools.partial(_show_help, flag.parse, epilogue)
-    with exit_on_user_error():
-        _expand_config(sys.argv)
-        _parse(sys.argv)
+    with _exit_on_user_error():
+        parse(sys.argv, config)
+        if config and config.is_to_be_printed:
+            for note in config.notes:
+                print(note, file=sys.stderr)
+            print(config.as_json())
+            require_written()
+            sys.exit(0)
+        for name in required:
+            if flags.FLAGS[name].value is None:
+                raise flag_errors.missing(name, flags.FLAGS)
     launch.set_timeout()
     restart()
-    with exit_on_user_error():
+    with _exit_on_user_error():
         environment.import_jax()
 
 
-def run_command(main: Callable[[], None]) -> None:
+def run_command(main: Callable[[], None], again: str = BEGINS_ANEW) -> None:
     """Runs ``main``, the work of a command whose flags are parsed, and ends the process.
 
     The exit code is 0 after success, 2 after a user error, 130 after Ctrl-C and 75 after SIGTERM.
     A user error prints one sentence on standard error. A bug ends with its traceback.
+
+    Args:
+        main: the work.
+        again: what the same command does after an interruption, for the message.
     """
     from se_resnet.runtime import processes
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
 
     keep_compiled_programs()
-    with processes.exit_together():
-        try:
-            with signals.raised(), exit_on_user_error():
-                launch.join()
-                environment.require_devices()
-                main()
-        except KeyboardInterrupt as error:
-            progress = str(error) or "nothing that was saved is lost"
-            print(f"interrupted: {progress}; the same command resumes from there.", file=sys.stderr)
-            sys.exit(getattr(error, "exit_code", signals.EXIT_CODES[signal.SIGINT]))
+    with processes.exit_together(), _exit_on_interrupt(again), _exit_on_user_error():
+        launch.join()
+        environment.require_devices()
+        main()
 
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Ends the process with exit code 2 and one sentence when the block raises a UserError.
+    """Ends the process with a sentence when the block raises a UserError or is interrupted.
 
-    An error because memory, threads or open files ran out ends the process in the same way, also
-    after the block.
+    The exit code is 2 after a user error, 130 after Ctrl-C and 75 after SIGTERM. An error because
+    memory, threads or open files ran out is a user error, also after the block.
     """
+    with _exit_on_interrupt(BEGINS_ANEW), _exit_on_user_error():
+        yield
+
+
+@contextmanager
+def _exit_on_interrupt(again: str) -> Iterator[None]:
+    """Ends the process with exit code 130 or 75 when a signal interrupts the block."""
+    try:
+        with signals.raised():
+            early_exit.end()
+            yield
+    except KeyboardInterrupt as error:
+        unfinished = (
+            "nothing that was saved is lost"
+            if again == RESUMES
+            else "results that were not complete are not kept"
+        )
+        print(f"interrupted: {str(error) or unfinished}; {again}.", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", signals.EXIT_CODES[signal.SIGINT]))
+
+
+@contextmanager
+def _exit_on_user_error() -> Iterator[None]:
     environment.prepare()
     sys.excepthook = _report_shortage
     try:
@@ -163,6 +201,12 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises a UserError instead of ending the process."""
+        for kind, wanted in (("int", "a whole number"), ("float", "a number")):
+            message = re.sub(
+                rf"(?:argument )?(\S+): invalid {kind} value: (.*)",
+                rf"\1 = \2 is not {wanted}",
+                message,
+            )
         raise UserError(f"{message} (--help lists the options).")
 
 
@@ -198,64 +242,20 @@ def _show_help(
         sys.exit(0)
 
 
-def _expand_config(argv: list[str]) -> None:
-    """Expands the path of the flag ``--config``, whose parser does not."""
-    for index, argument in enumerate(argv):
-        name, given, path = argument.partition("=")
-        if given and name.lstrip("-") == "config":
-            argv[index] = f"{name}={local_path(path, '--config =')}"
-
-
-def _parse(argv: list[str]) -> None:
-    for argument in argv[1:]:
-        name = re.match(r"--?config\.([^=]*)", argument)
-        if name and not re.fullmatch(r"(?!\d)\w+(\.(?!\d)\w+|\[\d{1,6}\])*", name[1]):
-            raise UserError(
-                f"{argument.split('=')[0]!r} is not a field of the configuration: write "
-                "--config.FIELD=VALUE."
-            )
-    try:
-        rest = flags.FLAGS(argv)[1:]
-    except flags.Error as error:
-        message = str(error).strip().splitlines()[-1]
-        raise UserError(f"{message} (--help lists the flags)") from error
-    except (AttributeError, KeyError, TypeError, IndexError) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if not any(Path(frame.filename).name == "config_path.py" for frame in frames):
-            raise  # a bug in the config file
-        # ml_collections names the last part of the path only, and the field it resembles.
-        key = (re.findall(r"\w+", str(error.args[0])) or [""])[0]
-        names = [arg.split("=")[0] for arg in argv if re.match(r"--?config\.", arg)]
-        given = next((name for name in names if f".{key}" in name), " or ".join(names))
-        hint = re.search(r'Did you mean "(\w+)"', str(error))
-        raise UserError(
-            f"{given} is not a field of the configuration: "
-            + (f"did you mean {hint[1]}?" if hint else "the config file lists the fields.")
-        ) from error
-    except OSError as error:
-        raise _missing_config(argv) from error
-    if rest:
-        raise UserError(f"unexpected argument {rest[0]!r}: options start with '--'.")
-
-
-def read_config(value: ConfigDict | None) -> ConfigDict:
-    """Returns the loaded value of the ``--config`` flag, locked.
+def parse(argv: list[str], config: ConfigFlag | None) -> None:
+    """Parses the flags of a command line, and loads the configuration that it names.
 
     Raises:
-        UserError: the flag was not given, or its file does not exist.
+        UserError: a flag or field is unknown, or a value does not fit.
     """
-    if value is None:
-        raise UserError("--config is missing: give a file, for example configs/quickstart.py.")
+    fields = config.field_names if config else []
     try:
-        value.lock()
-    except OSError as error:  # what ml_collections raises at the first use of a missing file
-        raise _missing_config(sys.argv) from error
-    return value
-
-
-def _missing_config(argv: list[str]) -> UserError:
-    # The value of a flag that could not be parsed stands only in the command line.
-    path = re.search(r"--?config[= ](\S+)", " ".join(argv))
-    return UserError(
-        f"the config file {path[1] if path else ''} does not exist: see the folder configs."
-    )
+        expanded = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+        rest, overrides = config.split(expanded) if config else (expanded, [])
+        unexpected = flags.FLAGS(rest)[1:]
+    except flags.Error as error:
+        raise flag_errors.explained(error, argv, flags.FLAGS, fields) from error
+    if unexpected:
+        raise UserError(f"unexpected argument {unexpected[0]!r}: options start with '--'.")
+    if config:
+        config.read(overrides)

@@ -19,6 +19,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from se_resnet.runtime import early_exit
+
 SWITCH = "SE_RESNET_HUGE_PAGES"
 _VARIABLE = "GLIBC_TUNABLES"
 _TUNABLE = "glibc.malloc.hugetlb"
@@ -52,10 +54,11 @@ def restart() -> None:
     if sys.getfilesystemencoding() != "utf-8":
         environment = with_utf8(environment)
     if environment != dict(os.environ) and not sys.gettrace() and _is_started_command():
+        early_exit.block()
         try:
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
         except OSError:
-            return  # the command also runs without
+            early_exit.unblock()  # the command also runs without
 
 
 def _gives_huge_pages_on_request() -> bool:
