@@ -5,6 +5,8 @@ r"""Trains an SE-ResNet on BreaKHis and evaluates it on patients it never saw.
       --config.data.dir=/path/to/BreaKHis_v1 --config.data.magnifications=200
 
 Any field of the config file can be set as --config.FIELD=VALUE. The same command again resumes.
+--config=RUN/config.json takes the configuration of a run, --print_config prints it, and --dry_run
+tries the first step, prints estimates of time, memory and disk, and keeps nothing.
 Exit codes: 0 finished; 2 a user error or a full disk, explained in one sentence; 75 after SIGTERM
 and 130 after Ctrl-C, when the current step was finished and saved. A second signal ends the process
 at once.
@@ -48,6 +50,9 @@ if __name__ == "__main__":  # before the imports that take seconds
     )
 
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +66,7 @@ from data.config_check import check_data_config
 from data.feed.batch_order import steps_per_epoch
 from data.feed.choose import open_feed
 from data.protocols.roles import number_of_folds
+from se_resnet.errors import UserError
 from se_resnet.images.scale import configured_scale
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
@@ -79,13 +85,13 @@ from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import BEST_FORM, claim
 from se_resnet.runtime import numerics, processes, software
 from se_resnet.runtime.config_form import conformed
-from se_resnet.runtime.files import write_json
+from se_resnet.runtime.files import user_cache_dir, write_json
 from se_resnet.runtime.log import log
 from se_resnet.runtime.mesh import data_mesh, replicated
 from se_resnet.runtime.paths import local_path
 from se_resnet.tracking import test_results
 from se_resnet.tracking.metric_log import MetricLog
-from se_resnet.training import loop, optim
+from se_resnet.training import loop, optim, rehearsal
 from se_resnet.training.augment import Augmentation, make_block_augmenter
 from se_resnet.training.config import (
     check_config,
@@ -168,6 +174,65 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         return results
 
 
+def dry_run(config: ConfigDict, workdir: str | Path) -> rehearsal.Estimate:
+    """Does everything up to one training step and one evaluation batch, and prints estimates.
+
+    Nothing stays: the workdir is not made or changed. Only the caches keep decoded images and
+    compiled programs, which the training then reads. Of several folds or repeats the first is
+    tried.
+
+    Args:
+        config: see :func:`train_and_evaluate`.
+        workdir: folder of the run.
+
+    Returns:
+        The estimate, of one fold and repeat.
+
+    Raises:
+        UserError: as :func:`train_and_evaluate`; or several processes were started.
+    """
+    run = RunFolder(local_path(workdir, "--workdir ="))
+    config = conformed(config, breakhis.get_config())
+    check_config(config)
+    if jax.process_count() > 1:
+        raise UserError("--dry_run tries one process: start it alone, with --num_processes=1.")
+    disk = _disk_of(run.path)
+    check_data_config(config)
+    weights = load_weights(config)
+    claim(run, plain(config), free=_may_differ(config, run))
+    tried, runs = repeat_configs(config)[0], config.repeats
+    if config.split.fold == ALL_FOLDS:
+        count = number_of_folds(config.split.protocol, config.split.folds, config.split.name)
+        tried, runs = fold_configs(tried, count)[0], runs * count
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = RunFolder(folder)
+        scratch.checkpoints.rehearse()
+        begun = run if run.has_begun else scratch
+        data, training, state = _prepare(tried, begun, scratch, weights)
+        done = max(run.checkpoints.steps("latest"), default=0)
+        feed = open_feed(tried, data, data_mesh())
+        estimate = rehearsal.measure(training, state, feed, len(data.validation), done)
+    log("estimate", estimate.describe(runs, shutil.disk_usage(disk).free))
+    log(
+        "dry run",
+        f"nothing was written to {run.path}; decoded images and compiled programs stay in "
+        f"{user_cache_dir(config.data.cache_dir)}",
+    )
+    return estimate
+
+
+def _disk_of(workdir: Path) -> Path:
+    """Returns the folder that exists and in which the folder of a run would be made.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    exists = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not (exists.is_dir() and os.access(exists, os.W_OK | os.X_OK)):
+        raise UserError(f"{workdir} cannot be written: choose another --workdir.")
+    return exists
+
+
 def _train_each(
     kind: str,
     parts: Sequence[RunFolder],
@@ -205,11 +270,37 @@ def _train(config: ConfigDict, run: RunFolder, weights: Pretrained) -> MetricLog
     if processes.is_primary():
         numerics.keep(run.numerics_path, begun=run.has_begun)
     run.checkpoints.rehearse()
+    data, training, state = _prepare(config, run, run, weights)
+
+    # --------------------------------------------------------------- folder of the run
+    if processes.is_primary():
+        run_data.save(run, data.dataset, data.roles, data.near, data.plan)
+        write_json(run.config_path, plain(config))
+    state, progress = _resume(config, run, state, training.steps)
+    if processes.is_primary():
+        software.keep(run.software_path, progress.step)
+
+    # ----------------------------------------------------------------------- training
+    feed = open_feed(config, data, data_mesh())
+    return loop.run(training, state, progress, feed)
+
+
+def _prepare(
+    config: ConfigDict, begun: RunFolder, run: RunFolder, weights: Pretrained
+) -> tuple[run_data.RunData, loop.Training, TrainState]:
+    """Prepares everything that a training needs before its first step.
+
+    Args:
+        config: of the run.
+        begun: folder whose run, if it has begun, must have the same images in the same roles.
+        run: folder of the run, where the provenance of the weights is recorded.
+        weights: the configured weights.
+    """
     mesh = data_mesh()
 
     # ------------------------------------------------------- images, split, balanced plan
     augment = make_augmentation(config)
-    data = run_data.prepare(config, run, make_block_augmenter(augment, config.seed))
+    data = run_data.prepare(config, begun, make_block_augmenter(augment, config.seed))
     if data.is_augmented:
         augment = Augmentation(flip=False, rotate=False)
 
@@ -226,19 +317,7 @@ def _train(config: ConfigDict, run: RunFolder, weights: Pretrained) -> MetricLog
     state = TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
     state = processes.put(state, replicated(mesh))
     del variables, params, weights  # the first step takes their memory
-
-    # --------------------------------------------------------------- folder of the run
-    if processes.is_primary():
-        run_data.save(run, data.dataset, data.roles, data.near, data.plan)
-        write_json(run.config_path, plain(config))
-    state, progress = _resume(config, run, state, steps)
-    if processes.is_primary():
-        software.keep(run.software_path, progress.step)
-
-    # ----------------------------------------------------------------------- training
-    feed = open_feed(config, data, mesh)
-    training = loop.Training(classifier, recipe, phases, steps, config, run)
-    return loop.run(training, state, progress, feed)
+    return data, loop.Training(classifier, recipe, phases, steps, config, run), state
 
 
 def _resume(
@@ -330,7 +409,12 @@ def build_model(
 
 def main() -> None:
     """The command."""
-    train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    if _CONFIG.notes:
+        log("config", "\n".join(_CONFIG.notes))
+    if _DRY_RUN.value:
+        dry_run(_CONFIG.value, _WORKDIR.value)
+    else:
+        train_and_evaluate(_CONFIG.value, _WORKDIR.value)
 
 
 if __name__ == "__main__":
