@@ -11,6 +11,9 @@ Writes predictions.csv, metrics.json and report.html.
 
 from __future__ import annotations
 
+import se_resnet  # noqa: F401  first: lets Ctrl-C end the imports quietly
+
+# isort: split
 from absl import flags
 
 from se_resnet.images.resize import TTA

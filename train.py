@@ -412,9 +412,9 @@ def main() -> None:
     if _CONFIG.notes:
         log("config", "\n".join(_CONFIG.notes))
     if _DRY_RUN.value:
-        dry_run(_CONFIG.value, _WORKDIR.value)
+        dry_run(_CONFIG.value, str(_WORKDIR.value))
     else:
-        train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+        train_and_evaluate(_CONFIG.value, str(_WORKDIR.value))
 
 
 if __name__ == "__main__":

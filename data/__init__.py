@@ -15,10 +15,12 @@ import TensorFlow.
 
 from __future__ import annotations
 
+import se_resnet  # noqa: F401  first: handles Ctrl-C, sets limits of OpenCV before its import
+
+# isort: split
 import os
 from typing import TYPE_CHECKING
 
-import se_resnet  # noqa: F401  sets limits of OpenCV, before OpenCV is imported
 from se_resnet.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from se_resnet.images.scale import Scale, configured_scale, describe_scales, sca
 from se_resnet.runs.image_source import BREAKHIS, ImageSource
 from se_resnet.runtime.files import user_cache_dir
 from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
+from se_resnet.runtime.signals import postponed
 
 
 class Prepared(Images, Protocol):
@@ -174,7 +175,8 @@ def prepare(
             f"config.data.positive, negative and patient say how a table is read, and {source} is "
             "none: remove them, or give a .csv, .tsv or .parquet file."
         )
-    from data.breakhis import preparation  # imports TensorFlow, which takes seconds
+    with postponed():
+        from data.breakhis import preparation  # imports TensorFlow, which takes seconds
 
     path = SAMPLE_FOLDER if source == "sample" else source
     return preparation.prepare(path, root, on_bad_image, beam_options)

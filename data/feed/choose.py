@@ -15,6 +15,7 @@ from data.run_data import RunData
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runtime import processes
 from se_resnet.runtime.mesh import batch_sharding, first_axis_sharding, replicated
+from se_resnet.runtime.signals import postponed
 from se_resnet.training.config import ON_DEVICE
 
 
@@ -77,7 +78,8 @@ def open_feed(config: ConfigDict, data: RunData, mesh: Mesh) -> Feed:
             lambda: device.eval_batches(resident.images, rows, **validation),
             files_of_step,
         )
-    from data.feed import host  # imports TensorFlow, which the other placement does not need
+    with postponed():
+        from data.feed import host  # imports TensorFlow, which the other placement does not need
 
     return Feed(
         data.validation.predictions,
@@ -106,6 +108,7 @@ def eval_batches(
         placed = processes.put(images[rows], replicated(mesh))
         order = np.arange(len(rows))
         return device.eval_batches(placed, order, batch_size=batch_size, sharding=sharding)
-    from data.feed import host  # imports TensorFlow, which the other placement does not need
+    with postponed():
+        from data.feed import host  # imports TensorFlow, which the other placement does not need
 
     return host.eval_batches(images, rows, batch_size=batch_size, sharding=sharding)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,9 +69,6 @@ def main(argv: list[str] | None = None) -> None:
             # The messages name fields of a configuration, which are options here.
             message = re.sub(r"config\.data\.dir\b", "--data_dir", str(error))
             raise UserError(re.sub(r"config\.(data|split)\.", "--", message)) from error
-        except KeyboardInterrupt:
-            print("interrupted.", file=sys.stderr)
-            sys.exit(130)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, run_command
+from se_resnet.runtime.cli import ArgumentParser, run_command
 from se_resnet.runtime.interpreter import restart
 from se_resnet.runtime.text_table import text_table
 
@@ -27,8 +27,7 @@ def _options() -> argparse.Namespace:
     add("--batch", type=_count, default=8, help="images in a timed step (default: 8)")
     add("--rounds", type=_count, default=9, help="timed steps of each module (default: 9)")
     add("--modules", help="names separated by commas (default: all that are registered)")
-    with exit_on_user_error():
-        return parser.parse_args()
+    return parser.parse_command()
 
 
 def _count(text: str) -> int:

@@ -27,6 +27,7 @@ from se_resnet.metrics.predictions import PREDICTIONS, Predictions
 from se_resnet.metrics.sample_size import patients_for_auc, patients_for_share
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
 from se_resnet.runtime.files import write_json
+from se_resnet.runtime.signals import postponed
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -70,7 +71,8 @@ def _patients(options: argparse.Namespace) -> None:
 
 
 def _predictions_file(run: str, split: str) -> Path:
-    from se_resnet.runs.run_folder import RunFolder  # imports JAX: after the options are known
+    with postponed():
+        from se_resnet.runs.run_folder import RunFolder  # imports JAX: after the options are known
 
     path = Path(run)
     return RunFolder(path).evaluation(split).path / PREDICTIONS if path.is_dir() else path
@@ -78,7 +80,8 @@ def _predictions_file(run: str, split: str) -> Path:
 
 def _repeats(run: str, split: str) -> list[Predictions]:
     """Returns the predictions of each repeat; an empty list for a single run or a file."""
-    from se_resnet.runs.run_folder import RunFolder
+    with postponed():
+        from se_resnet.runs.run_folder import RunFolder
 
     folder = RunFolder(run)
     if not folder.config_path.exists() or (count := folder.config()["repeats"]) == 1:

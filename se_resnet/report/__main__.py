@@ -14,6 +14,7 @@ from pathlib import Path
 
 from se_resnet.errors import UserError
 from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
+from se_resnet.runtime.signals import postponed
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,13 +25,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _write(path: Path, split: str, out: str) -> None:
-    # These import JAX: after the options are known.
-    from se_resnet.images.resize import TTA
-    from se_resnet.report.remarks import view_notes
-    from se_resnet.report.reporting.folder import FILES, PAGE, REPORTING, write_reporting
-    from se_resnet.runs.evaluations import REPORT
-    from se_resnet.runs.run_folder import RunFolder
-    from se_resnet.runtime.folders import whole_folder
+    with postponed():
+        # These import JAX: after the options are known.
+        from se_resnet.images.resize import TTA
+        from se_resnet.report.remarks import view_notes
+        from se_resnet.report.reporting.folder import FILES, PAGE, REPORTING, write_reporting
+        from se_resnet.runs.evaluations import REPORT
+        from se_resnet.runs.run_folder import RunFolder
+        from se_resnet.runtime.folders import whole_folder
 
     run = RunFolder(path)
     if not run.config_path.exists():

@@ -199,6 +199,11 @@ class ArgumentParser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    def parse_command(self) -> argparse.Namespace:
+        """Parses the command line before the imports of :func:`run_command` that take seconds."""
+        with _exit_on_user_error():
+            return self.parse_args()
+
     def error(self, message: str) -> NoReturn:
         """Raises a UserError instead of ending the process."""
         for kind, wanted in (("int", "a whole number"), ("float", "a number")):

@@ -10,8 +10,8 @@ Imports only the standard library. :mod:`se_resnet` calls :func:`begin` before a
 
 from __future__ import annotations
 
+import _signal as signal  # the module signal would import enum, which takes longer than all else
 import os
-import signal
 import sys
 
 EXIT_CODE = 130

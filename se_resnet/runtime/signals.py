@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,18 @@ def deferred() -> Iterator[Pending]:
 
     with _handled(list(EXIT_CODES), note):
         yield pending
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Delivers a signal that arrives in the block after the block.
+
+    For imports of libraries written in C++, in which an exception can abort the process.
+    """
+    with deferred() as pending:
+        yield
+    if pending.signum is not None:
+        os.kill(os.getpid(), pending.signum)
 
 
 @contextmanager
