@@ -29,7 +29,7 @@ from se_resnet.metrics.comparison import compare
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.predictions import Predictions, logit_of, probability_of
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_argument, path_option
 from se_resnet.runtime.files import atomic_write, write_json
 
 BASELINE = "none"
@@ -88,8 +88,8 @@ def in_words(row: dict[str, Any]) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--data_dir", type=path_option, required=True)
+    parser.add_argument("--workdir", type=path_argument, required=True)
     parser.add_argument("--config", default="breakhis", help="file of configs/ with the recipe")
     parser.add_argument("--modules", nargs="+", default=[BASELINE, "se", "eca", "cbam"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])

@@ -40,7 +40,7 @@ from se_resnet.metrics.estimates import Metric
 from se_resnet.metrics.levels import all_metrics, map_metrics
 from se_resnet.metrics.predictions import Predictions, probability_of
 from se_resnet.metrics.simulation import separation
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_option
 from se_resnet.runtime.files import write_json
 
 PATIENTS = {8: (2, 6), 16: (4, 12), 44: (12, 32), 70: (16, 54)}  # benign and malignant
@@ -327,7 +327,7 @@ def main() -> None:
     parser.add_argument("--aucs", type=float, nargs="+", default=AUCS)
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
-    parser.add_argument("--out", help="JSON file to write")
+    parser.add_argument("--out", type=path_option, help="JSON file to write")
     options = parser.parse_args()
     cells = [
         Cell(*PATIENTS[patients], auc, share, model)

@@ -56,7 +56,7 @@ from se_resnet.metrics.predictions import (
 from se_resnet.metrics.seeds import compare_repeats
 from se_resnet.runs.run_files import TEST
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_argument
 from se_resnet.runtime.files import read_json
 
 # Names of the metrics of images, by their titles in the tables.
@@ -364,7 +364,7 @@ def _signed(value: float | None) -> str:
 def main() -> None:
     """The command."""
     flags = parser(__doc__)
-    flags.add_argument("workdir", type=Path)
+    flags.add_argument("workdir", type=path_argument)
     flags.add_argument("--choice", choices=CHOICES, default="averaged", help="of the weights")
     flags.add_argument("--rivals", type=Path, nargs="+", help="folders of benchmarks.embeddings")
     options = flags.parse_args()

@@ -55,7 +55,7 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.predictions import PREDICTIONS, probability_of
 from se_resnet.predict.tta import dihedral_views
 from se_resnet.runs.run_files import TEST, TRAIN, VAL
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_argument, path_option
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
 from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.training import optim
@@ -386,8 +386,8 @@ def _seconds(facts: Mapping) -> str:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of :func:`make_config` and :func:`measure`."""
-    parser.add_argument("workdir", type=Path)
-    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("workdir", type=path_argument)
+    parser.add_argument("--data_dir", type=path_option, required=True)
     parser.add_argument("--size", type=int, default=112, help="height and width in pixels")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch_size", type=int, default=16)

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from benchmarks.experiments import METRICS, results_of, run_all, tested, with_interval
 from benchmarks.measuring import table
 from configs import breakhis
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_argument, path_option
 from se_resnet.runtime.files import atomic_write, write_json
 
 PROTOCOLS = ("strict", "official", "random", "source")
@@ -102,8 +102,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--data_dir", type=path_option, required=True)
+    parser.add_argument("--workdir", type=path_argument, required=True)
     parser.add_argument("--protocols", default=",".join(PROTOCOLS))
     parser.add_argument("--size", type=int, default=112, help="height and width in pixels")
     parser.add_argument("--epochs", type=int, default=4)

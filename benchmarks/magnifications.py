@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +46,7 @@ from se_resnet.metrics.predictions import Predictions
 from se_resnet.metrics.seeds import across_repeats, compare_repeats
 from se_resnet.report.style import INK, png
 from se_resnet.runs.run_files import TRAIN
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_argument
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
 from se_resnet.runtime.files import atomic_write
 
@@ -284,7 +283,7 @@ def main() -> None:
         "--least", type=int, default=LEAST, help="training images of each class that a row needs"
     )
     flags.add_argument("--tables", action="store_true", help="print tables without training")
-    flags.add_argument("--figure", type=Path, help="PNG file to write")
+    flags.add_argument("--figure", type=path_argument, help="PNG file to write")
     options = flags.parse_args()
     keep_compiled_programs()
     with exit_on_user_error():

@@ -18,6 +18,7 @@ import cv2
 
 from data.breakhis.filenames import parse
 from se_resnet.metrics.labels import CLASS_NAMES, TUMOUR_TYPES
+from se_resnet.runtime.cli import path_argument
 from se_resnet.runtime.paths import SAMPLE_FOLDER
 from se_resnet.runtime.tables import write_table
 
@@ -30,7 +31,7 @@ UM_PER_PX = {100: "0.4"}
 def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("data/example"))
+    parser.add_argument("--out", type=path_argument, default=Path("data/example"))
     out = parser.parse_args().out
     with (SAMPLE_FOLDER / "manifest.csv").open(newline="") as file:
         listed = [row for row in csv.DictReader(file) if row["size"] == HALVED]

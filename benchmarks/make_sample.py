@@ -19,6 +19,7 @@ from pathlib import Path
 from data.breakhis import decode
 from data.breakhis.filenames import CLASS_FOLDERS, ImageName, parse
 from data.breakhis.official import official_names, slide_table
+from se_resnet.runtime.cli import path_argument
 
 # The same image, filed as ductal and as lobular carcinoma: a real case of a duplicate.
 TWIN_NAMES = ("SOB_M_DC-14-13412-100-003.png", "SOB_M_LC-14-13412-100-003.png")
@@ -35,8 +36,8 @@ STORED = {
 def main() -> None:
     """Runs the command: chooses and copies images, and writes the manifest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--subset", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("data/sample"))
+    parser.add_argument("--subset", type=path_argument, required=True)
+    parser.add_argument("--out", type=path_argument, default=Path("data/sample"))
     parser.add_argument("--megabytes", type=float, default=14.4)
     arguments = parser.parse_args()
     with (arguments.subset / "manifest.csv").open(newline="") as file:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from se_resnet.runtime.cli import path_argument
 from se_resnet.runtime.files import write_json
 
 ROOT = Path(__file__).parent.parent
@@ -97,7 +98,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--out", type=Path, help="JSON file to write")
+    options.add_argument("--out", type=path_argument, help="JSON file to write")
     return options
 
 

@@ -35,7 +35,7 @@ from data.protocols.near_duplicates import (
 )
 from data.protocols.roles import assign_roles
 from data.records import Records
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_option
 
 _BLOCK = 64
 _LISTED = 5
@@ -175,8 +175,8 @@ def time_check(dataset: Dataset) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_dir", default="sample")
-    parser.add_argument("--cache_dir", default="")
+    parser.add_argument("--data_dir", type=path_option, default="sample")
+    parser.add_argument("--cache_dir", type=path_option, default="")
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
     options = parser.parse_args()
 

@@ -36,7 +36,7 @@ from benchmarks.gpu_step import AUGMENT
 from benchmarks.measuring import finish, in_own_process, parser, table
 from data import balance
 from data.cache import Cache, open_cache
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_option
 from se_resnet.runtime.mesh import data_mesh, replicated
 
 METHODS = {"plain": "none", "SMOTE": "smote", "SMOTE, augmented": "smote"}
@@ -272,7 +272,9 @@ def rate_row(case: str, ours: list[float], theirs: list[float]) -> dict:
 
 def main() -> None:
     flags = parser(__doc__)
-    flags.add_argument("--data_dir", help="BreaKHis or a part of it; default: generated images")
+    flags.add_argument(
+        "--data_dir", type=path_option, help="BreaKHis or a part of it; default: generated images"
+    )
     flags.add_argument("--images", type=int, default=600, help="to generate")
     flags.add_argument("--batch_size", type=int, default=32)
     flags.add_argument("--batches", type=int, default=60, help="to time, when warm")

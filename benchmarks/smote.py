@@ -27,7 +27,7 @@ from data import balance
 from data.breakhis.filenames import parse
 from data.dataset import load_dataset
 from data.records import Records
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_option
 
 SEED = 0
 FULL = 7909
@@ -140,7 +140,9 @@ def measure(folder: Path, everything: Records, sizes: list[int], repeats: int, f
 
 def main() -> None:
     flags = parser(__doc__)
-    flags.add_argument("--data_dir", help="BreaKHis or a part of it; default: generated pixels")
+    flags.add_argument(
+        "--data_dir", type=path_option, help="BreaKHis or a part of it; default: generated pixels"
+    )
     flags.add_argument("--sizes", type=int, nargs="+", default=[500, 1000, 2000])
     flags.add_argument("--images", type=int, default=FULL, help="to generate")
     flags.add_argument("--side", type=int, default=224, help="pixels")

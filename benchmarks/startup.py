@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.measuring import ROOT, finish, parser
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_option
 
 # Command line, and the module that it runs.
 COMMANDS = {
@@ -103,7 +103,7 @@ def interrupted(process: subprocess.Popen) -> str:
 def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--repeats", type=int, default=3)
-    flags.add_argument("--config", default="configs/quickstart.py")
+    flags.add_argument("--config", type=path_option, default="configs/quickstart.py")
     options = flags.parse_args()
     rows = [
         {

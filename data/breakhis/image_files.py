@@ -23,6 +23,7 @@ from data.breakhis.filenames import ImageName
 from data.problems import Problem as Problem
 from se_resnet.errors import UserError
 from se_resnet.runtime.files import reason
+from se_resnet.runtime.paths import local_path
 from se_resnet.runtime.walk import PassedOver, printable, walk
 
 MAX_FILE_BYTES = 64 << 20  # an official image has about half a megabyte
@@ -64,7 +65,7 @@ def find(path: str | Path) -> Source:
     if not str(path):
         raise UserError("no path was given: give the folder or archive of BreaKHis.")
     try:
-        path = Path(path).expanduser()
+        path = Path(local_path(path, "the path of the images"))
         if not path.exists():
             raise UserError(f"{path} does not exist: give the folder or archive of BreaKHis.")
         if path.is_dir():

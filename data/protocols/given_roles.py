@@ -13,6 +13,7 @@ from data.records import Records
 from se_resnet.errors import UserError
 from se_resnet.images.image_location import written_path
 from se_resnet.runs.run_files import EXCLUDED, ROLES, TEST, TRAIN, read_split
+from se_resnet.runtime.paths import local_path
 
 _NEEDED = "config.split.protocol = 'table'"
 
@@ -34,6 +35,7 @@ def given_roles(records: Records, path: str, folds: int, fold: int) -> np.ndarra
         UserError: there are no roles, a role is unknown, or the folds are not those configured.
     """
     if path:
+        path = local_path(path, "config.split.file =")
         require_single(path, fold)
         return _listed_roles(records, path)
     columns = [name for name in ("role", "fold") if name in records.extra]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from se_resnet.runtime.cli import PATH, parse_flags, run_command
+from se_resnet.runtime.cli import PATH, define_attention_flag, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.", required=True)
@@ -35,6 +35,7 @@ if __name__ == "__main__":  # before the imports that take seconds
         None,
         "Image or folder for the check; default: test images of the run, else the sample.",
     )
+    _ATTENTION = define_attention_flag()
     parse_flags()
 
 from pathlib import Path
@@ -47,7 +48,7 @@ def main() -> None:
     """Runs the command."""
     out = Path(_OUT.value)
     images = Path(_IMAGES.value) if _IMAGES.value else None
-    metadata = export_run(Path(_WORKDIR.value), _FORMAT.value, out, images)
+    metadata = export_run(Path(_WORKDIR.value), _FORMAT.value, out, images, _ATTENTION.value)
     parity = metadata["parity"]
     print(
         f"checked with {metadata['runtime']} on {parity['images']} {parity['measured_on']}: "

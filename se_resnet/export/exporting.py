@@ -33,7 +33,9 @@ _RESIZING = {
 }
 
 
-def export_run(workdir: Path, kind: str, out: Path, images: Path | None = None) -> dict[str, Any]:
+def export_run(
+    workdir: Path, kind: str, out: Path, images: Path | None = None, attention: str = "none"
+) -> dict[str, Any]:
     """Writes the chosen checkpoint of a run as a file for another runtime.
 
     The file is moved to ``out`` only if it gives the run's probabilities for real images.
@@ -44,6 +46,8 @@ def export_run(workdir: Path, kind: str, out: Path, images: Path | None = None) 
         out: folder for the file and ``metadata.json``; an earlier export of the same format is
             replaced.
         images: image or folder for the check, see :func:`se_resnet.export.parity.choose_images`.
+        attention: the run's attention module from outside this project, see
+            :func:`se_resnet.runs.workdir.load_best`.
 
     Returns:
         The content of ``metadata.json``.
@@ -55,7 +59,7 @@ def export_run(workdir: Path, kind: str, out: Path, images: Path | None = None) 
     """
     export_format = FORMATS[kind]
     export_format.require_packages()
-    run = in_float32(load_best(workdir))
+    run = in_float32(load_best(workdir, attention))
     config = RunFolder(workdir).config()
     paths, measured_on = parity.choose_images(workdir, config["data"]["dir"], images)
     pixels = parity.read_pixels(paths, run.classifier.size, run.classifier.resize)

@@ -148,7 +148,7 @@ def from_pretrained(
     >>> model.predict(np.zeros((1, 460, 700, 3), np.uint8)).shape
     (1,)
     """
-    folder = Path(source).expanduser()
+    folder = Path(local_path(source, "the package"))
     if not folder.is_dir():
         if folder.exists() or not re.fullmatch(_HUB_NAME, str(source)):
             raise UserError(

@@ -22,6 +22,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -181,6 +182,11 @@ def path_option(text: str) -> str:
         return text and local_path(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
+def path_argument(text: str) -> Path:
+    """Parses the value of an option that is a path to a :class:`~pathlib.Path`."""
+    return Path(path_option(text))
 
 
 class ArgumentParser(argparse.ArgumentParser):

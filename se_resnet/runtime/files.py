@@ -224,7 +224,9 @@ def user_cache_dir(configured: str = "") -> Path:
     if cache := os.environ.get("SE_RESNET_CACHE"):
         return Path(local_path(cache, "the environment variable SE_RESNET_CACHE ="))
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "se_resnet"
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        variable = "the environment variable XDG_CACHE_HOME ="
+        return Path(local_path(caches, variable)) / "se_resnet"
     except RuntimeError as error:
         raise UserError(
             "this user has no home folder to keep prepared images in: set the environment variable "

@@ -25,6 +25,7 @@ from se_resnet.models.preprocessing import IMAGENET, Preprocessing
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import atomic_write
+from se_resnet.runtime.paths import local_path
 from se_resnet.weights import assumptions, declared, formats, hub, record, shipped
 from se_resnet.weights import layout as layouts
 from se_resnet.weights.formats import RefusedWeightsError, refused
@@ -35,6 +36,7 @@ from se_resnet.weights.record import keep_facts as keep_facts
 WEIGHTS_DIRECTORY = Path(__file__).parent
 RECORDS = {"imagenet": "resnet50_v1_imagenet.json"}
 NONE = "none"
+_SETTING = "config.model.pretrained ="
 # The architecture is that of 'imagenet', so that a comparison of the two isolates the weights. The
 # input has about unit variance because running variances start at 1.
 _RANDOM = Pretrained(NONE, None, None, variant="v1", bn_epsilon=1e-3, preprocessing=IMAGENET)
@@ -71,7 +73,7 @@ def load(
     if name in hub.KNOWN:
         return _load_published(name, pixels)
     check_name(name)
-    path = Path(name).expanduser()
+    path = Path(local_path(name, _SETTING))
     workdir = _workdir(path)
     if workdir and pixels:
         raise recorded_pixels(name)
@@ -85,7 +87,7 @@ def check_name(name: str) -> None:
         UserError: ``name`` is neither a known source nor an existing path.
     """
     sources = [NONE, *RECORDS, *hub.KNOWN]
-    if name not in sources and not (name and Path(name).expanduser().exists()):
+    if name not in sources and not (name and Path(local_path(name, _SETTING)).exists()):
         raise refused(
             name, f"it is no file; choose one of {', '.join(sources)}, or give the path of weights"
         )
