@@ -87,7 +87,7 @@ from se_resnet.runtime import numerics, processes, software
 from se_resnet.runtime.config_form import conformed
 from se_resnet.runtime.files import user_cache_dir, write_json
 from se_resnet.runtime.log import log
-from se_resnet.runtime.mesh import data_mesh, replicated
+from se_resnet.runtime.mesh import batch_sharding, data_mesh, replicated
 from se_resnet.runtime.paths import local_path
 from se_resnet.tracking import test_results
 from se_resnet.tracking.metric_log import MetricLog
@@ -297,6 +297,13 @@ def _prepare(
         weights: the configured weights.
     """
     mesh = data_mesh()
+    batch_sharding(mesh, config.batch_size // config.optim.accumulate)  # refuses other sizes
+
+    # --------------------------- network; its mistakes are found before an image is read
+    classifier, variables = build_model(config, run, weights)
+    params = variables["params"]
+    rules = make_rules(config.optim, (*classifier.model.stage_names, optim.HEAD))
+    described = describe_rules(rules, params)
 
     # ------------------------------------------------------- images, split, balanced plan
     augment = make_augmentation(config)
@@ -304,14 +311,11 @@ def _prepare(
     if data.is_augmented:
         augment = Augmentation(flip=False, rotate=False)
 
-    # --------------------------------------------------------- network, optimizer, state
-    classifier, variables = build_model(config, run, weights)
-    params = variables["params"]
+    # ------------------------------------------------------------------ optimizer, state
     log("model", classifier.describe(config.model.pretrained, params, mesh.size))
+    log("trained", described)
     steps = Steps(steps_per_epoch(data.plan, config.batch_size), config.epochs)
     recipe = make_recipe(config, augment)
-    rules = make_rules(config.optim, (*classifier.model.stage_names, optim.HEAD))
-    log("trained", describe_rules(rules, params))
     duration = {"epochs": steps.epochs, "epoch_steps": steps.per_epoch}
     phases = optim.make_phases(config.optim, rules, params, **duration)
     state = TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)

@@ -12,11 +12,12 @@ from data.balance import check_method
 from data.breakhis import image_files
 from data.breakhis.filenames import ImageName
 from data.cache import check_size
-from data.dataset import is_cache
+from data.dataset import check_reading_unused, is_cache, no_images_given
 from data.problems import check_policy
 from data.protocols.configured import configured_roles, tested_fold
+from data.protocols.given_roles import read_roles_table
 from data.protocols.published import splits
-from data.protocols.roles import SOURCE, check_split, number_of_folds
+from data.protocols.roles import SOURCE, TABLE, check_split, number_of_folds
 from data.records import Records
 from data.scales import check_scales
 from data.table.columns import Reading, read_image_table
@@ -24,6 +25,7 @@ from se_resnet.errors import UserError
 from se_resnet.images.image_table import is_table
 from se_resnet.images.scale import configured_scale
 from se_resnet.runs.run_files import ALL_FOLDS, PUBLISHED, SPLIT_SEED
+from se_resnet.runtime.files import user_cache_dir
 from se_resnet.runtime.paths import SAMPLE_FOLDER, local_path
 from se_resnet.training.config import member_configs
 
@@ -39,6 +41,9 @@ def check_data_config(config: ConfigDict) -> None:
     """
     check_policy(config.data.on_bad_image)
     check_size(tuple(config.data.size), config.data.resize)
+    user_cache_dir(config.data.cache_dir)  # refuses an address
+    if config.split.file and config.split.protocol == TABLE:
+        read_roles_table(config.split.file)
     check_method(config.balance.method, config.balance.features, config.balance.k_neighbors)
     split = config.split
     folds = number_of_folds(split.protocol, split.folds, split.name)
@@ -87,20 +92,21 @@ def unread_records(settings: Mapping[str, Any]) -> Records | None:
         settings: the fields of ``config.data``.
 
     Returns:
-        The images; None for an archive, a cache folder and an empty path.
+        The images; None for an archive and a cache folder.
 
     Raises:
-        UserError: there are no images, or the table is invalid.
+        UserError: no path is given, there are no images, or the table is invalid.
     """
     if not settings["dir"]:
-        return None
+        raise no_images_given()
     source = local_path(settings["dir"], "config.data.dir =")
+    reading = Reading(settings["positive"], settings["negative"], settings["patient"])
     if is_table(source):
-        reading = Reading(settings["positive"], settings["negative"], settings["patient"])
         rows = read_image_table(source, reading).rows
         return Records.from_rows({**row, "digest": row["file"], "row": 0} for row in rows)
     if is_cache(Path(source)):
         return None
+    check_reading_unused(reading, source)
     found = image_files.find(SAMPLE_FOLDER if source == "sample" else source)
     if found.is_archive:
         return None

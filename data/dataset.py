@@ -116,10 +116,7 @@ def load_dataset(
             scale of an image is needed but not known.
     """
     if not source:
-        raise UserError(
-            "config.data.dir is empty: give the path of BreaKHis (tree or archive), of a table of "
-            "images, or 'sample' for the images that ship with the project."
-        )
+        raise no_images_given()
     source = local_path(source, "config.data.dir =")
     if is_cache(Path(source)):
         return _open_finished(Path(source), size, resize, magnifications, scale)
@@ -170,16 +167,29 @@ def prepare(
 
             scan = beam.make_scan(beam_options, root)
         return prepare_table(read_image_table(source, reading), root, on_bad_image, scan)
-    if reading.is_given:
-        raise UserError(
-            f"config.data.positive, negative and patient say how a table is read, and {source} is "
-            "none: remove them, or give a .csv, .tsv or .parquet file."
-        )
+    check_reading_unused(reading, source)
     with postponed():
         from data.breakhis import preparation  # imports TensorFlow, which takes seconds
 
     path = SAMPLE_FOLDER if source == "sample" else source
     return preparation.prepare(path, root, on_bad_image, beam_options)
+
+
+def no_images_given() -> UserError:
+    """Returns the error for an empty path of the images."""
+    return UserError(
+        "config.data.dir is empty: give the path of BreaKHis (tree or archive), of a table of "
+        "images, or 'sample' for the images that ship with the project."
+    )
+
+
+def check_reading_unused(reading: Reading, source: str) -> None:
+    """Raises a :class:`UserError` if labels or patients of a table are named for other images."""
+    if reading.is_given:
+        raise UserError(
+            f"config.data.positive, negative and patient say how a table is read, and {source} is "
+            "none: remove them, or give a .csv, .tsv or .parquet file."
+        )
 
 
 def load_configured(settings: Mapping[str, Any]) -> Dataset:

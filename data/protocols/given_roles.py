@@ -35,7 +35,6 @@ def given_roles(records: Records, path: str, folds: int, fold: int) -> np.ndarra
         UserError: there are no roles, a role is unknown, or the folds are not those configured.
     """
     if path:
-        path = local_path(path, "config.split.file =")
         require_single(path, fold)
         return _listed_roles(records, path)
     columns = [name for name in ("role", "fold") if name in records.extra]
@@ -85,8 +84,17 @@ def _last_part(path: str) -> str:
     return re.sub(r"\.png$", ".png", path.rsplit("/", 1)[-1], flags=re.IGNORECASE)
 
 
+def read_roles_table(path: str) -> list[dict[str, str]]:
+    """Returns the rows of ``config.split.file``, a table with the columns ``file`` and ``role``.
+
+    Raises:
+        UserError: the table is missing or broken, or a role is unknown.
+    """
+    return read_split(Path(local_path(path, "config.split.file =")), ("file", "role"))
+
+
 def _listed_roles(records: Records, path: str) -> np.ndarray:
-    rows = read_split(Path(path), ("file", "role"))
+    rows = read_roles_table(path)
     files = match_files([row["file"] for row in rows], records)
     if not any(files):
         raise UserError(
