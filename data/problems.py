@@ -43,9 +43,10 @@ def refusal(source: Path, problems: Sequence[Problem], total: int) -> UserError:
         total: number of files of the data set.
     """
     files = "file is" if len(problems) == 1 else "files are"
-    sentence = (
-        f"{len(problems):,} of {total:,} image {files} unusable in {source}: repair or remove "
-        "them, or leave them out with config.data.on_bad_image = 'skip'."
-    )
+    if len(problems) < total:
+        remedy = "repair or remove them, or leave them out with config.data.on_bad_image = 'skip'"
+    else:  # nothing would be left
+        remedy = "repair them, or give other images"
+    sentence = f"{len(problems):,} of {total:,} image {files} unusable in {source}: {remedy}."
     items = [f"{problem.path}: {problem.reason}" for problem in problems]
     return UserError(with_items(sentence, items, _LISTED))

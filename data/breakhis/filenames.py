@@ -101,7 +101,10 @@ def parse(name: str) -> ImageName:
     if match is None:
         raise ValueError("the name does not follow SOB_B_A-14-22549AB-40-001.png")
     if match["suffix"].lower() != ".png":
-        raise ValueError(f"its suffix is {match['suffix']}: images of BreaKHis are .png files")
+        raise ValueError(
+            f"its suffix is {match['suffix']}, but images of BreaKHis are .png files: give those, "
+            "or list these images in a table by python -m data.table"
+        )
     tumour_class, subtype = match["tumour_class"], match["subtype"]
     if tumour_class not in SUBTYPES:
         raise ValueError(f"class {tumour_class} is unknown: B and M exist")

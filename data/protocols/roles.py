@@ -39,6 +39,7 @@ from se_resnet.runs.run_files import EXCLUDED, NO_FOLD, PUBLISHED, TEST, TRAIN, 
 SOURCE, TABLE = "source", "table"
 PROTOCOLS = ("strict", "official", "random", SOURCE, PUBLISHED, TABLE)
 SEEN = (TRAIN, VAL)  # used for training or for the choice of a checkpoint
+_FOLDS = "config.split.folds"
 _FIXED_FOLDS = {"official": 5, SOURCE: 1}
 _DIVIDED = ("strict", "random")  # divide all images into equal folds
 
@@ -115,7 +116,7 @@ def assign_roles(
     elif protocol == SOURCE:
         is_test = _source_test_images(images)
     else:
-        is_test = mark_fold(images, folds, fold, seed, grouped, "config.split.folds")
+        is_test = mark_fold(images, folds, fold, seed, grouped, _FOLDS)
     roles[used] = np.where(is_test, TEST, TRAIN)
     rest = used[~is_test]
     is_val = mark_fold(
@@ -230,10 +231,13 @@ def mark_fold(
     for value, name in enumerate(CLASS_NAMES):
         available = int((label == value).sum())
         if available < folds:
+            # A test fold must leave two units, of which one trains and one validates.
+            least = 3 if option == _FOLDS else 2
+            remedy = f"lower {option} to {available} or less, or " if available >= least else ""
+            count = f"only {available}" if available else "no"
             raise UserError(
-                f"{folds} folds need {folds} {unit_name} of each "
-                f"class, but there are only {available} {name} {unit_name}: lower {option} or "
-                "bring more data."
+                f"{folds} folds need {folds} {unit_name} of each class, but there are {count} "
+                f"{name} {unit_name}: {remedy}bring more {name} {unit_name}."
             )
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, label)
     held_out = np.zeros(len(first), bool)

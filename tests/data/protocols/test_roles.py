@@ -179,7 +179,7 @@ def test_mistakes_are_named(changes, words):
 
 
 def test_one_patient_cannot_be_divided():
-    with pytest.raises(UserError, match="lower config.split.folds or bring more data"):
+    with pytest.raises(UserError, match="only 1 benign patients: bring more"):
         assign(make_records(benign=1, malignant=0), "strict")
 
 
