@@ -384,7 +384,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
         compiled(["train.py", "--config=configs/nothing.py", "--workdir={tmp}/w"], "nothing.py"),
         (
             ["train.py", "--config=configs/smoke.py", "--workdir={tmp}/w", "--config.epohcs=3"],
-            "did you mean epochs",
+            "did you mean --config.epochs",
         ),
         compiled(
             ["train.py", "--config=configs/smoke.py", "--workdir={tmp}/w", "--config.epochs=many"],

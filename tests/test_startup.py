@@ -62,9 +62,13 @@ def test_help_tells_every_field_and_its_default():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["se_resnet.export", "--format=coreml"], "<stablehlo|savedmodel|tflite|onnx>"),
-        (["se_resnet.export", "--format=onnx", "--workdir=."], "--out must have a value"),
-        (["se_resnet.app"], "--workdir must have a value"),
+        (["se_resnet.export", "--format=coreml"], "choose from stablehlo, savedmodel"),
+        (
+            ["se_resnet.export", "--format=onnx", "--workdir=."],
+            "--out is missing: give --out=VALUE",
+        ),
+        (["se_resnet.app"], "--workdir is missing: give --workdir=VALUE, folder of the run"),
+        (["se_resnet.app", "--workdir=.", "--port=x"], "--port=x: give a whole number"),
         (["se_resnet.package", "--naming=keras", "--workdir=.", "--out=x"], "--naming=keras"),
     ],
 )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from unittest import mock
 
 from absl import flags
-from ml_collections import config_flags
 
-from configs import smoke
+from configs import breakhis, smoke
 from se_resnet.models import resnet
+from se_resnet.runs.run_files import complete
 from se_resnet.runtime import cli
+from se_resnet.runtime.config_flag import ConfigFlag
 from se_resnet.training.config import check_config, make_augmentation, make_recipe
 from tests.fuzz.mutations import damage
 from tests.fuzz.place import Place
@@ -46,11 +46,11 @@ def case(rng: Random, place: Place) -> Callable[[], object]:
 def check(arguments: list[str]) -> None:
     """What train.py does before any work, up to the parts that are made from the fields alone."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+    flag = ConfigFlag(breakhis.get_config, complete, values)
     flags.DEFINE_string("workdir", None, "", flag_values=values)
-    with mock.patch.object(flags, "FLAGS", values), mock.patch.object(sys, "argv", arguments):
-        cli._parse(arguments)
-        config = cli.read_config(values["config"].value)
+    with mock.patch.object(flags, "FLAGS", values):
+        cli.parse(arguments, flag)
+    config = flag.value
     check_config(config)
     make_recipe(config, make_augmentation(config))
     resnet.create_model(
