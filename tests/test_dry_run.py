@@ -25,10 +25,11 @@ def content(folder: Path) -> dict[str, tuple]:
 
 @pytest.fixture
 def temporary(tmp_path, monkeypatch):
-    """The folder of temporary files."""
+    """The folder of the temporary folder; TensorFlow writes its files elsewhere."""
     folder = tmp_path / "tmp"
     folder.mkdir()
-    monkeypatch.setattr(train.tempfile, "tempdir", str(folder))
+    make = train.tempfile.TemporaryDirectory
+    monkeypatch.setattr(train.tempfile, "TemporaryDirectory", lambda: make(dir=folder))
     return folder
 
 
@@ -61,9 +62,11 @@ def test_the_disk_estimate_is_that_of_the_run(run, place, tmp_path, temporary, c
     estimate = train.dry_run(tiny_config(*place), run)
     assert content(run) == before and not list(temporary.iterdir())
     assert estimate.phase_steps == [0] and estimate.epochs == 0, "the run has ended"
+    checkpoints = list((run / "checkpoints").glob("*/[0-9]*"))
     files = [path for path in (run / "checkpoints").rglob("*") if path.is_file()]
     written = sum(path.stat().st_size for path in files)
-    assert 0.5 < written / estimate.disk_bytes < 2
+    indices = 200_000 * len(checkpoints)  # of Orbax, small beside the weights of a large network
+    assert 0.5 * estimate.disk_bytes < written < 1.5 * estimate.disk_bytes + indices
 
 
 @pytest.mark.compiled

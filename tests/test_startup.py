@@ -65,7 +65,7 @@ def test_help_tells_every_field_and_its_default():
         (["se_resnet.export", "--format=coreml"], "choose from stablehlo, savedmodel"),
         (
             ["se_resnet.export", "--format=onnx", "--workdir=."],
-            "--out is missing: give --out=VALUE",
+            "--out is missing: give",
         ),
         (["se_resnet.app"], "--workdir is missing: give --workdir=VALUE, folder of the run"),
         (["se_resnet.app", "--workdir=.", "--port=x"], "--port=x: give a whole number"),

@@ -110,8 +110,8 @@ def test_a_mistake_is_explained_without_terms_of_python(parse, argument, words):
 
 def write(folder, name: str, body: str) -> str:
     lines = "\n    ".join(body.splitlines())
-    text = f"from configs import smoke\n\ndef get_config():\n    config = smoke.get_config()\n    {lines}\n"
-    (folder / name).write_text(f"{text}    return config\n")
+    start = "from configs import smoke\n\ndef get_config():\n    config = smoke.get_config()\n"
+    (folder / name).write_text(f"{start}    {lines}\n    return config\n")
     return str(folder / name)
 
 
