@@ -178,15 +178,15 @@ def dry_run(config: ConfigDict, workdir: str | Path) -> rehearsal.Estimate:
     """Does everything up to one training step and one evaluation batch, and prints estimates.
 
     Nothing stays: the workdir is not made or changed. Only the caches keep decoded images and
-    compiled programs, which the training then reads. Of several folds or repeats the first is
-    tried.
+    compiled programs, which the training then reads. Of several folds, repeats or members the
+    first is tried.
 
     Args:
         config: see :func:`train_and_evaluate`.
         workdir: folder of the run.
 
     Returns:
-        The estimate, of one fold and repeat.
+        The estimate, of one network.
 
     Raises:
         UserError: as :func:`train_and_evaluate`; or several processes were started.
@@ -204,6 +204,7 @@ def dry_run(config: ConfigDict, workdir: str | Path) -> rehearsal.Estimate:
     if config.split.fold == ALL_FOLDS:
         count = number_of_folds(config.split.protocol, config.split.folds, config.split.name)
         tried, runs = fold_configs(tried, count)[0], runs * count
+    tried, runs = member_configs(tried)[0], runs * config.ensemble.members
     with tempfile.TemporaryDirectory() as folder:
         scratch = RunFolder(folder)
         scratch.checkpoints.rehearse()

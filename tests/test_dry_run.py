@@ -72,11 +72,12 @@ def test_the_disk_estimate_is_that_of_the_run(run, place, tmp_path, temporary, c
 @pytest.mark.compiled
 def test_several_folds_and_repeats_are_counted(place, tmp_path, temporary, capsys):
     config = tiny_config(*place)
-    config.split.fold, config.repeats, config.optim.head_epochs = "all", 2, 1
+    config.split.fold, config.repeats, config.ensemble.members = "all", 2, 3
+    config.optim.head_epochs = 1
     estimate = train.dry_run(config, tmp_path / "run")
     assert len(estimate.step_seconds) == 2, "two phases"
     assert estimate.phase_steps[0] == estimate.phase_steps[1] > 0
-    assert "; 10 runs: about " in told(capsys)
+    assert "; 30 runs: about " in told(capsys)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class Estimate:
         """Returns the lines for the log.
 
         Args:
-            runs: number of runs like this one, the folds and repeats.
+            runs: number of runs like this one: folds, repeats and members of an ensemble.
             free_bytes: free space on the disk of the folder, None if it is not known.
         """
         steps = sum(self.phase_steps)
