@@ -11,6 +11,8 @@ written or removed.
 
 from __future__ import annotations
 
+import gc
+import logging as standard_logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -302,10 +304,21 @@ def _first_process() -> Iterator[bool]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax from logging errors that are raised here anyway."""
+    """Keeps Orbax and its event loop from logging errors that are raised here anyway.
+
+    When a disk is full, many files fail. Orbax raises the first error, and the event loop reports
+    each of the others when its task is collected, with a traceback.
+    """
     before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
+    event_loop = standard_logging.getLogger("asyncio")
+    was_disabled, event_loop.disabled = event_loop.disabled, True
+    failed = True
     try:
         yield
+        failed = False
     finally:
+        if failed:
+            gc.collect()
         logging.set_verbosity(before)
+        event_loop.disabled = was_disabled

@@ -4,7 +4,8 @@
 configured parts of a step: ``losses``, ``augment``, ``mixup``. ``optim`` (optimizers, schedules,
 phases) and ``lr_multipliers`` (per parameter, by regular expression). ``config``: validates a
 configuration and builds the recipe. ``loop``: all steps, with log, validation and checkpoints.
-``progress``: length and state of a training. ``validation``: metrics after an epoch.
+``progress``: length and state of a training. ``rehearsal``: estimates from one step.
+``validation``: metrics after an epoch.
 ``divergence``, ``early_stopping`` and ``step_metrics`` watch the steps. ``module_cost``: parameters
 and time of each attention module.
 

@@ -128,7 +128,7 @@ def measure(
     times = []
     for _ in range(2):
         start = time.monotonic()
-        predict(state.variables, batch)
+        predict([state.variables], batch)
         times.append(time.monotonic() - start)
     compile_seconds += max(times[0] - times[1], 0)
     ends = [*(phase.start for phase in training.phases[1:]), steps.total]
