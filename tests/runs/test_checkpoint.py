@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import errno
+import gc
+import logging
 import re
 import resource
 import shutil
@@ -194,3 +198,32 @@ def test_a_run_that_was_moved_to_such_a_path_says_so(tmp_path, trained):
     (tmp_path / "run").rename(tmp_path / "my\\run")
     with pytest.raises(UserError, match="cannot be re.*plain names"):
         Checkpoints(tmp_path / "my\\run").restore_best(variables_of(trained))
+
+
+def test_a_failed_save_prints_no_errors_of_an_event_loop(tmp_path, trained, monkeypatch, caplog):
+    """As Orbax on Python 3.12, where one file raises and the event loop reports all others."""
+
+    async def fail():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def save_all():
+        tasks = [asyncio.ensure_future(fail()) for _ in range(3)]
+        await asyncio.sleep(0)
+        await tasks[0]
+
+    class Full:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def save(self, *_args, **_options):
+            asyncio.run(save_all())
+
+    monkeypatch.setattr("se_resnet.runs.checkpoint._orbax", Full)
+    with pytest.raises(UserError, match="No space left on device"):
+        Checkpoints(tmp_path).save_latest(1, trained, {})
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+    assert not logging.getLogger("asyncio").disabled
