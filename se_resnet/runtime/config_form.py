@@ -17,7 +17,7 @@ WANTED: dict[type, str] = {
     int: "a whole number",
     float: "a number",
     str: "text",
-    tuple: "whole numbers in brackets, for example (100, 200)",
+    tuple: "numbers in brackets, whole where the defaults are, for example (100, 200)",
 }
 
 
@@ -25,7 +25,8 @@ def conformed(config: Any, full: Mapping[str, Any]) -> ConfigDict:
     """Returns a copy of a configuration with exactly the fields and types of the full one.
 
     A whole number is accepted for a float, a list for a tuple, and a number of NumPy for a number
-    of Python. A sequence holds whole numbers. A section that is empty in the full configuration
+    of Python. A sequence holds numbers like those of the
+    full configuration, or any numbers where that sequence is empty. A section that is empty in the full configuration
     takes any fields.
 
     Args:
@@ -73,8 +74,7 @@ def converted(value: Any, example: Any) -> Any:
         value = value.tolist()
     if isinstance(example, tuple):
         if isinstance(value, (list, tuple)):
-            items = [converted(item, 0) for item in value]
-            return tuple(items)
+            return tuple(_number(item, example) for item in value)
     elif isinstance(value, bool) or isinstance(example, bool):
         if isinstance(value, bool) and isinstance(example, bool):
             return value
@@ -83,6 +83,13 @@ def converted(value: Any, example: Any) -> Any:
     elif isinstance(value, type(example)):
         return value
     raise ValueError
+
+
+def _number(item: Any, example: tuple) -> int | float:
+    """Returns an item of a sequence: a number like the first of a sequence that is not empty."""
+    if example:
+        return converted(item, example[0])
+    return converted(item, 0.0 if isinstance(item, float) else 0)
 
 
 def hint(name: str, names: Iterable[str], prefix: str = "config.") -> str:

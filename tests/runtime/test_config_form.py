@@ -43,7 +43,10 @@ def changed(changes) -> dict:
         ({"augment.zoom": False}, "config.augment.zoom = False has another type .* a number"),
         ({"split.fold": 0}, "config.split.fold = 0 has another type .* give text, '0'"),
         ({"data.size": 224}, "config.data.size = 224 has another type .* in brackets"),
-        ({"data.magnifications": ("40X",)}, "config.data.magnifications = .*40X.* whole numbers"),
+        (
+            {"data.magnifications": ("40X",)},
+            "config.data.magnifications = .*40X.* numbers in brackets",
+        ),
         ({"optim": 0.5}, "config.optim = 0.5 replaces a section"),
         ({"model.attention_options": 8}, "config.model.attention_options = 8 replaces a section"),
     ],
