@@ -320,9 +320,8 @@ def _parsed(text: str, example: Any, *, is_free: bool) -> Any:
         return text
     if isinstance(example, tuple):
         value = _literal(text) if text else ()
-        return config_form.converted(
-            value if isinstance(value, (tuple, list)) else (value,), example
-        )
+        value = value if isinstance(value, (tuple, list)) else (value,)
+        return config_form.converted(value, example)
     if isinstance(example, ConfigDict):
         value = _literal(text)
         if len(example) or not isinstance(value, dict):

@@ -25,9 +25,8 @@ def conformed(config: Any, full: Mapping[str, Any]) -> ConfigDict:
     """Returns a copy of a configuration with exactly the fields and types of the full one.
 
     A whole number is accepted for a float, a list for a tuple, and a number of NumPy for a number
-    of Python. A sequence holds numbers like those of the
-    full configuration, or any numbers where that sequence is empty. A section that is empty in the full configuration
-    takes any fields.
+    of Python. A sequence holds numbers like those of the full configuration, or any numbers where
+    that sequence is empty. A section that is empty in the full configuration takes any fields.
 
     Args:
         config: a ConfigDict or any other mapping.

@@ -45,7 +45,7 @@ def changed(changes) -> dict:
         ({"data.size": 224}, "config.data.size = 224 has another type .* in brackets"),
         (
             {"data.magnifications": ("40X",)},
-            "config.data.magnifications = .*40X.* numbers in brackets",
+            "config.data.magnifications = .*40X.* numbers in",
         ),
         ({"optim": 0.5}, "config.optim = 0.5 replaces a section"),
         ({"model.attention_options": 8}, "config.model.attention_options = 8 replaces a section"),
