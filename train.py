@@ -20,9 +20,8 @@ import se_resnet  # noqa: F401  first: lets Ctrl-C end the imports quietly
 from absl import flags
 
 from configs import breakhis
-from se_resnet.runtime import launch
+from se_resnet.runtime import config_flag, launch
 from se_resnet.runtime.cli import PATH, RESUMES, describe_fields, parse_flags, run_command
-from se_resnet.runtime.config_flag import ConfigFlag
 
 if __name__ == "__main__":  # before the imports that take seconds
 
@@ -31,7 +30,7 @@ if __name__ == "__main__":  # before the imports that take seconds
 
         return run_files.without_removed(run_files.complete(content))
 
-    _CONFIG = ConfigFlag(breakhis.get_config, _complete)
+    _CONFIG = config_flag.ConfigFlag(breakhis.get_config, _complete)
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.")
     _DRY_RUN = flags.DEFINE_bool(
         "dry_run",
@@ -40,6 +39,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     )
     launch.define_flags()
     flags.adopt_module_key_flags(launch)
+    flags.adopt_module_key_flags(config_flag)
     parse_flags(
         epilogue=lambda: (
             "\nFields of the configuration, as configs/breakhis.py sets them:\n"

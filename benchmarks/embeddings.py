@@ -28,18 +28,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
-from se_resnet.runtime.cli import PATH, parse_flags, read_config, run_command
+from configs import breakhis
+from se_resnet.runtime import config_flag
+from se_resnet.runtime.cli import PATH, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
     _FEATURES = flags.DEFINE(PATH, "features", None, "The features, *.npy.", required=True)
     _FILES = flags.DEFINE(PATH, "files", None, "Table of the images of the rows.", required=True)
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the results.", required=True)
     _LIKE = flags.DEFINE(PATH, "like", None, "A run of train.py with the images and division.")
+
+    def _complete(content: dict) -> dict:
+        from se_resnet.runs import run_files  # imports OpenCV: only for a file in JSON
+
+        return run_files.without_removed(run_files.complete(content))
+
     _USUAL = str(Path(__file__).parents[1] / "configs" / "breakhis.py")
-    _CONFIG = config_flags.DEFINE_config_file("config", _USUAL, "Images and division.")
-    parse_flags()
+    _CONFIG = config_flag.ConfigFlag(breakhis.get_config, _complete, _USUAL)
+    flags.adopt_module_key_flags(config_flag)
+    parse_flags(config=_CONFIG)
 
 import dataclasses
 import re
@@ -53,7 +61,6 @@ from ml_collections import ConfigDict
 
 from benchmarks.feature_table import FeatureTable
 from benchmarks.logistic_head import Head, fit_head
-from configs import breakhis
 from data import run_data
 from data.config_check import check_data_config
 from data.dataset import load_configured
@@ -290,7 +297,7 @@ def main() -> None:
             )
         config = configuration_of(_LIKE.value)
     else:
-        config = read_config(_CONFIG.value)
+        config = _CONFIG.value
     table = FeatureTable.read(Path(_FEATURES.value), Path(_FILES.value))
     evaluate_features(config, table, _WORKDIR.value)
     if _LIKE.value:

@@ -43,7 +43,7 @@ from se_resnet.metrics.intervals import (
 )
 from se_resnet.runs.run_files import TRAIN
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_argument
 from se_resnet.training.config import plain
 
 FEWEST_IMAGES = 4  # of a patient, so that a half has two
@@ -257,7 +257,9 @@ def main() -> None:
     """The command."""
     flags = parser(__doc__)
     flags.add_argument("--data_dir", required=True)
-    flags.add_argument("--workdir", help="run of train.py, of one network or of folds")
+    flags.add_argument(
+        "--workdir", type=path_argument, help="run of train.py, of one network or of folds"
+    )
     flags.add_argument("--size", type=int, help="height and width; default: as RUN, or 224")
     flags.add_argument("--magnifications", type=int, nargs="+", default=[])
     flags.add_argument("--halvings", type=int, default=10)

@@ -379,7 +379,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train.py"], "workdir"),
+        (["train.py"], "--config is missing"),
         compiled(["train.py", "--workdir={tmp}/w"], "--config is missing"),
         compiled(["train.py", "--config=configs/nothing.py", "--workdir={tmp}/w"], "nothing.py"),
         (

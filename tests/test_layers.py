@@ -156,6 +156,7 @@ def test_there_is_no_import_circle():
 OTHER_FILES = {
     ("data/protocols/__main__.py", "split.csv"),
     ("se_resnet/predict/folder.py", PREDICTIONS),
+    ("se_resnet/runtime/config_flag.py", "config.json"),
 }
 
 

@@ -11,7 +11,6 @@ written or removed.
 
 from __future__ import annotations
 
-import gc
 import logging as standard_logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -306,19 +305,20 @@ def _first_process() -> Iterator[bool]:
 def _quiet() -> Iterator[None]:
     """Keeps Orbax and its event loop from logging errors that are raised here anyway.
 
-    When a disk is full, many files fail. Orbax raises the first error, and the event loop reports
-    each of the others when its task is collected, with a traceback.
+    When a disk is full, many files fail. Orbax raises the first error. The event loop reports each
+    of the others when its task is collected, with a traceback. The raised error keeps these tasks
+    alive, so that they are collected later, up to the end of the process.
     """
     before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
-    event_loop = standard_logging.getLogger("asyncio")
-    was_disabled, event_loop.disabled = event_loop.disabled, True
-    failed = True
     try:
         yield
-        failed = False
+    except BaseException:
+        standard_logging.getLogger("asyncio").addFilter(_is_no_second_error)
+        raise
     finally:
-        if failed:
-            gc.collect()
         logging.set_verbosity(before)
-        event_loop.disabled = was_disabled
+
+
+def _is_no_second_error(record: standard_logging.LogRecord) -> bool:
+    return "exception was never retrieved" not in record.getMessage()

@@ -56,6 +56,7 @@ class ConfigFlag:
         full: returns a new configuration with all fields.
         complete: returns the content of a ``config.json`` of an earlier version with the fields
             that it lacks.
+        default: the file to use without ``--config``; None if the flag is required.
         flag_values: where the flags are defined.
 
     Attributes:
@@ -70,12 +71,13 @@ class ConfigFlag:
         self,
         full: Callable[[], ConfigDict],
         complete: Callable[[dict[str, Any]], dict[str, Any]],
+        default: str | None = None,
         flag_values: flags.FlagValues = flags.FLAGS,
     ):
         self._full, self._complete, self.notes = full, complete, []
         self._path = flags.DEFINE_string(
             "config",
-            None,
+            default,
             "Python file with get_config(), or the config.json of a run.",
             flag_values=flag_values,
         )

@@ -133,7 +133,7 @@ def test_a_subset_without_a_role_is_refused_in_one_sentence(full):
 
 def test_few_patients_for_a_validation_set_are_named_with_the_remedy(full):
     of_benign = (full.label == 1) | (full.accession == "14-23222") | (full.accession == "14-21998")
-    with pytest.raises(UserError, match="lower config.split.val_folds or bring more data"):
+    with pytest.raises(UserError, match="only 1 benign patients: bring more benign patients"):
         assign(full.take(of_benign), "eva")
 
 
