@@ -29,7 +29,7 @@ from pathlib import Path
 
 from absl import flags
 
-from configs import breakhis
+from benchmarks.config_option import define_config
 from se_resnet.runtime import config_flag
 from se_resnet.runtime.cli import PATH, parse_flags, run_command
 
@@ -38,14 +38,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     _FILES = flags.DEFINE(PATH, "files", None, "Table of the images of the rows.", required=True)
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the results.", required=True)
     _LIKE = flags.DEFINE(PATH, "like", None, "A run of train.py with the images and division.")
-
-    def _complete(content: dict) -> dict:
-        from se_resnet.runs import run_files  # imports OpenCV: only for a file in JSON
-
-        return run_files.without_removed(run_files.complete(content))
-
-    _USUAL = str(Path(__file__).parents[1] / "configs" / "breakhis.py")
-    _CONFIG = config_flag.ConfigFlag(breakhis.get_config, _complete, _USUAL)
+    _CONFIG = define_config()
     flags.adopt_module_key_flags(config_flag)
     parse_flags(config=_CONFIG)
 
@@ -61,6 +54,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.feature_table import FeatureTable
 from benchmarks.logistic_head import Head, fit_head
+from configs import breakhis
 from data import run_data
 from data.config_check import check_data_config
 from data.dataset import load_configured

@@ -14,15 +14,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
-from se_resnet.runtime.cli import PATH, parse_flags, read_config, run_command
+from benchmarks.config_option import define_config
+from se_resnet.runtime import config_flag
+from se_resnet.runtime.cli import PATH, parse_flags, run_command
 
 if __name__ == "__main__":  # before the imports that take seconds
-    _USUAL = str(Path(__file__).parents[1] / "configs" / "breakhis.py")
-    _CONFIG = config_flags.DEFINE_config_file("config", _USUAL, "The images.")
+    _CONFIG = define_config()
+    flags.adopt_module_key_flags(config_flag)
     _OUT = flags.DEFINE(PATH, "out", None, "File to write, *.npy.", required=True)
-    parse_flags()
+    parse_flags(config=_CONFIG)
 
 import dataclasses
 import time
@@ -143,7 +144,7 @@ def write_features(path: Path, features: np.ndarray, files: np.ndarray) -> Path:
 
 def main() -> None:
     """The command."""
-    config, out = read_config(_CONFIG.value), Path(_OUT.value)
+    config, out = _CONFIG.value, Path(_OUT.value)
     check_data_config(config)
     dataset = load_configured({**config.data, "magnifications": ()})
     print(dataset.description, flush=True)

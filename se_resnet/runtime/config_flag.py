@@ -56,8 +56,8 @@ class ConfigFlag:
         full: returns a new configuration with all fields.
         complete: returns the content of a ``config.json`` of an earlier version with the fields
             that it lacks.
-        default: the file to use without ``--config``; None if the flag is required.
         flag_values: where the flags are defined.
+        default: the file to use without ``--config``; None if the flag is required.
 
     Attributes:
         value: the configuration, locked, after :meth:`read`.
@@ -71,8 +71,8 @@ class ConfigFlag:
         self,
         full: Callable[[], ConfigDict],
         complete: Callable[[dict[str, Any]], dict[str, Any]],
-        default: str | None = None,
         flag_values: flags.FlagValues = flags.FLAGS,
+        default: str | None = None,
     ):
         self._full, self._complete, self.notes = full, complete, []
         self._path = flags.DEFINE_string(
