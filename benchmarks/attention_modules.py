@@ -64,7 +64,7 @@ def rows_of(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for module in options.modules:
         seeds = [results_of(options.workdir / f"{module}-{seed}") for seed in options.seeds]
-        gain = compare(baseline, predictions_of(options.workdir, module, options.seeds))
+        gain = compare(predictions_of(options.workdir, module, options.seeds), baseline)
         rows.append({"module": module, "seeds": seeds, "gain": headline(gain)})
     return rows
 

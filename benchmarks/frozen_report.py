@@ -164,10 +164,10 @@ def difference_rows(
         pairs: seed, predictions of the first arm, predictions of the second.
         compared: titles of the metrics.
     """
-    comparisons = {seed: compare(a, b) for seed, a, b in pairs}
+    comparisons = {seed: compare(b, a) for seed, a, b in pairs}
     two_level = {}
     if len(pairs) > 1:
-        two_level = compare_repeats([a for _, a, _ in pairs], [b for _, _, b in pairs])
+        two_level = compare_repeats([b for _, _, b in pairs], [a for _, a, _ in pairs])
     rows = []
     for name in compared:
         estimates = {
@@ -178,8 +178,8 @@ def difference_rows(
             {
                 "arm": title,
                 "metric": name,
-                "first": _mean([estimate["value_a"] for estimate in estimates.values()]),
-                "second": _mean([estimate["value_b"] for estimate in estimates.values()]),
+                "first": _mean([estimate["value_b"] for estimate in estimates.values()]),
+                "second": _mean([estimate["value_a"] for estimate in estimates.values()]),
                 "differences": ", ".join(
                     with_interval(estimate["difference"], "+") for estimate in estimates.values()
                 ),
@@ -333,7 +333,7 @@ def choice_rows(results: Results) -> list[dict[str, Any]]:
     rows = []
     for choice in CHOICES[1:]:
         images = [
-            compare(results.of(arm, seed, "last"), results.of(arm, seed, choice))["image"]
+            compare(results.of(arm, seed, choice), results.of(arm, seed, "last"))["image"]
             for arm, seed in runs
         ]
         for name in COMPARED:

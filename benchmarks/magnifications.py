@@ -165,8 +165,8 @@ def agreement(row: Row, runs: dict[Arm, list[Predictions]]) -> str:
 def difference(first: list[Predictions], second: list[Predictions]) -> Estimate:
     """Returns the image ROC AUC of the second runs less that of the first, on the same images."""
     if len(first) == 1:
-        return compare(first[0], second[0])["image"]["roc_auc"]["difference"]
-    return _as_estimate(compare_repeats(first, second)[_AUC])
+        return compare(second[0], first[0])["image"]["roc_auc"]["difference"]
+    return _as_estimate(compare_repeats(second, first)[_AUC])
 
 
 def cell(estimate: Estimate | str, sign: str = "") -> str:

@@ -1,12 +1,12 @@
 """Compares two runs, or computes how many patients an interval needs.
 
-  python -m se_resnet.metrics compare runs/plain runs/se
+  python -m se_resnet.metrics compare runs/se runs/plain
   python -m se_resnet.metrics compare a/predictions.csv b/predictions.csv --json=difference.json
   python -m se_resnet.metrics patients --auc=0.9 --width=0.1 --malignant=0.7
   python -m se_resnet.metrics patients --share=0.95 --width=0.1
 
 compare: a run is given as its workdir or as a predictions.csv. The table reports the difference
-B - A with its 95 % interval and the p-value of no difference, both from the gain of each patient,
+A - B with its 95 % interval and the p-value of no difference, both from the gain of each patient,
 and the number of patients that would detect a difference as large with a power of 80 %. Both runs
 are evaluated at the threshold 0.5. Two folders of repeats (config.repeats) with the same splits are
 paired by repeat; their interval holds patients and seeds.

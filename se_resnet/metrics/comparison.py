@@ -20,7 +20,7 @@ from se_resnet.runtime.text_table import text_table
 
 
 def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
-    """Computes the difference run B minus run A on the images of both.
+    """Computes the difference run A minus run B on the images of both.
 
     Images are matched by file name. Both runs are evaluated at the threshold 0.5. The variance of a
     difference is that between patients of their gain, found by leaving out one patient at a time in
@@ -38,7 +38,7 @@ def compare(a: Predictions, b: Predictions) -> dict[str, Any]:
     Returns:
         ``image`` and ``patient`` as in :func:`se_resnet.metrics.evaluate`, without ``confusion``
         and ``patients``. Each estimate is replaced by ``value_a``, ``value_b``, ``difference`` (the
-        estimate of B minus A), ``p_value`` (two-sided, of no difference) and ``patients_needed``
+        estimate of A minus B), ``p_value`` (two-sided, of no difference) and ``patients_needed``
         (:func:`se_resnet.metrics.sample_size.patients_for_difference`), None without an interval.
         Note that a lower Brier score is better.
 
@@ -91,7 +91,7 @@ def table(comparison: dict[str, Any]) -> str:
     rows |= {f"patient {name}": patient[name] for name in patient if "value_a" in patient[name]}
     for score in ("mean_probability", "majority_vote"):
         rows |= {f"patient {score} {name}": row for name, row in patient[score].items()}
-    lines: list[tuple[str, ...]] = [("", "A", "B", "B - A", "95 % interval", "p", "patients")]
+    lines: list[tuple[str, ...]] = [("", "A", "B", "A - B", "95 % interval", "p", "patients")]
     lines += [(_title(name), *_cells(row)) for name, row in rows.items()]
     folds = "; ROC AUC over pairs within folds" if comparison["within_folds"] else ""
     return "\n".join(
@@ -110,7 +110,7 @@ def _difference(a: Metric, b: Metric, cohort: Cohort) -> dict[str, Any]:
     difference: dict[str, Any] = {"value": None, "low": None, "high": None}
     p_value = patients_needed = None
     if value_a is not None and value_b is not None:
-        difference["value"] = value_b - value_a
+        difference["value"] = value_a - value_b
     for run, run_estimate in zip("AB", estimates, strict=True):
         if "reason" in run_estimate:
             difference["reason"] = f"run {run}: {run_estimate['reason']}"
@@ -146,7 +146,7 @@ def standard_error(a: Metric, b: Metric, cohort: Cohort) -> tuple[float, float]:
         b: the same metric of run B.
         cohort: the patients of both.
     """
-    gains = b.values - a.values
+    gains = a.values - b.values
     sizes = np.maximum(a.sizes, b.sizes)
     used = sizes.sum(axis=1) > 0
     floor = floor_of_difference(int(used.sum()))

@@ -15,7 +15,7 @@ from se_resnet.runtime.text_table import text_table
 def compare_pairs(
     names: tuple[str, str], a: Sequence[Predictions], b: Sequence[Predictions]
 ) -> dict[str, Any]:
-    """Computes the differences B minus A of the headline metrics, repeat by repeat.
+    """Computes the differences A minus B of the headline metrics, repeat by repeat.
 
     Args:
         names: of run A and run B, for messages.
@@ -53,7 +53,7 @@ def compare_pairs(
 
 def table_of_pairs(comparison: dict[str, Any]) -> str:
     """Formats the result of :func:`compare_pairs` as a table of text."""
-    lines: list[tuple[str, ...]] = [("", "A", "B", "B - A", "SD", "95 % interval")]
+    lines: list[tuple[str, ...]] = [("", "A", "B", "A - B", "SD", "95 % interval")]
     for name, row in comparison["differences"].items():
         means = (comparison[key][name]["mean"] for key in ("repeats_a", "repeats_b"))
         interval = row.get("reason", "")

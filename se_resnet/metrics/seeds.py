@@ -41,7 +41,7 @@ def across_repeats(
 
 
 def compare_repeats(a: Sequence[Predictions], b: Sequence[Predictions]) -> dict[str, Any]:
-    """Compares two runs repeat by repeat: B minus A with the same seed.
+    """Compares two runs repeat by repeat: A minus B with the same seed.
 
     Args:
         a: predictions of run A by repeat, at least 2.

@@ -108,7 +108,7 @@ def test_cells_are_the_metrics_of_the_test_images_at_a_magnification(results):
     others, everything = (
         results.of(arm, 0) for arm in (Arm(train_magnifications=(100, 200)), Arm())
     )
-    at_40 = [run.take(run.magnification == 40) for run in (everything, others)]
+    at_40 = [run.take(run.magnification == 40) for run in (others, everything)]
     expected = compare(*at_40)["image"]["roc_auc"]["difference"]["value"]
     assert expected < 0
     assert differences[0]["all but that of the test, less all"].startswith(f"{expected:+.3f} (")

@@ -40,7 +40,7 @@ def test_the_same_patients_are_left_out_of_both_runs():
             )
             for run in (a, b)
         ]  # fmt: skip
-        return {name: float(values[1][name][0] - values[0][name][0]) for name in METRIC_NAMES}
+        return {name: float(values[0][name][0] - values[1][name][0]) for name in METRIC_NAMES}
 
     whole = gain(np.ones(150, bool))
     parts = [gain(a.accession != name) for name in names]
@@ -101,11 +101,11 @@ def test_a_run_against_itself_and_against_a_perfect_one():
         assert 0.005 < difference["high"] < 0.02  # never zero width
         assert level["roc_auc"]["p_value"] == 1
     perfect = dataclasses.replace(a, probability=a.label.astype(float))
-    better = compare(a, perfect)
+    better = compare(perfect, a)
     assert better["image"]["accuracy"]["difference"]["low"] > 0
     assert better["image"]["accuracy"]["p_value"] < 0.05
     assert better["image"]["brier"]["difference"]["high"] < 0
-    worse = compare(perfect, a)
+    worse = compare(a, perfect)
     assert worse["image"]["accuracy"]["difference"]["high"] < 0
 
 
@@ -164,7 +164,13 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert len({len(line) for line in lines[start:]}) == 1, "the last column ends in one place"
     found = json.loads(out.read_text())
     row = next(line for line in lines if line.startswith("image roc auc ")).split()
+    header = lines[start].split("  ")
+    assert [title.strip() for title in header if title.strip()][:3] == ["A", "B", "A - B"]
     assert row[3] == f"{found['image']['roc_auc']['value_a']:.3f}"
+    estimate = found["image"]["roc_auc"]
+    difference = estimate["value_a"] - estimate["value_b"]
+    assert difference > 0.05, "noise made run B worse"
+    assert row[5] == f"{difference:+.3f}" and difference == estimate["difference"]["value"]
     assert row[-2] == f"{found['image']['roc_auc']['p_value']:.3f}"
     assert row[-1] == f"{found['image']['roc_auc']['patients_needed']:,}"
     assert any(line.startswith("patient mean probability accuracy ") for line in lines)

@@ -42,10 +42,10 @@ def write_repeats(folder, repeats, fold="0"):
 
 @pytest.fixture
 def runs():
-    """Three repeats of a run A, and B, which is better; each repeat tests other images."""
+    """Three repeats of a run A, and B, which is worse; each repeat tests other images."""
     images = simulate(images=240, accessions=24)
-    a = [with_noise(images.take(np.arange(part, 240, 3)), part) for part in range(3)]
-    b = [dataclasses.replace(run, probability=0.3 * run.label + 0.7 * run.probability) for run in a]
+    b = [with_noise(images.take(np.arange(part, 240, 3)), part) for part in range(3)]
+    a = [dataclasses.replace(run, probability=0.3 * run.label + 0.7 * run.probability) for run in b]
     return a, b
 
 

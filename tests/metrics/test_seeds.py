@@ -44,7 +44,7 @@ def test_the_interval_holds_patients_and_seeds():
 def test_differences_are_paired_by_repeat():
     a = repeats(noise=0.3)
     b = [dataclasses.replace(run, probability=run.label * 0.2 + run.probability * 0.8) for run in a]
-    found = compare_repeats(a, b)["image_roc_auc"]
+    found = compare_repeats(b, a)["image_roc_auc"]
     assert found["mean"] > 0.02 and found["low"] < found["mean"] < found["high"]
     nothing = compare_repeats(a, a)["image_accuracy"]
     assert nothing["mean"] == nothing["sd"] == 0
