@@ -38,7 +38,7 @@ from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.signals import EXIT_CODES
 
 SIZE = 16
-FILES = ("metrics.jsonl", "eval/test/predictions.csv", "eval/test/metrics.json")
+FILES = ("metrics.jsonl", "metrics.csv", "eval/test/predictions.csv", "eval/test/metrics.json")
 FLAGS = {
     "data.size": f"({SIZE},{SIZE})",
     "model.stage_sizes": "(1,1)",

@@ -41,7 +41,7 @@ from tests.helpers.networks import start, tiny_classifier
 @pytest.fixture
 def no_evaluation(monkeypatch):
     skip_evaluation(monkeypatch)
-    monkeypatch.setattr(kill_test, "FILES", ("metrics.jsonl",))
+    monkeypatch.setattr(kill_test, "FILES", ("metrics.jsonl", "metrics.csv"))
 
 
 @pytest.mark.compiled

@@ -27,6 +27,7 @@ class RunFolder:
     ``software.json``       versions of the software and the devices, at every start
     ``checkpoints/``        ``latest``: states to resume from; ``best``: the weights to evaluate
     ``metrics.jsonl``       losses and metrics during training, one line per step or epoch
+    ``metrics.csv``         the same as a table with one row per epoch
     ``trackers.json``       which tracker has received which lines
     ``tensorboard/``        the same for TensorBoard, with traces of steps
     ``mlflow/``             the same for MLflow
@@ -57,6 +58,7 @@ class RunFolder:
         self.software_path = path / "software.json"
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.log_path = path / "metrics.jsonl"
+        self.epochs_path = path / "metrics.csv"
         self.trackers_path = path / "trackers.json"
         self.tensorboard_path = path / "tensorboard"
         self.mlflow_path = path / "mlflow"

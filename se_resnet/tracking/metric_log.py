@@ -1,5 +1,7 @@
 """The metrics of a run during training: the file ``metrics.jsonl`` and the configured trackers.
 
+``metrics.csv`` holds a row per epoch, derived from the lines of ``metrics.jsonl``.
+
 Each line of ``metrics.jsonl`` is a JSON object with a step. ``trackers.json`` stores for each
 tracker the identifier of the run and the last logged step of each metric.
 """
@@ -24,6 +26,7 @@ from se_resnet.runtime.files import (
     write_json,
 )
 from se_resnet.runtime.processes import is_primary
+from se_resnet.tracking.epoch_table import Epoch, EpochTable
 from se_resnet.tracking.trackers import Start, Tracker, open_tracker
 
 _STATE_FORM = {str: {"run_id": str, "told": {str: STEP}, "concluded": bool}}
@@ -127,6 +130,12 @@ class MetricLog:
         # The state is derived from the lines, so it is written before any line is removed.
         write_json(self._state_path, self._state)
         self._json_lines = _JsonLines(path, kept, epoch_steps)
+        self._epochs = EpochTable(run.epochs_path, kept, epoch_steps)
+
+    @property
+    def last_epoch(self) -> Epoch | None:
+        """The last finished epoch; None before its end, and on other processes than process 0."""
+        return self._epochs.last if self._writes else None
 
     def __enter__(self) -> MetricLog:
         return self
@@ -145,6 +154,7 @@ class MetricLog:
         self._step = step
         for tracker in (self._json_lines, *self._trackers.values()):
             tracker.scalars(step, scalars)
+        self._epochs.add(step, scalars)
 
     def sync(self) -> None:
         """Flushes all lines of the file to the disk."""
