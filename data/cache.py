@@ -24,7 +24,6 @@ from tokenize import TokenError
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from data.disk import unfinished
 from data.records import Records
@@ -36,6 +35,7 @@ from se_resnet.images.scale import FORM as SCALE_FORM
 from se_resnet.images.scale import MAX_TILES, Scale
 from se_resnet.runtime.files import read_json, write_json
 from se_resnet.runtime.parallel import parallel_map
+from se_resnet.runtime.progress_bar import progress_bar
 from se_resnet.runtime.schema import Between, misfit
 
 _FORMAT = 2  # raised when the same inputs would give other pixels
@@ -234,12 +234,11 @@ def _build(
             return {**example, "row": row}
 
         rows = list(
-            tqdm(
+            progress_bar(
                 parallel_map(decode, enumerate(images.examples())),
                 total=images.num_images,
                 desc="decoding",
                 unit="image",
-                disable=None,
             )
         )
         facts: dict[str, Any] = {"fingerprint": fingerprint, "size": size, "resize": rule}

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from tqdm import tqdm
-
 from data.breakhis.filenames import parse
 from data.records import SYNTHETIC_PREFIX, Records
 from se_resnet.errors import UserError, with_items
@@ -26,6 +24,7 @@ from se_resnet.images.scale import (
     parse_um_per_px,
 )
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.runtime.progress_bar import progress_bar
 
 COLUMN = "um_per_px"
 _LISTED = 5
@@ -142,7 +141,7 @@ def chosen_at_scale(
         UserError: see :func:`at_scale`.
     """
     wanted = {file: row for row, file in enumerate(records.file.tolist())}
-    with tqdm(total=len(wanted), desc="predicting", unit="image", disable=None) as progress:
+    with progress_bar(total=len(wanted), desc="predicting", unit="image") as progress:
         for example in examples:
             row = wanted.pop(example["file"], None)
             if row is not None:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from data.breakhis import decode, image_files
 from data.breakhis.archive import OFFICIAL_ARCHIVE
@@ -21,6 +20,7 @@ from data.breakhis.official import official_names
 from data.breakhis.summary import Summary, summarise
 from data.problems import Problem, check_policy, refusal
 from se_resnet.errors import UserError
+from se_resnet.runtime.progress_bar import progress_bar
 
 SPLIT = "images"  # TFDS reserves the name "all"
 
@@ -122,12 +122,11 @@ class Breakhis(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, source: Source) -> Iterator[tuple[int, dict]]:
         digests: dict[str, str] = {}
         problems: list[Problem] = []
-        scanned = tqdm(
+        scanned = progress_bar(
             decode.scan(source),
             total=image_files.count_files(source),
             desc="preparing",
             unit="image",
-            disable=None,  # no bar without a terminal
         )
         for item in scanned:
             if isinstance(item, Problem):

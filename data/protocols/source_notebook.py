@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data.balance import Plan, make_plan
 from data.cache import open_cache, write_cache
@@ -27,6 +26,7 @@ from data.records import SYNTHETIC_PREFIX, Records
 from se_resnet.errors import UserError
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runtime.files import writable_folder
+from se_resnet.runtime.progress_bar import progress_bar
 
 _FORMAT = 1  # raised when the same inputs would give other pixels
 _BLOCK = 64  # images in memory at once
@@ -146,7 +146,7 @@ def _build(
 
 
 def _blocks(count: int, activity: str) -> Iterator[np.ndarray]:
-    with tqdm(total=count, desc=activity, unit="image", disable=None) as progress:
+    with progress_bar(total=count, desc=activity, unit="image") as progress:
         for start in range(0, count, _BLOCK):
             block = np.arange(start, min(start + _BLOCK, count))
             yield block

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from data.problems import Problem, check_policy, refusal
 from data.table.columns import ImageTable
 from data.table.summary import TableSummary, summarise
@@ -24,6 +22,7 @@ from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runtime.files import atomic_write
 from se_resnet.runtime.parallel import parallel_map
+from se_resnet.runtime.progress_bar import progress_bar
 from se_resnet.runtime.tables import read_table
 
 MIN_SIDE = 16
@@ -137,7 +136,7 @@ def examine_all(locations: Sequence[Location]) -> list[Facts]:
     """Reads, decodes and hashes images on all cores; one result for each location."""
     results: list[Facts] = [("", "")] * len(locations)
     examined = parallel_map(examine, read_all(enumerate(locations)))
-    progress = tqdm(examined, total=len(locations), desc="validating", unit="image", disable=None)
+    progress = progress_bar(examined, total=len(locations), desc="validating", unit="image")
     for number, *facts in progress:
         results[number] = (facts[0], facts[1])
     return results

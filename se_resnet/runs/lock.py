@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import socket
 import sys
@@ -17,6 +16,7 @@ from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.file_locks import lock_error
 from se_resnet.runtime.files import read_json, reason, writable_folder, write_json
 from se_resnet.runtime.processes import is_primary
+from se_resnet.runtime.times import now
 
 
 @contextmanager
@@ -57,8 +57,7 @@ def locked(run: RunFolder) -> Iterator[None]:
             "choose another --workdir."
         ) from error
     try:
-        now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
-        write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "started": now})
+        write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "started": now()})
         yield
     finally:
         owner.unlink(missing_ok=True)

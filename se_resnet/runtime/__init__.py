@@ -8,8 +8,8 @@ results), ``software`` (versions and devices), ``streams`` (screen and pipes),
 Several devices and processes: ``mesh``, ``launch`` (flags), ``processes`` (agreement). ``batches``:
 batches of equal size. Files: ``files`` (one file), ``folders`` (several at once), ``paths`` (``~``
 and ``$VAR``), ``walk``, ``schema`` (the form of a JSON value), ``tables`` and ``csv_dialect``,
-``file_locks``, ``templates``. Work in threads: ``parallel``. Screen: ``log``, ``text_table``. End:
-``signals``.
+``file_locks``, ``templates``. Work in threads: ``parallel``. Screen: ``log`` (also in
+a file), ``progress_bar``, ``times``, ``text_table``. End: ``signals``.
 
 Imports only :mod:`se_resnet.errors`. Code that would suit any other program belongs here. Code
 that knows networks or images does not.

@@ -5,9 +5,9 @@ configured parts of a step: ``losses``, ``augment``, ``mixup``. ``optim`` (optim
 phases) and ``lr_multipliers`` (per parameter, by regular expression). ``config``: validates a
 configuration and builds the recipe. ``loop``: all steps, with log, validation and checkpoints.
 ``progress``: length and state of a training. ``rehearsal``: estimates from one step.
-``validation``: metrics after an epoch.
-``divergence``, ``early_stopping`` and ``step_metrics`` watch the steps. ``module_cost``: parameters
-and time of each attention module.
+``validation``: metrics after an epoch. ``display``: progress on the screen. ``divergence``,
+``early_stopping`` and ``step_metrics`` watch the steps. ``module_cost``: parameters and time of
+each attention module.
 
 A new loss goes to ``losses``, a new configuration field is checked in ``config``. Imports
 :mod:`se_resnet.models` and what it imports.

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions, probability_of
@@ -24,9 +23,11 @@ from se_resnet.runtime import processes
 from se_resnet.runtime.log import log
 from se_resnet.runtime.signals import Interrupted, deferred
 from se_resnet.tracking import trackers
+from se_resnet.tracking.epoch_table import Epoch
 from se_resnet.tracking.metric_log import MetricLog
 from se_resnet.tracking.profiling import Profiler
 from se_resnet.training.config import without_paths
+from se_resnet.training.display import Display
 from se_resnet.training.divergence import make_check
 from se_resnet.training.optim import Phase, phase_at
 from se_resnet.training.progress import Progress, Steps
@@ -39,7 +40,7 @@ from se_resnet.training.step import (
     make_train_steps,
 )
 from se_resnet.training.step_metrics import StepMetrics
-from se_resnet.training.validation import describe_epoch, validation_metrics
+from se_resnet.training.validation import validation_metrics
 
 
 class Feed(Protocol):
@@ -119,9 +120,11 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
     )
     profiler = Profiler(config.profile_steps, training.run.tensorboard_path, start, steps.total)
     metrics = StepMetrics(start, progress.unlogged, check)
-    advance = [_compiled(training, feed, phase) for phase in training.phases]
+    display = Display(start, steps, config.batch_size)
+    advance = [
+        display.compiled_at_first(_compiled(training, feed, phase)) for phase in training.phases
+    ]
     validate = functools.partial(_validate, training, training.classifier.make_predict(), feed)
-    bar = _progress_bar(start, steps.total, config.batch_size)
     stop = start if progress.early_stopping.stopped else steps.total
     interrupted, alone, last_save = False, jax.process_count() == 1, time.monotonic()
     with deferred() as signals:
@@ -139,8 +142,7 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
             interrupted = (alone or pause) and processes.any_process(signals.signum is not None)
             # The devices work on one block meanwhile.
             for loss in metrics.read(leave=0 if pause or interrupted else 1):
-                bar.update(config.batch_size)
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                display.add_step(loss)
             if not (pause or interrupted):
                 continue
             check("the training state", progress.step, bool(all_finite(state)))
@@ -148,7 +150,7 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
                 rate = {"train/learning_rate": phase.learning_rate(progress.step - 1)}
                 metric_log.write(progress.step, metrics.take() | rate)
             if end_of_epoch:
-                validate(state, progress, metric_log, check, bar.write)
+                display.validated(functools.partial(validate, state, progress, metric_log, check))
             elif not interrupted:
                 since_save = time.monotonic() - last_save
                 if not processes.any_process(since_save >= 60 * config.checkpoint_minutes):
@@ -160,7 +162,7 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
             if progress.early_stopping.stopped or interrupted:
                 break
     profiler.close()
-    bar.close()
+    display.close()
     if interrupted or signals.signum is not None:
         metric_log.close()
         signum = signals.signum or signal.SIGTERM
@@ -168,16 +170,6 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
     if progress.early_stopping.stopped:
         log("stop", progress.early_stopping.describe())
     return metric_log
-
-
-def _progress_bar(start: int, total: int, batch_size: int) -> tqdm:
-    return tqdm(
-        total=total * batch_size,
-        initial=start * batch_size,
-        unit="image",
-        desc="training",
-        disable=None,
-    )
 
 
 def _compiled(
@@ -198,12 +190,12 @@ def _validate(
     progress: Progress,
     metric_log: MetricLog,
     check: Callable[[str, int, bool], None],
-    write: Callable[[str], None],
-) -> None:
+) -> Epoch | None:
     """Evaluates the validation images, saves the chosen weights and updates ``progress``.
 
     The weights of an epoch are chosen if their score is the best so far, or under
-    ``config.checkpoint.choose = 'last'`` if the training ends with this epoch.
+    ``config.checkpoint.choose = 'last'`` if the training ends with this epoch. The row of the epoch
+    is returned, on process 0 only.
     """
     step, steps = progress.step, training.steps
     (logits,) = predict([state.variables], feed.validation_batches())
@@ -211,7 +203,6 @@ def _validate(
     predictions = feed.validation_predictions(probability_of(logits))
     scalars = validation_metrics(predictions.label, logits)
     metric_log.write(step, scalars)
-    write(f"{'epoch':<10}{describe_epoch(step // steps.per_epoch, steps.epochs, scalars)}")
     if phase_at(training.phases, step - 1) is training.phases[-1]:
         progress.early_stopping.update(scalars)
     score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
@@ -224,3 +215,4 @@ def _validate(
         decision = decide(predictions, training.config.decision.target)
         facts = {**training.classifier.as_dict(), "decision": dataclasses.asdict(decision)}
         training.run.checkpoints.save_best(step, state.variables, facts)
+    return metric_log.last_epoch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,13 +32,3 @@ def validation_metrics(label: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
         "val/accuracy": float(metrics["accuracy"][0]),
         "val/roc_auc": None if np.isnan(auc) else auc,
     }
-
-
-def describe_epoch(epoch: int, epochs: int, scalars: Mapping[str, float | None]) -> str:
-    """Returns the metrics of :func:`validation_metrics` as a line for the log."""
-    auc = scalars["val/roc_auc"]
-    return (
-        f"{epoch} of {epochs}: validation loss {scalars['val/loss']:.3f}, AUC "
-        f"{'undefined' if auc is None else format(auc, '.3f')}, accuracy "
-        f"{scalars['val/accuracy']:.3f}"
-    )

@@ -13,7 +13,7 @@ VALIDATION = {3: (0.6, 0.75), 6: (0.5, 0.75), 9: (0.4, None)}
 
 
 def train(run, start, stop):
-    """Logs steps ``start + 1`` to ``stop`` of epochs of 3 steps, with a line for steps 2, 3, 5, ..."""
+    """Logs steps ``start + 1`` to ``stop`` of epochs of 3 steps, a line for 2, 3, 5, ..."""
     with MetricLog(run, start, 3) as log:
         for step in range(start + 1, stop + 1):
             steps = {2: (1, 2), 0: (3,)}.get(step % 3, ())

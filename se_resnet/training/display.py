@@ -1,0 +1,135 @@
+"""The progress of a training on the screen: compilation, a bar, and a line for each epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from se_resnet.runtime.log import log
+from se_resnet.runtime.progress_bar import progress_bar
+from se_resnet.runtime.times import duration
+from se_resnet.tracking.epoch_table import Epoch
+from se_resnet.training.progress import Steps
+
+
+class Display:
+    """Prints the progress of one training.
+
+    The time of compilation counts neither for the bar's estimate of the remaining time nor for the
+    rate of an epoch.
+
+    Args:
+        start: step from which the training begins or resumes.
+        steps: length of the training.
+        batch_size: images in a step.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self,
+        start: int,
+        steps: Steps,
+        batch_size: int,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._steps, self._batch_size, self._clock = steps, batch_size, clock
+        self._step = self._first_step = start  # steps done, and at the begin of this epoch
+        self._steps_left_out = 0  # of this epoch, because their calls compiled
+        self._bar: tqdm | None = None
+        self._epoch_began = clock()
+        self._has_validated = False
+
+    def compiled_at_first(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the compiled function ``step``, whose first call is announced and not counted."""
+        is_compiled = False
+
+        def call(*args: Any) -> Any:
+            nonlocal is_compiled
+            if is_compiled:
+                return step(*args)
+            self._write("compile", "the training step (about a minute the first time)")
+            began = self._clock()
+            result = jax.block_until_ready(step(*args))
+            seconds = self._clock() - began
+            self._leave_out(seconds)
+            is_compiled = True
+            self._steps_left_out += 1
+            self._write("train", f"the training step is compiled ({duration(seconds)})")
+            if self._bar is None:
+                self._open_bar()
+            return result
+
+        return call
+
+    def add_step(self, loss: float) -> None:
+        """Counts a step whose loss is known."""
+        self._step += 1
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            self._bar.update(self._batch_size)
+
+    def validated(self, validate: Callable[[], Epoch | None]) -> None:
+        """Validates at the end of an epoch, and prints the line of the epoch.
+
+        The first validation compiles its program, so that the bar's estimate leaves it out.
+
+        Args:
+            validate: validates; returns the row of the epoch, or None on other processes than
+                process 0, which print nothing.
+        """
+        began = self._clock()
+        trained = began - self._epoch_began
+        epoch = validate()
+        seconds = self._clock() - began
+        if not self._has_validated:
+            self._leave_out(seconds)
+            self._has_validated = True
+        if epoch is not None:
+            self._write("epoch", self._describe(epoch, trained, seconds))
+        self._first_step, self._epoch_began = self._step, self._clock()
+        self._steps_left_out = 0
+
+    def close(self) -> None:
+        """Closes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _describe(self, epoch: Epoch, trained: float, validated: float) -> str:
+        """Returns the metrics and the times of an epoch as a line."""
+        steps = self._step - self._first_step
+        rate = (steps - self._steps_left_out) * self._batch_size / max(trained, 1e-9)
+        part = "" if steps == self._steps.per_epoch else f" for the last {steps} steps"
+        metrics = {name: _number(value) for name, value in epoch.metrics.items()}
+        line = (
+            f"{epoch.number} of {self._steps.epochs}: training loss {metrics['train/loss']}; "
+            f"validation loss {metrics['val/loss']}, AUC {metrics['val/roc_auc']}, accuracy "
+            f"{metrics['val/accuracy']}; {duration(trained)}{part}, {rate:.3g} images/s, "
+            f"validation {duration(validated)}"
+        )
+        return line + (" * best so far" if epoch.is_best else "")
+
+    def _open_bar(self) -> None:
+        self._bar = progress_bar(
+            total=self._steps.total * self._batch_size,
+            initial=self._step * self._batch_size,
+            unit="image",
+            desc="training",
+            smoothing=0,  # the rate since the start, which holds validations in their proportion
+        )
+
+    def _leave_out(self, seconds: float) -> None:
+        self._epoch_began += seconds
+        if self._bar is not None and not self._bar.disable:
+            self._bar.start_t += seconds
+
+    def _write(self, topic: str, text: str) -> None:
+        with tqdm.external_write_mode():
+            log(topic, text)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
