@@ -107,6 +107,7 @@ from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime import processes
 from se_resnet.runtime.files import writable_folder
+from se_resnet.runtime.log import log
 from se_resnet.runtime.mesh import data_mesh
 from se_resnet.runtime.paths import local_path
 from se_resnet.tracking.metric_log import read_log
@@ -162,6 +163,22 @@ def evaluate_run(
         )
     run = RunFolder(local_path(workdir, "--workdir ="))
     config = run.config()
+    with run.logged():
+        return _evaluate_run(run, config, split, data_dir, out, tta, attention, prevalence, reading)
+
+
+def _evaluate_run(
+    run: RunFolder,
+    config: dict,
+    split: str | None,
+    data_dir: str | None,
+    out: str | Path | None,
+    tta: str,
+    attention: str,
+    prevalence: float | None,
+    reading: Reading,
+) -> dict[str, Any]:
+    """Evaluates a run as :func:`evaluate_run` does, given its configuration."""
     split = split or ("all" if data_dir else last_evaluation(config))
     folder = run.evaluation(split, tta, data_dir)
     if out:
@@ -274,6 +291,8 @@ def _predict(
 ) -> _Predicted:
     """Runs the network on all processes."""
     network, first = load_best(run.path, attention), run.networks()[0]
+    images = f"images of {data_dir}" if data_dir else f"{split} images"
+    log("evaluate", f"{run.path}: predicting the {images}")
     scale = network.classifier.scale
     check_views(tta, scale)
     placement, batch_size = config["data"].get("placement", "host"), config["eval_batch_size"]
@@ -352,6 +371,7 @@ def _describe(
     leaks = leak_warnings(metrics["audit"], split, config, metrics["decision"], other=other)
     members = processes.to_local_device(network.members)
     shown = (dataset.images, records.row)
+    log("explain", "where the network looked, for errors and for random correct predictions")
     explained = (network.classifier, members, *shown)
     gates, seed = None, config["seed"]
     if len(members) == 1:

@@ -71,6 +71,7 @@ from se_resnet.images.scale import configured_scale
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
 from se_resnet.runs.lock import locked
+from se_resnet.runs.next_steps import next_steps
 from se_resnet.runs.run_files import (
     ALL_FOLDS,
     FOLD,
@@ -154,24 +155,30 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         check_data_config(config)
         weights = load_weights(config)
         claim(run, plain(config), free=_may_differ(config, run))
-        processes.require_shared(run.path)
-        shared = json.dumps(without_paths(config), sort_keys=True)
-        numeric = json.dumps(numerics.settings())
-        processes.require_same({"configurations": shared, "settings of JAX": numeric})
-        if config.repeats > 1:
-            repeats = run.repeats(config.repeats)
-            return _train_each(REPEAT, repeats, repeat_configs(config), config, run)
-        if config.split.fold == ALL_FOLDS:
-            count = number_of_folds(config.split.protocol, config.split.folds, config.split.name)
-            return _train_each(FOLD, run.folds(count), fold_configs(config, count), config, run)
-        if config.ensemble.members > 1:
-            members = run.members(config.ensemble.members)
-            return _train_each(MEMBER, members, member_configs(config), config, run)
-        with _train(config, run, weights) as metric_log:
-            results = evaluation.evaluate_run(run.path)
-            if config.split.fold != NO_FOLD:
-                test_results.send(metric_log, results, run.evaluation())
-        return results
+        with run.logged():
+            return _train_claimed(config, run, weights)
+
+
+def _train_claimed(config: ConfigDict, run: RunFolder, weights: Pretrained) -> dict[str, Any]:
+    """Trains and evaluates a run in its locked folder: its parts, or its only network."""
+    processes.require_shared(run.path)
+    shared = json.dumps(without_paths(config), sort_keys=True)
+    numeric = json.dumps(numerics.settings())
+    processes.require_same({"configurations": shared, "settings of JAX": numeric})
+    if config.repeats > 1:
+        repeats = run.repeats(config.repeats)
+        return _train_each(REPEAT, repeats, repeat_configs(config), config, run)
+    if config.split.fold == ALL_FOLDS:
+        count = number_of_folds(config.split.protocol, config.split.folds, config.split.name)
+        return _train_each(FOLD, run.folds(count), fold_configs(config, count), config, run)
+    if config.ensemble.members > 1:
+        members = run.members(config.ensemble.members)
+        return _train_each(MEMBER, members, member_configs(config), config, run)
+    with _train(config, run, weights) as metric_log:
+        results = evaluation.evaluate_run(run.path)
+        if config.split.fold != NO_FOLD:
+            test_results.send(metric_log, results, run.evaluation())
+    return results
 
 
 def dry_run(config: ConfigDict, workdir: str | Path) -> rehearsal.Estimate:
@@ -415,11 +422,15 @@ def build_model(
 def main() -> None:
     """The command."""
     if _CONFIG.notes:
-        log("config", "\n".join(_CONFIG.notes))
+        log("config", "
+".join(_CONFIG.notes))
     if _DRY_RUN.value:
         dry_run(_CONFIG.value, str(_WORKDIR.value))
-    else:
-        train_and_evaluate(_CONFIG.value, str(_WORKDIR.value))
+        return
+    train_and_evaluate(_CONFIG.value, str(_WORKDIR.value))
+    run = RunFolder(_WORKDIR.value)
+    with run.logged():
+        print(next_steps(run))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ def lines_of(workdir: Path) -> list[dict]:
 
 
 def test_a_run_leaves_what_it_promises(run):
-    for name in ("config.json", "split.csv", "metrics.jsonl", "data.json", "software.json"):
+    for name in (
+        *("config.json", "split.csv", "metrics.jsonl", "metrics.csv", "log.txt", "data.json"),
+        *("software.json",),
+    ):
         assert (run / name).stat().st_size > 0
     for name in ("predictions.csv", "metrics.json", "report.html"):
         assert (run / "eval" / "test" / name).stat().st_size > 0

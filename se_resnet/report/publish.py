@@ -20,6 +20,7 @@ from se_resnet.runs.run_files import METRICS
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.folders import whole_folder
+from se_resnet.runtime.log import log
 
 # All files that an evaluation may have written, relative to its folder.
 ALL_FILES = (*FILES, *(f"{REPORTING}/{name}" for name in REPORTING_FILES))
@@ -76,6 +77,7 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
+    log("report", "writing metrics, plots and the report")
     names = {field.name for field in dataclasses.fields(Evaluation)} - {"data_remarks", "run"}
     parts = {name: getattr(evaluation, name) for name in names}
     remedy = "give another folder by --out"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from se_resnet.metrics.predictions import Predictions, in_folds
 from se_resnet.runs import run_files
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runs.evaluations import EvaluationFolder
-from se_resnet.runtime import software
+from se_resnet.runtime import processes, software
+from se_resnet.runtime.log import log_file
 
 
 class RunFolder:
@@ -28,6 +30,7 @@ class RunFolder:
     ``checkpoints/``        ``latest``: states to resume from; ``best``: the weights to evaluate
     ``metrics.jsonl``       losses and metrics during training, one line per step or epoch
     ``metrics.csv``         the same as a table with one row per epoch
+    ``log.txt``             what training and evaluation printed, with the time of every line
     ``trackers.json``       which tracker has received which lines
     ``tensorboard/``        the same for TensorBoard, with traces of steps
     ``mlflow/``             the same for MLflow
@@ -59,6 +62,7 @@ class RunFolder:
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.log_path = path / "metrics.jsonl"
         self.epochs_path = path / "metrics.csv"
+        self.text_log_path = path / "log.txt"
         self.trackers_path = path / "trackers.json"
         self.tensorboard_path = path / "tensorboard"
         self.mlflow_path = path / "mlflow"
@@ -110,6 +114,15 @@ class RunFolder:
     def log(self) -> list[dict[str, Any]]:
         """Returns the lines of ``metrics.jsonl``, oldest first."""
         return run_files.read_log(self.log_path)
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """Adds what the block prints to ``log.txt``, on process 0.
+
+        See :func:`se_resnet.runtime.log.log_file`.
+        """
+        with log_file(self.text_log_path) if processes.is_primary() else nullcontext():
+            yield
 
     def skipped_files(self) -> list[dict[str, str]]:
         """Returns ``path`` and ``reason`` of each file that was left out."""
