@@ -52,14 +52,14 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 import dataclasses
 import functools
-import shlex
-import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from configs import breakhis
 from data import run_data
 from data.dataset import Dataset
 from data.feed.choose import eval_batches
@@ -80,7 +80,7 @@ from se_resnet.metrics.predictions import (
 from se_resnet.predict.image_files import PREDICTION
 from se_resnet.predict.tiles import check_views, tile_logits
 from se_resnet.predict.tta import mean_logits, resize_rules
-from se_resnet.report import gallery
+from se_resnet.report import gallery, provenance
 from se_resnet.report.folds import pool_folds
 from se_resnet.report.publish import Evaluation, publish
 from se_resnet.report.remarks import (
@@ -104,6 +104,7 @@ from se_resnet.runs.run_files import (
     trained_magnifications,
 )
 from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runs.state import unfinished_warnings
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime import processes
 from se_resnet.runtime.files import writable_folder
@@ -111,6 +112,7 @@ from se_resnet.runtime.log import log
 from se_resnet.runtime.mesh import data_mesh
 from se_resnet.runtime.paths import local_path
 from se_resnet.tracking.metric_log import read_log
+from se_resnet.training.config import plain
 
 
 def evaluate_run(
@@ -179,6 +181,7 @@ def _evaluate_run(
     reading: Reading,
 ) -> dict[str, Any]:
     """Evaluates a run as :func:`evaluate_run` does, given its configuration."""
+    began = time.monotonic()
     split = split or ("all" if data_dir else last_evaluation(config))
     folder = run.evaluation(split, tta, data_dir)
     if out:
@@ -200,7 +203,7 @@ def _evaluate_run(
             )
         _evaluate_parts(run, repeats, (TEST,), tta, attention)
         _decide(run, target, attention)
-        return _published_repeats(run, config, folder, tta)
+        return _published_repeats(run, config, folder, tta, began)
     if config["split"]["fold"] == ALL_FOLDS and not data_dir:
         division = config["split"]
         count = number_of_folds(division["protocol"], division["folds"], division["name"])
@@ -208,14 +211,26 @@ def _evaluate_run(
         _require_role(run, "a cross-validation", split, (TEST,), folds)
         _evaluate_parts(run, folds, (VAL, TEST), tta, attention)
         _decide(run, target, attention)
-        return _published(folder, lambda: _pool_folds(run, folds, config, tta, prevalence))
+        return _published(
+            run,
+            config,
+            folder,
+            lambda: _pool_folds(run, folds, config, tta, prevalence),
+            began,
+        )
     if members > 1 and not data_dir:
         parts = run.members(members)
         _require_role(run, "an ensemble", split, (TEST, VAL), parts)
         _evaluate_parts(run, parts, (split,), tta, attention)
         _decide(run, target, attention)
         if split == VAL:
-            return _published(folder, lambda: _pool_folds(run, parts, config, tta, prevalence, VAL))
+            return _published(
+                run,
+                config,
+                folder,
+                lambda: _pool_folds(run, parts, config, tta, prevalence, VAL),
+                began,
+            )
     predicted = _predict(run, config, split, data_dir, tta, attention, reading)
 
     def evaluate() -> Evaluation:
@@ -227,31 +242,61 @@ def _evaluate_run(
         # The tables for a journal describe the run's own images.
         return _of_other_images(evaluation, run, data_dir)
 
-    return _published(folder, evaluate)
+    return _published(run, config, folder, evaluate, began, data_dir)
 
 
-def _published(folder: EvaluationFolder, evaluate: Callable[[], Evaluation]) -> dict[str, Any]:
+def _published(
+    run: RunFolder,
+    config: dict,
+    folder: EvaluationFolder,
+    evaluate: Callable[[], Evaluation],
+    began: float,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
     """Lets process 0 evaluate and write; returns the metrics in all processes."""
 
     def work() -> dict[str, Any]:
         if not processes.is_primary():
             return folder.metrics()
         evaluation = evaluate()
-        publish(folder, evaluation, shlex.join(["python", *sys.argv]))
+        images = evaluation.images or provenance.count_images(run)
+        facts = _provenance(run, config, began, images, evaluation.source, data_dir)
+        evaluation.metrics["provenance"] = facts
+        publish(folder, evaluation, facts["command"])
         return evaluation.metrics
 
     return processes.primary_first(work)
 
 
+def _provenance(
+    run: RunFolder,
+    config: dict,
+    began: float,
+    images: int,
+    source: ImageSource,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Returns the entry ``provenance`` of ``metrics.json``."""
+    where = data_dir or config["data"]["dir"]
+    return {
+        **provenance.describe_evaluation(run, config, plain(breakhis.get_config()), began),
+        "images": images,
+        "banner": provenance.subset_banner(images, source.is_breakhis, where),
+    }
+
+
 def _published_repeats(
-    run: RunFolder, config: dict, folder: EvaluationFolder, tta: str
+    run: RunFolder, config: dict, folder: EvaluationFolder, tta: str, began: float
 ) -> dict[str, Any]:
     """Lets process 0 evaluate the repeats together; returns the metrics in all processes."""
 
     def work() -> dict[str, Any]:
         if not processes.is_primary():
             return folder.repeats()
-        return publish_repeats(run, config, tta, folder, shlex.join(["python", *sys.argv]))
+        source = ImageSource.from_facts(run.networks()[0].data_facts())
+        images = provenance.count_images(run)
+        facts = _provenance(run, config, began, images, source)
+        return publish_repeats(run, config, tta, folder, facts)
 
     return processes.primary_first(work)
 
@@ -382,7 +427,7 @@ def _describe(
         title=f"{run.path.name}: {split} images",
         predictions=predictions,
         metrics=metrics,
-        warnings=[*leaks, *warnings],
+        warnings=[*unfinished_warnings(run), *leaks, *warnings],
         config=config,
         split_summary=data_facts["split"],
         training_log=read_log(run.log_path),
@@ -398,6 +443,7 @@ def _describe(
             *([f"left out: {copies} copies of images"] if copies else []),
         ],
         source=dataset.source,
+        images=len(dataset.records) if other else 0,
         gallery=gallery.make(*explained, predictions, threshold=metrics["threshold"], seed=seed),
         gates=gates,
     )

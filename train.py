@@ -66,10 +66,11 @@ from data.config_check import check_data_config
 from data.feed.batch_order import steps_per_epoch
 from data.feed.choose import open_feed
 from data.protocols.roles import number_of_folds
-from se_resnet.errors import UserError
+from se_resnet.errors import UserError, one_line
 from se_resnet.images.scale import configured_scale
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
+from se_resnet.runs import provenance
 from se_resnet.runs.lock import locked
 from se_resnet.runs.next_steps import next_steps
 from se_resnet.runs.run_files import (
@@ -290,7 +291,19 @@ def _train(config: ConfigDict, run: RunFolder, weights: Pretrained) -> MetricLog
 
     # ----------------------------------------------------------------------- training
     feed = open_feed(config, data, data_mesh())
-    return loop.run(training, state, progress, feed)
+    steps = training.steps
+    if progress.is_finished(steps):
+        return loop.run(training, state, progress, feed)
+    provenance.begin_training(run, progress.step, steps.per_epoch, steps.total)
+    try:
+        metric_log = loop.run(training, state, progress, feed)
+    except BaseException as error:
+        is_signal = isinstance(error, KeyboardInterrupt)
+        failure = provenance.FAILED + one_line(error)
+        provenance.reach(run, ended=provenance.INTERRUPTED if is_signal else failure)
+        raise
+    provenance.reach(run, ended=provenance.FINISHED)
+    return metric_log
 
 
 def _prepare(

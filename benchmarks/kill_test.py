@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -24,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -34,6 +36,7 @@ from benchmarks.measuring import ROOT, finish, parser
 from data.breakhis.filenames import parse
 from data.cache import write_cache
 from se_resnet.runs.integrity import facts_of
+from se_resnet.runs.run_files import METRICS
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.signals import EXIT_CODES
 
@@ -155,11 +158,18 @@ def kill(trainings: Trainings, workdir: Path, kind: str, rng: random.Random, lif
     return f"{signum.name}, exit code {code}"
 
 
+def _content(path: Path) -> Any:
+    """Returns the content of a file; of metrics.json without date, duration and command."""
+    if path.name != METRICS:
+        return path.read_bytes()
+    metrics = json.loads(path.read_text())
+    metrics.pop("provenance", None)
+    return json.dumps(metrics)
+
+
 def differences(workdir: Path, whole: Path) -> list[str]:
     """Returns the differences between a finished training and the undisturbed training."""
-    different = [
-        name for name in FILES if (workdir / name).read_bytes() != (whole / name).read_bytes()
-    ]
+    different = [name for name in FILES if _content(workdir / name) != _content(whole / name)]
     for kind in ("latest", "best"):
         sides = []
         for side in (workdir, whole):

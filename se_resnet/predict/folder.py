@@ -32,6 +32,7 @@ from se_resnet.predict.views import MAP, OVERLAY, ImagesAtScale, Views, WholeIma
 from se_resnet.runs.ensembles import joined_data_facts
 from se_resnet.runs.run_files import used_magnifications
 from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runs.state import unfinished_warnings
 from se_resnet.runs.workdir import load_best
 from se_resnet.runtime.csv_dialect import decode_table, table_lines
 from se_resnet.runtime.files import atomic_write, read_json, write_json
@@ -92,6 +93,7 @@ def predict_folder(
     check_views(tta, scale)
     check_stated_scale(um_per_px, scale, "--um_per_px")
     trained_on = _trained_magnifications(workdir)
+    warnings = unfinished_warnings(RunFolder(workdir))
     passed_over = PassedOver()
     inputs = find_inputs(source, patient_pattern, passed_over)
     predictions: list[Prediction] = []
@@ -135,9 +137,11 @@ def predict_folder(
                 "not_looked_at": passed_over.as_dict(),
                 "trained_magnifications": trained_on,
                 "other_magnifications": other,
+                "warnings": warnings,
             },
         )
     notes = [
+        *(f"WARNING: {warning}" for warning in warnings),
         *_describe_votes(predictions, len(run.members)),
         run.decision.describe(),
         *_describe_patients(predictions, patients, patient_pattern, inputs.is_table),

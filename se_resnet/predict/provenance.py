@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from se_resnet.report.provenance import describe_weights
 from se_resnet.runs.ensembles import joined_data_facts
 from se_resnet.runs.run_files import (
     CONFIG_FORM,
@@ -48,6 +49,16 @@ FORM = {
     | {"data": {name: form for name, form in DATA_CONFIG_FORM.items() if name not in _PRIVATE}},
     "weights": (None, WEIGHTS_FORM),
     "metrics": (None, METRICS_FORM),
+    # Packages of versions before lack it.
+    "training": Maybe(
+        {
+            "weights": [str],
+            "evaluated": str,
+            "software": str,
+            "banner": str,
+            "differs_from_default": {},
+        }
+    ),
 }
 
 
@@ -65,6 +76,10 @@ def read_history(workdir: Path) -> dict[str, Any]:
         run's configuration. ``weights``: the initial weights, see
         :meth:`se_resnet.weights.record.Pretrained.facts`, or None. ``metrics``: ``metrics.json`` of
         the test images without the rows of patients and curves, or None before an evaluation.
+        ``training``, where the evaluation has provenance: ``weights`` (step of each network, and
+        if its training has finished), ``evaluated`` (date), ``software`` (versions and commit),
+        ``banner`` (a subset of BreaKHis, or empty) and ``differs_from_default`` (fields of the
+        configuration).
 
     Raises:
         UserError: a file is missing or broken.
@@ -93,6 +108,33 @@ def read_history(workdir: Path) -> dict[str, Any]:
         },
         "weights": weights,
         "metrics": metrics and {name: _short(metrics[name]) for name in _METRICS},
+        **_training(metrics or {}),
+    }
+
+
+def _training(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entry ``training`` from the provenance of an evaluation, if it has any."""
+    facts = metrics.get("provenance")
+    if not facts:
+        return {}
+    private = {f"data.{name}" for name in _PRIVATE} | {"split.file"}
+    differs = {
+        name: _public(value) if name == "model.pretrained" else value
+        for name, value in facts["differs_from_default"].items()
+        if name not in private
+    }
+    packages = facts["software"]["packages"]
+    versions = [f"se-resnet {packages.get('se-resnet', 'not installed')}"]
+    versions += [f"commit {facts['commit']}"] if facts["commit"] else []
+    versions += [f"Python {facts['software']['python']}", f"JAX {packages.get('jax', 'not known')}"]
+    return {
+        "training": {
+            "weights": [describe_weights(network) for network in facts["networks"]],
+            "evaluated": facts["date"],
+            "software": ", ".join(versions),
+            "banner": facts["banner"],
+            "differs_from_default": differs,
+        }
     }
 
 

@@ -4,8 +4,8 @@
 palette and style of all plots. ``patient_strips``: one line per patient. ``gallery``: errors and
 random correct predictions, each with an explanation. ``publish``: writes the files of an evaluation
 and prints the headline. ``folds`` and ``repeats``: evaluate the folds or the repeats of a run
-together. ``remarks``
-and ``scale_remarks``: sentences about an evaluation. ``reporting/``: what a journal asks for;
+together. ``remarks`` and ``scale_remarks``: sentences about an evaluation. ``provenance``: its
+date, command, versions, and the state of the training. ``reporting/``: what a journal asks for;
 ``python -m se_resnet.report`` writes it.
 
 A new plot goes to ``plots`` and into ``templates/report.html.j2``. Imports

@@ -45,6 +45,7 @@ class Evaluation:
         gates: distribution of the attention gates, or None.
         run: the run, whose files fill the tables for a journal; None leaves them out.
         source: data set of the images.
+        images: number of images of that data set, if it is not the run's; else 0.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Evaluation:
     data_remarks: Sequence[str] = ()
     run: RunFolder | None = None
     source: ImageSource = BREAKHIS
+    images: int = 0
 
 
 def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> None:
@@ -78,7 +80,8 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
         UserError: the folder cannot be written or the disk is full.
     """
     log("report", "writing metrics, plots and the report")
-    names = {field.name for field in dataclasses.fields(Evaluation)} - {"data_remarks", "run"}
+    left_out = {"data_remarks", "run", "images"}
+    names = {field.name for field in dataclasses.fields(Evaluation)} - left_out
     parts = {name: getattr(evaluation, name) for name in names}
     remedy = "give another folder by --out"
     files = (REPORTING, *FILES)
@@ -118,6 +121,8 @@ def _summary(evaluation: Evaluation) -> list[str]:
         f"\n{evaluation.title}: {counts['images']['all']} images of {accessions['all']} patients "
         f"({accessions['benign']} benign, {accessions['malignant']} malignant)"
     ]
+    if banner := evaluation.metrics.get("provenance", {}).get("banner"):
+        lines.append(f"  {banner}")
     for name, estimate in headline(evaluation.metrics).items():
         of_means = "mean_probability" in HEADLINE[name]
         label = metric_title(name) + (", mean probability" if of_means else "")

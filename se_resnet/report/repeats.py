@@ -10,6 +10,7 @@ from typing import Any
 
 from se_resnet.metrics.estimates import METHODS
 from se_resnet.metrics.seeds import across_repeats
+from se_resnet.report.provenance import table_of_provenance
 from se_resnet.report.publish import ALL_FILES, metric_title
 from se_resnet.report.remarks import leak_warnings, view_notes
 from se_resnet.runs.evaluations import REPORT, EvaluationFolder
@@ -30,7 +31,11 @@ _FIXED = "changes the validation images only"
 
 
 def publish_repeats(
-    run: RunFolder, config: Mapping[str, Any], tta: str, folder: EvaluationFolder, command: str
+    run: RunFolder,
+    config: Mapping[str, Any],
+    tta: str,
+    folder: EvaluationFolder,
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes ``metrics.json`` and ``report.html`` of all repeats together, and prints the headline.
 
@@ -42,7 +47,7 @@ def publish_repeats(
         config: content of its ``config.json``.
         tta: test-time augmentation of the evaluations.
         folder: folder to write to.
-        command: command for the page, which repeats the evaluation.
+        provenance: the entry of ``metrics.json``, see :mod:`se_resnet.report.provenance`.
 
     Returns:
         The content of ``metrics.json``, of the form
@@ -63,6 +68,7 @@ def publish_repeats(
         "protocol": config["split"]["protocol"],
         "fold": config["split"]["fold"],
         "threshold": THRESHOLD,
+        "provenance": dict(provenance),
     }
     evaluations = [repeat.evaluation(TEST, tta) for repeat in repeats]
     title = f"{run.path.name}: {len(repeats)} repeats"
@@ -86,7 +92,10 @@ def publish_repeats(
             "repeats.html.j2",
             {"number": _number, "interval": _interval},
             title=title,
-            command=command,
+            command=provenance["command"],
+            banner=provenance["banner"],
+            provenance=table_of_provenance(provenance),
+            differing=provenance["differs_from_default"],
             warnings=warnings,
             notes=[
                 *_seed_notes(config),
@@ -99,7 +108,8 @@ def publish_repeats(
         )
         write_text(new / REPORT, html)
     alarms = [f"  WARNING: {warning}" for warning in warnings]
-    print("\n".join([f"\n{title}", *_summary(metrics["repeats"]), *alarms]))
+    banner = [f"  {provenance['banner']}"] if provenance["banner"] else []
+    print("\n".join([f"\n{title}", *banner, *_summary(metrics["repeats"]), *alarms]))
     print(f"  written to {folder.path}: {REPORT}, {METRICS}")
     return metrics
 

@@ -15,6 +15,7 @@ from se_resnet.metrics.labels import TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import plots
 from se_resnet.report.patient_strips import patient_groups
+from se_resnet.report.provenance import table_of_provenance
 from se_resnet.report.reporting.wording import listing
 from se_resnet.runs.image_source import BREAKHIS, ImageSource
 from se_resnet.runs.run_files import NEAR_DUPLICATES
@@ -92,7 +93,8 @@ def write_report(
         predictions: predictions of the evaluated images.
         metrics: result of :func:`se_resnet.metrics.evaluate` for ``predictions``. The report also
             shows the entries ``decision``, ``at_chosen_threshold``, ``calibration``, ``clinical``,
-            ``selective``, ``audit``, ``folds`` and ``members`` of ``metrics.json``, if present.
+            ``selective``, ``audit``, ``folds``, ``members`` and ``provenance`` of ``metrics.json``,
+            if present.
         split_summary: rows with ``role``, ``class``, ``images``, ``slides`` and ``accessions``.
         training_log: lines of ``metrics.jsonl``; each has ``step`` and some of ``train/loss``,
             ``train/accuracy``, ``val/loss``, ``val/accuracy`` and ``val/roc_auc``. May be empty.
@@ -106,6 +108,7 @@ def write_report(
         reporting: relative address of the page with the tables for a journal; empty for no link.
         source: data set of the evaluated images.
     """
+    provenance = metrics.get("provenance")
     calibration, selective = metrics.get("calibration"), metrics.get("selective")
     html = render(
         "se_resnet.report",
@@ -143,6 +146,9 @@ def write_report(
         split_summary=split_summary,
         config=json.dumps(config, indent=2, default=str),
         command=command,
+        banner=provenance["banner"] if provenance else "",
+        provenance=table_of_provenance(provenance) if provenance else [],
+        differing=provenance["differs_from_default"] if provenance else None,
         warnings=warnings,
         notes=notes,
         data_notes=data_notes,

@@ -6,7 +6,8 @@ the small files. ``workdir``: claims a folder for a configuration, loads the cho
 run. ``checkpoint``: states to resume from and the weights to evaluate. ``lock``: one process at a
 time. ``integrity``: checksums of a checkpoint's files. ``image_source``: the data set of a run,
 BreaKHis or a table. ``ensembles``: several networks of a run as one model.
-``next_steps``: commands after a training.
+``next_steps``: commands after a training. ``provenance``: dates, durations, commands and commits.
+``state``: steps done, finished or not.
 
 A new file of a run gets its form in ``run_files`` and its reader in ``run_folder``. Imports
 :mod:`se_resnet.models`, :mod:`se_resnet.metrics` and what those import.

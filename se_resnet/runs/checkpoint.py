@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from se_resnet.errors import UserError
-from se_resnet.runs.integrity import facts_of, seal
+from se_resnet.runs.integrity import facts_of, seal, unverified_facts
 from se_resnet.runtime.files import read_json, reason, report_full_disk
 from se_resnet.runtime.processes import barrier, is_primary
 from se_resnet.runtime.schema import misfit
@@ -125,6 +125,20 @@ class Checkpoints:
         aside = f"it was moved to {self.folder / 'damaged'}, and the checkpoint before it is used"
         warnings = [f"{problem}: {aside}." for _, problem in damaged]
         return Restored(self._tree("latest", steps[-1], like), facts, warnings) if steps else None
+
+    def latest_progress(self) -> dict[str, Any]:
+        """Returns ``best`` and ``waited`` of early stopping, saved with the latest state.
+
+        The checksums of the checkpoint are not compared, so that this takes no time. The result is
+        empty if there is no checkpoint or its facts are broken.
+        """
+        steps = self.steps("latest")
+        if not steps:
+            return {}
+        try:
+            return unverified_facts(self._path("latest", steps[-1]))["early_stopping"]
+        except (OSError, ValueError, KeyError):
+            return {}
 
     def best_facts(self, form: Mapping | None = None) -> dict[str, Any]:
         """Returns the facts saved with the chosen weights, once all files are verified.

@@ -147,6 +147,18 @@ PROGRESS_FORM = {
     "unlogged": [[float, float]],
 }
 STEP = Between(0, 2**63 - 1)
+# Of training.json, see se_resnet.runs.provenance.
+TRAINING_FORM = {
+    "epoch_steps": Between(1, 2**63 - 1),
+    "steps": STEP,
+    "starts": [
+        {
+            **dict.fromkeys(("began", "command", "commit", "ended"), str),
+            **dict.fromkeys(("from_step", "to_step"), STEP),
+            "seconds": float,
+        }
+    ],
+}
 LINE_FORM = {"step": STEP, str: (float, None)}  # of metrics.jsonl
 WEIGHTS_FORM = {
     "name": str,
@@ -156,6 +168,30 @@ WEIGHTS_FORM = {
 }
 
 _OPTIONAL_FLOAT = (float, None)
+# Of the entry ``provenance`` of metrics.json, which versions before lack.
+NETWORK_FORM = {
+    "run": str,
+    **dict.fromkeys(("step", "of_epochs"), int),
+    **dict.fromkeys(("of_steps", "evaluated_step"), (int, None)),
+    **dict.fromkeys(("epoch", "evaluated_epoch"), _OPTIONAL_FLOAT),
+    **dict.fromkeys(("finished", "stopped_early"), bool),
+    "starts": TRAINING_FORM["starts"],
+}
+PROVENANCE_FORM = {
+    **dict.fromkeys(("date", "command", "commit"), str),
+    "seconds": float,
+    "software": {
+        "python": str,
+        "packages": {str: str},
+        "system": str,
+        "cpus": int,
+        "devices": [str],
+    },
+    "networks": [NETWORK_FORM],
+    "differs_from_default": {},
+    "images": int,
+    "banner": str,
+}
 # A metric with its interval, or the reason why one of them is undefined.
 ESTIMATE_FORM = (
     {"value": float, "low": float, "high": float},
@@ -197,6 +233,7 @@ METRICS_FORM: dict[Any, Any] = {
         **dict.fromkeys((*LEAKS, "evaluated_accessions_seen"), int),
         str: int,
     },
+    "provenance": Maybe(PROVENANCE_FORM),
 }
 
 # The metrics of several repeats together, by name, and the seeds of each repeat.
@@ -209,6 +246,7 @@ REPEATS_FORM: dict[Any, Any] = {
     },
     "seeds": [{"repeat": str, "split.seed": int, "seed": int}],
     "threshold": float,
+    "provenance": Maybe(PROVENANCE_FORM),
 }
 
 

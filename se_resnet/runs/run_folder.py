@@ -27,6 +27,7 @@ class RunFolder:
     ``weights.json``        the weights that the run started from
     ``numerics.json``       settings of JAX and XLA that change numbers
     ``software.json``       versions of the software and the devices, at every start
+    ``training.json``       every start: date, duration, steps, command, commit, end
     ``checkpoints/``        ``latest``: states to resume from; ``best``: the weights to evaluate
     ``metrics.jsonl``       losses and metrics during training, one line per step or epoch
     ``metrics.csv``         the same as a table with one row per epoch
@@ -59,6 +60,7 @@ class RunFolder:
         self.weights_path = path / run_files.WEIGHTS
         self.numerics_path = path / "numerics.json"
         self.software_path = path / "software.json"
+        self.training_path = path / "training.json"
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.log_path = path / "metrics.jsonl"
         self.epochs_path = path / "metrics.csv"

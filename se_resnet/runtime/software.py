@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,30 @@ def keep(path: Path, step: int) -> None:
     start = describe(step)
     if not starts or {**starts[-1], "step": step} != start:
         write_json(path, {"starts": [*starts, start]})
+
+
+def commit() -> str:
+    """Returns the commit of the repository that holds this project.
+
+    The hash is followed by ``with changes`` if a tracked file differs from the commit. The text is
+    empty if the project does not lie in a Git repository of its own, as after an installation, or
+    if git is not available.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    head = _git(root, "rev-parse", "HEAD")
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return head and head + (" with changes" if changed else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError, UnicodeError):
+        return ""
+    return found.stdout.strip()
 
 
 def _version(name: str) -> str:

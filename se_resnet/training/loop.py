@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from se_resnet.metrics.decision import decide
 from se_resnet.metrics.predictions import Predictions, probability_of
 from se_resnet.models.classifier import Classifier
+from se_resnet.runs import provenance
 from se_resnet.runs.run_files import LAST
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import flatten
@@ -159,6 +160,7 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
             progress.unlogged = metrics.rows()
             checkpoints.save_latest(progress.step, state, progress.facts())
             last_save = time.monotonic()
+            provenance.reach(training.run, progress.step)
             if progress.early_stopping.stopped or interrupted:
                 break
     profiler.close()

@@ -48,7 +48,7 @@ def make_run_folder(folder: Path, scale: Scale | None = None) -> Path:
     run_data.save(RunFolder(folder), dataset, roles, near=dict.fromkeys(NEAR_DUPLICATES, 0))
     write_json(folder / "weights.json", pretrained.load("none").facts())
     software.keep(folder / "software.json", step=0)
-    lines = [{"step": step, "epoch": step / 2, "train/loss": 0.5} for step in (1, 2)]
+    lines = [{"step": step, "epoch": float(step), "train/loss": 0.5} for step in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     state = {"tensorboard": {"run_id": "x", "told": {"train/loss": 2}, "concluded": True}}
     write_json(folder / "trackers.json", state)
