@@ -64,6 +64,23 @@ def locked(run: RunFolder) -> Iterator[None]:
         lock.release()
 
 
+def is_running(run: RunFolder) -> bool:
+    """Returns true if a process holds the lock of a run.
+
+    The lock is tried only where ``lock.json`` names a process, which a killed process leaves
+    behind. On a file system without locks that file counts.
+    """
+    if not run.owner_path.exists():
+        return False
+    lock = FileLock(run.lock_path, blocking=False)
+    try:
+        lock.acquire()
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
 def _describe(owner: Path) -> str:
     try:
         facts = read_json(owner, {"pid": int, "host": str, "started": str})

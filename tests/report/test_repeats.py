@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import time
 import urllib.parse
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import eval as evaluation
 from se_resnet.errors import UserError
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.report.provenance import describe_evaluation
 from se_resnet.report.publish import ALL_FILES
 from se_resnet.report.repeats import publish_repeats
 from se_resnet.runs.evaluations import EvaluationFolder
@@ -23,6 +25,7 @@ from tests.helpers.page import Page
 from tests.helpers.run_folders import make_repeats_folder
 
 REPEATS = 3
+BANNER = "A subset: 56 <images>."
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,9 @@ def workdir(original, tmp_path):
 def publish(workdir, out=None, **change):
     run = RunFolder(workdir)
     folder = EvaluationFolder(out) if out else run.evaluation()
-    return publish_repeats(run, run.config() | change, "none", folder, "python eval.py <W>")
+    described = describe_evaluation(run, run.config(), {}, time.monotonic())
+    provenance = described | {"command": "python eval.py <W>", "images": 56, "banner": BANNER}
+    return publish_repeats(run, run.config() | change, "none", folder, provenance)
 
 
 def page_of(workdir):
