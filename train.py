@@ -294,6 +294,7 @@ def _train(config: ConfigDict, run: RunFolder, weights: Pretrained) -> MetricLog
     steps = training.steps
     if progress.is_finished(steps):
         return loop.run(training, state, progress, feed)
+    log("disk", rehearsal.describe_disk(state, shutil.disk_usage(run.path).free))
     provenance.begin_training(run, progress.step, steps.per_epoch, steps.total)
     try:
         metric_log = loop.run(training, state, progress, feed)
@@ -435,13 +436,12 @@ def build_model(
 def main() -> None:
     """The command."""
     if _CONFIG.notes:
-        log("config", "
-".join(_CONFIG.notes))
+        log("config", "\n".join(_CONFIG.notes))
     if _DRY_RUN.value:
         dry_run(_CONFIG.value, str(_WORKDIR.value))
         return
     train_and_evaluate(_CONFIG.value, str(_WORKDIR.value))
-    run = RunFolder(_WORKDIR.value)
+    run = RunFolder(str(_WORKDIR.value))
     with run.logged():
         print(next_steps(run))
 

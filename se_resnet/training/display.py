@@ -41,7 +41,7 @@ class Display:
         self._steps_left_out = 0  # of this epoch, because their calls compiled
         self._bar: tqdm | None = None
         self._epoch_began = clock()
-        self._has_validated = False
+        self._has_validated_before = False
 
     def compiled_at_first(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Returns the compiled function ``step``, whose first call is announced and not counted."""
@@ -85,11 +85,11 @@ class Display:
         trained = began - self._epoch_began
         epoch = validate()
         seconds = self._clock() - began
-        if not self._has_validated:
+        if not self._has_validated_before:
             self._leave_out(seconds)
-            self._has_validated = True
         if epoch is not None:
             self._write("epoch", self._describe(epoch, trained, seconds))
+        self._has_validated_before = True
         self._first_step, self._epoch_began = self._step, self._clock()
         self._steps_left_out = 0
 
@@ -104,13 +104,21 @@ class Display:
         rate = (steps - self._steps_left_out) * self._batch_size / max(trained, 1e-9)
         part = "" if steps == self._steps.per_epoch else f" for the last {steps} steps"
         metrics = {name: _number(value) for name, value in epoch.metrics.items()}
+        left = (self._steps.epochs - epoch.number) * self._seconds_of_epoch(trained, validated)
         line = (
             f"{epoch.number} of {self._steps.epochs}: training loss {metrics['train/loss']}; "
             f"validation loss {metrics['val/loss']}, AUC {metrics['val/roc_auc']}, accuracy "
             f"{metrics['val/accuracy']}; {duration(trained)}{part}, {rate:.3g} images/s, "
             f"validation {duration(validated)}"
         )
+        line += f", about {duration(left)} left" if left else ""
         return line + (" * best so far" if epoch.is_best else "")
+
+    def _seconds_of_epoch(self, trained: float, validated: float) -> float:
+        """Returns the time of a whole epoch; without the validation if this one compiled."""
+        steps = max(self._step - self._first_step - self._steps_left_out, 1)
+        seconds = trained / steps * self._steps.per_epoch
+        return seconds + (validated if self._has_validated_before else 0.0)
 
     def _open_bar(self) -> None:
         self._bar = progress_bar(

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from se_resnet.runtime.batches import batch_count
+from se_resnet.runtime.times import duration
 from se_resnet.training import loop
 from se_resnet.training.step import TrainState, make_train_step, make_train_steps
 
@@ -149,17 +150,19 @@ def measure(
     )
 
 
-def duration(seconds: float) -> str:
-    """Returns a time in its largest units.
+def describe_disk(state: TrainState, free_bytes: int) -> str:
+    """Returns a line on the disk space that the checkpoints of a training need.
 
-    >>> duration(5.4), duration(200), duration(8000)
-    ('5 s', '3 min 20 s', '2 h 13 min')
+    Args:
+        state: of the training.
+        free_bytes: free space on the disk of the folder.
     """
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+    states, weights = _bytes(state), _bytes(state.variables)
+    peak = (_STATES + 1) * states + (_WEIGHTS + 1) * weights
+    text = f"up to {_size(peak)} of checkpoints, {_size(free_bytes)} free"
+    if peak > free_bytes:
+        text += "\nWARNING: the disk is too small: make room, or choose another --workdir"
+    return text
 
 
 def _size(count: int) -> str:

@@ -64,7 +64,7 @@ def test_compilation_is_announced_and_counts_for_no_rate(capsys):
     # 4 steps of 2 seconds: the call that compiled is left out.
     assert line == (
         "epoch     1 of 3: training loss 0.250; validation loss 0.500, AUC 0.812, accuracy 0.750; "
-        "8.0 s for the last 5 steps, 4 images/s, validation 3.0 s * best so far"
+        "8.0 s for the last 5 steps, 4 images/s, validation 3.0 s, about 16 s left * best so far"
     )
 
 
@@ -78,7 +78,7 @@ def test_an_epoch_without_compilation_has_its_own_times(capsys):
     validate(display, clock, epoch(2, is_best=False, auc=None), 5)
     first, second = capsys.readouterr().out.splitlines()
     assert "AUC undefined" in second and "best" in first and "best" not in second
-    assert second.endswith("; 10 s, 3.2 images/s, validation 5.0 s")
+    assert second.endswith("; 10 s, 3.2 images/s, validation 5.0 s, about 15 s left")
 
 
 def test_other_processes_print_no_line_of_an_epoch(capsys):
