@@ -104,6 +104,8 @@ def test_the_card_tells_the_hub_and_the_reader(packaged, run):
     for words in (
         "## Data", "## Protocol", "## Limits", "## Licence", "CC BY 4.0", "no medical device",
         "contain no patient of the test set", "| test | malignant |",
+        "A subset of BreaKHis: 144 of 7,909 images", "Weights: step ", " of 26 (epoch ",
+        "the training finished", "Python 3.", "`batch_size` = `8`",
     ):  # fmt: skip
         assert words in card.text, words
 
