@@ -31,7 +31,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,34 +40,23 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks import last_stage
+from benchmarks.stage_features import VIEWS, Features, open_features, views
+from benchmarks.stage_training import FACTS, Rows, Trainer, claim, write_predictions
 from configs import breakhis
-from data.balance import Plan, make_plan
+from data.balance import make_plan
 from data.dataset import Dataset, load_dataset
-from data.feed.batch_order import blend, rows_of_step, steps_per_epoch
+from data.feed.batch_order import blend, steps_per_epoch
 from data.protocols import audit
 from data.protocols.magnifications import exclude_magnifications
 from data.protocols.roles import assign_roles
 from data.records import Records
 from se_resnet import attention as attention_modules
-from se_resnet.errors import UserError
-from se_resnet.metrics.predictions import PREDICTIONS, probability_of
-from se_resnet.predict.tta import dihedral_views
 from se_resnet.runs.run_files import TEST, TRAIN, VAL
 from se_resnet.runtime.cli import exit_on_user_error, path_argument, path_option
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
-from se_resnet.runtime.files import atomic_write, read_json, write_json
-from se_resnet.training import optim
-from se_resnet.training.config import make_recipe
-from se_resnet.training.lr_multipliers import make_rules
-from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.training.validation import validation_metrics
-from se_resnet.weights import configured, pretrained
 
-VIEWS = 8
 CHOICES = ("last", "averaged", "best")
-FACTS = "facts.json"  # written last, so that its presence marks a finished fold run
-SETTINGS = "settings.json"
 BALANCING = ("none", "class_weights", "oversample", "smote")
 
 
@@ -131,70 +119,6 @@ def arms_of_rounds(seeds: int, all_arms_seeds: int) -> list[tuple[int, tuple[Arm
     ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """Features of the images, and the network that they came from.
-
-    Attributes:
-        frozen: pixels ``uint8 [B, H, W, 3]`` to features ``float16 [B, h, w, C]``.
-        real: ``float16 [N, 8, h, w, C]``, the dihedral views of the images, the original first.
-        weights: weights before the training.
-    """
-
-    frozen: Any
-    real: np.ndarray
-    weights: pretrained.Pretrained
-
-
-def views(images: np.ndarray) -> np.ndarray:
-    """Returns the dihedral views of ``uint8 [N, H, H, 3]``: ``uint8 [N, 8, H, H, 3]``."""
-    return np.stack([np.asarray(view) for view in dihedral_views(images)], axis=1)
-
-
-def open_features(config: ConfigDict, dataset: Dataset, path: Path) -> Features:
-    """Computes the features of all images, or reads them from a file of an earlier start."""
-    weights = configured.load(config.model)
-    model = _model(config, weights, attention_modules.NONE)
-    size = tuple(config.data.size)
-    variables = pretrained.initial_variables(model, weights, jax.random.key(0), size)
-    frozen = last_stage.make_frozen(model, variables, weights, size)
-    if not path.exists():
-        start, parts = time.monotonic(), []
-        for first in range(0, len(dataset.images), last_stage.BATCH):
-            images = views(dataset.images[first : first + last_stage.BATCH])
-            parts.append(frozen(images.reshape(-1, *images.shape[2:])))
-        features = np.concatenate(parts)
-        if not np.isfinite(features).all():
-            raise UserError("a feature is too large for float16: store the features as float32.")
-        with atomic_write(path, "wb") as file:
-            np.save(file, features.reshape(-1, VIEWS, *features.shape[1:]))
-        seconds = time.monotonic() - start
-        print(f"{len(features)} views of real images in {seconds:.0f} s", flush=True)
-    return Features(frozen, np.load(path, mmap_mode="r"), weights)
-
-
-def _model(config: ConfigDict, weights: pretrained.Pretrained, attention: str):
-    architecture = {name: config.model[name] for name in ("stage_sizes", "width")}
-    return last_stage.make_model(weights, attention, architecture)
-
-
-@dataclasses.dataclass(frozen=True)
-class Fold:
-    """The images of a fold run.
-
-    Attributes:
-        roles: ``str [N]``.
-        plan: the rows of an epoch.
-        blends: ``float16 [S, h, w, C]``, features of the blended rows.
-        blend_of_row: ``int [P]``, position in ``blends`` of a row of the plan; -1 for a real image.
-    """
-
-    roles: np.ndarray
-    plan: Plan
-    blends: np.ndarray
-    blend_of_row: np.ndarray
-
-
 class Work:
     """Trains fold runs and keeps what several fold runs share.
 
@@ -208,7 +132,7 @@ class Work:
     def __init__(self, config: ConfigDict, dataset: Dataset, features: Features, workdir: Path):
         self.config, self.dataset, self.features, self.workdir = config, dataset, features, workdir
         self._fold = functools.lru_cache(maxsize=1)(self._make_fold)
-        self._program = functools.cache(self._compile)
+        self._trainer = functools.cache(self._make_trainer)
 
     def run(self, arm: Arm, seed: int, fold: int) -> None:
         """Trains and predicts one fold, unless it is finished."""
@@ -217,18 +141,19 @@ class Work:
             return
         start = time.monotonic()
         # Arms that differ in their attention only share the training images.
-        data = self._fold(dataclasses.replace(arm, attention=""), seed, fold)
+        roles, rows = self._fold(dataclasses.replace(arm, attention=""), seed, fold)
         prepared = time.monotonic()
-        logits, facts = self._train(arm.attention, data, seed)
+        logits, facts = self._train(arm.attention, roles, rows, seed)
         facts |= {**dataclasses.asdict(arm), "seed": seed, "fold": fold}
         facts["seconds"] = {
             "features of blends": prepared - start,
             "training": time.monotonic() - prepared,
         }
-        self._write(folder, data.roles, logits, facts)
+        write_predictions(folder, self.dataset.records, roles, logits, facts)
         print(f"{arm.name} seed {seed} fold {fold}: {_seconds(facts)}", flush=True)
 
-    def _make_fold(self, arm: Arm, seed: int, fold: int) -> Fold:
+    def _make_fold(self, arm: Arm, seed: int, fold: int) -> tuple[np.ndarray, Rows]:
+        """Returns the roles ``str [N]`` and the rows of an epoch."""
         records, images, config = self.dataset.records, self.dataset.images, self.config
         roles = roles_of(config, records, arm, seed, fold)
         plan = make_plan(
@@ -242,82 +167,50 @@ class Work:
         )
         blended = np.flatnonzero(plan.weight)
         view = np.random.default_rng((seed, fold)).integers(VIEWS, size=len(blended))
-        blend_of_row = np.full(len(plan), -1)
-        blend_of_row[blended] = np.arange(len(blended))
         blends = np.zeros((0, *self.features.real.shape[2:]), np.float16)
         if len(blended):
             pixels = views(blend(images, plan, blended))[np.arange(len(blended)), view]
             blends = self.features.frozen(pixels)
-        return Fold(roles, plan, blends, blend_of_row)
+        return roles, Rows(plan, self.features.real, blends)
 
-    def _compile(self, attention: str):
-        """Returns model, phases of the optimizer, training step and forward pass of an attention.
-
-        Neither the seed nor the number of the images is part of a compiled program.
-        """
-        model = _model(self.config, self.features.weights, attention)
-        part = last_stage.LastStage(model)
-        params = self._variables(model, 0)["params"]
-        rules = make_rules(self.config.optim, (model.stage_names[-1], optim.HEAD))
-        # The step count of an epoch matters to schedules and phases only, which are constant.
-        phases = optim.make_phases(
-            self.config.optim, rules, params, epochs=self.config.epochs, epoch_steps=1
-        )
-        assert len(phases) == 1, "every epoch trains the same parameters"
-        recipe = make_recipe(self.config, lambda key, features: features)
-        step = make_train_step(last_stage.LastClassifier(part), recipe, phases[0])
-        return model, phases, step, last_stage.make_predict(part)
-
-    def _variables(self, model, seed: int) -> dict[str, Any]:
-        size = tuple(self.config.data.size)
-        key = jax.random.key(seed)
-        return last_stage.last_variables(model, self.features.weights, key, size)
+    def _make_trainer(self, attention: str) -> Trainer:
+        config = ConfigDict(self.config)
+        config.model.attention = attention
+        return Trainer(config, self.features.weights)
 
     def _train(
-        self, attention: str, data: Fold, seed: int
+        self, attention: str, roles: np.ndarray, rows: Rows, seed: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
         """Returns the logits by checkpoint and role, and facts about the training."""
-        model, phases, step, predict = self._program(attention)
-        config, records = self.config, self.dataset.records
-        held_out = {role: records.row[data.roles == role] for role in (VAL, TEST)}
-        label = records.label[data.roles == VAL]
-        state = TrainState.create(
-            self._variables(model, seed), phases, averaged=config.optim.ema_decay > 0
-        )
-        per_epoch = steps_per_epoch(data.plan, config.batch_size)
-        rng = np.random.default_rng((seed, 1))  # of the views of real images
-        epochs, best, best_score, losses = [], None, None, []
+        trainer, records = self._trainer(attention), self.dataset.records
+        held_out = {role: records.row[roles == role] for role in (VAL, TEST)}
+        label = records.label[roles == VAL]
+        epochs, best, best_score = [], None, None
 
-        def logits_of(variables: Mapping, roles=(VAL, TEST)) -> dict[str, np.ndarray]:
+        def logits_of(variables: Mapping, chosen=(VAL, TEST)) -> dict[str, np.ndarray]:
             return {
-                role: predict(variables, self.features.real[held_out[role], 0]) for role in roles
+                role: trainer.predict(variables, self.features.real[held_out[role], 0])
+                for role in chosen
             }
 
-        for number in range(config.epochs * per_epoch):
-            rows = rows_of_step(data.plan, config.batch_size, seed, number)
-            state, metrics = step(state, self._batch(data, rows, rng))
-            losses.append(metrics["loss"])
-            if (number + 1) % per_epoch:
-                continue
-            if not all(np.isfinite(losses)):
-                raise UserError(f"the loss of a step before step {number + 2} is not finite.")
+        for state, loss in trainer.epochs(rows, seed):
             raw = {"params": state.params, "batch_stats": state.batch_stats}
             scalars = validation_metrics(label, logits_of(raw, (VAL,))[VAL])
-            epochs.append({**scalars, "train/loss": float(np.mean(losses[-per_epoch:]))})
+            epochs.append({**scalars, "train/loss": loss})
             score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]  # as train.py
             if best_score is None or score > best_score:
                 # A copy, because a step takes over the memory of the state.
                 best, best_score = jax.tree.map(np.array, raw), score
                 best_epoch = len(epochs)
-        trained = records.label[data.roles == TRAIN]
+        trained = records.label[roles == TRAIN]
         facts = {
             "training_images": np.bincount(trained, minlength=2).tolist(),
-            "plan_rows": np.bincount(data.plan.label, minlength=2).tolist(),
-            "blends": len(data.blends),
-            "steps_per_epoch": per_epoch,
+            "plan_rows": np.bincount(rows.plan.label, minlength=2).tolist(),
+            "blends": len(rows.blends),
+            "steps_per_epoch": steps_per_epoch(rows.plan, self.config.batch_size),
             "epochs": epochs,
             "best_epoch": best_epoch,
-            "audit": audit.count_leaks(records, data.roles),
+            "audit": audit.count_leaks(records, roles),
         }
         last = logits_of(raw)
         is_last = best_epoch == len(epochs)
@@ -327,32 +220,6 @@ class Work:
             "best": last if is_last else logits_of(best),
         }
         return logits, facts
-
-    def _batch(self, data: Fold, rows: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
-        plan, position = data.plan, data.blend_of_row[rows]
-        view = rng.integers(VIEWS, size=len(rows))
-        features = self.features.real[plan.base[rows], view]
-        features[position >= 0] = data.blends[position[position >= 0]]
-        return {
-            "image": features,
-            "label": plan.label[rows].astype(np.float32),
-            "importance": plan.importance[rows].astype(np.float32),
-        }
-
-    def _write(
-        self, folder: Path, roles: np.ndarray, logits: Mapping[str, Mapping], facts: Mapping
-    ) -> None:
-        """Writes predictions and facts. A killed process leaves no folder that looks finished."""
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for choice, of_role in logits.items():
-            for role, values in of_role.items():
-                path = unfinished / choice / role
-                path.mkdir(parents=True)
-                images = self.dataset.records.take(roles == role)
-                images.predictions(probability_of(values)).write_csv(path / PREDICTIONS)
-        write_json(unfinished / FACTS, facts)
-        unfinished.rename(folder)
 
 
 def roles_of(config: ConfigDict, records: Records, arm: Arm, seed: int, fold: int) -> np.ndarray:
@@ -428,8 +295,7 @@ def measure(
     """
     dataset = load_dataset(config.data.dir, size=tuple(config.data.size))
     print(dataset.description, flush=True)
-    workdir.mkdir(parents=True, exist_ok=True)
-    _claim(workdir, config, dataset)
+    claim(workdir, settings_of(config, dataset))
     features = open_features(config, dataset, workdir / "features.npy")
     work = Work(config, dataset, features, workdir)
     for arm, seed, fold in _jobs(rounds, config.split.folds, part):
@@ -449,9 +315,9 @@ def _jobs(
                 yield arm, seed, fold
 
 
-def _claim(workdir: Path, config: ConfigDict, dataset: Dataset) -> None:
-    """Refuses a folder with a measurement of other images or settings."""
-    settings = {
+def settings_of(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
+    """Returns the settings of a measurement, which all its fold runs share."""
+    return {
         "fingerprint": dataset.fingerprint,
         "size": list(config.data.size),
         "folds": config.split.folds,
@@ -462,14 +328,6 @@ def _claim(workdir: Path, config: ConfigDict, dataset: Dataset) -> None:
         "stage_sizes": list(config.model.stage_sizes),
         "width": config.model.width,
     }
-    path = workdir / SETTINGS
-    if not path.exists():
-        write_json(path, settings)
-    elif (found := read_json(path)) != settings:
-        differing = ", ".join(name for name in settings if found.get(name) != settings[name])
-        raise UserError(
-            f"{workdir} has a measurement with other settings ({differing}): give another folder."
-        )
 
 
 def main() -> None:
