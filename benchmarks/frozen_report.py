@@ -21,6 +21,7 @@ which are compared with SE and SMOTE under ``strict``.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,15 +33,14 @@ from benchmarks.experiments import with_interval
 from benchmarks.frozen_stages import (
     BASE,
     CHOICES,
-    FACTS,
     LEAK,
-    SETTINGS,
     Arm,
     arms_of_rounds,
     attention_arms,
     balancing_arms,
 )
 from benchmarks.measuring import finish, parser
+from benchmarks.stage_training import FACTS, SETTINGS
 from se_resnet.errors import UserError
 from se_resnet.metrics.calibration_line import calibration_line
 from se_resnet.metrics.cohort import Cohort
@@ -59,18 +59,23 @@ from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.cli import exit_on_user_error, path_argument
 from se_resnet.runtime.files import read_json
 
-# Names of the metrics of images, by their titles in the tables.
-METRICS = {
-    "AUC": "roc_auc",
-    "AUC, pooled": "roc_auc_pooled",
-    "Brier score": "brier",
-    "balanced accuracy": "balanced_accuracy",
-    "sensitivity": "recall",
-    "specificity": "specificity",
+# Paths of the metrics in the results of `all_metrics` and `compare`, by their titles in the tables.
+METRICS: dict[str, tuple[str, ...]] = {
+    "AUC": ("image", "roc_auc"),
+    "AUC, pooled": ("image", "roc_auc_pooled"),
+    "patient AUC": ("patient", "mean_probability", "roc_auc"),
+    "Brier score": ("image", "brier"),
+    "balanced accuracy": ("image", "balanced_accuracy"),
+    "sensitivity": ("image", "recall"),
+    "specificity": ("image", "specificity"),
 }
 COMPARED = ("AUC", "Brier score", "balanced accuracy")
 # Those with an interval for patients and seeds together, by their names there.
-WITH_SEEDS = {"AUC": "image_roc_auc", "balanced accuracy": "image_balanced_accuracy"}
+WITH_SEEDS = {
+    "AUC": "image_roc_auc",
+    "patient AUC": "patient_roc_auc",
+    "balanced accuracy": "image_balanced_accuracy",
+}
 OFFSET = "logit offset"
 WANTED = 0.02  # half of the width of an interval, for the number of patients
 
@@ -140,15 +145,20 @@ class Results:
         ]
 
 
+def metric(results: Mapping[str, Any], name: str) -> Any:
+    """Returns the entry of a metric of ``METRICS`` in the results of all metrics."""
+    return functools.reduce(lambda entry, key: entry[key], METRICS[name], results)
+
+
 def value_row(title: str, runs: Sequence[Predictions]) -> dict[str, Any]:
     """Returns the metrics of an arm, each the mean over the seeds."""
     row: dict[str, Any] = {"arm": title, "seeds": len(runs)}
-    images = [all_metrics(run, 0.5, Cohort.of(run))["image"] for run in runs]
-    for name, metric in METRICS.items():
-        row[name] = _mean([float(image[metric].values[0]) for image in images])
+    metrics = [all_metrics(run, 0.5, Cohort.of(run)) for run in runs]
+    for name in METRICS:
+        row[name] = mean([float(metric(found, name).values[0]) for found in metrics])
     lines = [calibration_line(run.label, run.probability, Cohort.of(run)) for run in runs]
     for name in ("intercept", "slope"):
-        row[f"calibration {name}"] = _mean([line[name]["value"] for line in lines])
+        row[f"calibration {name}"] = mean([line[name]["value"] for line in lines])
     return row
 
 
@@ -170,36 +180,34 @@ def difference_rows(
         two_level = compare_repeats([b for _, _, b in pairs], [a for _, a, _ in pairs])
     rows = []
     for name in compared:
-        estimates = {
-            seed: comparison["image"][METRICS[name]] for seed, comparison in comparisons.items()
-        }
+        estimates = {seed: metric(comparison, name) for seed, comparison in comparisons.items()}
         values = [estimate["difference"]["value"] for estimate in estimates.values()]
         rows.append(
             {
                 "arm": title,
                 "metric": name,
-                "first": _mean([estimate["value_b"] for estimate in estimates.values()]),
-                "second": _mean([estimate["value_a"] for estimate in estimates.values()]),
+                "first": mean([estimate["value_b"] for estimate in estimates.values()]),
+                "second": mean([estimate["value_a"] for estimate in estimates.values()]),
                 "differences": ", ".join(
                     with_interval(estimate["difference"], "+") for estimate in estimates.values()
                 ),
-                "mean": _signed(_mean(values)),
+                "mean": _signed(mean(values)),
                 "patients and seeds": _bounds(two_level.get(WITH_SEEDS.get(name, ""))),
                 "SD of seeds": statistics.stdev(values) if len(values) > 1 else None,
-                f"patients for ±{WANTED}": _patients_for(comparisons, METRICS[name]),
+                f"patients for ±{WANTED}": _patients_for(comparisons, name),
             }
         )
     return rows
 
 
-def _patients_for(comparisons: dict[int, dict], metric: str) -> int | None:
+def _patients_for(comparisons: dict[int, dict], name: str) -> int | None:
     """Returns the patients for intervals of half the width ``WANTED``, the median over the seeds.
 
     The width of an interval falls with the square root of the number of patients.
     """
     needed = []
     for comparison in comparisons.values():
-        difference = comparison["image"][metric]["difference"]
+        difference = metric(comparison, name)["difference"]
         if difference["low"] is not None:
             half = (difference["high"] - difference["low"]) / 2
             needed.append(comparison["accessions"] * (half / WANTED) ** 2)
@@ -332,27 +340,35 @@ def choice_rows(results: Results) -> list[dict[str, Any]]:
     ]
     rows = []
     for choice in CHOICES[1:]:
-        images = [
-            compare(results.of(arm, seed, choice), results.of(arm, seed, "last"))["image"]
-            for arm, seed in runs
+        pairs = [
+            (results.of(arm, seed, "last"), results.of(arm, seed, choice)) for arm, seed in runs
         ]
-        for name in COMPARED:
-            values = [image[METRICS[name]]["difference"]["value"] for image in images]
-            rows.append(
-                {
-                    "checkpoint": f"{choice} less last",
-                    "metric": name,
-                    "comparisons": len(values),
-                    "mean": _signed(_mean(values)),
-                    "lowest": _signed(min(values)),
-                    "highest": _signed(max(values)),
-                    "above 0": f"{sum(value > 0 for value in values)} of {len(values)}",
-                }
-            )
+        rows += [{"checkpoint": f"{choice} less last", **row} for row in spread_rows(pairs)]
     return rows
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def spread_rows(
+    pairs: Iterable[tuple[Predictions, Predictions]], compared: Iterable[str] = COMPARED
+) -> list[dict[str, Any]]:
+    """Returns a row for each metric: the spread of the differences, second less first."""
+    comparisons, rows = [compare(b, a) for a, b in pairs], []
+    for name in compared:
+        values = [metric(comparison, name)["difference"]["value"] for comparison in comparisons]
+        rows.append(
+            {
+                "metric": name,
+                "comparisons": len(values),
+                "mean": _signed(mean(values)),
+                "lowest": _signed(min(values)),
+                "highest": _signed(max(values)),
+                "above 0": f"{sum(value > 0 for value in values)} of {len(values)}",
+            }
+        )
+    return rows
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Returns the mean of the defined values with four decimals; None if there is none."""
     defined = [value for value in values if value is not None]
     return round(statistics.fmean(defined), 4) if defined else None
 

@@ -29,6 +29,7 @@ prints the comparisons.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import functools
 import time
@@ -174,7 +175,7 @@ class Work:
         return roles, Rows(plan, self.features.real, blends)
 
     def _make_trainer(self, attention: str) -> Trainer:
-        config = ConfigDict(self.config)
+        config = copy.deepcopy(self.config)
         config.model.attention = attention
         return Trainer(config, self.features.weights)
 

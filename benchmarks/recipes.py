@@ -30,6 +30,7 @@ prints the comparisons.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import functools
 import time
@@ -85,7 +86,7 @@ class Arm:
 
     def config(self, base: ConfigDict) -> ConfigDict:
         """Returns the configuration of the arm."""
-        config = ConfigDict(base)
+        config = copy.deepcopy(base)  # a ConfigDict of another shares its sections
         config.update_from_flattened_dict(dict(self.changes))
         config.epochs = base.epochs * self.times_epochs
         return config
