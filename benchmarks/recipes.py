@@ -21,8 +21,8 @@ mean logit of the three. Images that are stored as squares have lost their aspec
 A finished training has its predictions in
 ``WORKDIR/ARM/seedS/foldF/memberK/{last,averaged}/{val,test}/predictions.csv`` and the facts of its
 training in ``facts.json``. ``last`` has the weights after the last epoch, ``averaged`` their moving
-average over the steps. ``base`` also has ``dihedral``, the mean logit of ``averaged`` over the
-eight dihedral views of the test images. The same command resumes an interrupted measurement.
+average over the steps. Member 0 of ``base`` also has ``dihedral``, the mean logit of ``averaged``
+over the eight dihedral views of the test images. The same command resumes an interrupted measurement.
 ``--parts`` divides the trainings over processes. ``python -m benchmarks.recipes_report WORKDIR``
 prints the comparisons.
 """
@@ -58,6 +58,7 @@ from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
 from se_resnet.training.augment import Augmentation
 from se_resnet.training.config import make_augmentation
+from se_resnet.training.step import TrainState
 from se_resnet.training.validation import validation_metrics
 
 COPIES = 4
@@ -75,7 +76,7 @@ class Arm:
         changes: paths and values of the fields that differ from ``configs/breakhis.py``.
         times_epochs: factor of the number of epochs.
         tiles: trains on three squares of an image and predicts their mean logit.
-        dihedral: also predicts the mean logit of the dihedral views of the test images.
+        dihedral: member 0 also predicts the mean logit of the dihedral views of the test images.
     """
 
     name: str
@@ -226,10 +227,10 @@ class Bank:
 
         def changed(block: np.ndarray, first: int) -> np.ndarray:
             copies = []
-            for copy in range(COPIES):
-                rng = np.random.default_rng((first, copy))
+            for number in range(COPIES):
+                rng = np.random.default_rng((first, number))
                 tile = rng.integers(block.shape[1], size=len(block))
-                copies.append(self._augmented(block[np.arange(len(block)), tile], first, copy))
+                copies.append(self._augmented(block[np.arange(len(block)), tile], first, number))
             return np.stack(copies, axis=1)
 
         self.copies = stored(
@@ -317,7 +318,7 @@ class Work:
         trainer = self._trainers[arm]
         epochs = list(trainer.epochs(rows, training_seed))
         trained = time.monotonic()
-        logits = self._logits(arm, trainer, bank, roles, epochs[-1][0])
+        logits = self._logits(trainer, bank, roles, epochs[-1][0], arm.dihedral and member == 0)
         label = records.label[roles == VAL]
         facts = {
             "arm": arm.name,
@@ -351,7 +352,9 @@ class Work:
             flush=True,
         )
 
-    def _logits(self, arm: Arm, trainer: Trainer, bank: Bank, roles: np.ndarray, state) -> dict:
+    def _logits(
+        self, trainer: Trainer, bank: Bank, roles: np.ndarray, state: TrainState, dihedral: bool
+    ) -> dict[str, dict[str, np.ndarray]]:
         """Returns the logits by choice and role."""
         row = bank.dataset.records.row
         raw = {"params": state.params, "batch_stats": state.batch_stats}
@@ -366,7 +369,7 @@ class Work:
             choice: {role: mean_over(bank.plain, variables, role) for role in (VAL, TEST)}
             for choice, variables in ((LAST, raw), (AVERAGED, state.variables))
         }
-        if arm.dihedral:
+        if dihedral:
             logits[DIHEDRAL] = {TEST: mean_over(self._dihedral(bank), state.variables, TEST)}
         return logits
 

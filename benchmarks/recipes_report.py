@@ -321,27 +321,19 @@ def weight_rows(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, 
 
 
 def view_rows(results: Results) -> list[dict[str, Any]]:
-    """Returns the differences of the dihedral views to the original, of networks and ensembles."""
+    """Returns the differences of the dihedral views to the original view, for first members."""
     rows = []
     for arm in (arm for arm in results.arms if arm.dihedral):
-        repeats, seeds = results.repeats(arm), results.complete_seeds(arm)
-        singles = [
-            (f"{s}/{m}", *(results.tested(arm, s, m, choice) for choice in (AVERAGED, DIHEDRAL)))
-            for s, m in repeats
-        ]
-        whole = [
+        pairs = [
             (
-                seed,
-                *(
-                    results.combined(arm, seed, range(results.members), LOGIT, choice)
-                    for choice in (AVERAGED, DIHEDRAL)
-                ),
+                f"{seed}/{member}",
+                *(results.tested(arm, seed, member, choice) for choice in (AVERAGED, DIHEDRAL)),
             )
-            for seed in seeds
+            for seed, member in results.repeats(arm)
+            if member == 0
         ]
-        for title, pairs in (("one network", singles), ("ensemble", whole)):
-            if pairs:
-                rows += difference_rows(f"{arm.name}, {title}", pairs, COMPARED)
+        if pairs:
+            rows += difference_rows(arm.name, pairs, COMPARED)
     return rows
 
 
