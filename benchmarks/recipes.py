@@ -22,9 +22,9 @@ A finished training has its predictions in
 ``WORKDIR/ARM/seedS/foldF/memberK/{last,averaged}/{val,test}/predictions.csv`` and the facts of its
 training in ``facts.json``. ``last`` has the weights after the last epoch, ``averaged`` their moving
 average over the steps. Member 0 of ``base`` also has ``dihedral``, the mean logit of ``averaged``
-over the eight dihedral views of the test images. The same command resumes an interrupted measurement.
-``--parts`` divides the trainings over processes. ``python -m benchmarks.recipes_report WORKDIR``
-prints the comparisons.
+over the eight dihedral views of the test images. The same command resumes an interrupted
+measurement. ``--parts`` divides the trainings over processes.
+``python -m benchmarks.recipes_report WORKDIR`` prints the comparisons.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from data.balance import make_plan
 from data.dataset import Dataset, load_dataset
 from data.feed.batch_order import blend
 from data.protocols import audit
-from data.protocols.roles import SEEN, assign_roles
+from data.protocols.roles import assign_roles
 from data.records import Records
 from se_resnet.images.resize import TILE_RULES
-from se_resnet.runs.run_files import EXCLUDED, STRICT, TEST, TRAIN, VAL
+from se_resnet.runs.run_files import STRICT, TEST, TRAIN, VAL
 from se_resnet.runtime.batches import batches
 from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
@@ -187,16 +187,15 @@ def roles_of(
     Raises:
         UserError: the patients are too few for the folds.
     """
-    outer = assign_roles(
-        records, STRICT, folds=config.split.folds, fold=fold, val_folds=members, seed=seed
+    roles = assign_roles(
+        records,
+        STRICT,
+        folds=config.split.folds,
+        fold=fold,
+        val_folds=members,
+        val_fold=member,
+        seed=seed,
     )
-    rest = np.flatnonzero(np.isin(outer, SEEN))
-    # The test part of the inner division is the validation part of the member.
-    inner = assign_roles(
-        records.take(rest), STRICT, folds=members, fold=member, val_folds=2, seed=seed
-    )
-    roles = np.where(outer == TEST, outer, EXCLUDED)
-    roles[rest] = np.where(inner == TEST, VAL, TRAIN)
     audit.verify(records, roles, STRICT)
     return roles
 
