@@ -164,7 +164,7 @@ def value_row(title: str, runs: Sequence[Predictions]) -> dict[str, Any]:
 
 def difference_rows(
     title: str,
-    pairs: Sequence[tuple[int, Predictions, Predictions]],
+    pairs: Sequence[tuple[int | str, Predictions, Predictions]],
     compared: Iterable[str] = COMPARED,
 ) -> list[dict[str, Any]]:
     """Returns a row for each metric: the difference of every seed, and the mean.
@@ -200,7 +200,7 @@ def difference_rows(
     return rows
 
 
-def _patients_for(comparisons: dict[int, dict], name: str) -> int | None:
+def _patients_for(comparisons: dict[int | str, dict], name: str) -> int | None:
     """Returns the patients for intervals of half the width ``WANTED``, the median over the seeds.
 
     The width of an interval falls with the square root of the number of patients.

@@ -14,7 +14,8 @@ Tables:
 * ``rows``: metrics of a single network of every arm, mean over the members that are finished. The
   columns ``validation AUC`` and ``validation Brier score`` have the images that validate: pairs
   within a member, mean over the outer folds.
-* ``arms``: difference of every arm to ``base``, single networks of the members that both have.
+* ``arms``: difference of every arm to ``base``: single networks of the members that both have, then
+  ensembles of all members.
 * ``chosen``: the arm that has the best validation metric, in every outer fold. Only the division
   outside of the test part of a fold decides there.
 * ``choices``: the test images of the chosen arms, and the difference to ``base``. They are the
@@ -170,7 +171,9 @@ class Results:
         return self.workdir / arm.name / f"seed{seed}" / f"fold{fold}" / f"member{member}"
 
 
-def validation_score(results: Results, arm: Arm, seed: int, fold: int, members, name: str) -> float:
+def validation_score(
+    results: Results, arm: Arm, seed: int, fold: int, members: Sequence[int], name: str
+) -> float:
     """Returns a metric of the validation images of an outer fold, NaN where it is undefined."""
     predictions = results.validated(arm, seed, fold, members)
     found = all_metrics(predictions, 0.5, Cohort.of(predictions))
@@ -198,9 +201,12 @@ def value_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def arm_rows(results: Results) -> list[dict[str, Any]]:
-    """Returns the difference of every arm to the base, on the members that both have."""
+    """Returns the difference of every arm to the base: single networks, then ensembles.
+
+    The single networks are those of the members that both have.
+    """
     base, *others = results.arms
-    rows = []
+    rows, everyone = [], range(results.members)
     for arm in others:
         if repeats := results.repeats(base, arm):
             pairs = [
@@ -208,6 +214,14 @@ def arm_rows(results: Results) -> list[dict[str, Any]]:
                 for seed, member in repeats
             ]
             rows += difference_rows(arm.name, pairs, COMPARED)
+    for arm in others:
+        if seeds := results.complete_seeds(base, arm):
+            wholes = [
+                (str(seed), *(results.combined(a, seed, everyone) for a in (base, arm)))
+                for seed in seeds
+            ]
+            title = f"{arm.name}, ensembles of {results.members}"
+            rows += difference_rows(title, wholes, COMPARED)
     return rows
 
 
@@ -217,53 +231,57 @@ def choice_rows(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, 
     The arms that have the first member are compared by their first networks, and the arms that
     have all members by their ensembles.
     """
-    base, chosen_rows, rows = results.arms[0], [], []
+    chosen_rows, rows = [], []
     for members in (range(1), range(results.members)):
         title = "first networks" if len(members) == 1 else f"ensembles of {len(members)}"
-        candidates = [
-            arm
-            for arm in results.arms
-            if all(
-                set(members) <= set(results.members_of([arm], seed)) for seed in results.seeds()[:1]
+
+        def finished(seed: int, members: Sequence[int] = members) -> tuple[Arm, ...]:
+            return tuple(
+                arm for arm in results.arms if set(members) <= set(results.members_of([arm], seed))
             )
-        ]
+
+        candidates = finished(results.seeds()[0])
+        # In every seed, the choice is made from the same arms.
+        seeds = [seed for seed in results.seeds() if finished(seed) == candidates]
         if len(candidates) < 2:
             continue
-        for name, sign in CHOOSING.items():
+        for name in CHOOSING:
             pairs = []
-            for seed in results.seeds():
-                finished = [
-                    arm
-                    for arm in candidates
-                    if set(members) <= set(results.members_of([arm], seed))
+            for seed in seeds:
+                chosen = [
+                    _choose(results, candidates, seed, fold, members, name)
+                    for fold in range(results.folds)
                 ]
-                if len(finished) < len(candidates):
-                    continue
-                parts = []
-                for fold in range(results.folds):
-                    scores = {
-                        arm: validation_score(results, arm, seed, fold, members, name)
-                        for arm in finished
-                    }
-                    best = max(scores, key=lambda arm: sign * scores[arm])
-                    tested = results.combined(best, seed, members)
-                    parts.append(tested.take(tested.fold == fold))
-                    chosen_rows.append(
-                        {
-                            "among": title,
-                            "candidates": len(finished),
-                            "by": f"validation {name}",
-                            "seed": seed,
-                            "fold": fold,
-                            "chosen": best.name,
-                            "its score": scores[best],
-                            "base's score": scores[base],
-                        }
-                    )
-                pairs.append((seed, results.combined(base, seed, members), in_folds(parts)))
-            if pairs:
-                rows += difference_rows(f"{title}, by validation {name}", pairs, COMPARED)
+                facts = {"among": title, "candidates": len(candidates), "seed": seed}
+                chosen_rows += [
+                    {**facts, "fold": fold, **row} for fold, (_, row) in enumerate(chosen)
+                ]
+                tested = [results.combined(arm, seed, members) for arm, _ in chosen]
+                parts = [run.take(run.fold == fold) for fold, run in enumerate(tested)]
+                base = results.combined(results.arms[0], seed, members)
+                pairs.append((str(seed), base, in_folds(parts)))
+            rows += difference_rows(f"{title}, by validation {name}", pairs, COMPARED)
     return chosen_rows, rows
+
+
+def _choose(
+    results: Results,
+    candidates: Sequence[Arm],
+    seed: int,
+    fold: int,
+    members: Sequence[int],
+    name: str,
+) -> tuple[Arm, dict[str, Any]]:
+    """Returns the arm with the best validation metric in an outer fold, and a row about it."""
+    scores = {arm: validation_score(results, arm, seed, fold, members, name) for arm in candidates}
+    best = max(scores, key=lambda arm: CHOOSING[name] * scores[arm])
+    row = {
+        "by": f"validation {name}",
+        "chosen": best.name,
+        "its score": scores[best],
+        "score of the base": scores[results.arms[0]],
+    }
+    return best, row
 
 
 def ensemble_rows(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -297,7 +315,10 @@ def ensemble_rows(results: Results) -> tuple[list[dict[str, Any]], list[dict[str
         title = f"{arm.name}: {results.members} networks less one"
         differences += difference_rows(title, gains, COMPARED)
         kinds = [
-            (seed, *(results.combined(arm, seed, everyone, kind) for kind in (LOGIT, PROBABILITY)))
+            (
+                str(seed),
+                *(results.combined(arm, seed, everyone, kind) for kind in (LOGIT, PROBABILITY)),
+            )
             for seed in seeds
         ]
         title = f"{arm.name}: {PROBABILITY} less {LOGIT}"

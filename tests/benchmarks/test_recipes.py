@@ -265,6 +265,13 @@ def test_differences_are_paired_by_member_and_equal_arms_do_not_differ(simulated
     ]
     assert float(strong["mean"]) == pytest.approx(np.mean(gains), abs=6e-4)
     assert strong["differences"].count("(") == len(gains) == 4
+    whole = rows["strong, ensembles of 2", "AUC"]
+    ensembles = [
+        auc_within(a, b.probability) - auc_within(a, a.probability)
+        for seed in range(2)
+        for a, b in [[simulated.combined(arm, seed, range(2)) for arm in REPORTED[:2]]]
+    ]
+    assert float(whole["mean"]) == pytest.approx(np.mean(ensembles), abs=6e-4)
 
 
 def test_ensembles_gain_and_sizes_are_listed(simulated):
