@@ -13,6 +13,7 @@ from scipy import stats
 
 from benchmarks import frozen_report, frozen_stages
 from benchmarks.frozen_stages import Arm
+from benchmarks.stage_training import FACTS, SETTINGS
 from configs import smoke
 from data.dataset import load_dataset
 from data.protocols.roles import assign_roles
@@ -32,7 +33,7 @@ SIGNAL = {"random-se-smote": 3.0, "strict-eca-smote": 1.0}
 def workdir(tmp_path_factory):
     """Simulated predictions for all arms. All arms of one seed and protocol share their noise."""
     workdir = tmp_path_factory.mktemp("frozen")
-    write_json(workdir / frozen_stages.SETTINGS, {"folds": FOLDS})
+    write_json(workdir / SETTINGS, {"folds": FOLDS})
     records = load_dataset("sample", size=(32, 32)).records
     for seed, arms in frozen_stages.arms_of_rounds(len(SEEDS), len(SEEDS)):
         for arm in arms:
@@ -54,7 +55,7 @@ def simulate_fold(workdir, records, arm, seed, fold):
         values = logit + change * (2 * records.label - 1)
         records.take(tested).predictions(probability_of(values[tested])).write_csv(path)
     counts = np.bincount(records.label[roles == TRAIN], minlength=2).tolist()
-    write_json(folder / frozen_stages.FACTS, {"training_images": counts})
+    write_json(folder / FACTS, {"training_images": counts})
 
 
 def results(workdir):
@@ -116,7 +117,7 @@ def test_the_offset_subtracts_the_log_odds_of_the_training_images(workdir):
     moved = results(workdir).with_offset(none, 0)
     change = logit_of(plain.probability) - logit_of(moved.probability)
     for fold in range(FOLDS):
-        path = workdir / none.name / "seed0" / f"fold{fold}" / frozen_stages.FACTS
+        path = workdir / none.name / "seed0" / f"fold{fold}" / FACTS
         benign, malignant = json.loads(path.read_text())["training_images"]
         np.testing.assert_allclose(change[plain.fold == fold], np.log(malignant / benign))
     (values,), differences = frozen_report.offset_rows(results(workdir))
@@ -127,7 +128,7 @@ def test_the_offset_subtracts_the_log_odds_of_the_training_images(workdir):
 def test_an_unfinished_seed_does_not_count(workdir, tmp_path):
     whole = results(workdir)
     assert whole.seeds(frozen_stages.LEAK) == [0, 1]
-    facts = workdir / frozen_stages.LEAK[1].name / "seed1" / "fold1" / frozen_stages.FACTS
+    facts = workdir / frozen_stages.LEAK[1].name / "seed1" / "fold1" / FACTS
     moved = facts.rename(tmp_path / "facts.json")
     try:
         assert whole.seeds(frozen_stages.LEAK) == [0]
@@ -154,7 +155,7 @@ def test_the_command_writes_all_tables(workdir, tmp_path, capsys, monkeypatch):
 def test_comparisons_without_a_finished_seed_are_left_out(workdir, tmp_path, capsys):
     for arm in frozen_stages.LEAK:
         (tmp_path / arm.name).symlink_to(workdir / arm.name)
-    write_json(tmp_path / frozen_stages.SETTINGS, {"folds": FOLDS})
+    write_json(tmp_path / SETTINGS, {"folds": FOLDS})
     frozen_report.report(results(tmp_path), tmp_path / "report.json")
     written = json.loads((tmp_path / "report.json").read_text())
     assert "leak" in written and "attention" not in written and "balancing" not in written

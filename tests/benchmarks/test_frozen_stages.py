@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from benchmarks import frozen_stages, last_stage
+from benchmarks import frozen_stages, last_stage, stage_features
+from benchmarks.stage_training import FACTS
 from data.dataset import load_dataset
 from data.feed.batch_order import blend
 from se_resnet.errors import UserError
@@ -101,8 +102,7 @@ def test_every_tested_image_is_predicted_once_by_every_choice(measured):
 @pytest.mark.compiled
 def test_facts_hold_the_training_images_and_the_blends(measured):
     smote, none = (
-        read_json(measured / arm.name / "seed3" / "fold0" / frozen_stages.FACTS)
-        for arm in ROUNDS[0][1]
+        read_json(measured / arm.name / "seed3" / "fold0" / FACTS) for arm in ROUNDS[0][1]
     )
     benign, malignant = smote["training_images"]
     assert 0 < benign < malignant and none["training_images"] == [benign, malignant]
@@ -141,28 +141,28 @@ def test_another_measurement_in_the_folder_is_refused(measured):
 def test_a_batch_has_views_of_real_images_and_of_blends(tmp_path):
     config = last_stage_config()
     dataset = load_dataset("sample", size=(32, 32))
-    features = frozen_stages.open_features(config, dataset, tmp_path / "features.npy")
+    features = stage_features.open_features(config, dataset, tmp_path / "features.npy")
     work = frozen_stages.Work(config, dataset, features, tmp_path)
     images, rng = dataset.images, np.random.default_rng(0)
 
     def is_view(found, pixels):
-        views = features.frozen(frozen_stages.views(pixels[None])[0])
+        views = features.frozen(stage_features.views(pixels[None])[0])
         return np.isclose(views, found, rtol=2e-3, atol=2e-3).all(axis=(1, 2, 3)).any()
 
-    fold = work._make_fold(frozen_stages.BASE, 0, 0)
-    blended = np.flatnonzero(fold.plan.weight)
-    assert 0 < len(blended) == len(fold.blends) < len(fold.plan)
-    rows = np.array([0, blended[0], 1, blended[-1]])
-    batch = work._batch(fold, rows, rng)
-    for row, found in zip(rows, batch["image"], strict=True):
-        assert is_view(found, blend(images, fold.plan, [row])[0])
-        assert not is_view(found, images[fold.plan.base[2]])
-    assert batch["label"].tolist() == fold.plan.label[rows].tolist()
-    seen = [work._batch(fold, rows[:1], rng)["image"].tobytes() for _ in range(60)]
+    _, rows = work._make_fold(frozen_stages.BASE, 0, 0)
+    blended = np.flatnonzero(rows.plan.weight)
+    assert 0 < len(blended) == len(rows.blends) < len(rows.plan)
+    chosen = np.array([0, blended[0], 1, blended[-1]])
+    batch = rows.batch(chosen, rng)
+    for row, found in zip(chosen, batch["image"], strict=True):
+        assert is_view(found, blend(images, rows.plan, [row])[0])
+        assert not is_view(found, images[rows.plan.base[2]])
+    assert batch["label"].tolist() == rows.plan.label[chosen].tolist()
+    seen = [rows.batch(chosen[:1], rng)["image"].tobytes() for _ in range(60)]
     assert len(set(seen)) == 8
 
-    fold = work._make_fold(frozen_stages.Arm(balancing="class_weights"), 0, 0)
-    batch = work._batch(fold, np.arange(len(fold.plan)), rng)
+    _, rows = work._make_fold(frozen_stages.Arm(balancing="class_weights"), 0, 0)
+    batch = rows.batch(np.arange(len(rows.plan)), rng)
     totals = [batch["importance"][batch["label"] == label].sum() for label in (0, 1)]
     assert totals[0] == pytest.approx(totals[1])
 
@@ -179,7 +179,7 @@ def test_parts_divide_the_fold_runs():
 
 def test_views_are_the_eight_views_of_each_image():
     images = np.arange(2 * 9 * 3, dtype=np.uint8).reshape(2, 3, 3, 3)
-    found = frozen_stages.views(images)
+    found = stage_features.views(images)
     assert (found[:, 0] == images).all()
     assert len({view.tobytes() for view in found.reshape(16, -1)}) == 16
     assert all(sorted(view.ravel()) == sorted(images[0].ravel()) for view in found[0])

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import frozen_stages, magnifications
 from benchmarks.frozen_report import Results
 from benchmarks.frozen_stages import Arm
+from benchmarks.stage_training import FACTS, SETTINGS
 from se_resnet.errors import UserError
 from se_resnet.metrics.comparison import compare
 from se_resnet.metrics.evaluation import evaluate
@@ -72,13 +73,13 @@ def simulate(workdir, config, records, arm, seed):
         path = folder / magnifications.CHOICE / TEST / PREDICTIONS
         path.parent.mkdir(parents=True)
         records.take(tested).predictions(probability_of(logit[tested])).write_csv(path)
-        write_json(folder / frozen_stages.FACTS, {})
+        write_json(folder / FACTS, {})
 
 
 @pytest.fixture
 def results(tmp_path, config, records):
     """Finished fold runs of all arms but that of 40X."""
-    write_json(tmp_path / frozen_stages.SETTINGS, {"folds": FOLDS})
+    write_json(tmp_path / SETTINGS, {"folds": FOLDS})
     rows = magnifications.rows_of(SCALES)
     for arm in {arm for row in rows[1:] for arm in row.arms.values()}:
         for seed in (0, 1):
@@ -125,7 +126,7 @@ def test_several_seeds_give_the_mean_and_a_wider_interval(results):
 
 
 def test_a_row_without_all_fold_runs_is_not_finished(results):
-    (results.workdir / Arm().name / "seed0" / "fold2" / frozen_stages.FACTS).unlink()
+    (results.workdir / Arm().name / "seed0" / "fold2" / FACTS).unlink()
     rows = magnifications.rows_of(SCALES)
     table, differences, found = magnifications.report(results, rows, [0], UNTRAINED)
     assert set(found["all"].values()) == {"not finished"} and not differences
