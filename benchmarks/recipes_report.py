@@ -11,9 +11,10 @@ division are repeats. Repeats share their patients, so that this interval is con
 
 Tables:
 
-* ``rows``: metrics of a single network of every arm, mean over the members that are finished. The
-  columns ``validation AUC`` and ``validation Brier score`` have the images that validate: pairs
-  within a member, mean over the outer folds.
+* ``rows``: metrics of a single network of every arm, mean over the members that are finished;
+  ``of each`` is their number in an outer fold.
+* ``validation``: metrics of the images that validate, of every arm and of ``base`` with the same
+  members: pairs of images of one member, mean over the outer folds.
 * ``arms``: difference of every arm to ``base``: single networks of the members that both have, then
   ensembles of all members.
 * ``chosen``: the arm that has the best validation metric, in every outer fold. Only the division
@@ -181,21 +182,32 @@ def validation_score(
 
 
 def value_rows(results: Results) -> list[dict[str, Any]]:
-    """Returns the metrics of a single network of every arm."""
+    """Returns the metrics of a single network of every arm, the mean over its members."""
     rows = []
     for arm in results.arms:
-        if not (repeats := results.repeats(arm)):
+        if repeats := results.repeats(arm):
+            row = value_row(arm.name, [results.tested(arm, *repeat) for repeat in repeats])
+            row["seeds"] = len({seed for seed, _ in repeats})
+            rows.append({**row, "of each": len(repeats)})
+    return rows
+
+
+def validation_rows(results: Results) -> list[dict[str, Any]]:
+    """Returns the validation metrics of every arm, and of the base with the same members."""
+    base, *others = results.arms
+    rows = []
+    for arm in others:
+        if not (repeats := results.repeats(base, arm)):
             continue
-        row = value_row(arm.name, [results.tested(arm, *repeat) for repeat in repeats])
-        row["networks"] = row.pop("seeds") * results.folds
+        row: dict[str, Any] = {"arm": arm.name, "of each": len(repeats)}
         for name in CHOOSING:
-            scores = [
-                validation_score(results, arm, seed, fold, members, name)
-                for seed in results.seeds()
-                if (members := results.members_of([arm], seed))
-                for fold in range(results.folds)
-            ]
-            row[f"validation {name}"] = mean(scores)
+            for title, scored in (("base", base), ("arm", arm)):
+                row[f"{name}, {title}"] = mean(
+                    validation_score(results, scored, seed, fold, members, name)
+                    for seed in results.seeds()
+                    if (members := results.members_of([base, arm], seed))
+                    for fold in range(results.folds)
+                )
         rows.append(row)
     return rows
 
@@ -373,6 +385,7 @@ def report(results: Results, out: Path | None) -> None:
     ensembles, gains = ensemble_rows(results)
     weights, weights_spread = weight_rows(results)
     tables = {
+        "validation": validation_rows(results),
         "arms": arm_rows(results),
         "chosen": chosen,
         "choices": choices,

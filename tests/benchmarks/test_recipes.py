@@ -274,6 +274,18 @@ def test_differences_are_paired_by_member_and_equal_arms_do_not_differ(simulated
     assert float(whole["mean"]) == pytest.approx(np.mean(ensembles), abs=6e-4)
 
 
+def test_validation_pairs_are_of_one_member(simulated):
+    strong, feigned = recipes_report.validation_rows(simulated)
+    assert feigned["AUC, base"] == feigned["AUC, arm"] and feigned["of each"] == 4
+    scores = []
+    for seed in range(2):
+        for fold in range(FOLDS):
+            run = simulated.validated(REPORTED[1], seed, fold, range(MEMBERS))
+            scores.append(auc_within(run, run.probability))
+    assert strong["AUC, arm"] == pytest.approx(np.mean(scores), abs=1e-4)
+    assert strong["AUC, base"] == feigned["AUC, base"]
+
+
 def test_ensembles_gain_and_sizes_are_listed(simulated):
     rows, differences = recipes_report.ensemble_rows(simulated)
     base = [row for row in rows if row["arm"] == "base"]
