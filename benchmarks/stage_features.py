@@ -18,7 +18,7 @@ from se_resnet import attention as attention_modules
 from se_resnet.errors import UserError
 from se_resnet.predict.tta import dihedral_views
 from se_resnet.runtime.files import atomic_write
-from se_resnet.weights import pretrained
+from se_resnet.weights import configured, pretrained
 
 VIEWS = 8
 
@@ -39,7 +39,7 @@ class FrozenStages:
 
 def frozen_stages_of(config: ConfigDict) -> FrozenStages:
     """Returns the frozen stages of the configured network, at the configured size."""
-    weights = pretrained.load(config.model.pretrained)
+    weights = configured.load(config.model)
     model = last_stage.make_model(weights, attention_modules.NONE, architecture(config))
     size = tuple(config.data.size)
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), size)
