@@ -96,11 +96,11 @@ class Arm:
 _COLOURS = (("augment.stain", 0.2), ("augment.brightness", 0.1), ("augment.contrast", 0.2))
 _FROZEN = (("model.batch_norm", "frozen"),)
 BASE = Arm("base", dihedral=True)
-# In the order of the work: first those that earlier trainings favoured, last those that need the
-# features of other pixels.
+# In the order of the work. The last two need the features of other pixels.
 OTHERS = (
     Arm("colours", _COLOURS),
     Arm("frozen_statistics", _FROZEN),
+    Arm("colours_and_frozen", (*_COLOURS, *_FROZEN)),
     Arm("rate_3e-4", (("optim.learning_rate", 3e-4),)),
     Arm("rate_3e-5", (("optim.learning_rate", 3e-5),)),
     Arm("balance_none", (("balance.method", "none"),)),
