@@ -55,7 +55,7 @@ from se_resnet.metrics.predictions import (
     probability_of,
 )
 from se_resnet.runs.run_files import TEST, VAL
-from se_resnet.runtime.cli import exit_on_user_error
+from se_resnet.runtime.cli import exit_on_user_error, path_argument
 from se_resnet.runtime.files import read_json
 
 COMPARED = ("AUC", "patient AUC", "Brier score", "balanced accuracy")
@@ -402,7 +402,7 @@ def report(results: Results, out: Path | None) -> None:
 def main() -> None:
     """The command."""
     flags = parser(__doc__)
-    flags.add_argument("workdir", type=Path)
+    flags.add_argument("workdir", type=path_argument)
     options = flags.parse_args()
     with exit_on_user_error():
         report(Results.open(options.workdir), options.out)
