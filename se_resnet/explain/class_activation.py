@@ -23,7 +23,7 @@ def grad_cam(
     images: np.ndarray,
     *,
     stage: str | None = None,
-    target: int | None = None,
+    target: int | np.ndarray | None = None,
 ) -> np.ndarray:
     """Computes Grad-CAM (Selvaraju et al. 2017).
 
@@ -39,8 +39,8 @@ def grad_cam(
         stage: stage of the feature maps: ``'stem'``, ``'stage1'``, ...; None for the last stage.
             Later stages are more specific to the class, earlier stages have a higher resolution: a
             cell of ``'stage4'`` covers 32 x 32 pixels.
-        target: 0 for benign, 1 for malignant, None for the predicted class of each image at the
-            threshold 0.5.
+        target: 0 for benign, 1 for malignant, ``int [B]`` of both for one class per image, None for
+            the predicted class of each image at the threshold 0.5.
 
     Returns:
         float32 ``[B, H, W]`` in [0, 1]. The maximum of each map is 1, or 0 without any evidence for
@@ -58,7 +58,7 @@ def grad_cam_plus_plus(
     images: np.ndarray,
     *,
     stage: str | None = None,
-    target: int | None = None,
+    target: int | np.ndarray | None = None,
 ) -> np.ndarray:
     """Computes Grad-CAM++ (Chattopadhay et al. 2018), better at repeated patterns than Grad-CAM.
 
@@ -74,7 +74,7 @@ def _class_activation(
     variables: Variables,
     images: np.ndarray,
     stage: str | None,
-    target: int | None,
+    target: int | np.ndarray | None,
     plus_plus: bool,
 ) -> np.ndarray:
     stages = classifier.model.stage_names

@@ -58,6 +58,29 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
     )
 
 
+def seen_region(shape: tuple[int, int], size: tuple[int, int], rule: str) -> tuple[slice, slice]:
+    """Returns the rows and columns of an image that :func:`resize` keeps.
+
+    Args:
+        shape: height and width of the image in pixels.
+        size: height and width that it is resized to.
+        rule: see :func:`resize`.
+
+    >>> seen_region((460, 700), (224, 224), "crop")
+    (slice(0, 460, None), slice(120, 580, None))
+    """
+    if rule not in TILE_RULES:
+        return slice(0, shape[0]), slice(0, shape[1])
+    scale = max(size[0] / shape[0], size[1] / shape[1])
+    lengths = [min(whole, round(kept / scale)) for whole, kept in zip(shape, size, strict=True)]
+    tile = TILE_RULES.index(rule)
+    starts = [tile * (whole - kept) // 2 for whole, kept in zip(shape, lengths, strict=True)]
+    rows, columns = (
+        slice(start, start + kept) for start, kept in zip(starts, lengths, strict=True)
+    )
+    return rows, columns
+
+
 def resample(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resamples ``uint8 [h, w, 3]`` to ``uint8 [height, width, 3]``, each axis by itself.
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from se_resnet.errors import UserError
-from se_resnet.metrics.calibration import fit_temperature
+from se_resnet.metrics.calibration import fit_temperature, scale
 from se_resnet.metrics.cohort import Cohort
 from se_resnet.metrics.intervals import kish
 from se_resnet.metrics.predictions import Predictions, concatenate, logit_of
@@ -126,6 +126,24 @@ class Decision:
             and 0 <= self.margin < math.inf
         ):
             raise ValueError(f"threshold, temperature or margin is out of range: {numbers}")
+
+    @property
+    def calibrated_threshold(self) -> float:
+        """The threshold for calibrated probabilities: ``threshold`` after temperature scaling."""
+        return float(scale(np.array(self.threshold), self.temperature))
+
+    def with_threshold(self, threshold: float) -> Decision:
+        """Returns the decision with a threshold that the user gives.
+
+        Raises:
+            UserError: the threshold is not in [0, 1].
+        """
+        if not 0 <= threshold <= 1:
+            raise UserError(
+                f"the threshold {threshold} is not a probability: choose a number from 0 to 1."
+            )
+        reason = f"the threshold was given, in place of the run's {self.threshold:.3f}"
+        return dataclasses.replace(self, threshold=float(threshold), reason=reason)
 
     def distance(self, probability: np.ndarray) -> np.ndarray:
         """Returns the distances from the threshold: ``float64`` logits, not negative."""

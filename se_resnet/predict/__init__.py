@@ -6,7 +6,9 @@ size, ``tta``, which averages the logits of several views of an image, and ``til
 those of the tiles of an image at the network's scale. ``views``: the two ways from a decoded image
 to its prediction and pictures, whole or in tiles.
 
-``inputs``: the images of a folder or a table. ``image_files``: finds the images at a path.
+``inputs``: the images of folders, files and patterns or of a table. ``image_files``: finds the
+images at a path. ``contact_sheet``: the page ``predictions.html``, from ``templates/``.
+``pictures``: writes the overlays. ``summary``: the lines on the screen.
 ``patients``: patients in file names, and predictions by patient. ``provenance``: how a network was
 trained and tested.
 

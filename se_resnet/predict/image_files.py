@@ -50,6 +50,7 @@ def find_images(
         return [source]
     if not source.is_dir():
         raise UserError(f"{option}={source} is neither an image nor a folder: give one of them.")
+    passed_over.root = source
     try:
         listing = walk(source, passed_over)
     except OSError as error:

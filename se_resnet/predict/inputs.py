@@ -1,8 +1,11 @@
-"""The images to predict: of a folder, or of a table."""
+"""The images to predict: of files, folders and patterns, or of a table."""
 
 from __future__ import annotations
 
 import dataclasses
+import glob
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from se_resnet.errors import UserError, with_items
@@ -32,26 +35,63 @@ class Inputs:
     is_table: bool
 
 
-def find_inputs(source: Path, patient_pattern: str, passed_over: PassedOver) -> Inputs:
-    """Returns the images of a folder, a table or a path.
+def find_inputs(
+    sources: Path | Sequence[Path], patient_pattern: str, passed_over: PassedOver
+) -> Inputs:
+    """Returns the images of folders, files and patterns, or of a table.
+
+    The name of an image is its path below the folder. With several sources it is the path below
+    the nearest folder that holds all of them. An image that several sources name is listed once.
 
     Args:
-        source: an image, a folder, or a table with the column ``file`` and, where they are known,
-            ``patient`` and ``um_per_px``; other columns are not used.
+        sources: images, folders and patterns such as ``folder/*.png``; or a single table with the
+            column ``file`` and, where they are known, ``patient`` and ``um_per_px``. Other columns
+            are not used.
         patient_pattern: finds the patients of a folder, see
             :func:`se_resnet.predict.patients.patient_of`.
-        passed_over: receives the files of a folder that are left out.
+        passed_over: receives the files of folders that are left out.
 
     Raises:
-        UserError: the path does not exist or holds no image, or the table is invalid.
+        UserError: there is no source, a path does not exist or holds no image, a pattern matches
+            nothing, a table is not the only source, or the table is invalid.
     """
-    if is_table(source):
-        return _of_table(source)
-    paths = find_images(source, passed_over=passed_over)  # refuses a path that cannot be read
-    root = source if source.is_dir() else source.parent
+    given = [sources] if isinstance(sources, Path) else list(sources)
+    if not given:
+        raise UserError("no image is named: give images or folders by --input.")
+    expanded = list(dict.fromkeys(path for source in given for path in _expand(source)))
+    if tables := [path for path in expanded if is_table(path)]:
+        if len(expanded) > 1:
+            raise UserError(
+                f"--input={tables[0]} is a table of images, and other inputs are given too: "
+                "predict a table by itself."
+            )
+        return _of_table(tables[0])
+    # find_images refuses a path that cannot be read.
+    found = {
+        path: None for source in expanded for path in find_images(source, passed_over=passed_over)
+    }
+    root = _common_folder(expanded)
+    paths = [path if len(expanded) == 1 else Path(os.path.abspath(path)) for path in found]
     locations = {path.relative_to(root).as_posix(): Location(path) for path in paths}
     patients = {name: patient_of(name, patient_pattern) for name in locations}
     return Inputs(locations, patients, {}, False)
+
+
+def _expand(source: Path) -> list[Path]:
+    """Returns the paths that a pattern matches; a path that exists stands for itself."""
+    if os.path.lexists(source) or not glob.has_magic(str(source)):
+        return [source]
+    if matches := sorted(glob.glob(str(source), recursive=True)):
+        return [Path(match) for match in matches]
+    raise UserError(f"--input={source} matches no file: check the pattern and the folder in it.")
+
+
+def _common_folder(sources: Sequence[Path]) -> Path:
+    """Returns the nearest folder that holds all sources; the single folder itself."""
+    if len(sources) == 1:
+        return sources[0] if sources[0].is_dir() else sources[0].parent
+    folders = [path if path.is_dir() else path.parent for path in sources]
+    return Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
 
 
 def _of_table(path: Path) -> Inputs:

@@ -72,8 +72,7 @@ class Predictor:
 
         The value is ``run.decision.threshold`` after the temperature scaling of the probabilities.
         """
-        decision = self.run.decision
-        return float(scale(np.array(decision.threshold), decision.temperature))
+        return self.run.decision.calibrated_threshold
 
     @property
     def metrics(self) -> dict[str, Any] | None:

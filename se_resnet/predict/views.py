@@ -6,17 +6,20 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from se_resnet import explain
-from se_resnet.images.resize import resize
+from se_resnet.images.resize import resample, resize, seen_region
 from se_resnet.images.scale import Scale, TiledImage, bring_to_scale
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.inference import BATCH, Prediction, describe, predict
 from se_resnet.predict.tiles import probability_map, tile_logits
 from se_resnet.predict.tta import resize_rules
 from se_resnet.runs.workdir import Run
 
 OVERLAY, MAP = ".png", ".map.png"  # endings of the names of pictures
+_LARGEST_PICTURE = 4_000_000  # pixels; larger images are shown reduced, as a batch is in memory
 
 
 class Views(Protocol):
@@ -57,11 +60,13 @@ class WholeImages:
         self._run, self._tta, self._patients = run, tta, patients
         self._rules = resize_rules(tta, run.classifier.resize)
         self._files: Sequence[str] = ()
-        self._middle = np.zeros(0, np.uint8)
+        self._last: Sequence[_Prepared] = ()
+        self._calls: list[str] = []
 
-    def prepare(self, file: str, image: np.ndarray) -> list[np.ndarray]:
-        """Returns the image at the network's size, once for each resize rule of the views."""
-        return [resize(image, self._run.classifier.size, rule) for rule in self._rules]
+    def prepare(self, file: str, image: np.ndarray) -> _Prepared:
+        """Returns the image at the network's size, once for each resize rule, and to be shown."""
+        views = [resize(image, self._run.classifier.size, rule) for rule in self._rules]
+        return _Prepared(views, _reduced(image))
 
     def is_full(self, prepared: Sequence[Any]) -> bool:
         """Returns True for as many images as a batch holds."""
@@ -69,15 +74,49 @@ class WholeImages:
 
     def predict(self, files: Sequence[str], prepared: Sequence[Any]) -> list[Prediction]:
         """Returns the predictions for prepared images."""
-        tiles = np.stack(prepared, axis=1)
-        self._files, self._middle = files, tiles[len(tiles) // 2]
-        return predict(self._run, tiles, files, self._patients, self._tta)
+        self._files, self._last = files, prepared
+        tiles = np.stack([image.views for image in prepared], axis=1)
+        predictions = predict(self._run, tiles, files, self._patients, self._tta)
+        self._calls = [prediction.call for prediction in predictions]
+        return predictions
 
     def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """Yields the middle view of each image, without and with Grad-CAM."""
-        heats = explain.grad_cam(self._run.classifier, self._run.members, self._middle)
-        for number, file in enumerate(self._files):
-            yield file, OVERLAY, _beside(self._middle[number], heats[number])
+        """Yields each image in its shape, without and with Grad-CAM for its call.
+
+        Of several views of an image the middle one is explained.
+        """
+        middle = len(self._rules) // 2
+        inputs = np.stack([image.views[middle] for image in self._last])
+        classifier = self._run.classifier
+        target = np.array([CLASS_NAMES.index(call) for call in self._calls])
+        heats = explain.grad_cam(classifier, self._run.members, inputs, target=target)
+        for file, image, heat in zip(self._files, self._last, heats, strict=True):
+            rows, columns = seen_region(image.shown.shape[:2], classifier.size, self._rules[middle])
+            heat_of_image = np.zeros(image.shown.shape[:2], np.float32)
+            region = heat_of_image[rows, columns]
+            region[:] = cv2.resize(heat, region.shape[::-1], interpolation=cv2.INTER_LINEAR)
+            yield file, OVERLAY, _beside(image.shown, heat_of_image)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """An image for the network, and to be shown.
+
+    Attributes:
+        views: ``uint8 [H, W, 3]`` of the network's size, one for each resize rule.
+        shown: ``uint8 [h, w, 3]``, the image itself, reduced if it is very large.
+    """
+
+    views: list[np.ndarray]
+    shown: np.ndarray
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    scale = (_LARGEST_PICTURE / (height * width)) ** 0.5
+    if scale >= 1:
+        return image
+    return resample(image, max(1, int(height * scale)), max(1, int(width * scale)))
 
 
 class ImagesAtScale:

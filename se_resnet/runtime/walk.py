@@ -20,13 +20,24 @@ MAX_DEPTH = 40  # nested folders; file systems limit paths to little more
 # macOS, Synology and Windows create these; they may hold thumbnails and deleted images.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 _SHOWN_EXAMPLES, _SHOWN_SUFFIXES = 3, 6
-_KEPT_EXAMPLES = 20
+_KEPT_EXAMPLES, _KEPT_NAMES = 20, 100_000
 
 
 class PassedOver:
-    """Counts the files and folders that a walk skipped, by reason, with a few examples."""
+    """Counts the files and folders that a walk skipped, by reason, with a few examples.
 
-    def __init__(self) -> None:
+    Attributes:
+        root: folder below which the paths lie that are added next.
+        named: path and reason of everything that was skipped, if ``keep_names``; at most 100,000.
+
+    Args:
+        keep_names: True to list everything in ``named``.
+    """
+
+    def __init__(self, keep_names: bool = False) -> None:
+        self.root = Path()
+        self.named: list[tuple[str, str]] = []
+        self._keep_names = keep_names
         self._examples: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._counts: Counter[str] = Counter()
 
@@ -34,7 +45,15 @@ class PassedOver:
         return bool(self._counts)
 
     def add(self, reason: str, example: str) -> None:
-        """Counts one file or folder. ``example`` is its path or suffix."""
+        """Counts one file or folder. ``example`` is its path."""
+        self._name(example, reason)
+        self._count(reason, example)
+
+    def _name(self, path: str, reason: str) -> None:
+        if self._keep_names and len(self.named) < _KEPT_NAMES:
+            self.named.append((str(self.root / path), reason))
+
+    def _count(self, reason: str, example: str) -> None:
         self._counts[reason] += 1
         examples = self._examples[reason]
         if example in examples or len(examples) < _KEPT_EXAMPLES:
@@ -42,12 +61,14 @@ class PassedOver:
 
     def clear(self) -> None:
         """Forgets everything, before a second walk."""
+        self.named.clear()
         self._examples.clear()
         self._counts.clear()
 
     def add_suffix(self, path: str) -> None:
         """Counts one file with another suffix."""
-        self.add(OTHER_SUFFIX, PurePosixPath(path).suffix.lower()[:20] or "no suffix")
+        self._name(path, OTHER_SUFFIX)
+        self._count(OTHER_SUFFIX, PurePosixPath(path).suffix.lower()[:20] or "no suffix")
 
     def describe(self) -> str:
         """Returns the counts on one line, or an empty string if nothing was skipped.

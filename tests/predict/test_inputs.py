@@ -9,8 +9,9 @@ import re
 import pytest
 
 from se_resnet.errors import UserError
-from se_resnet.predict.folder import overlay_name, predict_folder
+from se_resnet.predict.folder import predict_folder
 from se_resnet.predict.inputs import find_inputs
+from se_resnet.predict.pictures import overlay_name
 from se_resnet.runtime.walk import PassedOver
 from tests.helpers.own_images import write_images, write_table
 

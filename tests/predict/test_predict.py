@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import resource
 import shutil
 import struct
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import cv2
 import numpy as np
@@ -26,6 +28,7 @@ from se_resnet.report import publish
 from se_resnet.runs import evaluations
 from tests.helpers.image_trees import encode, random_image
 from tests.helpers.marks import compiled
+from tests.helpers.page import Page
 
 
 def run_predict(run, source, out, **options):
@@ -126,6 +129,86 @@ def test_what_was_not_looked_at_and_not_trained_on_is_told(run, tmp_path, capsys
     assert "copies of another image of the same patient, not counted: 1" in told
 
 
+def test_every_skipped_file_is_listed_with_its_path_and_reason(run, tmp_path, capsys):
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "a.webp").write_bytes(encode(random_image()))
+    (folder / "deeper" / "notes.txt").touch()
+    (folder / ".hidden.png").touch()
+    (folder / "lost.png").symlink_to(tmp_path / "nothing.png")
+    run_predict(run, folder, tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "not_predicted.csv").open()))
+    assert {row["path"]: row["reason"].split(":")[0] for row in rows} == {
+        str(folder / "lost.png"): "cannot be read",
+        str(folder / ".hidden.png"): "hidden",
+        str(folder / "deeper" / "notes.txt"): "other suffixes",
+    }
+    (row,) = csv.DictReader((tmp_path / "out" / "predictions.csv").open())
+    assert (row["file"], row["path"]) == ("a.webp", str(folder / "a.webp"))
+    printed = capsys.readouterr().out
+    assert "hidden 1 (.hidden.png)" in printed and "not used: lost.png cannot be read" in printed
+    run_predict(run, folder / "a.webp", tmp_path / "out")
+    assert not (tmp_path / "out" / "not_predicted.csv").exists()
+
+
+def test_several_inputs_and_patterns_are_predicted_together(run, tmp_path):
+    for name in ("a/1.png", "a/2.png", "a/3.jpg", "b/c/1.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(random_image(seed=len(name))))
+    sources = [tmp_path / "a" / "*.png", tmp_path / "b", tmp_path / "a" / "1.png"]
+    predictions = run_predict(run, sources, tmp_path / "out")
+    assert [one.file for one in predictions] == ["a/1.png", "a/2.png", "b/c/1.png"]
+    with pytest.raises(UserError, match=r"--input=.*\*\.gif matches no file"):
+        run_predict(run, [tmp_path / "a" / "*.gif"], tmp_path / "out")
+    (tmp_path / "t.csv").write_text("file\na/1.png\n")
+    with pytest.raises(UserError, match="other inputs are given too"):
+        run_predict(run, [tmp_path / "t.csv", tmp_path / "b"], tmp_path / "out")
+
+
+def test_a_given_threshold_decides_the_calls_and_is_named(run, place, tmp_path, capsys):
+    source = next(place[0].rglob("*.png")).parent
+    own = run_predict(run, source, tmp_path / "out")
+    middle = float(np.median([one.probability for one in own]))
+    given = run_predict(run, source, tmp_path / "out", threshold=middle)
+    assert [one.call == "malignant" for one in given] == [one.probability >= middle for one in own]
+    rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
+    assert {float(row["threshold_of_probability"]) for row in rows} == {middle}
+    printed = capsys.readouterr().out
+    assert "the threshold was given, in place of the run's" in printed
+    with pytest.raises(UserError, match="threshold 1.5 is not a probability"):
+        run_predict(run, source, tmp_path / "out", threshold=1.5)
+
+
+def test_up_to_20_images_are_listed_on_the_screen(run, place, tmp_path, capsys):
+    image = next(place[0].rglob("*.png"))
+    (one,) = run_predict(run, image, tmp_path / "out")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:2] == ["image", "probability"]
+    assert lines[2].split()[:2] == [image.name, f"{one.probability:.3f}"] and one.call in lines[2]
+    assert run_predict(run, place[0], tmp_path / "out")
+    assert "probability" not in capsys.readouterr().out.splitlines()[1]
+
+
+def test_overlays_have_the_shape_of_the_image(run, tmp_path):
+    image = random_image((70, 46))
+    (tmp_path / "in.png").write_bytes(encode(image))
+    for tta in ("none", "tiles"):
+        run_predict(run, tmp_path / "in.png", tmp_path / "out", overlays=True, tta=tta)
+        shown = cv2.imread(str(tmp_path / "out" / "overlays" / "in.png.png"))
+        assert shown.shape == (46, 140, 3)
+        np.testing.assert_array_equal(shown[:, :70], cv2.imread(str(tmp_path / "in.png")))
+    assert (shown[:, 70:82] == shown[:, :12]).all()  # the middle tile did not see the left end
+
+
+def test_a_page_of_another_origin_is_not_replaced(run, tmp_path):
+    (tmp_path / "in.png").write_bytes(encode(random_image()))
+    (tmp_path / "predictions.html").write_text("mine")
+    with pytest.raises(UserError, match="is not a page of predictions"):
+        run_predict(run, tmp_path / "in.png", tmp_path)
+    assert (tmp_path / "predictions.html").read_text() == "mine"
+
+
 def test_a_pattern_that_matches_nothing_is_told(run, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(encode(random_image()))
     run_predict(run, tmp_path / "a.png", tmp_path / "out", patient_pattern=r"(P\d)/")
@@ -155,7 +238,11 @@ def test_any_file_name_is_predicted_written_and_told(run, tmp_path):
     overlays = list((tmp_path / "out" / "overlays").iterdir())
     assert len(overlays) == len(HOSTILE_NAMES)
     written = {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert written == {".csv", ".json", ".png"}  # nothing that a browser would run
+    assert written == {".csv", ".json", ".png", ".html"}
+    page = (tmp_path / "out" / "predictions.html").read_text("utf-8")
+    assert "<img src=x" not in page and "<script" not in page
+    shown = {unquote_to_bytes(link) for link in Page(page).links if link != "data:,"}
+    assert shown == {b"overlays/" + os.fsencode(path.name) for path in overlays}
 
 
 def test_a_name_that_no_terminal_shows_does_not_end_the_command(run, tmp_path):
@@ -238,7 +325,7 @@ def test_earlier_predictions_are_replaced_and_other_files_stay(run, tmp_path):
     third = tmp_path / "third.png"
     third.write_bytes(encode(random_image(seed=2)))
     run_predict(run, third, out, overlays=True)
-    tables = {out / "predictions.csv", out / "predictions.json"}
+    tables = {out / f"predictions.{ending}" for ending in ("csv", "json", "html")}
     written = {path for path in out.rglob("*") if path.is_file()}
     assert written == {*tables, out / "overlays" / "third.png.png", *mine}
     assert not (out / "overlays" / "deeper").exists()
