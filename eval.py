@@ -444,7 +444,9 @@ def _describe(
         ],
         source=dataset.source,
         images=len(dataset.records) if other else 0,
-        gallery=gallery.make(*explained, predictions, threshold=metrics["threshold"], seed=seed),
+        gallery=gallery.make(
+            *explained, predictions, threshold=network.decision.threshold, seed=seed
+        ),
         gates=gates,
     )
 

@@ -130,22 +130,34 @@ def evaluate(
         )
 
     image, patient = image_and_patient(predictions, thresholds)
-    by_site = _by_site(predictions, thresholds)
     values = {name: len(_known(column)) for name, column in _part_columns(predictions).items()}
     too_many = {name: count for name, count in values.items() if count > MOST_PARTS}
     return {
         "image": image,
         "patient": patient,
-        "by_magnification": _by_magnification(predictions, thresholds),
-        "magnification_agreement": magnification_agreement(predictions, thresholds),
-        "by_subtype": _by_subtype(predictions, thresholds),
-        **({"by_site": by_site} if by_site else {}),
+        **by_part(predictions, thresholds),
         **({"too_many_parts": too_many} if too_many else {}),
         "counts": _counts(predictions, patient["patients"]),
         "p_value": auc_p_value(predictions, permutations, seed),
         "threshold": float(thresholds.mean()),
         "resamples": int(permutations),
         "seed": int(seed),
+    }
+
+
+def by_part(predictions: Predictions, threshold: np.ndarray) -> dict[str, Any]:
+    """Returns the parts ``by_*`` and ``magnification_agreement`` of :func:`evaluate`.
+
+    Args:
+        predictions: N >= 1 images.
+        threshold: ``float64 [N]``, see :func:`evaluate`.
+    """
+    by_site = _by_site(predictions, threshold)
+    return {
+        "by_magnification": _by_magnification(predictions, threshold),
+        "magnification_agreement": magnification_agreement(predictions, threshold),
+        "by_subtype": _by_subtype(predictions, threshold),
+        **({"by_site": by_site} if by_site else {}),
     }
 
 

@@ -11,7 +11,13 @@ import numpy as np
 
 from se_resnet.metrics import calibration, clinical, selective
 from se_resnet.metrics.decision import Decision, combine
-from se_resnet.metrics.evaluation import HEADLINE, evaluate, headline, image_and_patient
+from se_resnet.metrics.evaluation import (
+    HEADLINE,
+    by_part,
+    evaluate,
+    headline,
+    image_and_patient,
+)
 from se_resnet.metrics.predictions import Predictions
 
 
@@ -39,7 +45,10 @@ def all_metrics(
     at_threshold = image_and_patient(predictions, threshold)
     results["decision"] = dataclasses.asdict(combine(decisions))
     results["decisions"] = [dataclasses.asdict(decision) for decision in decisions]
-    results["at_chosen_threshold"] = dict(zip(("image", "patient"), at_threshold, strict=True))
+    results["at_chosen_threshold"] = {
+        **dict(zip(("image", "patient"), at_threshold, strict=True)),
+        **by_part(predictions, threshold),
+    }
     results["calibration"] = calibration.describe(predictions, temperature)
     results["calibration"]["reliability"] = calibration.reliability_curve(predictions)
     results["clinical"] = clinical.describe(
@@ -47,6 +56,39 @@ def all_metrics(
     )
     results["selective"] = selective.risk_coverage(predictions)
     return results
+
+
+def at_used_threshold(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Returns metrics whose main parts are those at the threshold that predictions use.
+
+    Args:
+        metrics: content of ``metrics.json``, whose main parts are those at 0.5.
+
+    Returns:
+        The same content, except that ``threshold`` and the parts of ``at_chosen_threshold`` are
+        those of the decision, and ``at_plain_threshold`` has ``image``, ``patient`` and
+        ``threshold`` of the argument. Metrics without a decision are returned unchanged.
+    """
+    chosen, decision = metrics.get("at_chosen_threshold"), metrics.get("decision")
+    if not chosen or not decision:
+        return metrics
+    plain = {name: metrics[name] for name in ("image", "patient", "threshold")}
+    used = {**metrics, **chosen, "threshold": decision["threshold"]}
+    return {**used, "at_plain_threshold": plain}
+
+
+def used_thresholds(metrics: dict[str, Any], fold: np.ndarray) -> np.ndarray:
+    """Returns the threshold of each image, ``float64 [N]``: that of its fold.
+
+    Args:
+        metrics: result of :func:`at_used_threshold`.
+        fold: ``int [N]``, see :class:`se_resnet.metrics.predictions.Predictions`.
+    """
+    decisions = metrics.get("decisions", [])
+    if "at_plain_threshold" not in metrics or len(decisions) < 2:
+        return np.full(len(fold), float(metrics["threshold"]))
+    thresholds = np.array([decision["threshold"] for decision in decisions])
+    return thresholds[np.minimum(fold, len(decisions) - 1)]
 
 
 def across_folds(folds: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from se_resnet.images.scale import scale_of_facts
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import headline
+from se_resnet.metrics.full import at_used_threshold
 from se_resnet.report.remarks import chosen_on_validation
 from se_resnet.report.report import split_columns
 from se_resnet.runs.image_source import ImageSource
@@ -37,7 +38,7 @@ def write_card(facts: Mapping[str, Any], naming: str, architecture: str = "") ->
         Markdown that begins with the Hub's metadata in YAML.
     """
     metrics = facts["history"]["metrics"]
-    estimates = headline(metrics) if metrics else {}
+    estimates = headline(at_used_threshold(metrics)) if metrics else {}
     source = ImageSource.from_facts(facts["history"]["data"])
     chosen_by = Decision(**facts["decision"]).describe()
     text = render(

@@ -18,14 +18,15 @@ _GOLDEN = 0.618034
 
 
 def patient_groups(
-    predictions: Predictions, patients: list[dict[str, Any]], threshold: float
+    predictions: Predictions, patients: list[dict[str, Any]], threshold: float | np.ndarray
 ) -> list[dict[str, Any]]:
     """Groups the patients by class, sorted by rising mean probability.
 
     Args:
         predictions: predictions of the images.
         patients: ``metrics["patient"]["patients"]`` of these images.
-        threshold: minimum probability of an image that is predicted malignant.
+        threshold: minimum probability of an image that is predicted malignant, or one for each
+            image, ``float64 [N]``. A patient gets the lowest of its images.
 
     Returns:
         For each class with a patient its ``name``, ``label`` and ``patients``. These are the rows
@@ -37,17 +38,19 @@ def patient_groups(
     index_of = dict(zip(names.tolist(), range(len(names)), strict=True))
     order = np.lexsort((predictions.probability, group))
     bounds = np.searchsorted(group[order], np.arange(len(names) + 1))
-    wrong = (predictions.probability >= threshold) != (predictions.label == 1)
+    thresholds = np.broadcast_to(np.asarray(threshold, float), len(predictions))
+    wrong = (predictions.probability >= thresholds) != (predictions.label == 1)
     groups: list[dict[str, Any]] = [
         {"name": name, "label": label, "patients": []} for label, name in enumerate(CLASS_NAMES)
     ]
     for row in sorted(patients, key=lambda row: (row["mean_probability"], row["accession"])):
         k = index_of[row["accession"]]
         images = order[bounds[k] : bounds[k + 1]]
+        lowest = float(thresholds[images].min())
         strip = _strip(
-            predictions.probability[images], wrong[images], row["mean_probability"], threshold
+            predictions.probability[images], wrong[images], row["mean_probability"], lowest
         )
-        right = (row["mean_probability"] >= threshold) == (row["label"] == 1)
+        right = (row["mean_probability"] >= lowest) == (row["label"] == 1)
         groups[row["label"]]["patients"].append({**row, "strip": strip, "right": right})
     return [group for group in groups if group["patients"]]
 

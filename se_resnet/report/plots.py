@@ -130,7 +130,7 @@ def distribution(predictions: Predictions, threshold: float) -> Markup:
                 linewidth=1.5,
                 label=f"{name} ({len(of_class):,})",
             )
-        axes.axvline(threshold, color=INK, linestyle="--", label=f"threshold {threshold:g}")
+        axes.axvline(threshold, color=INK, linestyle="--", label=f"threshold {threshold:.3g}")
         axes.set(
             xlabel="predicted probability of malignant",
             ylabel="images of the class (%)",

@@ -9,6 +9,7 @@ from typing import Any
 
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import HEADLINE, headline
+from se_resnet.metrics.full import at_used_threshold
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
 from se_resnet.report.remarks import weights_notes
 from se_resnet.report.report import write_report
@@ -115,7 +116,8 @@ def _name(folder: Path, run: Path) -> str:
 
 def _summary(evaluation: Evaluation) -> list[str]:
     """Returns the lines on the screen: counts, headline metrics, warnings."""
-    counts = evaluation.metrics["counts"]
+    metrics = at_used_threshold(evaluation.metrics)
+    counts = metrics["counts"]
     accessions = counts["accessions"]
     lines = [
         f"\n{evaluation.title}: {counts['images']['all']} images of {accessions['all']} patients "
@@ -123,16 +125,20 @@ def _summary(evaluation: Evaluation) -> list[str]:
     ]
     if banner := evaluation.metrics.get("provenance", {}).get("banner"):
         lines.append(f"  {banner}")
-    for name, estimate in headline(evaluation.metrics).items():
+    if "at_plain_threshold" in metrics:
+        lines.append(f"  at the threshold of the run, {metrics['threshold']:.3f}:")
+    for name, estimate in headline(metrics).items():
         of_means = "mean_probability" in HEADLINE[name]
         label = metric_title(name) + (", mean probability" if of_means else "")
         lines.append(f"  {label:<41}{_with_interval(estimate)}")
     for parts in ("folds", "members"):
-        for name, across in evaluation.metrics.get(parts, {}).items():
+        for name, across in metrics.get(parts, {}).items():
             if across["sd"] is not None:
                 label = f"{metric_title(name)}, mean of {parts}"
+                if metrics["threshold"] != 0.5 and "roc_auc" not in name:
+                    label += " at 0.5"
                 lines.append(f"  {label:<41}{across['mean']:.3f}  (SD {across['sd']:.3f})")
-    for part in evaluation.metrics.get("decisions", [])[:1]:
+    for part in metrics.get("decisions", [])[:1]:
         lines.append(f"  {Decision(**part).describe()}")
     return [*lines, *(f"  WARNING: {warning}" for warning in evaluation.warnings)]
 

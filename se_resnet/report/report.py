@@ -11,6 +11,7 @@ import numpy as np
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.estimates import FEWEST, METHODS, TOO_FEW
 from se_resnet.metrics.evaluation import MOST_PARTS
+from se_resnet.metrics.full import at_used_threshold, used_thresholds
 from se_resnet.metrics.labels import TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import plots
@@ -94,7 +95,8 @@ def write_report(
         metrics: result of :func:`se_resnet.metrics.evaluate` for ``predictions``. The report also
             shows the entries ``decision``, ``at_chosen_threshold``, ``calibration``, ``clinical``,
             ``selective``, ``audit``, ``folds``, ``members`` and ``provenance`` of ``metrics.json``,
-            if present.
+            if present. With a
+            decision, the main parts of the page are those at its threshold.
         split_summary: rows with ``role``, ``class``, ``images``, ``slides`` and ``accessions``.
         training_log: lines of ``metrics.jsonl``; each has ``step`` and some of ``train/loss``,
             ``train/accuracy``, ``val/loss``, ``val/accuracy`` and ``val/roc_auc``. May be empty.
@@ -109,6 +111,8 @@ def write_report(
         source: data set of the evaluated images.
     """
     provenance = metrics.get("provenance")
+    metrics = at_used_threshold(metrics)
+    thresholds = used_thresholds(metrics, predictions.fold)
     calibration, selective = metrics.get("calibration"), metrics.get("selective")
     html = render(
         "se_resnet.report",
@@ -121,6 +125,7 @@ def write_report(
         },
         title=title,
         metrics=metrics,
+        several_thresholds=bool(np.ptp(thresholds)),
         together="malignant_votes" in predictions.extra,
         metric_labels=_METRICS,
         rests_on=metrics["image"]["accuracy"],
@@ -140,9 +145,7 @@ def write_report(
         split_columns=split_columns(split_summary, source),
         audit_labels=_AUDIT,
         audit_added=NEAR_DUPLICATES,
-        patient_groups=patient_groups(
-            predictions, metrics["patient"]["patients"], metrics["threshold"]
-        ),
+        patient_groups=patient_groups(predictions, metrics["patient"]["patients"], thresholds),
         split_summary=split_summary,
         config=json.dumps(config, indent=2, default=str),
         command=command,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from se_resnet import metrics
+from se_resnet.metrics.full import at_used_threshold
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import plots
@@ -28,10 +29,9 @@ def send(log: MetricLog, results: dict[str, Any], folder: EvaluationFolder) -> N
 
 
 def scalars(results: dict[str, Any]) -> dict[str, float | None]:
-    """Returns the headline of ``metrics.json`` by name, for example ``test/image_roc_auc``."""
-    return {
-        f"test/{name}": estimate["value"] for name, estimate in metrics.headline(results).items()
-    }
+    """Returns the headline by name, for example ``test/image_roc_auc``, at the run's threshold."""
+    used = metrics.headline(at_used_threshold(results))
+    return {f"test/{name}": estimate["value"] for name, estimate in used.items()}
 
 
 def plot_files(predictions: Predictions, results: dict[str, Any]) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ import pytest
 from se_resnet.metrics import calibration, selective
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import evaluate
+from se_resnet.metrics.full import all_metrics
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import gallery
 from se_resnet.report.report import write_report
@@ -422,3 +423,38 @@ def test_breakhis_is_named_for_its_images_only(write):
     assert page.text.count("accession") == 2 and "stands for the patient" in page.text
     assert '<a href="#parts">Magnification and subtype</a>' in html
     assert "DC ductal carcinoma" in page.text and "slides of 12 patients" in page.text
+
+
+def test_the_numbers_shown_first_are_those_of_the_threshold_in_use(write):
+    shown = both_classes()
+    decision = Decision("accuracy", 0.7, 1.5, 0.1, "", 12, 30)
+    metrics = all_metrics(shown, [decision], permutations=20)
+    accuracy = metrics["at_chosen_threshold"]["image"]["accuracy"]["value"]
+    at_half = metrics["image"]["accuracy"]["value"]
+    assert f"{100 * accuracy:.1f}" != f"{100 * at_half:.1f}"
+    html, page = write(shown, metrics=metrics)
+    assert "predicted malignant if the probability is at least 0.7" in page.text
+    assert f"Accuracy (recognition rate) {100 * accuracy:.1f} %" in page.text
+    assert f"{100 * at_half:.1f} %" in page.text.split("Threshold, calibration and uncertainty")[1]
+    counts = metrics["at_chosen_threshold"]["image"]["confusion"]
+    assert f"benign {counts['tn']} right" in page.text
+    rows = metrics["at_chosen_threshold"]["patient"]["patients"]
+    for row in rows:
+        assert f"{row['accession']} {row['correct']} of {row['images']}" in page.text
+    by_part = evaluate(shown, 0.7, permutations=20)["by_magnification"]
+    assert metrics["at_chosen_threshold"]["by_magnification"] == by_part
+    assert f'x1="{70:g}%"' in html and 'x1="50%"' not in html
+
+
+def test_each_fold_keeps_its_threshold_in_the_lines_of_patients(write):
+    shown = both_classes()
+    fold = (np.unique(shown.accession, return_inverse=True)[1] >= 6).astype(int)
+    shown = dataclasses.replace(shown, fold=fold)
+    decisions = [Decision("accuracy", value, 1.5, 0.1, "", 12, 30) for value in (0.3, 0.7)]
+    metrics = all_metrics(shown, decisions, permutations=20)
+    html, page = write(shown, metrics=metrics)
+    assert 'x1="30%"' in html and 'x1="70%"' in html
+    assert "0.5 (mean of the folds, each of which has its own threshold)" in page.text
+    for row in metrics["at_chosen_threshold"]["patient"]["patients"]:
+        wrong = row["images"] - row["correct"]
+        assert f"{row['images']} images, {wrong} misclassified" in html
