@@ -143,6 +143,26 @@ def test_an_image_may_be_dropped_anywhere(browser, address, image, target):
     assert browser.messages == []
 
 
+def test_a_second_dropped_file_is_refused_aloud(browser, address):
+    browser.open(address, 1280)
+    browser.evaluate(
+        "(() => { const data = new DataTransfer();"
+        "for (const name of ['a.png', 'b.png']) data.items.add(new File(['x'], name));"
+        "document.body.dispatchEvent(new DragEvent('drop',"
+        " {dataTransfer: data, bubbles: true, cancelable: true})); })()"
+    )
+    assert text(browser, "status").startswith("2 files were dropped")
+    assert browser.evaluate("document.getElementById('status').classList.contains('refused')")
+    assert browser.messages == []
+
+
+def test_the_colours_of_the_scale_change_at_the_threshold(browser, address, run):
+    browser.open(address, 1280)
+    threshold = json.loads((run / "eval/test/metrics.json").read_text())["decision"]["threshold"]
+    drawn = browser.evaluate("getComputedStyle(document.getElementById('scale')).backgroundImage")
+    assert drawn.count(f" {100 * threshold:g}%") == 2, drawn
+
+
 def test_the_marks_of_the_scale_lie_where_the_figures_say(browser, address, run, image):
     browser.open(address, 1280)
     upload(browser, image, "called")

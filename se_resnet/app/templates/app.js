@@ -45,7 +45,8 @@ async function analyse(content, name, sample = null) {
 }
 
 async function show(result, name) {
-  const call = `called ${result.call}`;
+  const unlike = result.unlike_training_images;
+  const call = unlike ? `no call, does not look like the training images: ${unlike}` : `called ${result.call}`;
   $("call").textContent = `${call[0].toUpperCase()}${call.slice(1)}`;
   $("uncertain").hidden = !result.uncertain;
   $("probability").textContent = result.probability.toFixed(3);
@@ -60,7 +61,7 @@ async function show(result, name) {
   $("image").src = result.image;
   $("image").alt = `${name}, as the network saw it`;
   $("heat").src = result.heat;
-  $("heat").alt = `Heat map of the evidence for ${result.call}`;
+  $("heat").alt = `Heat map of the evidence for the class on this side of the threshold`;
   $("nothing").hidden = result.hottest > 0;
   $("slider").hidden = !$("nothing").hidden && !(result.tiles > 1);
   $("caption").textContent = `${name}, ${result.width} × ${result.height} pixels`;
@@ -92,15 +93,23 @@ if ($("range")) {
   $("range").style.width = `${100 * (high - low)}%`;
 }
 setLeft("threshold", $("threshold").dataset.at);
+// The colours of the scale change where the call changes.
+$("scale").style.setProperty("--threshold", `${100 * $("threshold").dataset.at}%`);
 $("opacity").addEventListener("input", setOpacity);
 setOpacity();
 
+function take(files) {
+  if (files.length === 1) return analyse(files[0], files[0].name);
+  if (!files.length) return;
+  latest += 1; // the answer to an earlier image is dropped
+  $("result").setAttribute("aria-busy", "false");
+  refuse(`${files.length} files were dropped, and this page analyses one image at a time: drop one of them.` +
+    " The command se_resnet.predict analyses many.");
+}
+
 // Otherwise choosing the same file again would cause no event.
 $("file").addEventListener("click", () => { $("file").value = ""; });
-$("file").addEventListener("change", () => {
-  const [file] = $("file").files;
-  if (file) analyse(file, file.name);
-});
+$("file").addEventListener("change", () => take($("file").files));
 
 if ($("um")) $("um").addEventListener("change", () => { if (chosen) analyse(chosen, chosen.name); });
 
@@ -117,6 +126,5 @@ for (const kind of ["dragover", "drop", "dragleave"])
   document.addEventListener(kind, (event) => {
     event.preventDefault();
     $("drop").classList.toggle("over", kind === "dragover");
-    const [file] = kind === "drop" ? event.dataTransfer.files : [];
-    if (file) analyse(file, file.name);
+    if (kind === "drop") take(event.dataTransfer.files);
   });
