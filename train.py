@@ -66,6 +66,7 @@ from data.config_check import check_data_config
 from data.feed.batch_order import steps_per_epoch
 from data.feed.choose import open_feed
 from data.protocols.roles import number_of_folds
+from data.reference.make import make_reference
 from se_resnet.errors import UserError, one_line
 from se_resnet.images.scale import configured_scale
 from se_resnet.models import resnet
@@ -176,6 +177,7 @@ def _train_claimed(config: ConfigDict, run: RunFolder, weights: Pretrained) -> d
         members = run.members(config.ensemble.members)
         return _train_each(MEMBER, members, member_configs(config), config, run)
     with _train(config, run, weights) as metric_log:
+        make_reference(run)
         results = evaluation.evaluate_run(run.path)
         if config.split.fold != NO_FOLD:
             test_results.send(metric_log, results, run.evaluation())

@@ -79,7 +79,10 @@ def place(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def run(place, tmp_path_factory) -> Path:
-    """A finished run, which the tests of one process may change."""
+    """A finished run, which the tests of one process may change.
+
+    It has no input gate, which would withhold the calls for images that tests generate.
+    """
 
     def build(workdir: Path) -> None:
         import train
@@ -90,6 +93,19 @@ def run(place, tmp_path_factory) -> Path:
 
     workdir = tmp_path_factory.mktemp("runs") / "first"
     shutil.copytree(built_once(tmp_path_factory, "run", build), workdir, symlinks=True)
+    (workdir / "input_reference.safetensors").unlink(missing_ok=True)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def gated_run(run, tmp_path_factory) -> Path:
+    """The finished run with its input gate, added as to a run of an earlier version."""
+    from data.reference.make import make_reference
+    from se_resnet.runs.run_folder import RunFolder
+
+    workdir = tmp_path_factory.mktemp("gated") / "first"
+    shutil.copytree(run, workdir, symlinks=True)
+    make_reference(RunFolder(workdir))
     return workdir
 
 

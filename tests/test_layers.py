@@ -22,6 +22,7 @@ ORDER = (
     "attention",
     "metrics",
     "models",
+    "input_gate",
     "runs",
     "explain",
     "weights",

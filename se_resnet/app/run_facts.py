@@ -52,6 +52,7 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
         "class_labels": source.explain_classes(),
         "protocol": config["split"]["protocol"],
         "known_patients": data["audit"]["straddling_accessions"],
+        "has_gate": run.gate is not None,
         "threshold": decision.threshold,
         "decision": decision.describe(),
         "uncertain_range": (float(low), float(high)),

@@ -24,7 +24,7 @@ from se_resnet.images.data_uri import JPEG, PNG, data_uri
 from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import resize
 from se_resnet.images.scale import Scale, bring_to_scale, parse_um_per_px
-from se_resnet.predict.inference import Prediction, predict
+from se_resnet.predict.inference import Prediction, predict, screened
 from se_resnet.predict.tiles import probability_map
 from se_resnet.predict.views import ImagesAtScale, explain_clearest
 from se_resnet.runs.run_folder import RunFolder
@@ -50,6 +50,7 @@ class Analyser:
         """Compiles the functions for an image, so that the first user does not wait."""
         blank = np.zeros((1, *self._run.classifier.size, 3), np.uint8)
         predict(self._run, blank[None], ["blank"], {})
+        self._run.unlike_training(blank, 1)
         for target in (0, 1):
             self._heat(blank, target)
 
@@ -62,7 +63,9 @@ class Analyser:
 
         Returns:
             ``probability`` and ``calibrated_probability`` of malignant, ``call`` and ``uncertain``;
-            of an ensemble further ``members``, ``malignant_votes`` and ``disagreement``.
+            ``unlike_training_images``, the reason why the call is withheld, empty or None (see
+            :class:`se_resnet.predict.inference.Prediction`); of an ensemble further ``members``,
+            ``malignant_votes`` and ``disagreement``.
             ``image`` (JPEG of the network's input) and ``heat`` (PNG of Grad-CAM for the call, with
             the heat as alpha), both as data URI. ``hottest``: the largest heat, 1, or 0 if nothing
             supports the call. ``width`` and ``height`` of the image. A run with a scale gives
@@ -81,8 +84,9 @@ class Analyser:
             tile = resize(image, classifier.size, classifier.resize)
         except UserError as error:
             raise ValueError(f"does not fit: {error}") from error
-        (prediction,) = predict(self._run, tile[None, None], ["image"], {})
-        heat = self._heat(tile[None], int(prediction.call == "malignant"))
+        (predicted,) = predict(self._run, tile[None, None], ["image"], {})
+        heat = self._heat(tile[None], int(predicted.call == "malignant"))
+        (prediction,) = screened([predicted], self._run.unlike_training(tile[None], 1))
         # With rule 'squash' the network sees the whole image, so the original is shown.
         shown = image if classifier.resize == "squash" else tile
         return _answer(self._run, prediction, image, shown, heat)
@@ -100,7 +104,8 @@ class Analyser:
         views = ImagesAtScale(self._run, scale, "none", {}, {"image": stated})
         (prediction,) = views.predict(["image"], [tiled])
         (logits,) = views.logits
-        tile, heat = explain_clearest(self._run, tiled, logits, prediction.call)
+        call = "malignant" if prediction.probability >= self._run.decision.threshold else "benign"
+        tile, heat = explain_clearest(self._run, tiled, logits, call)
         whole, probabilities = probability_map(tiled, logits)
         return {
             **_answer(self._run, prediction, image, tile, heat),
@@ -182,6 +187,7 @@ def _answer(
         "calibrated_probability": prediction.calibrated_probability,
         "call": prediction.call,
         "uncertain": prediction.uncertain,
+        "unlike_training_images": prediction.unlike_training_images,
         "image": data_uri(_shrink(shown), JPEG),
         "heat": data_uri(_coloured(heat), PNG),
         "hottest": float(heat.max()),

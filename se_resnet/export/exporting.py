@@ -17,7 +17,7 @@ from se_resnet.predict.inference import NOTICE
 from se_resnet.runs.ensembles import joined_data_facts
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import trained_magnifications
-from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runs.run_folder import INPUT_REFERENCE, RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_json, write_json
 from se_resnet.runtime.folders import whole_folder
@@ -150,6 +150,7 @@ def _describe(
         "threshold_target": decision.target,
         "chosen_by": decision.describe(),
         "call": "malignant where probability >= threshold, else benign",
+        "input_gate": _describe_gate(run),
         "temperature": decision.temperature,
         "margin": decision.margin,
         **describe_origin(workdir, config, classifier.model.attention),
@@ -190,6 +191,22 @@ def describe_origin(workdir: Path, config: dict[str, Any], attention: str) -> di
             "model": "terms of the initial weights (training.weights.licence) and of the training "
             f"images ({_image_licence(source)})",
         },
+    }
+
+
+def _describe_gate(run: Run) -> dict[str, Any]:
+    if run.gate is None:
+        return {
+            "inside_the_model": False,
+            "how": "none: the run keeps no reference of its training images",
+        }
+    return {
+        "inside_the_model": False,
+        "how": "withhold the call for an image of the network's size with a simple feature outside "
+        "these limits (se_resnet.input_gate.features): it does not look like the training images. "
+        f"The reference {INPUT_REFERENCE} of the run or its package also compares the "
+        "network's pooled features",
+        **run.gate.as_metadata(),
     }
 
 

@@ -28,6 +28,7 @@ FILE = "config.json"
 # A package of an ensemble has version 2, which a version of this project without ensembles refuses.
 FORMAT, VERSION, ENSEMBLE_VERSION = "se_resnet", 1, 2
 WEIGHTS_DIGEST = "weights_sha256"  # of the file with the tensors; old packages lack it
+REFERENCE_DIGEST = "input_reference_sha256"  # of the input gate's reference, if there is one
 MEMBER_DIGESTS = "members_sha256"  # the same for each member of an ensemble
 MAX_BYTES = 2**24
 FORM = {
@@ -41,6 +42,7 @@ FORM = {
     "history": HISTORY_FORM,
     "members": Maybe(Between(2, MAX_MEMBERS)),
     "members_sha256": Maybe([str]),
+    "input_reference_sha256": Maybe(str),
 }
 
 

@@ -15,9 +15,12 @@ import safetensors.numpy
 from flax.traverse_util import unflatten_dict
 
 from se_resnet.errors import UserError
+from se_resnet.input_gate.gate import InputGate
+from se_resnet.models.classifier import Classifier
 from se_resnet.package import config as package_config
 from se_resnet.package.model_card import write_card
 from se_resnet.predict.predictor import Predictor, load_run
+from se_resnet.runs.run_folder import INPUT_REFERENCE
 from se_resnet.runs.workdir import Run
 from se_resnet.runtime.files import atomic_write, read_json, write_json
 from se_resnet.runtime.folders import current, whole_folder
@@ -29,7 +32,7 @@ from se_resnet.weights.timm_format import timm_config, to_timm
 
 NAMINGS = ("se_resnet", "timm")
 CARD = "README.md"
-_FILES = re.compile(r"(model|member\d+)\.safetensors|README\.md|config\.json")
+_FILES = re.compile(r"(model|member\d+|input_reference)\.safetensors|README\.md|config\.json")
 _HUB_NAME = r"[\w.-]+/[\w.-]+"
 
 
@@ -42,7 +45,8 @@ def save_pretrained(
 ) -> Path:
     """Writes a model package: ``model.safetensors``, ``config.json`` and a model card.
 
-    The networks of an ensemble are in ``member0.safetensors``, ``member1.safetensors``, ...
+    ``input_reference.safetensors`` is the input gate of a run that has one. The networks of an
+    ensemble are in ``member0.safetensors``, ``member1.safetensors``, ...
 
     Args:
         run: the folder of a run of ``train.py``, or the result of :func:`se_resnet.load_run` or
@@ -64,7 +68,7 @@ def save_pretrained(
     >>> import se_resnet
     >>> package = se_resnet.save_pretrained("runs/smoke", "package")
     >>> sorted(path.name for path in package.iterdir())
-    ['README.md', 'config.json', 'model.safetensors']
+    ['README.md', 'config.json', 'input_reference.safetensors', 'model.safetensors']
     """
     if naming not in NAMINGS:
         raise UserError(f"unknown naming {naming!r}: choose one of {', '.join(NAMINGS)}.")
@@ -85,7 +89,9 @@ def save_pretrained(
         card = write_card(facts, naming, config["architecture"])
     else:
         config, card = facts, write_card(facts, naming)
-    files = (*names, CARD, package_config.FILE)
+    gate = predictor.run.gate if naming == "se_resnet" else None
+    reference = (INPUT_REFERENCE,) if gate else ()
+    files = (*names, *reference, CARD, package_config.FILE)
     with whole_folder(
         directory, files, "give another folder by --out", lambda: _files_to_replace(directory)
     ) as new:
@@ -100,6 +106,9 @@ def save_pretrained(
                 for member, name in zip(predictor.run.members, names, strict=True)
             ]
             config |= _digest_fields(digests)
+            if gate:
+                gate.write(new / INPUT_REFERENCE)
+                config[package_config.REFERENCE_DIGEST] = _digest(new / INPUT_REFERENCE)
         with atomic_write(new / CARD) as file:
             file.write(card)
         write_json(new / package_config.FILE, config)
@@ -113,6 +122,10 @@ def _write_network(
     network = dataclasses.replace(predictor.run, members=(variables,))
     weights = pretrained.of_run(network, predictor.name)
     pretrained.save(dataclasses.replace(weights, **terms), path)
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -157,7 +170,9 @@ def from_pretrained(
             )
         folder = hub.fetch_package(str(source), (package_config.FILE,), revision)
         names = package_config.tensor_files(package_config.load(folder / package_config.FILE))
-        hub.fetch_package(str(source), names, folder.name)
+        facts = package_config.load(folder / package_config.FILE)
+        reference = (INPUT_REFERENCE,) if package_config.REFERENCE_DIGEST in facts else ()
+        hub.fetch_package(str(source), (*names, *reference), folder.name)
     config_path = current(folder / package_config.FILE)
     facts = package_config.load(config_path)
     if "architecture" in facts:
@@ -179,8 +194,23 @@ def from_pretrained(
         jax.device_put(unflatten_dict(variables, sep="/"), replicated(data_mesh()))
         for variables in members
     ]
-    run = Run(config.classifier, tuple(placed), config.decision)
+    gate = _read_reference(current(folder / INPUT_REFERENCE), facts, config.classifier)
+    run = Run(config.classifier, tuple(placed), config.decision, gate)
     return Predictor(run, config.name, config.history)
+
+
+def _read_reference(
+    path: Path, facts: Mapping[str, Any], classifier: Classifier
+) -> InputGate | None:
+    """Returns the input gate that the package's ``config.json`` names, or None."""
+    if package_config.REFERENCE_DIGEST not in facts:
+        return None
+    gate = InputGate.read(path)
+    if gate is None or _digest(path) != facts[package_config.REFERENCE_DIGEST]:
+        package_config.refuse(path, "it is not the one that config.json describes")
+    if not gate.fits(classifier):
+        package_config.refuse(path, "it belongs to another network")
+    return gate
 
 
 def _read_network(path: Path) -> tuple[dict[str, np.ndarray], str]:
@@ -223,7 +253,8 @@ def _is_package(directory: Path) -> bool:
     if facts.get("format") == package_config.FORMAT or "architecture" in facts:
         return True
     try:
-        path = min(directory.glob("*.safetensors"), default=directory / formats.SAFETENSORS)
+        networks = {*directory.glob("*.safetensors")} - {directory / INPUT_REFERENCE}
+        path = min(networks, default=directory / formats.SAFETENSORS)
         return bool(layout.project_variables(formats.read(path).tensors, str(path)))
     except UserError:
         return False

@@ -26,6 +26,7 @@ from se_resnet.predict.patients import (
 )
 from se_resnet.predict.pictures import overlay_name, write_pictures
 from se_resnet.predict.summary import (
+    describe_gate,
     describe_magnifications,
     describe_patients,
     describe_scale,
@@ -73,7 +74,8 @@ def predict_folder(
     """Predicts all images, writes the results, and prints a summary with the skipped files.
 
     A run with a scale (``config.data.um_per_px``) brings every image to that scale and averages the
-    logits of all its tiles.
+    logits of all its tiles. The call for an image that does not look like the training images is
+    withheld, if the run has a reference of them (:mod:`se_resnet.input_gate`).
 
     Args:
         workdir: folder of the run.
@@ -138,6 +140,7 @@ def predict_folder(
             *(f"WARNING: {warning}" for warning in warnings),
             *describe_votes(predictions, len(run.members)),
             run.decision.describe(),
+            *describe_gate(predictions),
             *describe_patients(predictions, patients, patient_pattern, inputs.is_table),
             *([] if scale else describe_magnifications(other, len(predictions), trained_on)),
             *(describe_scale(scale, predictions, inputs, um_per_px) if scale else []),
@@ -158,6 +161,7 @@ def predict_folder(
                 "notice": NOTICE,
                 "decision": dataclasses.asdict(run.decision),
                 **({"members": len(run.members)} if len(run.members) > 1 else {}),
+                "input_gate": run.gate.as_metadata() if run.gate else None,
                 "tta": tta,
                 **({"scale": scale.as_dict()} if scale else {}),
                 "predictions": rows,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from se_resnet.input_gate.gate import WITHHELD
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.predictions import probability_of
@@ -28,7 +29,8 @@ class Prediction:
         patient: the patient, or an empty string.
         probability: probability of malignant, in [0, 1].
         calibrated_probability: probability after temperature scaling.
-        call: ``malignant`` if the probability reaches the run's threshold, else ``benign``.
+        call: ``malignant`` if the probability reaches the run's threshold, else ``benign``;
+            ``withheld`` if the image does not look like the training images.
         uncertain: True if the probability is nearer to the threshold than those of the clearest
             80 % of the validation images. Of an ensemble: True if its members do not all make the
             same call.
@@ -38,6 +40,9 @@ class Prediction:
             a single network.
         disagreement: standard deviation of the members' probabilities, in [0, 0.5]; None of a
             single network.
+        unlike_training_images: ``blank``, ``out of focus``, ``colours``, ``scale`` or ``other`` if
+            the image does not look like the training images, else an empty string; None of a run
+            without a reference of its training images.
     """
 
     file: str
@@ -50,11 +55,32 @@ class Prediction:
     tiles: int | None = None
     malignant_votes: int | None = None
     disagreement: float | None = None
+    unlike_training_images: str | None = None
 
     def as_row(self) -> dict[str, str | float | bool | int]:
         """Returns the columns of ``predictions.csv``, without those that are None."""
         row = dataclasses.asdict(self)
         return {name: value for name, value in row.items() if value is not None}
+
+
+def screened(predictions: Sequence[Prediction], reasons: Sequence[str] | None) -> list[Prediction]:
+    """Withholds the calls for images that do not look like the training images.
+
+    Args:
+        predictions: predictions of N images.
+        reasons: result of :meth:`se_resnet.runs.workdir.Run.unlike_training` for these images.
+    """
+    if reasons is None:
+        return list(predictions)
+    return [
+        dataclasses.replace(
+            prediction,
+            call=WITHHELD if unlike else prediction.call,
+            uncertain=prediction.uncertain and not unlike,
+            unlike_training_images=unlike,
+        )
+        for prediction, unlike in zip(predictions, reasons, strict=True)
+    ]
 
 
 def predict(

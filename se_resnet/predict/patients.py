@@ -12,6 +12,7 @@ import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.images.scale import BREAKHIS_UM_PER_PX
+from se_resnet.input_gate.gate import WITHHELD
 
 BREAKHIS_PATIENT = r"^SOB_[BM]_[A-Z]+-(\d+-\d+)"
 _BREAKHIS_MAGNIFICATION = re.compile(r"^SOB_[BM]_[A-Z]+-\d+-\d+[A-Z]*-(\d+)-\d+\.")
@@ -37,7 +38,7 @@ class Predicted(Protocol):
 
     @property
     def call(self) -> str:
-        """``benign`` or ``malignant``."""
+        """``benign``, ``malignant`` or ``withheld``."""
         ...
 
 
@@ -128,7 +129,9 @@ def summarise_patients(
 
     Returns:
         One row per patient: number of images, number of images called malignant, mean probability,
-        its call, and number of copies that were left out.
+        its call, number of copies that were left out, and number of images whose call is withheld.
+        The mean leaves out images with a withheld call. If all are withheld, the mean is that of
+        all images and the call of the patient is withheld too.
     """
     digests = digests or {}
     by_patient: dict[str, dict[str, Predicted]] = {}
@@ -141,15 +144,18 @@ def summarise_patients(
     rows: list[dict[str, str | int | float]] = []
     for patient, distinct in sorted(by_patient.items()):
         images = list(distinct.values())
-        mean = float(np.mean([image.probability for image in images]))
+        shown = [image for image in images if image.call != WITHHELD]
+        mean = float(np.mean([image.probability for image in shown or images]))
+        call = "malignant" if mean >= threshold else "benign"
         rows.append(
             {
                 "patient": patient,
                 "images": len(images),
                 "called_malignant": sum(image.call == "malignant" for image in images),
                 "mean_probability": mean,
-                "call": "malignant" if mean >= threshold else "benign",
+                "call": call if shown else WITHHELD,
                 "copies": files[patient] - len(images),
+                "withheld": len(images) - len(shown),
             }
         )
     return rows

@@ -19,10 +19,11 @@ from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.metrics.predictions import probability_of
-from se_resnet.predict.inference import BATCH, logits_of
+from se_resnet.predict.inference import BATCH, Prediction, logits_of
 from se_resnet.predict.provenance import read_history
 from se_resnet.predict.tiles import check_stated_scale, check_views, tile_logits
 from se_resnet.predict.tta import resize_rules
+from se_resnet.predict.views import ImagesAtScale, Views, WholeImages
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.paths import local_path
@@ -89,8 +90,9 @@ class Predictor:
     ) -> np.ndarray:
         """Returns the calibrated probability of malignant for each image.
 
-        A network with a scale brings each image to that scale and averages the logits of all its
-        tiles.
+        :meth:`calls` returns calls, and withholds those for images that do not look like the
+        training images. A network with a scale brings each image to that scale and averages the
+        logits of all its tiles.
 
         Args:
             images: RGB ``uint8 [N, H, W, 3]``, or images of any sizes: RGB ``uint8 [h, w, 3]``
@@ -128,6 +130,49 @@ class Predictor:
             tiles = [self._resized(image, number, rules) for number, image in chunk]
             logits.append(logits_of(self.run, np.stack(tiles, axis=1), tta).mean(axis=0))
         return self._calibrated(np.concatenate(logits))
+
+    def calls(
+        self, images: Images, tta: str = "none", um_per_px: float | Sequence[float] | None = None
+    ) -> list[Prediction]:
+        """Returns the prediction with its call for each image, as ``python -m se_resnet.predict``.
+
+        The call is that of ``probability``, before temperature scaling, at the threshold of the
+        run. The call for an image that does not look like the training images is withheld, and
+        ``unlike_training_images`` is the reason; the probability stays available. Arguments and
+        errors are those of :meth:`predict`.
+
+        >>> import numpy as np
+        >>> import se_resnet
+        >>> model = se_resnet.load_run("runs/smoke")
+        >>> (prediction,) = model.calls(np.zeros((1, 460, 700, 3), np.uint8))
+        >>> prediction.call, prediction.unlike_training_images
+        ('withheld', 'blank')
+        """
+        if tta not in TTA:
+            raise UserError(f"unknown tta {tta!r}: choose one of {', '.join(TTA)}.")
+        check_views(tta, self.scale)
+        views: Views
+        if self.scale:
+            prepared: Iterator[Any] = self._tiled(images, um_per_px, self.scale)
+            listed = list(prepared)
+            names = [f"image {number}" for number in range(len(listed))]
+            given = self._stated(um_per_px)
+            scales = given if len(given) == len(listed) else given * len(listed)
+            by_name = dict(zip(names, scales, strict=True))
+            views = ImagesAtScale(self.run, self.scale, tta, {}, by_name)
+            return views.predict(names, listed) if listed else []
+        self._stated(um_per_px)
+        views = WholeImages(self.run, tta, {})
+        numbered = enumerate(_listed(images))
+        predictions: list[Prediction] = []
+        while chunk := list(islice(numbered, BATCH)):
+            files = [
+                str(image) if isinstance(image, str | Path) else f"image {number}"
+                for number, image in chunk
+            ]
+            ready = [views.prepare("", _pixels(image, number)) for number, image in chunk]
+            predictions += views.predict(files, ready)
+        return predictions
 
     def prepare(
         self, images: Images, um_per_px: float | Sequence[float] | None = None

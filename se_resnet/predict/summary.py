@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.images.scale import Scale
+from se_resnet.input_gate.gate import NO_GATE, WITHHELD, describe_reason
 from se_resnet.metrics.decision import Decision
 from se_resnet.predict.contact_sheet import SHEET
 from se_resnet.predict.inference import NOTICE, Prediction
@@ -54,6 +55,27 @@ def describe_patients(
             if copies
             else []
         ),
+    ]
+
+
+def _remark(prediction: Prediction) -> str:
+    if prediction.unlike_training_images:
+        return describe_reason(prediction.unlike_training_images)
+    return "uncertain" if prediction.uncertain else ""
+
+
+def describe_gate(predictions: list[Prediction]) -> list[str]:
+    """Returns a line about calls that are withheld, or about a run without a reference."""
+    reasons = [prediction.unlike_training_images for prediction in predictions]
+    if reasons[0] is None:
+        return [NO_GATE]
+    counts = Counter(reason for reason in reasons if reason)
+    if not counts:
+        return []
+    listed = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+    return [
+        f"WARNING: no call for {counts.total()} of {len(predictions)} images, which do not look "
+        f"like the training images: {listed}"
     ]
 
 
@@ -107,8 +129,10 @@ def print_summary(
     """Prints counts, a table of up to 20 images, the unusable files and the remarks."""
     malignant = sum(prediction.call == "malignant" for prediction in predictions)
     uncertain = sum(prediction.uncertain for prediction in predictions)
+    withheld = sum(prediction.call == WITHHELD for prediction in predictions)
     print(
         f"{len(predictions)} images: {malignant} called malignant, {uncertain} flagged as uncertain"
+        + (f", {withheld} without a call" if withheld else "")
         + (f", {len(patients)} patients" if patients else "")
     )
     if len(predictions) <= LONGEST_TABLE:
@@ -130,7 +154,7 @@ def _table(predictions: list[Prediction], decision: Decision) -> list[str]:
             f"{prediction.probability:.3f}",
             *([f"{prediction.calibrated_probability:.3f}"] if scaled else []),
             prediction.call,
-            "uncertain" if prediction.uncertain else "",
+            _remark(prediction),
         ]
         for prediction in predictions
     ]

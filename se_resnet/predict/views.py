@@ -13,7 +13,7 @@ from se_resnet import explain
 from se_resnet.images.resize import resample, resize, seen_region
 from se_resnet.images.scale import Scale, TiledImage, bring_to_scale
 from se_resnet.metrics.labels import CLASS_NAMES
-from se_resnet.predict.inference import BATCH, Prediction, describe, predict
+from se_resnet.predict.inference import BATCH, Prediction, describe, predict, screened
 from se_resnet.predict.tiles import probability_map, tile_logits
 from se_resnet.predict.tta import resize_rules
 from se_resnet.runs.workdir import Run
@@ -65,8 +65,12 @@ class WholeImages:
 
     def prepare(self, file: str, image: np.ndarray) -> _Prepared:
         """Returns the image at the network's size, once for each resize rule, and to be shown."""
-        views = [resize(image, self._run.classifier.size, rule) for rule in self._rules]
-        return _Prepared(views, _reduced(image))
+        classifier = self._run.classifier
+        views = [resize(image, classifier.size, rule) for rule in self._rules]
+        rule = classifier.resize
+        known = rule in self._rules
+        trained = views[self._rules.index(rule)] if known else resize(image, classifier.size, rule)
+        return _Prepared(views, trained, _reduced(image))
 
     def is_full(self, prepared: Sequence[Any]) -> bool:
         """Returns True for as many images as a batch holds."""
@@ -78,7 +82,8 @@ class WholeImages:
         tiles = np.stack([image.views for image in prepared], axis=1)
         predictions = predict(self._run, tiles, files, self._patients, self._tta)
         self._calls = [prediction.call for prediction in predictions]
-        return predictions
+        inputs = np.stack([image.trained for image in prepared])
+        return screened(predictions, self._run.unlike_training(inputs, BATCH))
 
     def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Yields each image in its shape, without and with Grad-CAM for its call.
@@ -104,10 +109,12 @@ class _Prepared:
 
     Attributes:
         views: ``uint8 [H, W, 3]`` of the network's size, one for each resize rule.
+        trained: ``uint8 [H, W, 3]``, by the resize rule of the training.
         shown: ``uint8 [h, w, 3]``, the image itself, reduced if it is very large.
     """
 
     views: list[np.ndarray]
+    trained: np.ndarray
     shown: np.ndarray
 
 
@@ -151,7 +158,10 @@ class ImagesAtScale:
         return sum(map(len, prepared)) >= BATCH
 
     def predict(self, files: Sequence[str], prepared: Sequence[Any]) -> list[Prediction]:
-        """Returns the predictions for prepared images: of the mean logits of their tiles."""
+        """Returns the predictions for prepared images: of the mean logits of their tiles.
+
+        The middle tile of an image is compared with the training images.
+        """
         by_image = tile_logits(self._run, prepared, self._tta, batch_size=BATCH)
         predictions = [
             dataclasses.replace(
@@ -163,7 +173,9 @@ class ImagesAtScale:
         ]
         of_tiles = [logits.mean(axis=0) for logits in by_image]
         self._last = list(zip(predictions, prepared, of_tiles, strict=True))
-        return predictions
+        classifier = self._run.classifier
+        middles = [resize(image.middle, classifier.size, classifier.resize) for image in prepared]
+        return screened(predictions, self._run.unlike_training(np.stack(middles), BATCH))
 
     @property
     def logits(self) -> list[np.ndarray]:

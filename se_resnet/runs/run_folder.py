@@ -15,6 +15,8 @@ from se_resnet.runs.evaluations import EvaluationFolder
 from se_resnet.runtime import processes, software
 from se_resnet.runtime.log import log_file
 
+INPUT_REFERENCE = "input_reference.safetensors"
+
 
 class RunFolder:
     """The folder ``W`` of a run of ``train.py``.
@@ -29,6 +31,7 @@ class RunFolder:
     ``software.json``       versions of the software and the devices, at every start
     ``training.json``       every start: date, duration, steps, command, commit, end
     ``checkpoints/``        ``latest``: states to resume from; ``best``: the weights to evaluate
+    ``input_reference.safetensors``  reference of the training images, for the input gate
     ``metrics.jsonl``       losses and metrics during training, one line per step or epoch
     ``metrics.csv``         the same as a table with one row per epoch
     ``log.txt``             what training and evaluation printed, with the time of every line
@@ -72,6 +75,7 @@ class RunFolder:
         self.owner_path = path / "lock.json"
         self.source_path = path / "source"
         self.decision_path = path / "decision.json"
+        self.input_reference_path = path / INPUT_REFERENCE
 
     @property
     def has_begun(self) -> bool:

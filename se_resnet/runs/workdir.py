@@ -12,6 +12,9 @@ import numpy as np
 
 from se_resnet import attention
 from se_resnet.errors import UserError
+from se_resnet.input_gate.embedding import embed
+from se_resnet.input_gate.features import simple_features
+from se_resnet.input_gate.gate import InputGate
 from se_resnet.metrics.decision import FORM as DECISION_FORM
 from se_resnet.metrics.decision import Decision
 from se_resnet.models.classifier import FORM, Classifier
@@ -77,11 +80,13 @@ class Run:
         classifier: network, preprocessing, size and resize rule.
         members: ``{'params', 'batch_stats'}`` of each network, on all devices.
         decision: threshold and temperature, chosen on the run's validation images.
+        gate: reference of the training images of the first network; None for a run that has none.
     """
 
     classifier: Classifier
     members: tuple[Mapping[str, Any], ...]
     decision: Decision
+    gate: InputGate | None = None
 
     @property
     def variables(self) -> Mapping[str, Any]:
@@ -96,6 +101,21 @@ class Run:
                 "one network in the run."
             )
         return self.members[0]
+
+    def unlike_training(self, images: np.ndarray, batch_size: int) -> list[str] | None:
+        """Returns the reason why each image does not look like the training images.
+
+        Args:
+            images: RGB ``uint8 [B, H, W, 3]``, resized by the rule of the network.
+            batch_size: images per batch.
+
+        Returns:
+            See :meth:`se_resnet.input_gate.gate.InputGate.reasons`; None without a reference.
+        """
+        if self.gate is None:
+            return None
+        embeddings = embed(self.classifier, self.members[0], images, batch_size)
+        return self.gate.reasons(simple_features(images), embeddings)
 
     @cached_property
     def predict(self) -> Callable[[Sequence[Mapping], Iterable[Mapping]], np.ndarray]:
@@ -144,7 +164,8 @@ def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:
             f"{run.decision_path} is damaged ({reason(error)}): write it again by python eval.py "
             f"--workdir={workdir}."
         ) from error
-    return Run(first.classifier, tuple(network.members[0] for network in networks), decision)
+    members = tuple(network.members[0] for network in networks)
+    return Run(first.classifier, members, decision, first.gate)
 
 
 def _load_network(run: RunFolder) -> Run:
@@ -161,7 +182,8 @@ def _load_network(run: RunFolder) -> Run:
             f"delete {run.checkpoints.folder} and run train.py again."
         ) from error
     like = abstract_arrays(shapes, replicated(data_mesh()))
-    return Run(classifier, (run.checkpoints.restore_best(like),), decision)
+    gate = InputGate.read(run.input_reference_path)
+    return Run(classifier, (run.checkpoints.restore_best(like),), decision, gate)
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
