@@ -61,6 +61,7 @@ def test_a_copy_counts_once_for_its_patient_and_is_told():
         "mean_probability": 0.5,
         "call": "malignant",
         "copies": 1,
+        "withheld": 0,
     }
     assert (second["patient"], second["images"], second["copies"]) == ("P2", 1, 0)
 
