@@ -9,10 +9,10 @@ import pytest
 
 
 @pytest.fixture
-def with_run(run, tmp_path, monkeypatch):
+def with_run(gated_run, tmp_path, monkeypatch):
     """A working directory as the examples expect it."""
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "smoke").symlink_to(run)
+    (tmp_path / "runs" / "smoke").symlink_to(gated_run)
     monkeypatch.chdir(tmp_path)
 
 

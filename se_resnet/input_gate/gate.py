@@ -79,8 +79,7 @@ class InputGate:
 
     def deviations(self, features: np.ndarray) -> np.ndarray:
         """Returns the signed deviations of simple features ``[N, F]`` in units of the spread."""
-        offset = features - self.median
-        return offset / np.where(offset < 0, self.low, self.high)
+        return _deviations(features, self.median, self.low, self.high)
 
     def distances(self, embeddings: np.ndarray) -> np.ndarray:
         """Returns the distances of embeddings ``[N, D]`` to the fifth nearest training image."""
@@ -192,9 +191,10 @@ def fit(
     """Makes the reference of a network.
 
     Training and calibrating images together give the quantiles and the limit of the simple
-    features, which training does not change. The calibrating images alone, which the network was
-    not trained on, choose the limit of the distance. Without calibrating images the training images
-    choose, each without those of the same patient.
+    features, which training does not change. The images of a patient are compared with the
+    quantiles of the other patients, as those of a new patient will be. The calibrating images
+    alone, which the network was not trained on, choose the limit of the distance. Without
+    calibrating images the training images choose, each without those of the same patient.
 
     Args:
         features: ``float64 [N, F]``, simple features of training and calibrating images.
@@ -208,12 +208,8 @@ def fit(
     training = np.flatnonzero(~calibrating)
     if not len(training):
         raise UserError("there is no training image to compare with: train the run first.")
-    low, median, high = np.quantile(features, [0.01, 0.5, 0.99], axis=0)
-    # The smallest spread lets a feature that is constant in training vary by rounding.
-    low, high = np.maximum(median - low, 1e-3), np.maximum(high - median, 1e-3)
-    offset = features - median
-    deviations = np.abs(offset / np.where(offset < 0, low, high)).max(axis=1)
-
+    median, low, high = _spread(features)
+    deviations = _left_out_deviations(features, patients)
     rng = np.random.default_rng(_SEED)
     if len(training) > _MOST_CODES:
         training = np.sort(rng.choice(training, _MOST_CODES, replace=False))
@@ -253,6 +249,31 @@ def fit(
             "share": SHARE,
         },
     )
+
+
+def _spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the median, and the distances from it to the 1 % and 99 % quantiles."""
+    low, median, high = np.quantile(features, [0.01, 0.5, 0.99], axis=0)
+    # The smallest spread lets a feature that is constant in training vary by rounding.
+    return median, np.maximum(median - low, 1e-3), np.maximum(high - median, 1e-3)
+
+
+def _deviations(
+    features: np.ndarray, median: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    offset = features - median
+    return offset / np.where(offset < 0, low, high)
+
+
+def _left_out_deviations(features: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """Returns the largest deviation of each image from the images of the other patients."""
+    deviations = np.zeros(len(features))
+    for patient in np.unique(patients):
+        left_out = patients == patient
+        others = features if left_out.all() else features[~left_out]
+        found = _deviations(features[left_out], *_spread(others))
+        deviations[left_out] = np.abs(found).max(axis=1)
+    return deviations
 
 
 def _coded(embeddings: np.ndarray, components: np.ndarray) -> np.ndarray:
