@@ -171,7 +171,7 @@ def test_other_images_are_predicted_by_all_networks_as_one(name, place, tmp_path
 def test_a_folder_is_predicted_with_the_votes_of_the_members(tested, place, tmp_path):
     predictions = predict_folder(tested, place[0], tmp_path / "out")
     table = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
-    assert table[0].endswith("malignant_votes,disagreement")
+    assert "malignant_votes,disagreement,unlike_training_images" in table[0]
     together = predictions_of(tested)
     by_file = {prediction.file.rsplit("/", 1)[-1]: prediction for prediction in predictions}
     for file, probability in zip(
@@ -189,7 +189,8 @@ def test_a_package_of_an_ensemble_predicts_the_same_bits(tested, place, tmp_path
     model = se_resnet.load_run(tested)
     package = se_resnet.save_pretrained(model, tmp_path / "package")
     names = sorted(path.name for path in package.iterdir())
-    assert names == ["README.md", "config.json", "member0.safetensors", "member1.safetensors"]
+    networks = [f"{name}.safetensors" for name in ("input_reference", "member0", "member1")]
+    assert names == ["README.md", "config.json", *networks]
     again = se_resnet.from_pretrained(package)
     images = load(str(place[0]), size=(16, 16), cache_dir=str(place[1])).images[:20]
     np.testing.assert_array_equal(again.predict(images), model.predict(images))

@@ -12,6 +12,7 @@ import numpy as np
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from safetensors import SafetensorError
+from scipy import special
 
 from se_resnet.errors import UserError
 from se_resnet.input_gate.features import BLANK, FEATURES, OTHER, is_flat
@@ -229,10 +230,8 @@ def fit(
             ]
             or [float(np.linalg.norm(codes, axis=1).max())]
         )
-    limits = [
-        float(np.quantile(values, 1 - SHARE / 2, method="higher"))
-        for values in (deviations, distances)
-    ]
+    choosing = patients[calibrating] if calibrating.any() else patients[training]
+    limits = [_quantile(deviations), _distance_limit(distances, choosing)]
     return InputGate(
         median,
         low,
@@ -249,6 +248,25 @@ def fit(
             "share": SHARE,
         },
     )
+
+
+def _quantile(values: np.ndarray) -> float:
+    return float(np.quantile(values, 1 - SHARE / 2, method="higher"))
+
+
+def _distance_limit(distances: np.ndarray, patients: np.ndarray) -> float:
+    """Returns the distance that 0.5 % of the images of new patients exceed.
+
+    The quantile of the distances themselves is too small where few patients choose it. It is
+    therefore at least the prediction limit of a normal distribution of the logarithms, by Student's
+    t with the patients as units.
+    """
+    logarithms = np.log(np.maximum(distances, 1e-6))
+    count = max(2, len(np.unique(patients)))
+    factor = special.stdtrit(count - 1, 1 - SHARE / 2) * np.sqrt(1 + 1 / count)
+    predicted = np.exp(logarithms.mean() + factor * logarithms.std())
+    # Vectors of length 1 are at most 2 apart.
+    return max(_quantile(distances), min(2.0, float(predicted)))
 
 
 def _spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

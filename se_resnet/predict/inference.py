@@ -76,7 +76,6 @@ def screened(predictions: Sequence[Prediction], reasons: Sequence[str] | None) -
         dataclasses.replace(
             prediction,
             call=WITHHELD if unlike else prediction.call,
-            uncertain=prediction.uncertain and not unlike,
             unlike_training_images=unlike,
         )
         for prediction, unlike in zip(predictions, reasons, strict=True)

@@ -48,7 +48,7 @@ async function show(result, name) {
   const unlike = result.unlike_training_images;
   const call = unlike ? `no call, does not look like the training images: ${unlike}` : `called ${result.call}`;
   $("call").textContent = `${call[0].toUpperCase()}${call.slice(1)}`;
-  $("uncertain").hidden = !result.uncertain;
+  $("uncertain").hidden = !result.uncertain || Boolean(unlike);
   $("probability").textContent = result.probability.toFixed(3);
   $("calibrated").textContent = result.calibrated_probability.toFixed(3);
   if ($("votes")) {
@@ -79,7 +79,7 @@ async function show(result, name) {
   }
   await Promise.all([$("image").decode(), $("heat").decode()]);
   $("shown").hidden = false;
-  showStatus(`${name}: ${call}${result.uncertain ? ", uncertain" : ""}.`);
+  showStatus(`${name}: ${call}${result.uncertain && !unlike ? ", uncertain" : ""}.`);
 }
 
 function setOpacity() {

@@ -15,6 +15,7 @@ import numpy as np
 
 from se_resnet.metrics.decision import FEWEST_PATIENTS
 from se_resnet.metrics.evaluation import MOST_PARTS, headline
+from se_resnet.metrics.full import used_thresholds
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.report.reporting import clinical_text, data_text, evaluation_text, model_text
 from se_resnet.report.reporting.flow import LEFT_OUT, count_flow
@@ -655,7 +656,7 @@ def performance(study: Study) -> Answer:
     return Answer(
         _joined(
             _evaluated(study),
-            f"At the threshold {metrics['threshold']:g}: {text}.",
+            f"At the threshold {metrics['threshold']:.3g}: {text}.",
             clinical_text.values(study),
             evaluation_text.intervals(study),
         ),
@@ -724,11 +725,14 @@ def recalibration_results(study: Study) -> Answer:
         if before is not None:
             later = "" if unchanged else f" before, {interval_text(after)} after"
             parts.append(f"{label} {interval_text(before)}{later}")
-    image = chosen["image"]
-    parts.append(
-        f"at the chosen threshold, image sensitivity {interval_text(image['recall'])} and "
-        f"specificity {interval_text(image['specificity'])}"
-    )
+    plain = study.metrics.get("at_plain_threshold")
+    if plain:
+        image = plain["image"]
+        parts.append(
+            f"at the threshold {plain['threshold']:g}, image sensitivity "
+            f"{interval_text(image['recall'])} and specificity "
+            f"{interval_text(image['specificity'])}"
+        )
     return Answer(sentence("; ".join(parts)), study.files("metrics.json"))
 
 
@@ -808,9 +812,10 @@ def failures(study: Study) -> Answer:
                 f"{label}: {counts['tp']:,} true positive, {counts['fn']:,} false negative, "
                 f"{counts['tn']:,} true negative, {counts['fp']:,} false positive"
             )
-    called = predictions.probability >= metrics["threshold"]
+    thresholds = used_thresholds(metrics, predictions.fold)
+    called = predictions.probability >= thresholds
     wrong = np.flatnonzero(called != (predictions.label == 1))
-    distance = np.abs(predictions.probability[wrong] - metrics["threshold"])
+    distance = np.abs(predictions.probability - thresholds)[wrong]
     worst = wrong[np.argsort(-distance, kind="stable")][:_SHOWN_ERRORS]
     if len(worst):
         shown = "; ".join(

@@ -24,8 +24,8 @@ from se_resnet.runs.run_files import VAL
 
 def threshold(study: Study) -> str:
     """Describes the thresholds, and who chose them."""
-    plain = study.metrics["threshold"]
-    text = sentence(f"the main results use the threshold {plain:g}")
+    used = study.metrics["threshold"]
+    text = sentence(f"the main results use the threshold {used:.3g}")
     decision = study.metrics.get("decision")
     if not decision:
         return f"{text} {sentence(f'a chosen threshold is {UNEVALUATED}')}"
@@ -42,7 +42,8 @@ def threshold(study: Study) -> str:
             f"chosen for {target} in each fold, by validation images of all folds without the "
             "patients that the fold tests"
         )
-    return f"{text} {sentence(f'a second threshold of {chosen}')} {choosers(study)}"
+    text = sentence("the main results use the threshold of the run; those at 0.5 are given beside")
+    return f"{text} {sentence(f'a threshold of {chosen}')} {choosers(study)}"
 
 
 def chosen_by_validation(study: Study) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import FORM as DECISION_FORM
+from se_resnet.metrics.full import at_used_threshold
 from se_resnet.metrics.labels import CLASS_NAMES, TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.runs.image_source import ImageSource
@@ -228,7 +229,8 @@ class Study:
         config: content of ``config.json``.
         trainings: the network of a single run, or the networks of all folds; of an ensemble its
             first member.
-        metrics: content of ``metrics.json``.
+        metrics: content of ``metrics.json``, with the main parts at the threshold of the run, see
+            :func:`se_resnet.metrics.full.at_used_threshold`.
         predictions: content of ``predictions.csv``.
         evaluation: path of the evaluation's folder from the run, for example ``eval/test``.
         notes: remarks on the predictions, such as the views of test-time augmentation.
@@ -272,7 +274,8 @@ class Study:
         kind, parts = run.begun_parts()
         trained = [part.networks()[0] for part in parts] if kind == FOLD else run.networks()[:1]
         trainings = tuple(Training.read(network, _prefix(run, network)) for network in trained)
-        return cls(run, config, trainings, metrics, predictions, evaluation, tuple(notes))
+        used = at_used_threshold(metrics)
+        return cls(run, config, trainings, used, predictions, evaluation, tuple(notes))
 
     @property
     def first(self) -> Training:
