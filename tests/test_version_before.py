@@ -55,8 +55,11 @@ def test_the_run_is_evaluated_to_the_same_metrics(there):
     cached = {path: path.stat().st_mtime_ns for path in (there / "cache").rglob("*")}
     assert cached
     found = json.loads(json.dumps(evaluation.evaluate_run("run")))
-    for part in ("image", "patient", "by_magnification", "by_subtype", "at_chosen_threshold"):
+    for part in ("image", "patient", "by_magnification", "by_subtype"):
         assert values_of(found[part]) == values_of(before[part]), part
+    chosen = "at_chosen_threshold"  # holds more parts today
+    for part in before[chosen]:
+        assert values_of(found[chosen][part]) == values_of(before[chosen][part]), part
     for part in ("counts", "threshold"):
         assert found[part] == before[part]
     for part in ("decision", "audit"):
