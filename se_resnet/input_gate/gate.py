@@ -12,7 +12,6 @@ import numpy as np
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from safetensors import SafetensorError
-from scipy import special
 
 from se_resnet.errors import UserError
 from se_resnet.input_gate.features import BLANK, FEATURES, OTHER, is_flat
@@ -193,9 +192,8 @@ def fit(
 
     Training and calibrating images together give the quantiles and the limit of the simple
     features, which training does not change. The images of a patient are compared with the
-    quantiles of the other patients, as those of a new patient will be. The calibrating images
-    alone, which the network was not trained on, choose the limit of the distance. Without
-    calibrating images the training images choose, each without those of the same patient.
+    quantiles of the other patients, as those of a new patient will be. Likewise the distance is
+    that of a calibrating image, or of a training image to those of the other patients.
 
     Args:
         features: ``float64 [N, F]``, simple features of training and calibrating images.
@@ -219,19 +217,11 @@ def fit(
     components = directions[:_COMPONENTS].astype(np.float32)
     coded = _coded(embeddings, components)
     codes = coded[training]
-    if calibrating.any():
-        distances = _distances(coded[calibrating], codes)
-    else:
-        distances = np.array(
-            [
-                _distances(codes[[k]], others)[0]
-                for k, name in enumerate(patients[training])
-                if len(others := codes[patients[training] != name])
-            ]
-            or [float(np.linalg.norm(codes, axis=1).max())]
-        )
-    choosing = patients[calibrating] if calibrating.any() else patients[training]
-    limits = [_quantile(deviations), _distance_limit(distances, choosing)]
+    distances = [
+        _distances(coded[calibrating], codes),
+        _left_out_distances(codes, patients[training]),
+    ]
+    limits = [_quantile(deviations), _quantile(np.concatenate(distances))]
     return InputGate(
         median,
         low,
@@ -252,21 +242,6 @@ def fit(
 
 def _quantile(values: np.ndarray) -> float:
     return float(np.quantile(values, 1 - SHARE / 2, method="higher"))
-
-
-def _distance_limit(distances: np.ndarray, patients: np.ndarray) -> float:
-    """Returns the distance that 0.5 % of the images of new patients exceed.
-
-    The quantile of the distances themselves is too small where few patients choose it. It is
-    therefore at least the prediction limit of a normal distribution of the logarithms, by Student's
-    t with the patients as units.
-    """
-    logarithms = np.log(np.maximum(distances, 1e-6))
-    count = max(2, len(np.unique(patients)))
-    factor = special.stdtrit(count - 1, 1 - SHARE / 2) * np.sqrt(1 + 1 / count)
-    predicted = np.exp(logarithms.mean() + factor * logarithms.std())
-    # Vectors of length 1 are at most 2 apart.
-    return max(_quantile(distances), min(2.0, float(predicted)))
 
 
 def _spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -292,6 +267,16 @@ def _left_out_deviations(features: np.ndarray, patients: np.ndarray) -> np.ndarr
         found = _deviations(features[left_out], *_spread(others))
         deviations[left_out] = np.abs(found).max(axis=1)
     return deviations
+
+
+def _left_out_distances(codes: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """Returns the distance of each training image to those of the other patients, ``[N]``."""
+    distances = np.zeros(len(codes))
+    for patient in np.unique(patients):
+        left_out = patients == patient
+        others = codes if left_out.all() else codes[~left_out]
+        distances[left_out] = _distances(codes[left_out], others)
+    return distances
 
 
 def _coded(embeddings: np.ndarray, components: np.ndarray) -> np.ndarray:
