@@ -6,7 +6,7 @@ as a plan. ``image_neighbours``: the neighbour search of SMOTE. ``disk``: free s
 the scales of images, and images at the scale of a network. ``run_data``: the images and roles of a
 run. ``load_images``: :func:`data.load`, images with their roles in one call. ``spread``: the
 command that prepares on Apache Beam. Packages: ``breakhis`` (names, files, preparation),
-``protocols`` (splits and their audit), ``feed`` (batches).
+``protocols`` (splits and their audit), ``feed`` (batches), ``reference`` (of the input gate).
 
 Imports ``se_resnet`` up to ``se_resnet.runs``. Only :mod:`data.breakhis.builder`,
 :mod:`data.breakhis.preparation`, :mod:`data.feed.host` and :mod:`data.protocols.source_notebook`
