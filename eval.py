@@ -277,12 +277,8 @@ def _provenance(
     data_dir: str | None = None,
 ) -> dict[str, Any]:
     """Returns the entry ``provenance`` of ``metrics.json``."""
-    where = data_dir or config["data"]["dir"]
-    return {
-        **provenance.describe_evaluation(run, config, plain(breakhis.get_config()), began),
-        "images": images,
-        "banner": provenance.subset_banner(images, source.is_breakhis, where),
-    }
+    default = plain(breakhis.get_config())
+    return provenance.describe_with_images(run, config, default, began, images, source, data_dir)
 
 
 def _published_repeats(

@@ -46,6 +46,7 @@ import dataclasses
 import re
 import shlex
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,10 +63,12 @@ from data.protocols.roles import SOURCE, number_of_folds
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import Decision, decide
 from se_resnet.metrics.full import all_metrics
+from se_resnet.report import provenance
 from se_resnet.report.folds import pool_folds
 from se_resnet.report.publish import Evaluation, publish
 from se_resnet.report.remarks import leak_warnings
 from se_resnet.report.repeats import publish_repeats
+from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.lock import locked
 from se_resnet.runs.run_files import (
     ALL_FOLDS,
@@ -196,13 +199,23 @@ def _claim(run: RunFolder, facts: Mapping[str, Any]) -> None:
 
 
 def _evaluate(config: ConfigDict, table: FeatureTable, run: RunFolder) -> None:
+    began = time.monotonic()
     write_json(run.config_path, _facts(config, table))
     if config.repeats > 1:
         repeats = run.repeats(config.repeats)
         for number, part in enumerate(repeats):
             log("repeat", f"{number}, the {number + 1}. of {len(repeats)}")
             _evaluate(repeat_configs(config)[number], table, part)
-        publish_repeats(run, run.config(), "none", run.evaluation(), _command())
+        source = ImageSource.from_facts(run.networks()[0].data_facts())
+        facts = provenance.describe_with_images(
+            run,
+            run.config(),
+            _facts(breakhis.get_config(), table),
+            began,
+            provenance.count_images(run),
+            source,
+        )
+        publish_repeats(run, run.config(), "none", run.evaluation(), facts)
     elif config.split.fold == ALL_FOLDS:
         split = config.split
         folds = run.folds(number_of_folds(split.protocol, split.folds, split.name))

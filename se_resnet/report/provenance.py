@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.provenance import command_line, read_training
 from se_resnet.runs.run_files import SYNTHETIC_PREFIX
 from se_resnet.runs.run_folder import RunFolder
@@ -61,6 +62,34 @@ def describe_evaluation(
         "software": facts,
         "networks": networks,
         "differs_from_default": differing_fields(flatten(config), flatten(default)),
+    }
+
+
+def describe_with_images(
+    run: RunFolder,
+    config: Mapping[str, Any],
+    default: Mapping[str, Any],
+    began: float,
+    images: int,
+    source: ImageSource,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Returns the result of :func:`describe_evaluation` with ``images`` and ``banner``.
+
+    Args:
+        run: as for :func:`describe_evaluation`.
+        config: likewise.
+        default: likewise.
+        began: likewise.
+        images: number of images of the data set in use.
+        source: the data set.
+        data_dir: other images than those of the run, or None.
+    """
+    where = data_dir or config["data"]["dir"]
+    return {
+        **describe_evaluation(run, config, default, began),
+        "images": images,
+        "banner": subset_banner(images, source.is_breakhis, where),
     }
 
 

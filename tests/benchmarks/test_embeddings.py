@@ -106,11 +106,11 @@ def test_the_folder_is_that_of_a_run_and_divides_as_train_does(evaluated):
 def test_compare_takes_the_folder_and_pairs_the_repeats(evaluated, tmp_path, capsys):
     folder, *_ = evaluated
     good, poor = str(folder / "good"), str(folder / "poor")
-    metrics_command(["compare", poor, good, f"--json={tmp_path / 'out.json'}"])
+    metrics_command(["compare", good, poor, f"--json={tmp_path / 'out.json'}"])
     assert "paired by repeat" in capsys.readouterr().out
     found = json.loads((tmp_path / "out.json").read_text())["differences"]["image_roc_auc"]
     expected = [
-        compare(*(RunFolder(f"{path}/repeat{number}").tested() for path in (poor, good)))
+        compare(*(RunFolder(f"{path}/repeat{number}").tested() for path in (good, poor)))
         for number in range(2)
     ]
     assert found["values"] == [pair["image"]["roc_auc"]["difference"]["value"] for pair in expected]
