@@ -34,6 +34,14 @@ print("not interrupted")
 """
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_not_ignored():
+    """A job in the background of a shell script begins with Ctrl-C ignored, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def start(tmp_path):
     """Starts a command whose import of NumPy is interrupted."""
