@@ -36,7 +36,7 @@ print("not interrupted")
 
 @pytest.fixture(autouse=True)
 def ctrl_c_is_not_ignored():
-    """A job in the background of a shell script begins with Ctrl-C ignored, and so do its children."""
+    """A job in the background of a shell script, and its children, begin with Ctrl-C ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
