@@ -237,8 +237,7 @@ def _evaluate_run(
         other = bool(data_dir)
         evaluation = _describe(run, config, split, tta, predicted, prevalence, other)
         if not data_dir:
-            source = ImageSource.from_facts(joined_data_facts(run))
-            return dataclasses.replace(evaluation, run=run, source=source)
+            return dataclasses.replace(evaluation, run=run)
         # The tables for a journal describe the run's own images.
         return _of_other_images(evaluation, run, data_dir)
 
@@ -278,7 +277,7 @@ def _provenance(
 ) -> dict[str, Any]:
     """Returns the entry ``provenance`` of ``metrics.json``."""
     default = plain(breakhis.get_config())
-    return provenance.describe_with_images(run, config, default, began, images, source, data_dir)
+    return provenance.describe_evaluation(run, config, default, began, images, source, data_dir)
 
 
 def _published_repeats(
@@ -403,12 +402,12 @@ def _describe(
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **data_facts["audit"],
-        **run_data.count_seen(records, networks),
+        **run_data.count_seen(records, networks, data_facts["seen_digests"]),
     }
     if len(networks) > 1 and not other:
-        members = [member.evaluation(split, tta).metrics() for member in networks]
-        metrics["members"] = across_folds(members)
-    notes, warnings = _scale_remarks(run, config, predicted, other)
+        by_member = [member.evaluation(split, tta).metrics() for member in networks]
+        metrics["members"] = across_folds(by_member)
+    notes, warnings = _scale_remarks(networks, config, data_facts, predicted, other)
     leaks = leak_warnings(metrics["audit"], split, config, metrics["decision"], other=other)
     members = processes.to_local_device(network.members)
     shown = (dataset.images, records.row)
@@ -438,7 +437,7 @@ def _describe(
             *dataset.notes,
             *([f"left out: {copies} copies of images"] if copies else []),
         ],
-        source=dataset.source,
+        source=dataset.source if other else ImageSource.from_facts(data_facts),
         images=len(dataset.records) if other else 0,
         gallery=gallery.make(
             *explained, predictions, threshold=network.decision.threshold, seed=seed
@@ -458,15 +457,19 @@ def _of_other_images(evaluation: Evaluation, run: RunFolder, data_dir: str) -> E
 
 
 def _scale_remarks(
-    run: RunFolder, config: dict, predicted: _Predicted, other: bool
+    networks: Sequence[RunFolder],
+    config: dict,
+    data_facts: dict[str, Any],
+    predicted: _Predicted,
+    other: bool,
 ) -> tuple[list[str], list[str]]:
     """Returns notes and warnings on the scales of network, training and evaluated images."""
     scale, evaluated = predicted.network.classifier.scale, count_scales(predicted.records)
     if not other:
         return scale_notes(scale, evaluated, predicted.tiles), []
-    rows = (row for network in run.networks() for row in network.split())
+    rows = (row for network in networks for row in network.split())
     trained = count_scales_of_rows({r["file"]: r for r in rows if r["role"] == TRAIN}.values())
-    magnifications = trained_magnifications(config, joined_data_facts(run))
+    magnifications = trained_magnifications(config, data_facts)
     notes = scale_notes(scale, evaluated, predicted.tiles) if scale else []
     notes += training_scale_notes(magnifications, trained, evaluated)
     return notes, scale_warnings(scale, trained, evaluated)

@@ -207,7 +207,7 @@ def _evaluate(config: ConfigDict, table: FeatureTable, run: RunFolder) -> None:
             log("repeat", f"{number}, the {number + 1}. of {len(repeats)}")
             _evaluate(repeat_configs(config)[number], table, part)
         source = ImageSource.from_facts(run.networks()[0].data_facts())
-        facts = provenance.describe_with_images(
+        facts = provenance.describe_evaluation(
             run,
             run.config(),
             _facts(breakhis.get_config(), table),
@@ -267,7 +267,7 @@ def _evaluation(
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **facts["audit"],
-        **run_data.count_seen(records, [run]),
+        **run_data.count_seen(records, [run], facts["seen_digests"]),
     }
     return Evaluation(
         title=f"{run.path.name}: {role} images",

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -221,12 +221,18 @@ def choose(records: Records, run: RunFolder, split: str) -> Records:
     return chosen
 
 
-def count_seen(records: Records, networks: Sequence[RunFolder]) -> dict[str, int]:
-    """Counts the images, by content, and patients that a network was trained or validated on."""
-    digests, accessions = set[str](), set[str]()
-    for network in networks:
-        digests |= set(network.data_facts()["seen_digests"])
-        accessions |= network.patients(*SEEN)
+def count_seen(
+    records: Records, networks: Sequence[RunFolder], seen_digests: Iterable[str]
+) -> dict[str, int]:
+    """Counts the images, by content, and patients that a network was trained or validated on.
+
+    Args:
+        records: N images.
+        networks: runs of the networks.
+        seen_digests: digests of the images that a network was trained or validated on.
+    """
+    digests = set(seen_digests)
+    accessions = set[str]().union(*(network.patients(*SEEN) for network in networks))
     return {
         "evaluated_images_seen": sum(digest in digests for digest in records.digest.tolist()),
         "evaluated_images_of_seen_accessions": sum(

@@ -20,7 +20,13 @@ _SAMPLE = "sample"  # the value of config.data.dir for the images that ship
 
 
 def describe_evaluation(
-    run: RunFolder, config: Mapping[str, Any], default: Mapping[str, Any], began: float
+    run: RunFolder,
+    config: Mapping[str, Any],
+    default: Mapping[str, Any],
+    began: float,
+    images: int,
+    source: ImageSource,
+    data_dir: str | None = None,
 ) -> dict[str, Any]:
     """Returns the entry ``provenance`` of ``metrics.json``.
 
@@ -32,12 +38,16 @@ def describe_evaluation(
         config: content of its ``config.json``.
         default: the default configuration, as JSON has it.
         began: ``time.monotonic()`` at the begin of the evaluation.
+        images: number of images of the data set in use.
+        source: the data set.
+        data_dir: other images than those of the run, or None.
 
     Returns:
         Of the form :data:`se_resnet.runs.run_files.PROVENANCE_FORM`: ``date``, ``seconds``,
         ``command``, ``commit``, ``software`` (versions, system and devices of this process, see
         :func:`se_resnet.runtime.software.describe`), ``networks`` (name, state of the training, its
-        ``starts`` where they are known) and ``differs_from_default`` (fields with their values).
+        ``starts`` where they are known), ``differs_from_default`` (fields with their values),
+        ``images`` and ``banner`` (see :func:`subset_banner`).
 
     Raises:
         UserError: a file of the run is missing or broken.
@@ -62,34 +72,8 @@ def describe_evaluation(
         "software": facts,
         "networks": networks,
         "differs_from_default": differing_fields(flatten(config), flatten(default)),
-    }
-
-
-def describe_with_images(
-    run: RunFolder,
-    config: Mapping[str, Any],
-    default: Mapping[str, Any],
-    began: float,
-    images: int,
-    source: ImageSource,
-    data_dir: str | None = None,
-) -> dict[str, Any]:
-    """Returns the result of :func:`describe_evaluation` with ``images`` and ``banner``.
-
-    Args:
-        run: as for :func:`describe_evaluation`.
-        config: likewise.
-        default: likewise.
-        began: likewise.
-        images: number of images of the data set in use.
-        source: the data set.
-        data_dir: other images than those of the run, or None.
-    """
-    where = data_dir or config["data"]["dir"]
-    return {
-        **describe_evaluation(run, config, default, began),
         "images": images,
-        "banner": subset_banner(images, source.is_breakhis, where),
+        "banner": subset_banner(images, source.is_breakhis, data_dir or config["data"]["dir"]),
     }
 
 

@@ -79,7 +79,7 @@ def make_run_folder(folder: Path, scale: Scale | None = None) -> Path:
         "protocol": "strict",
         **audit.count_leaks(records, roles),
         **dict.fromkeys(NEAR_DUPLICATES, 0),
-        **run_data.count_seen(tested, [RunFolder(folder)]),
+        **run_data.count_seen(tested, [RunFolder(folder)], ()),
     }
     write_json(folder / "eval" / "test" / "metrics.json", results)
     return folder

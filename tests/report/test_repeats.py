@@ -18,6 +18,7 @@ from se_resnet.report.provenance import describe_evaluation
 from se_resnet.report.publish import ALL_FILES
 from se_resnet.report.repeats import publish_repeats
 from se_resnet.runs.evaluations import EvaluationFolder
+from se_resnet.runs.image_source import BREAKHIS
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import load_best
 from tests.helpers.browser import CHROMIUM, FAULTS, Browser
@@ -41,8 +42,8 @@ def workdir(original, tmp_path):
 def publish(workdir, out=None, **change):
     run = RunFolder(workdir)
     folder = EvaluationFolder(out) if out else run.evaluation()
-    described = describe_evaluation(run, run.config(), {}, time.monotonic())
-    provenance = described | {"command": "python eval.py <W>", "images": 56, "banner": BANNER}
+    described = describe_evaluation(run, run.config(), {}, time.monotonic(), 56, BREAKHIS)
+    provenance = described | {"command": "python eval.py <W>", "banner": BANNER}
     return publish_repeats(run, run.config() | change, "none", folder, provenance)
 
 
