@@ -28,7 +28,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     def _complete(content: dict) -> dict:
         from se_resnet.runs import run_files  # imports OpenCV: only for a file in JSON
 
-        return run_files.without_removed(run_files.complete(content))
+        return run_files.of_this_version(content)
 
     _CONFIG = config_flag.ConfigFlag(breakhis.get_config, _complete)
     _WORKDIR = flags.DEFINE(PATH, "workdir", None, "Folder of the run.")

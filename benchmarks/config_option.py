@@ -18,4 +18,4 @@ def define_config() -> config_flag.ConfigFlag:
 def _complete(content: dict[str, Any]) -> dict[str, Any]:
     from se_resnet.runs import run_files  # imports OpenCV: only for a file in JSON
 
-    return run_files.without_removed(run_files.complete(content))
+    return run_files.of_this_version(content)

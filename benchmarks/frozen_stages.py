@@ -55,6 +55,7 @@ from se_resnet import attention as attention_modules
 from se_resnet.runs.run_files import TEST, TRAIN, VAL
 from se_resnet.runtime.cli import exit_on_user_error, path_argument, path_option
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
+from se_resnet.tracking.epoch_table import validation_score
 from se_resnet.training.validation import validation_metrics
 
 CHOICES = ("last", "averaged", "best")
@@ -198,7 +199,7 @@ class Work:
             raw = {"params": state.params, "batch_stats": state.batch_stats}
             scalars = validation_metrics(label, logits_of(raw, (VAL,))[VAL])
             epochs.append({**scalars, "train/loss": loss})
-            score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]  # as train.py
+            score = validation_score(scalars)
             if best_score is None or score > best_score:
                 # A copy, because a step takes over the memory of the state.
                 best, best_score = jax.tree.map(np.array, raw), score

@@ -14,10 +14,11 @@ import eval as evaluation
 import train
 from se_resnet.errors import UserError
 from se_resnet.metrics.decision import decide
-from se_resnet.metrics.predictions import Predictions, concatenate
+from se_resnet.metrics.predictions import concatenate
 from se_resnet.runs.run_files import NEAR_DUPLICATES
 from se_resnet.runs.workdir import load_best
 from tests.helpers.configs import tiny_config
+from tests.helpers.run_folders import metrics_of, predictions_of
 
 FOLDS = 2
 
@@ -36,14 +37,6 @@ def validated(place, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("folds") / "run"
     train.train_and_evaluate(all_folds(place), workdir)
     return workdir
-
-
-def predictions_of(workdir, split="test"):
-    return Predictions.read_csv(workdir / "eval" / split / "predictions.csv")
-
-
-def metrics_of(workdir):
-    return json.loads((workdir / "eval" / "test" / "metrics.json").read_text())
 
 
 def test_every_image_is_tested_once_by_a_fold_that_never_saw_it(validated):

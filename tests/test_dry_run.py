@@ -43,12 +43,12 @@ def test_a_dry_run_keeps_nothing(place, tmp_path, temporary, monkeypatch, capsys
     assert not (tmp_path / "run").exists() and not list(temporary.iterdir())
     assert sorted(os.listdir(tmp_path)) == ["tmp"]
     assert estimate.epochs == config.epochs
-    steps = re.search(r"compilation .*; (\d+) steps of [\d.e-]+ s; 2 validations", told(capsys))
+    steps = re.search(r"compilation .*; (\d+) steps of [\d.e-]+ s; 2 validations", printed(capsys))
     assert steps and int(steps[1]) == sum(estimate.phase_steps) > 0
     assert estimate.memory_bytes > 1e8
 
 
-def told(capsys) -> str:
+def printed(capsys) -> str:
     text = capsys.readouterr().out
     assert "disk: about" in text and " free" in text and "memory: about" in text
     assert "nothing was written to" in text
@@ -77,7 +77,7 @@ def test_several_folds_and_repeats_are_counted(place, tmp_path, temporary, capsy
     estimate = train.dry_run(config, tmp_path / "run")
     assert len(estimate.step_seconds) == 2, "two phases"
     assert estimate.phase_steps[0] == estimate.phase_steps[1] > 0
-    assert "; 30 runs: about " in told(capsys)
+    assert "; 30 runs: about " in printed(capsys)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_an_estimate_adds_compilation_steps_and_validations():
     assert "3 runs: about 18 min 0 s" in ESTIMATE.describe(3)
 
 
-def test_a_disk_that_is_too_small_is_told():
+def test_a_disk_that_is_too_small_is_reported():
     assert "WARNING: the disk is too small" in ESTIMATE.describe(free_bytes=10**9)
     assert "WARNING" not in ESTIMATE.describe(1, 2 * 10**9)
     assert "WARNING" in ESTIMATE.describe(5, 2 * 10**9)

@@ -27,6 +27,7 @@ from se_resnet.runs.ensembles import joined_data_facts, joined_split
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import load_best
 from tests.helpers.configs import tiny_config
+from tests.helpers.run_folders import metrics_of, predictions_of
 
 MEMBERS = 2
 
@@ -62,14 +63,6 @@ def validated(place, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("ensemble") / "folds"
     train.train_and_evaluate(configured(place, "all", members=1), workdir)
     return workdir
-
-
-def predictions_of(workdir, name="test"):
-    return Predictions.read_csv(workdir / "eval" / name / "predictions.csv")
-
-
-def metrics_of(workdir, name="test"):
-    return json.loads((workdir / "eval" / name / "metrics.json").read_text())
 
 
 def mean_logit(*parts):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 import eval as evaluation
 import train
 from se_resnet.errors import UserError
-from se_resnet.metrics.predictions import Predictions
 from se_resnet.predict.folder import predict_folder
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import load_best
 from tests.helpers.configs import tiny_config
 from tests.helpers.interruption import interrupt
+from tests.helpers.run_folders import metrics_of, predictions_of
 
 pytestmark = pytest.mark.compiled
 REPEATS = 2
@@ -35,14 +33,6 @@ def finished(place, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("repeats") / "run"
     train.train_and_evaluate(repeated(place), workdir)
     return workdir
-
-
-def predictions_of(workdir):
-    return Predictions.read_csv(workdir / "eval" / "test" / "predictions.csv")
-
-
-def metrics_of(workdir):
-    return json.loads((workdir / "eval" / "test" / "metrics.json").read_text())
 
 
 def test_each_repeat_is_a_run_with_its_seeds(finished):

@@ -285,9 +285,14 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
     return completed
 
 
-def without_removed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the content of a ``config.json`` without the fields of :data:`FIELDS_REMOVED`."""
-    return {name: value for name, value in config.items() if name not in FIELDS_REMOVED}
+def of_this_version(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the content of a ``config.json`` with the fields of this version.
+
+    Fields that it lacks are added as by :func:`complete`, those of :data:`FIELDS_REMOVED` are left
+    out.
+    """
+    completed = complete(config)
+    return {name: value for name, value in completed.items() if name not in FIELDS_REMOVED}
 
 
 def keeps_patients_apart(split: Mapping[str, Any]) -> bool:

@@ -90,7 +90,7 @@ class ConfigFlag:
 
     @property
     def is_to_be_printed(self) -> bool:
-        """True if the command was asked for the configuration only."""
+        """True if ``--print_config`` was given."""
         return self._print.value
 
     @property

@@ -98,8 +98,8 @@ class EpochTable:
             name: total / self._steps if self._steps else None for name, total in self._sums.items()
         }
         row["train/learning_rate"] = self._rate
-        best = max((_score(epoch.metrics) for epoch in self._epochs), default=None)
-        is_best = best is None or _score(row) > best
+        best = max((validation_score(epoch.metrics) for epoch in self._epochs), default=None)
+        is_best = best is None or validation_score(row) > best
         self._epochs.append(Epoch(round(step / self._epoch_steps), step, row, is_best))
         self._clear()
         return True
@@ -116,6 +116,9 @@ class EpochTable:
                 )
 
 
-def _score(metrics: Mapping[str, float | None]) -> tuple[float, float]:
-    """Returns the validation AUC and the negative loss, as the choice of a checkpoint has them."""
-    return metrics["val/roc_auc"] or 0.0, -(metrics["val/loss"] or 0.0)
+def validation_score(metrics: Mapping[str, float | None]) -> list[float]:
+    """Returns validation AUC and negative validation loss, by whose order an epoch is the best.
+
+    An AUC that is undefined counts as 0.
+    """
+    return [metrics["val/roc_auc"] or 0.0, -(metrics["val/loss"] or 0.0)]

@@ -24,7 +24,7 @@ from se_resnet.runtime import processes
 from se_resnet.runtime.log import log
 from se_resnet.runtime.signals import Interrupted, deferred
 from se_resnet.tracking import trackers
-from se_resnet.tracking.epoch_table import Epoch
+from se_resnet.tracking.epoch_table import Epoch, validation_score
 from se_resnet.tracking.metric_log import MetricLog
 from se_resnet.tracking.profiling import Profiler
 from se_resnet.training.config import without_paths
@@ -207,7 +207,7 @@ def _validate(
     metric_log.write(step, scalars)
     if phase_at(training.phases, step - 1) is training.phases[-1]:
         progress.early_stopping.update(scalars)
-    score = [scalars["val/roc_auc"] or 0.0, -scalars["val/loss"]]
+    score = validation_score(scalars)
     is_best = not progress.best_score or score > progress.best_score
     if is_best:
         progress.best_score = score

@@ -109,3 +109,13 @@ def make_ensemble_folder(folder: Path, run: Path, members: int = 2) -> Path:
     write_json(folder / "config.json", {**config, "ensemble": {"members": members}})
     write_json(folder / "decision.json", dataclasses.asdict(DECISION))
     return folder
+
+
+def predictions_of(workdir: Path, name: str = "test") -> Predictions:
+    """Returns the predictions of an evaluation of a run."""
+    return Predictions.read_csv(workdir / "eval" / name / "predictions.csv")
+
+
+def metrics_of(workdir: Path, name: str = "test") -> dict:
+    """Returns the metrics of an evaluation of a run, as the file has them."""
+    return json.loads((workdir / "eval" / name / "metrics.json").read_text())

@@ -11,7 +11,7 @@ from absl import flags
 
 from configs import breakhis, smoke
 from se_resnet.errors import UserError
-from se_resnet.runs.run_files import FIELDS_ADDED, complete, without_removed
+from se_resnet.runs.run_files import FIELDS_ADDED, of_this_version
 from se_resnet.runtime import cli
 from se_resnet.runtime.config_flag import ConfigFlag
 from se_resnet.training.config import plain
@@ -27,9 +27,7 @@ def parse(monkeypatch):
     def parsed(*arguments: str) -> ConfigFlag:
         values = flags.FlagValues()
         monkeypatch.setattr(flags, "FLAGS", values)
-        flag = ConfigFlag(
-            breakhis.get_config, lambda content: without_removed(complete(content)), values
-        )
+        flag = ConfigFlag(breakhis.get_config, of_this_version, values)
         flags.DEFINE_string("workdir", None, "Folder.", flag_values=values)
         flags.DEFINE_integer("num_processes", None, "Number.", 1, flag_values=values)
         cli.parse(["train.py", *arguments], flag)
@@ -223,6 +221,6 @@ def test_a_printed_configuration_is_taken_back(tmp_path):
 
 def test_printing_needs_no_workdir_but_training_does():
     command = [sys.executable, "train.py", f"--config={SMOKE}"]
-    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert told.returncode == 2
-    assert told.stderr.startswith("error: --workdir is missing: give --workdir=VALUE")
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: --workdir is missing: give --workdir=VALUE")

@@ -90,14 +90,14 @@ def test_a_program_that_imports_the_project_keeps_its_own_handling(tmp_path):
     script = "import se_resnet, data, signal, sys\nprint(signal.getsignal(signal.SIGINT))"
     (tmp_path / "train.py").write_text(script)  # of that name, but not the project's
     for command in (["-c", script], [str(tmp_path / "train.py")]):
-        told = subprocess.run(
+        ended = subprocess.run(
             [sys.executable, *command],
             capture_output=True,
             text=True,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        assert "default_int_handler" in told.stdout, told.stderr
+        assert "default_int_handler" in ended.stdout, ended.stderr
 
 
 def test_ctrl_c_that_is_ignored_stays_ignored(tmp_path):
@@ -188,9 +188,9 @@ def test_a_python_that_is_too_old_is_refused_before_packages_are_looked_for(vers
         "type(sys)('setuptools'); sys.modules['setuptools'].setup = lambda: print('built')\n"
         "exec(open('setup.py').read())"
     )
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     if refused:
-        assert told.returncode == 1 and "needs Python 3.11 or newer, and this is Python 3.10" in (
-            told.stderr
+        assert ended.returncode == 1 and "needs Python 3.11 or newer, and this is Python 3.10" in (
+            ended.stderr
         )
-    assert (told.stdout == "built\n") == (not refused)
+    assert (ended.stdout == "built\n") == (not refused)
