@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -10,7 +11,7 @@ from data import run_data
 from data.protocols.split_file import read_roles
 from data.table.columns import USUAL
 from se_resnet.errors import UserError
-from se_resnet.input_gate.embedding import embed
+from se_resnet.input_gate.embedding import unit_length
 from se_resnet.input_gate.features import simple_features
 from se_resnet.input_gate.gate import fit
 from se_resnet.runs.run_files import TRAIN, VAL
@@ -65,10 +66,11 @@ def make_reference(run: RunFolder, attention: str = "none") -> None:
         ]
         records = dataset.records.take(np.concatenate(chosen))
         images = np.asarray(dataset.images[records.row])
-        (variables,) = processes.to_local_device(network.members)
+        members = processes.to_local_device(network.members)
+        local = dataclasses.replace(network, members=members)
         gate = fit(
             simple_features(images),
-            embed(classifier, variables, images, _BATCH),
+            unit_length(local.features(images, _BATCH)),
             np.repeat([False, True], [len(part) for part in chosen]),
             records.accession,
         )

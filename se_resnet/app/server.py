@@ -50,7 +50,6 @@ class Analyser:
         """Compiles the functions for an image, so that the first user does not wait."""
         blank = np.zeros((1, *self._run.classifier.size, 3), np.uint8)
         predict(self._run, blank[None], ["blank"], {})
-        self._run.unlike_training(blank, 1)
         for target in (0, 1):
             self._heat(blank, target)
 
@@ -84,9 +83,10 @@ class Analyser:
             tile = resize(image, classifier.size, classifier.resize)
         except UserError as error:
             raise ValueError(f"does not fit: {error}") from error
-        (predicted,) = predict(self._run, tile[None, None], ["image"], {})
+        (predicted,), features = predict(self._run, tile[None, None], ["image"], {})
         heat = self._heat(tile[None], int(predicted.call == "malignant"))
-        (prediction,) = screened([predicted], self._run.unlike_training(tile[None], 1))
+        reasons = self._run.unlike_training(tile[None], 1, features)
+        (prediction,) = screened([predicted], reasons)
         # With rule 'squash' the network sees the whole image, so the original is shown.
         shown = image if classifier.resize == "squash" else tile
         return _answer(self._run, prediction, image, shown, heat)

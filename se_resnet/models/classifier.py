@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from se_resnet.images.resize import RESIZE_RULES
 from se_resnet.images.scale import FORM as SCALE_FORM
 from se_resnet.images.scale import Scale, scale_of_facts
 from se_resnet.models.folding import fold
+from se_resnet.models.layers import global_average_pool
 from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.models.resnet import ResNet, count_parameters, create_model, flops
@@ -129,32 +130,65 @@ class Classifier:
         except Exception as error:  # an attention module may raise any error
             raise ValueError(f"they do not form a network: {reason(error)}") from error
 
-    def make_predict(self) -> Callable[[Sequence[Mapping], Iterable[Mapping]], np.ndarray]:
-        """Returns the jitted forward pass over batches, for one network or several.
+    def make_predict(self) -> Forward:
+        """Returns the jitted forward pass over batches, for one network or several."""
+        return Forward(self)
 
-        Returns:
-            ``(members, batches) -> float64 [K, M]``, the logit of malignant by each of K networks
-            for every image whose ``mask`` is true. ``members`` has the variables of each network; a
-            single network is an ensemble of one. A batch holds ``image uint8 [B, H, W, 3]`` and
-            ``mask bool [B]``. All networks share one compiled program and one pass over the
-            batches. A call first folds the variables (:func:`se_resnet.models.folding.fold`), which
-            takes the time of one or two images: pass many batches in one call.
-        """
-        fold_variables = jax.jit(lambda variables: fold(self.model, variables, self.size))
+
+class Forward:
+    """The jitted forward pass over batches, for one network or several.
+
+    All networks share one compiled program and one pass over the batches. A call first folds the
+    variables (:func:`se_resnet.models.folding.fold`), which takes the time of one or two images:
+    pass many batches in one call.
+
+    Args:
+        classifier: the network and its preprocessing.
+    """
+
+    def __init__(self, classifier: Classifier):
+        model = classifier.model
+        self._fold = jax.jit(lambda variables: fold(model, variables, classifier.size))
 
         @jax.jit
-        def forward(variables: Mapping, images: jax.Array) -> jax.Array:
-            logits: Any = self.model.apply(variables, self.preprocessing(images), train=False)
-            return logits[:, 0]
+        def forward(variables: Mapping, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+            inputs = classifier.preprocessing(images)
+            output: Any = model.apply(variables, inputs, train=False, return_stages=True)
+            logits, stages = output
+            features = global_average_pool(stages[model.stage_names[-1]])
+            return logits[:, 0], features.astype(jnp.float32)
 
-        def predict(members: Sequence[Mapping], batches: Iterable[Mapping]) -> np.ndarray:
-            folded = [fold_variables(variables) for variables in members]
-            logits = []
-            for batch in batches:
-                of_batch = [forward(variables, batch["image"]) for variables in folded]
-                mask = to_host(batch["mask"])
-                logits.append(np.stack([to_host(of_member)[mask] for of_member in of_batch]))
-            nothing = np.zeros((len(members), 0))
-            return np.concatenate(logits or [nothing], axis=1).astype(np.float64)
+        self._forward = forward
 
-        return predict
+    def __call__(self, members: Sequence[Mapping], batches: Iterable[Mapping]) -> np.ndarray:
+        """Returns the logit of malignant by each of K networks, ``float64 [K, M]``.
+
+        Args:
+            members: variables of each network; a single network is an ensemble of one.
+            batches: dicts of ``image uint8 [B, H, W, 3]`` and ``mask bool [B]``; M images have a
+                mask that is true.
+        """
+        return self._outputs(members, batches, wants_features=False)[0]
+
+    def with_features(
+        self, members: Sequence[Mapping], batches: Iterable[Mapping]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the result of a call, and the pooled features of the first network.
+
+        The features are those before the last layer, ``float32 [M, D]``, of the same pass.
+        """
+        return self._outputs(members, batches, wants_features=True)
+
+    def _outputs(
+        self, members: Sequence[Mapping], batches: Iterable[Mapping], *, wants_features: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        folded = [self._fold(variables) for variables in members]
+        logits, features = [np.zeros((len(members), 0))], []
+        for batch in batches:
+            outputs = [self._forward(variables, batch["image"]) for variables in folded]
+            mask = to_host(batch["mask"])
+            logits.append(np.stack([to_host(of_member)[mask] for of_member, _ in outputs]))
+            if wants_features:
+                features.append(to_host(outputs[0][1])[mask])
+        nothing = np.zeros((0, 0), np.float32)
+        return np.concatenate(logits, axis=1), np.concatenate(features or [nothing])

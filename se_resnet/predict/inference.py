@@ -88,7 +88,7 @@ def predict(
     files: Iterable[str],
     patients: Mapping[str, str],
     tta: str = "none",
-) -> list[Prediction]:
+) -> tuple[list[Prediction], np.ndarray | None]:
     """Predicts images of the network's size.
 
     Args:
@@ -98,11 +98,23 @@ def predict(
         files: B names.
         patients: patient by file, where known.
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
+
+    Returns:
+        The predictions. The pooled features of the first network, ``float32 [B, D]``, which the
+        input gate compares; None with test-time augmentation, and for a run without a gate.
     """
-    return [
+    features = None
+    if tta == "none" and run.gate:
+        positions, mask = batch_positions(tiles.shape[1], BATCH)
+        batch = {"image": tiles[0][positions], "mask": mask}
+        by_member, features = run.predict.with_features(run.members, [batch])
+    else:
+        by_member = logits_of(run, tiles, tta)
+    predictions = [
         describe(file, logits, run.decision, patients)
-        for file, logits in zip(files, logits_of(run, tiles, tta).T, strict=True)
+        for file, logits in zip(files, by_member.T, strict=True)
     ]
+    return predictions, features
 
 
 def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:

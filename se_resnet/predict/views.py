@@ -80,10 +80,10 @@ class WholeImages:
         """Returns the predictions for prepared images."""
         self._files, self._last = files, prepared
         tiles = np.stack([image.views for image in prepared], axis=1)
-        predictions = predict(self._run, tiles, files, self._patients, self._tta)
+        predictions, features = predict(self._run, tiles, files, self._patients, self._tta)
         self._calls = [prediction.call for prediction in predictions]
         inputs = np.stack([image.trained for image in prepared])
-        return screened(predictions, self._run.unlike_training(inputs, BATCH))
+        return screened(predictions, self._run.unlike_training(inputs, BATCH, features))
 
     def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Yields each image in its shape, without and with Grad-CAM for its call.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ import numpy as np
 
 from se_resnet import attention
 from se_resnet.errors import UserError
-from se_resnet.input_gate.embedding import embed
+from se_resnet.input_gate.embedding import unit_length
 from se_resnet.input_gate.features import simple_features
 from se_resnet.input_gate.gate import InputGate
 from se_resnet.metrics.decision import FORM as DECISION_FORM
 from se_resnet.metrics.decision import Decision
-from se_resnet.models.classifier import FORM, Classifier
+from se_resnet.models.classifier import FORM, Classifier, Forward
 from se_resnet.runs.run_files import PARTS
 from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runtime.batches import batches
 from se_resnet.runtime.files import reason
 from se_resnet.runtime.mesh import abstract_arrays, data_mesh, replicated
 from se_resnet.runtime.schema import short
@@ -102,24 +103,42 @@ class Run:
             )
         return self.members[0]
 
-    def unlike_training(self, images: np.ndarray, batch_size: int) -> list[str] | None:
+    def features(self, images: np.ndarray, batch_size: int) -> np.ndarray:
+        """Returns the pooled features of the first network, ``float32 [N, D]``.
+
+        Args:
+            images: RGB ``uint8 [N, H, W, 3]`` of the network's size.
+            batch_size: images per batch.
+        """
+        parts = (
+            {"image": images[positions], "mask": mask}
+            for positions, mask in batches(len(images), batch_size)
+        )
+        return self.predict.with_features(self.members[:1], parts)[1]
+
+    def unlike_training(
+        self, images: np.ndarray, batch_size: int, features: np.ndarray | None = None
+    ) -> list[str] | None:
         """Returns the reason why each image does not look like the training images.
 
         Args:
             images: RGB ``uint8 [B, H, W, 3]``, resized by the rule of the network.
             batch_size: images per batch.
+            features: pooled features of the first network for these images, where a pass has
+                computed them; None to compute them.
 
         Returns:
             See :meth:`se_resnet.input_gate.gate.InputGate.reasons`; None without a reference.
         """
         if self.gate is None:
             return None
-        embeddings = embed(self.classifier, self.members[0], images, batch_size)
-        return self.gate.reasons(simple_features(images), embeddings)
+        if features is None:
+            features = self.features(images, batch_size)
+        return self.gate.reasons(simple_features(images), unit_length(features))
 
     @cached_property
-    def predict(self) -> Callable[[Sequence[Mapping], Iterable[Mapping]], np.ndarray]:
-        """The compiled forward pass, see :meth:`Classifier.make_predict`."""
+    def predict(self) -> Forward:
+        """The compiled forward pass."""
         return self.classifier.make_predict()
 
 

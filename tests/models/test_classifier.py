@@ -15,6 +15,8 @@ from configs import smoke
 from se_resnet import explain
 from se_resnet.errors import UserError
 from se_resnet.models.classifier import Classifier
+from se_resnet.models.preprocessing import IMAGENET
+from se_resnet.models.resnet import create_model
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.training.config import check_config
 from tests.helpers.networks import randomised
@@ -85,3 +87,19 @@ def test_an_unknown_dtype_is_refused_before_any_work():
     config.model.dtype = "float16"
     with pytest.raises(UserError, match="config.model.dtype = 'float16'.*float32, bfloat16"):
         check_config(config)
+
+
+def test_one_pass_gives_logits_and_the_pooled_features_of_the_first_network():
+    model = create_model(stage_sizes=(1, 1), width=4)
+    classifier = Classifier(model, IMAGENET, (16, 24), "squash")
+    images = np.random.default_rng(0).integers(256, size=(3, 16, 24, 3)).astype(np.uint8)
+    members = [randomised(model, seed) for seed in (0, 1)]
+    forward = classifier.make_predict()
+    batches = [{"image": images, "mask": np.array([True, True, False])}] * 2
+    logits, features = forward.with_features(members, batches)
+    np.testing.assert_array_equal(logits, forward(members, batches))
+    inputs = classifier.preprocessing(images)
+    _, stages = model.apply(members[0], inputs, train=False, return_stages=True)
+    expected = np.asarray(stages[model.stage_names[-1]]).mean(axis=(1, 2))[:2]
+    np.testing.assert_allclose(features, np.concatenate([expected] * 2), rtol=1e-4, atol=1e-5)
+    assert logits.shape == (2, 4) and features.dtype == np.float32
