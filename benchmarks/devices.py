@@ -34,7 +34,7 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     from se_resnet.models.classifier import Classifier
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
     from se_resnet.training.augment import Augmentation
-    from se_resnet.training.optim import Phase, make_optimizer
+    from se_resnet.training.optim import Adam, Phase
     from se_resnet.training.recipe import Recipe
     from se_resnet.training.step import TrainState, make_train_step
     from se_resnet.weights import pretrained
@@ -47,7 +47,7 @@ def train(steps: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     classifier = Classifier(model.clone(dtype=dtype), weights.preprocessing, (32, 32), "squash")
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), classifier.size)
     variables = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
-    phase = Phase(make_optimizer(LEARNING_RATE))
+    phase = Phase(Adam(LEARNING_RATE))
     augment = Augmentation(translate=0.05, zoom=0.1, stain=0.05, brightness=0.05, contrast=0.1)
     step = make_train_step(classifier, Recipe(augment, 0), phase)
 

@@ -25,7 +25,7 @@ from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.compilation_cache import keep_compiled_programs
 from se_resnet.training.augment import Augmentation
 from se_resnet.training.lr_multipliers import multipliers, parse_rules
-from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.optim import Adam, Phase
 from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.weights import pretrained
@@ -71,7 +71,7 @@ def measure(side: int, batch_size: int, repeats: int) -> list[dict]:
     for name, rules in CASES.items():
         multiplier_of = multipliers(parse_rules(rules), variables["params"])
         frozen = frozenset(path for path, multiplier in multiplier_of.items() if multiplier == 0)
-        phase = Phase(make_optimizer(1e-4), frozen)
+        phase = Phase(Adam(1e-4), frozen)
         state = TrainState.create(jax.tree.map(np.copy, variables), [phase])
         rows.append(
             {

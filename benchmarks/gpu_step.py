@@ -89,7 +89,7 @@ def ours(case: Case) -> dict[str, Any]:
     from se_resnet.models.classifier import Classifier
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
     from se_resnet.training.augment import Augmentation
-    from se_resnet.training.optim import Phase, make_optimizer
+    from se_resnet.training.optim import Adam, Phase
     from se_resnet.training.recipe import Recipe
     from se_resnet.training.step import TrainState, make_train_steps
     from se_resnet.weights import pretrained
@@ -106,7 +106,7 @@ def ours(case: Case) -> dict[str, Any]:
     classifier = Classifier(model, weights.preprocessing, (case.side, case.side), "squash")
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), classifier.size)
     everywhere = replicated(data_mesh())
-    phase = Phase(make_optimizer(1e-4))
+    phase = Phase(Adam(1e-4))
     state = jax.device_put(TrainState.create(variables, [phase]), everywhere)
     del variables
     placed = resident.place(case.pixels(), Plan(**case.columns()), everywhere)
@@ -114,9 +114,10 @@ def ours(case: Case) -> dict[str, Any]:
     steps: Any = make_train_steps(classifier, Recipe(augment, seed=0), phase, resident.make_batch)
     blocks = case.blocks()
     singles = [row[None] for row in blocks[0]]
-    lowered = steps.lower(placed, state, jax.device_put(singles[0], everywhere))
+    lowered = steps.lower(placed, state, jax.device_put(singles[0], everywhere), 1)
     single = lowered.compile()
-    together = steps.lower(placed, state, jax.device_put(blocks[0], everywhere)).compile()
+    block = jax.device_put(blocks[0], everywhere)
+    together = steps.lower(placed, state, block, case.steps).compile()
 
     def run(program: Callable, blocks: Iterable[np.ndarray]) -> float:
         """Returns the seconds from the first dispatch until all steps are finished."""

@@ -236,7 +236,7 @@ def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     from se_resnet.models.classifier import Classifier
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
     from se_resnet.training.augment import Augmentation
-    from se_resnet.training.optim import Phase, make_optimizer
+    from se_resnet.training.optim import Adam, Phase
     from se_resnet.training.recipe import Recipe
     from se_resnet.training.step import TrainState, make_train_step
     from se_resnet.weights import pretrained
@@ -246,7 +246,7 @@ def waiting_beside_training(path: Path, batch_size: int, steps: int) -> dict:
     model = resnet.create_model(attention="se", variant=weights.variant)
     classifier = Classifier(model, weights.preprocessing, (224, 224), "squash")
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), (224, 224))
-    phase = Phase(make_optimizer(1e-4))
+    phase = Phase(Adam(1e-4))
     state = TrainState.create(variables, [phase])
     state = jax.device_put(state, replicated(data_mesh()))
     recipe = Recipe(Augmentation(**AUGMENT), seed=0)

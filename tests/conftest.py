@@ -14,6 +14,7 @@ from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.configs import tiny_config
 from tests.helpers.datasets import make_records
 from tests.helpers.image_trees import make_tree
+from tests.helpers.programs import forget_programs
 
 # XLA compiles the tests' own programs with little effort, which halves their time. Commands in
 # processes of their own compile as always, and so do the tests marked ``full_optimisation``.
@@ -62,8 +63,10 @@ def optimisation(request) -> Iterator[None]:
     import jax
 
     jax.config.update(LITTLE_EFFORT, False)
+    forget_programs()
     yield
     jax.config.update(LITTLE_EFFORT, True)
+    forget_programs()
 
 
 @pytest.fixture(scope="session")

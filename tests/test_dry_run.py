@@ -114,7 +114,7 @@ def test_an_interrupted_dry_run_leaves_nothing(place, tmp_path, temporary, monke
     def fail(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rehearsal, "make_train_step", lambda *_: fail)
+    monkeypatch.setattr(rehearsal.loop, "make_train_step", lambda *_: fail)
     with pytest.raises(KeyboardInterrupt):
         train.dry_run(tiny_config(*place), tmp_path / "run")
     assert not (tmp_path / "run").exists() and not list(temporary.iterdir())

@@ -26,7 +26,7 @@ from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime import signals
 from se_resnet.training import losses
 from se_resnet.training.divergence import make_check
-from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.optim import Adam, Phase
 from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import make_train_step
 from se_resnet.training.step_metrics import StepMetrics
@@ -158,9 +158,9 @@ def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is(monkeypatch):
         lambda self, logits, labels: sound(self, logits, labels) + jnp.sqrt(0 * logits),
     )
     classifier = tiny_classifier(stage_sizes=(1,), attention="none", formulation="plain")
-    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
-    _, figures = step(start(classifier), make_batch())
-    assert np.isfinite(figures["loss"]) and not figures["finite"]
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(Adam(1e-2)))
+    _, metrics = step(start(classifier), make_batch())
+    assert np.isfinite(metrics["loss"]) and not metrics["finite"]
 
     def files_of_step(number: int) -> list[str]:
         assert number == 8
@@ -168,7 +168,7 @@ def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is(monkeypatch):
 
     check = make_check(Checkpoints(Path("run/checkpoints")), files_of_step)
     read = StepMetrics(7, [], check)
-    read.add(figures)
+    read.add(metrics, 1)
     told = "a gradient of step 8 .* a.png, b.png, c.png, d.png, e.png and 2 more.; no checkpoint"
     with pytest.raises(UserError, match=told):
         list(read.read(leave=0))
@@ -186,7 +186,7 @@ def test_files_of_a_step_include_both_parents_of_a_synthetic():
     assert set(files) == expected and len(files) == len(expected)
 
 
-def test_figures_since_the_last_line_survive_exactly():
+def test_metrics_since_the_last_line_survive_exactly():
     def check(name, step, finite):
         assert finite
 
@@ -196,15 +196,15 @@ def test_figures_since_the_last_line_survive_exactly():
         for loss, accuracy in rng.random((7, 2), np.float32)
     ]
     whole, first = StepMetrics(0, [], check), StepMetrics(0, [], check)
-    for figures in steps:
-        whole.add(figures)
-    for figures in steps[:3]:
-        first.add(figures)
+    for metrics in steps:
+        whole.add(metrics, 1)
+    for metrics in steps[:3]:
+        first.add(metrics, 1)
     assert list(first.read(leave=1)) == [float(one["loss"]) for one in steps[:2]]
     list(first.read(leave=0))
     second = StepMetrics(3, first.rows(), check)
-    for figures in steps[3:]:
-        second.add(figures)
+    for metrics in steps[3:]:
+        second.add(metrics, 1)
     for one in (whole, second):
         list(one.read(leave=0))
     assert second.take() == whole.take() and second.rows() == []

@@ -13,7 +13,7 @@ from se_resnet.models.classifier import Classifier
 from se_resnet.models.resnet import create_model
 from se_resnet.runtime.mesh import data_mesh, replicated
 from se_resnet.training.augment import Augmentation
-from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.optim import Adam, Phase
 from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.weights import pretrained
@@ -38,7 +38,7 @@ def write_tensors(task: Task) -> None:
 
 def trainer(task: Task, formulation: str) -> Work:
     """Returns a function that trains by the jitted step of ``train.py``."""
-    phase = Phase(make_optimizer(LEARNING_RATE))
+    phase = Phase(Adam(LEARNING_RATE))
     state = TrainState.create(unflatten_dict(task.load(), sep="/"), [phase])
     state = jax.device_put(state, replicated(data_mesh()))
     recipe = Recipe(Augmentation(flip=False, rotate=False), seed=0)

@@ -28,7 +28,7 @@ class Feed:
             images.
         resident: images and plan in device memory, or None.
         make_batch: makes a batch from ``resident``, or None.
-        blocks: maps ``(start, stop)`` to an iterator of blocks.
+        blocks: maps ``(start, stop)`` to an iterator of blocks and their numbers of steps.
         validation_batches: returns a new iterator of batches.
         files_of_step: returns the files in the batch of a step, counted from 1.
     """
@@ -36,7 +36,7 @@ class Feed:
     validation_predictions: Callable[[np.ndarray], Predictions]
     resident: Any
     make_batch: Callable[..., Any] | None
-    blocks: Callable[[int, int], Iterator[Any]]
+    blocks: Callable[[int, int], Iterator[tuple[Any, int]]]
     validation_batches: Callable[[], Iterator[dict[str, Any]]]
     files_of_step: Callable[[int], list[str]]
 
@@ -72,8 +72,11 @@ def open_feed(config: ConfigDict, data: RunData, mesh: Mesh) -> Feed:
             data.validation.predictions,
             resident,
             device.make_batch,
-            lambda start, stop: device.row_blocks(
-                plan, start=start, stop=stop, pause=config.log_every_steps, **order
+            lambda start, stop: (
+                ((rows, steps), steps)
+                for rows, steps in device.row_blocks(
+                    plan, start=start, stop=stop, pause=config.log_every_steps, **order
+                )
             ),
             lambda: device.eval_batches(resident.images, rows, **validation),
             files_of_step,
@@ -85,7 +88,10 @@ def open_feed(config: ConfigDict, data: RunData, mesh: Mesh) -> Feed:
         data.validation.predictions,
         None,
         None,
-        lambda start, stop: host.train_batches(images, plan, start=start, stop=stop, **order),
+        lambda start, stop: (
+            (batch, 1)
+            for batch in host.train_batches(images, plan, start=start, stop=stop, **order)
+        ),
         lambda: host.eval_batches(images, rows, **validation),
         files_of_step,
     )

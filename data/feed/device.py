@@ -28,6 +28,9 @@ Batch = dict[str, jax.Array]
 class Resident:
     """A pixel array and the columns of a :class:`data.balance.Plan`, on every device.
 
+    The columns have at least two rows for every image, so that all folds of the images share a
+    compiled program. The rows after those of the plan are 0, and no batch has them.
+
     Attributes:
         images: ``uint8 [N, H, W, 3]``.
         base: ``int32 [P]``.
@@ -45,25 +48,32 @@ class Resident:
     importance: jax.Array
 
 
-def place(images: np.ndarray, plan: Plan, sharding: NamedSharding) -> Resident:
+def place(images: np.ndarray | jax.Array, plan: Plan, sharding: NamedSharding) -> Resident:
     """Copies pixels and plan to every device.
 
     Args:
-        images: ``uint8 [N, H, W, 3]``.
+        images: ``uint8 [N, H, W, 3]``; an array that is on the devices already is not copied.
         plan: the plan.
         sharding: sharding that keeps whole arrays on every device.
 
     Raises:
         UserError: the memory of the devices is too small.
     """
-    columns = (
-        plan.base.astype(np.int32),
-        plan.neighbour.astype(np.int32),
-        *(column.astype(np.float32) for column in (plan.weight, plan.label, plan.importance)),
-    )
+    rows = max(len(plan), 2 * len(images))  # no balanced class has more rows than images
+    columns = [
+        np.pad(column.astype(dtype), (0, rows - len(plan)))
+        for column, dtype in (
+            (plan.base, np.int32),
+            (plan.neighbour, np.int32),
+            (plan.weight, np.float32),
+            (plan.label, np.float32),
+            (plan.importance, np.float32),
+        )
+    ]
     try:
-        placed = [_put(array, sharding) for array in (np.asarray(images), *columns)]
-        return Resident(*jax.block_until_ready(placed))
+        pixels = images if isinstance(images, jax.Array) else _put(np.asarray(images), sharding)
+        placed = [_put(column, sharding) for column in columns]
+        return Resident(*jax.block_until_ready([pixels, *placed]))
     except jax.errors.JaxRuntimeError as error:
         raise UserError(
             f"the {images.nbytes / 1e9:.1f} GB of images do not fit into the device's memory: use "
@@ -100,7 +110,7 @@ def row_blocks(
     stop: int,
     pause: int,
     sharding: NamedSharding,
-) -> Iterator[jax.Array]:
+) -> Iterator[tuple[jax.Array, int]]:
     """Yields the rows of steps ``start`` to ``stop - 1``, many steps at a time.
 
     Args:
@@ -114,8 +124,9 @@ def row_blocks(
         sharding: sharding of one batch over the devices.
 
     Yields:
-        ``int32 [k, batch_size]``, sharded over the second axis, where ``k`` is ``pause``, or 1 if
-        two pauses are nearer together. Every other ``k`` would be another program to compile.
+        ``int32 [pause, batch_size]``, sharded over the second axis, and the number of its steps.
+        The rows after those of the steps are 0: a block of another shape would be another program
+        to compile.
     """
     epoch_steps = steps_per_epoch(plan, batch_size)
     layout = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
@@ -123,8 +134,9 @@ def row_blocks(
         end = min((start // period + 1) * period for period in (pause, epoch_steps))
         end = min(end, stop)
         rows = [rows_of_step(plan, batch_size, seed, step) for step in range(start, end)]
-        for block in [rows] if len(rows) == pause else [[row] for row in rows]:
-            yield _put(np.stack(block).astype(np.int32), layout)
+        block = np.zeros((pause, batch_size), np.int32)
+        block[: len(rows)] = rows
+        yield _put(block, layout), len(rows)
         start = end
 
 

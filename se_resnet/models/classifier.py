@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -147,18 +148,7 @@ class Forward:
     """
 
     def __init__(self, classifier: Classifier):
-        model = classifier.model
-        self._fold = jax.jit(lambda variables: fold(model, variables, classifier.size))
-
-        @jax.jit
-        def forward(variables: Mapping, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-            inputs = classifier.preprocessing(images)
-            output: Any = model.apply(variables, inputs, train=False, return_stages=True)
-            logits, stages = output
-            features = global_average_pool(stages[model.stage_names[-1]])
-            return logits[:, 0], features.astype(jnp.float32)
-
-        self._forward = forward
+        self._fold, self._forward = _programs(classifier)
 
     def __call__(self, members: Sequence[Mapping], batches: Iterable[Mapping]) -> np.ndarray:
         """Returns the logit of malignant by each of K networks, ``float64 [K, M]``.
@@ -192,3 +182,18 @@ class Forward:
                 features.append(to_host(outputs[0][1])[mask])
         nothing = np.zeros((0, 0), np.float32)
         return np.concatenate(logits, axis=1), np.concatenate(features or [nothing])
+
+
+@functools.lru_cache(maxsize=1)  # equal networks share the last programs, for example folds
+def _programs(classifier: Classifier) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Returns the jitted functions that fold variables, and that compute logits and features."""
+    model = classifier.model
+
+    def forward(variables: Mapping, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        inputs = classifier.preprocessing(images)
+        output: Any = model.apply(variables, inputs, train=False, return_stages=True)
+        logits, stages = output
+        features = global_average_pool(stages[model.stage_names[-1]])
+        return logits[:, 0], features.astype(jnp.float32)
+
+    return jax.jit(lambda variables: fold(model, variables, classifier.size)), jax.jit(forward)

@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from se_resnet.errors import UserError
+from se_resnet.training.arguments import is_on, register
 
 # Optical densities of haematoxylin, eosin and DAB per RGB channel (Ruifrok & Johnston 2001).
 _RGB_OF_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], np.float32)
 
 
+@register(switches=("translate", "zoom", "stain", "brightness", "contrast"))
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
     """Random changes of a training image. False or 0 switches a change off.
@@ -66,15 +68,15 @@ class Augmentation:
         keys = iter(jax.random.split(key, 4))
         # A plane for each colour: XLA on a CPU vectorises over the last axis, which must be long.
         planes = images.transpose(0, 3, 1, 2)
-        if self.flip or self.rotate or self.translate or self.zoom:
+        if self.flip or self.rotate or is_on(self.translate) or is_on(self.zoom):
             planes = self._move(next(keys), planes)
-        if self.stain:
+        if is_on(self.stain):
             planes = _stain_jitter(next(keys), planes, self.stain)
-        if self.contrast:
+        if is_on(self.contrast):
             factor = 1 + _uniform(next(keys), planes, self.contrast)
             mean = planes.mean(axis=(1, 2, 3), keepdims=True)
             planes = mean + (planes - mean) * factor
-        if self.brightness:
+        if is_on(self.brightness):
             planes = planes + 255 * _uniform(next(keys), planes, self.brightness)
         return jnp.clip(planes, 0, 255).transpose(0, 2, 3, 1)
 

@@ -60,8 +60,8 @@ class Feed(Protocol):
         """``(resident, rows) -> batch``, pure; None where blocks are batches."""
 
     @property
-    def blocks(self) -> Callable[[int, int], Iterator[Any]]:
-        """``(start, stop)`` to the batches, or the rows of several, of these steps."""
+    def blocks(self) -> Callable[[int, int], Iterator[tuple[Any, int]]]:
+        """``(start, stop)`` to pairs of a block and its number of steps: a batch, or many rows."""
 
     @property
     def validation_batches(self) -> Callable[[], Iterator[dict[str, Any]]]:
@@ -123,20 +123,21 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
     metrics = StepMetrics(start, progress.unlogged, check)
     display = Display(start, steps, config.batch_size)
     advance = [
-        display.compiled_at_first(_compiled(training, feed, phase)) for phase in training.phases
+        display.compiled_at_first(compiled(training, feed, phase)) for phase in training.phases
     ]
     validate = functools.partial(_validate, training, training.classifier.make_predict(), feed)
     stop = start if progress.early_stopping.stopped else steps.total
     interrupted, alone, last_save = False, jax.process_count() == 1, time.monotonic()
     with deferred() as signals:
-        for block in feed.blocks(start, stop):
+        for block, count in feed.blocks(start, stop):
             # Do not change the order. Metrics are checked before they are logged, logged before
             # the state is saved, and the weights to evaluate are saved before the state that knows
             # them: a process that is killed anywhere resumes to the same end.
             profiler.reach(progress.step, state)
             phase = phase_at(training.phases, progress.step)
             state, block_metrics = advance[phase.number](state, block)
-            progress.step += metrics.add(block_metrics)
+            metrics.add(block_metrics, count)
+            progress.step += count
             end_of_epoch = progress.step % steps.per_epoch == 0
             pause = progress.step % config.log_every_steps == 0 or end_of_epoch
             # Several processes agree on a signal where they wait for each other anyway.
@@ -174,14 +175,14 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
     return metric_log
 
 
-def _compiled(
+def compiled(
     training: Training, feed: Feed, phase: Phase
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns ``(state, block) -> (state, metrics)`` of a phase."""
     if feed.make_batch is None:
         return make_train_step(training.classifier, training.recipe, phase)
     steps = make_train_steps(training.classifier, training.recipe, phase, feed.make_batch)
-    return functools.partial(steps, feed.resident)
+    return lambda state, block: steps(feed.resident, state, *block)
 
 
 def _validate(

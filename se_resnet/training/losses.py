@@ -8,7 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from se_resnet.training.arguments import is_on, register
 
+
+@register(switches=("label_smoothing", "focal_gamma"))
 @dataclasses.dataclass(frozen=True)
 class Loss:
     """Binary cross-entropy of logits, with options. 0 switches an option off.
@@ -27,9 +30,9 @@ class Loss:
 
     def __call__(self, logits: jax.Array, label: jax.Array) -> jax.Array:
         """Returns losses ``float32 [B]`` of logits ``[B]`` and labels ``[B]`` in [0, 1]."""
-        if self.label_smoothing:
+        if is_on(self.label_smoothing):
             label = (1 - self.label_smoothing) * label + self.label_smoothing / 2
-        if not self.focal_gamma:
+        if not is_on(self.focal_gamma):
             return optax.sigmoid_binary_cross_entropy(logits, label)
         of_positive, of_negative = (
             # (1 - p) ** gamma by its logarithm, whose gradient stays finite where 1 - p underflows.

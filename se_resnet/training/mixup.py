@@ -8,7 +8,10 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from se_resnet.training.arguments import is_on, register
 
+
+@register(switches=("mixup", "cutmix"))
 @dataclasses.dataclass(frozen=True)
 class Mixing:
     """Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019). 0 switches a method off.
@@ -38,7 +41,7 @@ class Mixing:
         Returns:
             The same entries, mixed.
         """
-        if not (self.mixup or self.cutmix):
+        if not (is_on(self.mixup) or is_on(self.cutmix)):
             return dict(batch)
         images, label, importance = (batch[name] for name in ("image", "label", "importance"))
         pixel_share = self._share(key, images.shape)
@@ -59,9 +62,9 @@ class Mixing:
         count, height, width = shape[:3]
         mixup_key, cutmix_key, centre_key, coin_key = jax.random.split(key, 4)
         mixed = cut = jnp.zeros(())
-        if self.mixup:
+        if is_on(self.mixup):
             mixed = jax.random.beta(mixup_key, self.mixup, self.mixup, (count, 1, 1))
-        if self.cutmix:
+        if is_on(self.cutmix):
             side = jnp.sqrt(1 - jax.random.beta(cutmix_key, self.cutmix, self.cutmix, (count, 1)))
             centre = jax.random.uniform(centre_key, (2, count, 1))
             inside = (
@@ -71,7 +74,7 @@ class Mixing:
             )
             rows, columns = inside
             cut = 1.0 - (rows[:, :, None] & columns[:, None, :])
-        coin = jnp.full((count, 1, 1), bool(self.cutmix))
-        if self.mixup and self.cutmix:
+        coin = jnp.full((count, 1, 1), is_on(self.cutmix))
+        if is_on(self.mixup) and is_on(self.cutmix):
             coin = jax.random.bernoulli(coin_key, 0.5, (count, 1, 1))
         return jnp.broadcast_to(jnp.where(coin, cut, mixed), (count, height, width))

@@ -13,7 +13,7 @@ from se_resnet.attention import NONE
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
 from se_resnet.training.augment import Augmentation
-from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.optim import Adam, Phase
 from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import TrainState, make_train_step
 from se_resnet.weights import pretrained
@@ -108,7 +108,7 @@ def _make_step(
     weights = pretrained.load("none")
     model = _model(name, width, stage_sizes)
     classifier = Classifier(model, weights.preprocessing, (size, size), "squash")
-    phase, recipe = Phase(make_optimizer(1e-4)), Recipe(Augmentation(False, False), seed=0)
+    phase, recipe = Phase(Adam(1e-4)), Recipe(Augmentation(False, False), seed=0)
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), (size, size))
     state = TrainState.create(variables, [phase])
     train = make_train_step(classifier, recipe, phase)

@@ -7,11 +7,13 @@ import math
 from collections.abc import Iterable, Mapping
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from se_resnet.errors import UserError
+from se_resnet.training.arguments import is_on, register
 from se_resnet.training.lr_multipliers import Rule, multipliers
 
 SCHEDULES = ("constant", "cosine", "linear")
@@ -19,10 +21,12 @@ HEAD = "head"
 _UNKNOWN = optax.constant_schedule(math.nan)
 
 
-def make_schedule(kind: str, peak: float, steps: int, warmup_steps: int = 0) -> optax.Schedule:
-    """Returns the learning rate by step, counted from 0.
+@register(arguments=("peak", "steps"), switches=("warmup_steps",))
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Learning rate by step, counted from 0.
 
-    Args:
+    Attributes:
         kind: shape after the warm-up: ``'constant'``, or a fall to 0 at ``steps`` along half a
             ``'cosine'`` (Loshchilov & Hutter 2017) or a ``'linear'`` line.
         peak: the highest learning rate.
@@ -30,43 +34,72 @@ def make_schedule(kind: str, peak: float, steps: int, warmup_steps: int = 0) -> 
         warmup_steps: number of steps in which the learning rate rises to the peak in equal parts.
             The first step already has one part.
     """
-    rest = max(1, steps - warmup_steps)
-    after = {
-        "constant": optax.constant_schedule(peak),
-        "cosine": optax.cosine_decay_schedule(peak, rest),
-        "linear": optax.linear_schedule(peak, 0.0, rest),
-    }[kind]
-    if not warmup_steps:
-        return after
-    warmup = optax.linear_schedule(peak / warmup_steps, peak, max(1, warmup_steps - 1))
-    return optax.join_schedules([warmup, after], [warmup_steps])
+
+    kind: str
+    peak: float
+    steps: float = 1.0
+    warmup_steps: float = 0.0
+
+    def __call__(self, step: float | jax.Array) -> float | jax.Array:
+        """Returns the learning rate of a step."""
+        if self.kind == "constant":
+            after = self.peak
+        else:
+            # optax refuses numbers of steps that a compiled program does not know: steps of 1.
+            falls = {"cosine": optax.cosine_decay_schedule, "linear": _falling_line}
+            passed = (step - self.warmup_steps) / jnp.maximum(1, self.steps - self.warmup_steps)
+            after = falls[self.kind](self.peak, 1)(jnp.maximum(0, passed))
+        if not is_on(self.warmup_steps):
+            return after
+        rising = self.peak * (step + 1) / self.warmup_steps
+        return jnp.where(step < self.warmup_steps, rising, after)
 
 
-def make_optimizer(
-    learning_rate: float | optax.Schedule,
-    *,
-    weight_decay: float = 0.0,
-    clip_norm: float = 0.0,
-    multiplier_of: Mapping[str, float] | None = None,
-) -> optax.GradientTransformation:
-    """Returns Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) with weight decay.
+def _falling_line(peak: float, steps: int) -> optax.Schedule:
+    return optax.linear_schedule(peak, 0.0, steps)
 
-    Args:
-        learning_rate: a number, or a schedule over the steps of this optimizer.
+
+@register(arguments=("schedule",), switches=("weight_decay", "clip_norm"))
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) with weight decay.
+
+    Has the methods of an ``optax.GradientTransformation``. Its numbers are arguments of the
+    compiled step.
+
+    Attributes:
+        schedule: a learning rate, or the learning rate over the steps of this optimizer.
         weight_decay: share of a weight that is subtracted in a step, times the learning rate.
             Vectors do not decay: biases, and scales and offsets of normalisations.
         clip_norm: largest global norm of the gradients, which are scaled down together; 0 does not
             scale.
-        multiplier_of: factor of the learning rate of each parameter by path; by default 1 for all.
+        multipliers: path and factor of the learning rate of each parameter; empty if all are 1.
     """
-    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    parts.append(optax.scale_by_adam())
-    if weight_decay:
-        parts.append(optax.add_decayed_weights(weight_decay, mask=_is_matrix))
-    parts.append(optax.scale_by_learning_rate(learning_rate))
-    if multiplier_of and set(multiplier_of.values()) != {1.0}:
-        parts.append(_multiply(multiplier_of))
-    return optax.chain(*parts)
+
+    schedule: float | Schedule
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    multipliers: tuple[tuple[str, float], ...] = ()
+
+    def init(self, params: optax.Params) -> optax.OptState:
+        """Returns the state before the first step."""
+        return self._transformation().init(params)
+
+    def update(
+        self, updates: optax.Updates, state: optax.OptState, params: optax.Params
+    ) -> tuple[optax.Updates, optax.OptState]:
+        """Returns the changes of the parameters by gradients, and the next state."""
+        return self._transformation().update(updates, state, params)
+
+    def _transformation(self) -> optax.GradientTransformation:
+        parts = [optax.clip_by_global_norm(self.clip_norm)] if is_on(self.clip_norm) else []
+        parts.append(optax.scale_by_adam())
+        if is_on(self.weight_decay):
+            parts.append(optax.add_decayed_weights(self.weight_decay, mask=_is_matrix))
+        parts.append(optax.scale_by_learning_rate(self.schedule))
+        if self.multipliers:
+            parts.append(_multiply(dict(self.multipliers)))
+        return optax.chain(*parts)
 
 
 def _is_matrix(params: optax.Params) -> optax.Params:
@@ -81,19 +114,21 @@ def _multiply(multiplier_of: Mapping[str, float]) -> optax.GradientTransformatio
     return optax.stateless(apply)
 
 
+@register(unused=("start", "schedule"))
 @dataclasses.dataclass(frozen=True)
 class Phase:
     """A range of steps in which one optimizer trains the same parameters.
 
     Attributes:
-        optimizer: optimizer of the trained parameters only.
+        optimizer: optimizer of the trained parameters only. The numbers of an :class:`Adam` are
+            arguments of the compiled step, those of another optimizer are constants in it.
         frozen: paths ``part/.../name`` of the other parameters.
         number: number of the phase, from 0.
         start: first step of the phase.
         schedule: learning rate by step of the phase; NaN if unknown.
     """
 
-    optimizer: optax.GradientTransformation
+    optimizer: Adam | optax.GradientTransformation
     frozen: frozenset[str] = frozenset()
     number: int = 0
     start: int = 0
@@ -147,19 +182,15 @@ def make_phases(
                 f"config.optim.rules freezes the head, which config.optim.head_epochs = "
                 f"{optim.head_epochs} trains: change one of the two."
             )
-        phases.append((0, frozen | features, optax.constant_schedule(optim.learning_rate)))
+        phases.append((0, frozen | features, Schedule("constant", optim.learning_rate)))
     warmup_steps = round(optim.warmup_epochs * epoch_steps)
     steps = epochs * epoch_steps - head_steps
-    schedule = make_schedule(optim.schedule, optim.learning_rate, steps, warmup_steps)
+    schedule = Schedule(optim.schedule, optim.learning_rate, float(steps), float(warmup_steps))
+    used = () if set(multiplier_of.values()) == {1.0} else tuple(multiplier_of.items())
     phases.append((head_steps, frozen, schedule))
     return [
         Phase(
-            make_optimizer(
-                schedule,
-                weight_decay=optim.weight_decay,
-                clip_norm=optim.clip_norm,
-                multiplier_of=multiplier_of,
-            ),
+            Adam(schedule, optim.weight_decay, optim.clip_norm, used),
             frozenset(frozen_paths),
             number,
             start,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from se_resnet.training.arguments import register
 from se_resnet.training.augment import Augmentation
 from se_resnet.training.losses import Loss
 from se_resnet.training.mixup import Mixing
 
 
+@register(arguments=("seed",), switches=("ema_decay",))
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """The parts of a training step besides the forward pass and the update of the optimizer.

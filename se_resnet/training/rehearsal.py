@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib.util
 import itertools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ import jax
 from se_resnet.runtime.batches import batch_count
 from se_resnet.runtime.times import duration
 from se_resnet.training import loop
-from se_resnet.training.step import TrainState, make_train_step, make_train_steps
+from se_resnet.training.step import TrainState
 
 # Checkpoints in the folder of a run, see se_resnet.runs.checkpoint: two states and one set of
 # weights remain. While a checkpoint is saved there is one more of its kind.
@@ -106,17 +105,10 @@ def measure(
     """
     steps = training.steps
     compile_seconds, step_seconds = 0.0, []
-    block = next(iter(feed.blocks(0, 1)))
+    block, _ = next(iter(feed.blocks(0, 1)))
     state_bytes, weights_bytes = _bytes(state), _bytes(state.variables)
     for phase in training.phases:
-        step: Callable[..., Any]
-        if feed.make_batch is None:
-            step = make_train_step(training.classifier, training.recipe, phase)
-        else:
-            compiled = make_train_steps(
-                training.classifier, training.recipe, phase, feed.make_batch
-            )
-            step = functools.partial(compiled, feed.resident)
+        step = loop.compiled(training, feed, phase)
         times = []
         for _ in range(2):
             start = time.monotonic()

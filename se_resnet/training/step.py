@@ -6,10 +6,13 @@
 # classifier.preprocessing), 3. computes loss and gradient for the trained parameters only
 # (phase.split), in recipe.accumulate parts, 4. updates these parameters with the optimizer of the
 # phase, and the moving averages.  TrainState holds everything that a step changes. Recipe
-# (training/recipe.py) and Phase (training/optim.py) hold everything that is fixed.
+# (training/recipe.py) and Phase (training/optim.py) hold everything that is fixed. Their numbers
+# are arguments of the compiled program, so that folds, seeds and learning rates share a program.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +21,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax import lax
 
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.layers import BatchNorm
+from se_resnet.training.arguments import is_on
 from se_resnet.training.optim import Phase, merge
 from se_resnet.training.recipe import Recipe
 
@@ -70,9 +75,7 @@ class TrainState:
         return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def make_train_step(
-    classifier: Classifier, recipe: Recipe, phase: Phase
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+def make_train_step(classifier: Classifier, recipe: Recipe, phase: Phase) -> Program:
     """Returns the jitted step. The state passed in is donated and must not be used again.
 
     A batch holds ``image uint8 [B, H, W, 3]``, ``label float32 [B]`` and
@@ -85,7 +88,7 @@ def make_train_step(
         ``float32 []``; a mixed image has the class of its larger share. ``finite`` is ``bool []``,
         true if the whole gradient is finite.
     """
-    return jax.jit(_step(classifier, recipe, phase), donate_argnums=0)
+    return Program(_step_program(classifier), recipe, phase)
 
 
 def make_train_steps(
@@ -93,8 +96,10 @@ def make_train_steps(
     recipe: Recipe,
     phase: Phase,
     make_batch: Callable[[Any, jax.Array], Batch],
-) -> Callable[[Any, TrainState, jax.Array], tuple[TrainState, Metrics]]:
+) -> Program:
     """Returns many steps in one jitted call, on batches that are made on the device.
+
+    One program does any number of steps up to ``k``.
 
     Args:
         classifier: see :func:`make_train_step`.
@@ -103,24 +108,74 @@ def make_train_steps(
         make_batch: ``(data, rows int32 [B]) -> batch``, pure.
 
     Returns:
-        ``(data, state, rows int32 [k, B]) -> (state, metrics)``, the metrics of
-        :func:`make_train_step` with an axis ``[k]``; the state passed in is donated.
+        ``(data, state, rows int32 [k, B], count int32 []) -> (state, metrics)``: does the steps of
+        the first ``count`` rows. The metrics are those of :func:`make_train_step` with an axis
+        ``[k]``, and 0 after the first ``count``. The state passed in is donated.
     """
-    step = _step(classifier, recipe, phase)
+    return Program(_steps_program(classifier, make_batch), recipe, phase)
 
-    def steps(data: Any, state: TrainState, rows: jax.Array) -> tuple[TrainState, Metrics]:
-        return jax.lax.scan(lambda s, chosen: step(s, make_batch(data, chosen)), state, rows)
 
-    return jax.jit(steps, donate_argnums=1)
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A jitted function of a recipe, a phase and further arguments, with a recipe and a phase."""
+
+    function: Any
+    recipe: Recipe
+    phase: Phase
+
+    def __call__(self, *arguments: Any) -> tuple[TrainState, Metrics]:
+        """Runs the program."""
+        return self.function(self.recipe, self.phase, *arguments)
+
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """Lowers the program for arguments or their shapes."""
+        return self.function.lower(self.recipe, self.phase, *arguments)
+
+
+# Trainings of equal networks share the last programs. A program that nobody holds is freed.
+_shared = functools.lru_cache(maxsize=1)
+
+
+@_shared
+def _step_program(classifier: Classifier) -> Any:
+    return jax.jit(_step(classifier), donate_argnames="state")
+
+
+@_shared
+def _steps_program(classifier: Classifier, make_batch: Callable[[Any, jax.Array], Batch]) -> Any:
+    step = _step(classifier)
+
+    def steps(
+        recipe: Recipe,
+        phase: Phase,
+        data: Any,
+        state: TrainState,
+        rows: jax.Array,
+        count: jax.Array,
+    ) -> tuple[TrainState, Metrics]:
+        def next_step(
+            number: jax.Array, carry: tuple[TrainState, Metrics]
+        ) -> tuple[TrainState, Metrics]:
+            state, metrics = carry
+            state, of_step = step(recipe, phase, state, make_batch(data, rows[number]))
+            return state, {
+                name: values.at[number].set(of_step[name]) for name, values in metrics.items()
+            }
+
+        _, shapes = jax.eval_shape(step, recipe, phase, state, make_batch(data, rows[0]))
+        metrics = {name: jnp.zeros(len(rows), shape.dtype) for name, shape in shapes.items()}
+        return lax.fori_loop(0, count, next_step, (state, metrics))
+
+    return jax.jit(steps, donate_argnames="state")
 
 
 def _step(
-    classifier: Classifier, recipe: Recipe, phase: Phase
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    root = jax.random.key(recipe.seed)
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(root, state.step)
+    classifier: Classifier,
+) -> Callable[[Recipe, Phase, TrainState, Batch], tuple[TrainState, Metrics]]:
+    def step(
+        recipe: Recipe, phase: Phase, state: TrainState, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
         images = recipe.augment(key, batch["image"].astype(jnp.float32))
         mixed = recipe.mixing(jax.random.fold_in(key, 1), {**batch, "image": images})
         mixed["image"] = classifier.preprocessing(mixed["image"])
@@ -151,7 +206,7 @@ def _step(
         )
         params = merge(optax.apply_updates(trained, updates), frozen)
         average = state.average
-        if recipe.ema_decay:
+        if is_on(recipe.ema_decay):
             decay = jnp.minimum(recipe.ema_decay, (1 + state.step) / (10 + state.step))
             average = jax.tree.map(
                 # In this form what is frozen stays the same to the last bit.

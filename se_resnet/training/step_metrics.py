@@ -28,17 +28,17 @@ class StepMetrics:
         self._step = step
         self._rows = [np.array(row, np.float32) for row in rows]
         self._check = check
-        self._unread: deque[Mapping[str, jax.Array]] = deque()
+        self._unread: deque[tuple[Mapping[str, jax.Array], int]] = deque()
 
-    def add(self, metrics: Mapping[str, jax.Array]) -> int:
-        """Adds the metrics of one dispatch; returns its number of training steps."""
-        self._unread.append(metrics)
-        return metrics["loss"].size
+    def add(self, metrics: Mapping[str, jax.Array], steps: int) -> None:
+        """Adds the metrics of one dispatch, of which the first ``steps`` values count."""
+        self._unread.append((metrics, steps))
 
     def read(self, leave: int) -> Iterator[float]:
         """Waits for all but the last ``leave`` added metrics, and yields each loss."""
         while len(self._unread) > leave:
-            metrics = {name: np.atleast_1d(value) for name, value in self._unread.popleft().items()}
+            of_dispatch, steps = self._unread.popleft()
+            metrics = {name: np.atleast_1d(v)[:steps] for name, v in of_dispatch.items()}
             rows = np.stack([metrics["loss"], metrics["accuracy"]], axis=1)
             for row, finite in zip(rows, metrics["finite"], strict=True):
                 self._step += 1

@@ -12,7 +12,7 @@ import numpy as np
 from se_resnet import attention
 from se_resnet.models import resnet
 from se_resnet.models.classifier import Classifier
-from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.optim import Adam, Phase
 from se_resnet.training.step import TrainState
 from se_resnet.weights import pretrained
 
@@ -54,4 +54,4 @@ def start(classifier: Classifier, optimizer=None, seed: int = 0) -> TrainState:
     variables = pretrained.initial_variables(
         classifier.model, WEIGHTS, jax.random.key(seed), classifier.size
     )
-    return TrainState.create(variables, [Phase(optimizer or make_optimizer(1e-2))])
+    return TrainState.create(variables, [Phase(optimizer or Adam(1e-2))])

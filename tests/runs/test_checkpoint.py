@@ -17,7 +17,7 @@ import pytest
 from se_resnet.errors import UserError
 from se_resnet.runs.checkpoint import Checkpoints
 from se_resnet.runtime.mesh import abstract_arrays, data_mesh, replicated
-from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.optim import Adam, Phase
 from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import TrainState, make_train_step
 from tests.helpers.batches import OFF, make_batch
@@ -34,7 +34,7 @@ def assert_equal(left, right) -> None:
 @pytest.fixture(scope="module")
 def trained() -> TrainState:
     classifier = tiny_classifier()
-    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(Adam(1e-2)))
     state, _ = step(start(classifier), make_batch())
     return state
 

@@ -9,7 +9,7 @@ import pytest
 from configs import breakhis
 from se_resnet.errors import UserError
 from se_resnet.training.lr_multipliers import make_rules
-from se_resnet.training.optim import make_optimizer, make_phases, make_schedule, merge, phase_at
+from se_resnet.training.optim import Adam, Schedule, make_phases, merge, phase_at
 
 PARTS = ("stem", "stage1", "head")
 PARAMS = {
@@ -42,15 +42,15 @@ def update(phase, gradient: float = 1.0):
     ],
 )
 def test_schedules_rise_to_the_peak_and_fall_to_zero(kind, expected):
-    schedule = make_schedule(kind, 4.0, steps=8, warmup_steps=4)
+    schedule = Schedule(kind, 4.0, steps=8, warmup_steps=4)
     np.testing.assert_allclose([schedule(step) for step in range(8)], expected, rtol=1e-6)
     assert float(schedule(8)) == pytest.approx(4 if kind == "constant" else 0, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])
 def test_without_warm_up_a_schedule_starts_at_the_peak(kind):
-    assert float(make_schedule(kind, 4.0, steps=8)(0)) == 4
-    assert float(make_schedule(kind, 4.0, steps=8, warmup_steps=1)(0)) == 4
+    assert float(Schedule(kind, 4.0, steps=8)(0)) == 4
+    assert float(Schedule(kind, 4.0, steps=8, warmup_steps=1)(0)) == 4
 
 
 def test_the_defaults_are_adam():
@@ -130,6 +130,6 @@ def test_split_and_merge_are_inverse():
     assert jax.tree.structure(merge(trained, frozen)) == jax.tree.structure(PARAMS)
 
 
-def test_make_optimizer_takes_a_number():
-    updates, _ = make_optimizer(0.1).update(PARAMS, make_optimizer(0.1).init(PARAMS), PARAMS)
+def test_adam_takes_a_number():
+    updates, _ = Adam(0.1).update(PARAMS, Adam(0.1).init(PARAMS), PARAMS)
     assert float(updates["head"]["bias"][0]) == pytest.approx(-0.1, rel=1e-4)

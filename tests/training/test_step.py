@@ -13,7 +13,7 @@ import pytest
 from se_resnet.errors import UserError
 from se_resnet.runtime.mesh import batch_sharding, data_mesh
 from se_resnet.training.augment import Augmentation
-from se_resnet.training.optim import Phase, make_optimizer
+from se_resnet.training.optim import Adam, Phase
 from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import TrainState, make_train_step
 from tests.helpers.batches import OFF, make_batch
@@ -22,7 +22,7 @@ from tests.helpers.networks import start, tiny_classifier
 
 def test_the_step_learns():
     classifier = tiny_classifier()
-    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(Adam(1e-2)))
     state = start(classifier)
     losses = []
     for _ in range(30):
@@ -55,8 +55,8 @@ def test_the_step_is_adam_on_binary_cross_entropy():
     loss, gradient = jax.jit(jax.value_and_grad(loss_fn))(state.params)
     # Adam's first step moves each parameter by rate * g / (|g| + eps).
     expected = jax.tree.map(lambda p, g: p - 1e-4 * g / (jnp.abs(g) + 1e-8), state.params, gradient)
-    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-4)))
-    after, metrics = step(start(classifier, make_optimizer(1e-4)), batch)
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(Adam(1e-4)))
+    after, metrics = step(start(classifier, Adam(1e-4)), batch)
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     large = jax.tree.map(lambda g: np.abs(g) > 1e-6, gradient)
     for new, wanted, where in zip(
@@ -86,7 +86,7 @@ def test_running_statistics_follow_the_batch():
     classifier = tiny_classifier()
     before = start(classifier)
     old = jax.tree.map(np.asarray, before.batch_stats)
-    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(Adam(1e-2)))
     after, _ = step(before, make_batch())
     inputs = classifier.preprocessing(make_batch()["image"])
     _, stages = classifier.model.apply(
@@ -115,7 +115,7 @@ def test_augmentation_depends_on_seed_and_step_alone():
     augment = Augmentation(stain=0.5, brightness=0.3)
 
     def run(seed: int, steps: int) -> TrainState:
-        step = make_train_step(classifier, Recipe(augment, seed), Phase(make_optimizer(1e-2)))
+        step = make_train_step(classifier, Recipe(augment, seed), Phase(Adam(1e-2)))
         state = start(classifier)
         for number in range(steps):
             state, _ = step(state, make_batch(seed=number))
@@ -145,7 +145,7 @@ def test_each_step_augments_anew():
 
 def test_the_state_is_donated():
     classifier = tiny_classifier()
-    step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+    step = make_train_step(classifier, Recipe(OFF, 0), Phase(Adam(1e-2)))
     state = start(classifier)
     step(state, make_batch())
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
@@ -158,7 +158,7 @@ def test_a_sharded_batch_gives_the_gradient_of_the_whole_batch():
     import jax, numpy as np
     from jax.sharding import Mesh
     from se_resnet.runtime.mesh import batch_sharding, replicated
-    from se_resnet.training.optim import Phase, make_optimizer
+    from se_resnet.training.optim import Phase, Adam
     from se_resnet.training.recipe import Recipe
     from se_resnet.training.step import make_train_step
     from tests.helpers.networks import start, tiny_classifier
@@ -167,7 +167,7 @@ def test_a_sharded_batch_gives_the_gradient_of_the_whole_batch():
     for count in (1, 4):
         mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
         classifier = tiny_classifier()
-        step = make_train_step(classifier, Recipe(OFF, 0), Phase(make_optimizer(1e-2)))
+        step = make_train_step(classifier, Recipe(OFF, 0), Phase(Adam(1e-2)))
         state = jax.device_put(start(classifier), replicated(mesh))
         for number in range(3):
             batch = jax.device_put(make_batch(seed=number), batch_sharding(mesh, 16))
@@ -212,12 +212,12 @@ def test_the_package_works_where_tensorflow_is_blocked():
     from se_resnet.weights import pretrained
     from se_resnet.training.augment import Augmentation
     from se_resnet.models.classifier import Classifier
-    from se_resnet.training.optim import Phase, make_optimizer
+    from se_resnet.training.optim import Phase, Adam
     from se_resnet.training.recipe import Recipe
     weights = pretrained.load("none")
     model = resnet.create_model(stage_sizes=(1, 1), width=4)
     classifier = Classifier(model, weights.preprocessing, (16, 16), "squash")
-    optimizer = make_optimizer(1e-3)
+    optimizer = Adam(1e-3)
     variables = pretrained.initial_variables(model, weights, jax.random.key(0), (16, 16))
     step = make_train_step(classifier, Recipe(Augmentation(), 0), Phase(optimizer))
     batch = {"image": np.zeros((4, 16, 16, 3), np.uint8), "label": np.ones(4, np.float32),
