@@ -409,6 +409,16 @@ def build_model(
             f"({loaded.attention_position}), which config.model.attention and attention_position "
             "leave out: without it the network does not compute what it was trained to compute",
         )
+    return new_network(config, weights)
+
+
+def new_network(config: ConfigDict, weights: Pretrained) -> tuple[Classifier, dict[str, Any]]:
+    """Returns the configured network and its variables before the first step.
+
+    Args:
+        config: as made by ``configs/breakhis.py``.
+        weights: as :meth:`Pretrained.for_attention` returns them.
+    """
     model = resnet.create_model(
         attention=config.model.attention,
         attention_position=config.model.attention_position,

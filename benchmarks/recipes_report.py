@@ -42,7 +42,7 @@ import numpy as np
 
 from benchmarks.frozen_report import difference_rows, mean, metric, spread_rows, value_row
 from benchmarks.measuring import finish, parser
-from benchmarks.recipes import ARMS, AVERAGED, BASE, DIHEDRAL, LAST, Arm
+from benchmarks.recipe_arms import ARMS, AVERAGED, BASE, DIHEDRAL, LAST, Arm
 from benchmarks.stage_training import FACTS, SETTINGS
 from se_resnet.errors import UserError
 from se_resnet.metrics.cohort import Cohort

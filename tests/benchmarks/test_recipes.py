@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import recipes, recipes_report
-from benchmarks.recipes import AVERAGED, BASE, DIHEDRAL, LAST, Arm, Round
+from benchmarks import recipe_arms, recipes, recipes_frozen, recipes_report
+from benchmarks.recipe_arms import AVERAGED, BASE, DIHEDRAL, LAST, Arm, Round
 from benchmarks.recipes_report import LOGIT, PROBABILITY, Results, ensemble
 from benchmarks.stage_features import views
 from benchmarks.stage_training import FACTS, SETTINGS
@@ -47,7 +47,8 @@ def test_no_patient_of_the_test_part_trains_or_validates(members):
     tested = np.zeros(len(records), int)
     for fold in range(FOLDS):
         every = [
-            recipes.roles_of(config, records, 1, fold, member, members) for member in range(members)
+            recipe_arms.roles_of(config, records, 1, fold, member, members)
+            for member in range(members)
         ]
         test = every[0] == TEST
         tested += test
@@ -65,18 +66,20 @@ def test_no_patient_of_the_test_part_trains_or_validates(members):
 
 
 def test_each_round_is_done_arm_by_arm_and_divided_over_processes():
-    rounds = recipes.rounds_of(seeds=2, members=3)
-    whole = list(recipes.jobs(rounds, 3))
-    assert len(set(whole)) == len(whole) == 2 * 3 * 3 * len(recipes.ARMS)
+    rounds = recipe_arms.rounds_of(seeds=2, members=3)
+    whole = list(recipe_arms.jobs(rounds, 3))
+    assert len(set(whole)) == len(whole) == 2 * 3 * 3 * len(recipe_arms.ARMS)
     assert {(arm, member) for arm, _, _, member in whole[:9]} == {(BASE, m) for m in range(3)}
-    assert [arm for arm, *_ in whole[9:15]] == [recipes.OTHERS[0]] * 3 + [recipes.OTHERS[1]] * 3
-    parts = [list(recipes.jobs(rounds, 3, (number, 2))) for number in (0, 1)]
+    assert [arm for arm, *_ in whole[9:15]] == [recipe_arms.OTHERS[0]] * 3 + [
+        recipe_arms.OTHERS[1]
+    ] * 3
+    parts = [list(recipe_arms.jobs(rounds, 3, (number, 2))) for number in (0, 1)]
     assert sorted(map(repr, whole)) == sorted(map(repr, [*parts[0], *parts[1]]))
 
 
 def test_an_arm_changes_its_fields_only():
     base = config_of()
-    for arm in recipes.ARMS:
+    for arm in recipe_arms.ARMS:
         changed, before = arm.config(base).to_dict(), base.to_dict()
         for path, value in arm.changes:
             section, name = path.split(".")
@@ -105,7 +108,7 @@ def test_every_member_predicts_all_its_images(measured):
         for fold in range(FOLDS):
             for member in range(MEMBERS):
                 folder = measured / arm.name / "seed3" / f"fold{fold}" / f"member{member}"
-                roles = recipes.roles_of(config_of(), records, 3, fold, member, MEMBERS)
+                roles = recipe_arms.roles_of(config_of(), records, 3, fold, member, MEMBERS)
                 for choice in (LAST, AVERAGED):
                     for role in (VAL, TEST):
                         found = Predictions.read_csv(folder / choice / role / PREDICTIONS)
@@ -152,9 +155,9 @@ def test_a_measurement_with_other_members_is_refused(measured):
 def test_copies_are_augmented_images_and_tiles_are_squares(tmp_path):
     off = {f"augment.{name}": 0.0 for name in ("translate", "zoom", "stain", "brightness")}
     turned = config_of(**off, **{"augment.contrast": 0.0})
-    bank = recipes.Bank(turned, tiles=False, folder=tmp_path)
+    bank = recipes_frozen.Bank(turned, tiles=False, folder=tmp_path)
     images = bank.dataset.images
-    assert bank.copies.shape[:2] == (len(images), recipes.COPIES)
+    assert bank.copies.shape[:2] == (len(images), recipes_frozen.COPIES)
     np.testing.assert_array_equal(bank.plain[:, 0], bank.frozen.compute(images))
     # Without colours, shift and zoom, every copy is a dihedral view.
     for number in (0, 5):
@@ -162,7 +165,7 @@ def test_copies_are_augmented_images_and_tiles_are_squares(tmp_path):
         for copy in bank.copies[number]:
             close = np.isclose(features, copy, rtol=2e-3, atol=2e-3).all(axis=(1, 2, 3))
             assert close.any()
-    coloured = recipes.Bank(config_of(), tiles=True, folder=tmp_path)
+    coloured = recipes_frozen.Bank(config_of(), tiles=True, folder=tmp_path)
     assert coloured.plain.shape[1] == 3 and len(list(tmp_path.iterdir())) == 4
     assert not np.isclose(coloured.copies[0], bank.plain[0], atol=2e-3).all(axis=(1, 2, 3)).any()
     tall = coloured.dataset.records.magnification == 100  # stored at 350x230 pixels
@@ -184,7 +187,7 @@ def simulated(tmp_path_factory):
     for seed in range(2):
         for fold in range(FOLDS):
             for member in range(MEMBERS):
-                roles = recipes.roles_of(config, records, seed, fold, member, MEMBERS)
+                roles = recipe_arms.roles_of(config, records, seed, fold, member, MEMBERS)
                 noise = np.random.default_rng((seed, fold, member)).normal(size=len(records))
                 for arm in REPORTED:
                     simulate(folder, records, roles, arm.name, noise, seed, fold, member)
