@@ -115,9 +115,8 @@ class WholeNetwork:
             config.optim, rules, variables["params"], epochs=config.epochs, epoch_steps=per_epoch
         )
         recipe = dataclasses.replace(make_recipe(config, make_augmentation(config)), seed=seed)
-        state = TrainState.create(
-            processes.put(variables, self._whole), phases, averaged=recipe.ema_decay > 0
-        )
+        state = TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
+        state = processes.put(state, self._whole)
         resident = device.place(self._pixels, plan, self._whole)
         longest = max(per_epoch, 2 * len(self._pixels) // size)  # one shape for all plans
         for epoch in range(config.epochs):
