@@ -25,8 +25,10 @@ Tables:
   subsets of the members.
 * ``gains``: difference of an ensemble to its members, and of the mean probability to the mean
   logit.
+* ``equal_cost``: an ensemble of the base less one network of the same cost, with the epochs of all
+  members, by its moving average (``averaged``) and its ``uniform`` average.
 * ``weights``: averaged weights less last weights of single networks, ``base`` with intervals and
-  the spread over all arms.
+  the spread over all arms; for whole networks also the uniform less the moving average of ``base``.
 * ``views``: mean logit of the dihedral views less the original view.
 """
 
@@ -42,7 +44,7 @@ import numpy as np
 
 from benchmarks.frozen_report import difference_rows, mean, metric, spread_rows, value_row
 from benchmarks.measuring import finish, parser
-from benchmarks.recipe_arms import ARMS, AVERAGED, BASE, DIHEDRAL, LAST, Arm
+from benchmarks.recipe_arms import ARMS, AVERAGED, BASE, DIHEDRAL, LAST, UNIFORM, Arm
 from benchmarks.stage_training import FACTS, SETTINGS
 from se_resnet.errors import UserError
 from se_resnet.metrics.cohort import Cohort
@@ -132,6 +134,12 @@ class Results:
                 for fold in range(self.folds)
             )
         ]
+
+    def choices(self, *wanted: str) -> list[str]:
+        """Returns the choices of the weights that the networks of the base have."""
+        seed, member = self.repeats(self.arms[0])[0]
+        folder = self._folder(self.arms[0], seed, 0, member)
+        return [choice for choice in wanted if (folder / choice).is_dir()]
 
     def repeats(self, *arms: Arm) -> list[tuple[int, int]]:
         """Returns seed and member of the networks that all these arms have."""
@@ -338,18 +346,50 @@ def ensemble_rows(results: Results) -> tuple[list[dict[str, Any]], list[dict[str
     return rows, differences
 
 
-def weight_rows(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Returns the differences of averaged to last weights: of the base, and their spread."""
+def equal_cost_rows(results: Results) -> list[dict[str, Any]]:
+    """Returns the differences of ensembles to one network that trains as many epochs."""
+    base, *others = results.arms
+    rows = []
+    for arm in others:
+        size = arm.times_epochs
+        if arm.changes or size == 1 or not (repeats := results.repeats(base, arm)):
+            continue
+        seeds = [
+            seed
+            for seed, member in repeats
+            if member == 0 and set(range(size)) <= set(results.members_of([base], seed))
+        ]
+        for choice in results.choices(AVERAGED, UNIFORM):
+            pairs = [
+                (
+                    str(seed),
+                    results.tested(arm, seed, 0, choice),
+                    results.combined(base, seed, range(size)),
+                )
+                for seed in seeds
+            ]
+            if pairs:
+                rows += difference_rows(
+                    f"{size} networks less {arm.name}, {choice}", pairs, COMPARED
+                )
+    return rows
 
-    def pairs_of(arm: Arm) -> list[tuple[str, Predictions, Predictions]]:
+
+def weight_rows(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Returns the differences of averages to other weights: of the base, and their spread."""
+
+    def pairs_of(arm: Arm, first: str, second: str) -> list[tuple[str, Predictions, Predictions]]:
         return [
-            (f"{s}/{m}", *(results.tested(arm, s, m, choice) for choice in (LAST, AVERAGED)))
+            (f"{s}/{m}", *(results.tested(arm, s, m, choice) for choice in (first, second)))
             for s, m in results.repeats(arm)
         ]
 
     base = results.arms[0]
-    rows = difference_rows("averaged less last", pairs_of(base), COMPARED)
-    every = [(a, b) for arm in results.arms for _, a, b in pairs_of(arm)]
+    rows = difference_rows("averaged less last", pairs_of(base, LAST, AVERAGED), COMPARED)
+    if results.choices(UNIFORM):
+        pairs = pairs_of(base, AVERAGED, UNIFORM)
+        rows += difference_rows("uniform less averaged", pairs, COMPARED)
+    every = [(a, b) for arm in results.arms for _, a, b in pairs_of(arm, LAST, AVERAGED)]
     return rows, spread_rows(every, COMPARED)
 
 
@@ -391,6 +431,7 @@ def report(results: Results, out: Path | None) -> None:
         "choices": choices,
         "ensembles": ensembles,
         "gains": gains,
+        "equal_cost": equal_cost_rows(results),
         "weights": weights,
         "weights_of_all_arms": weights_spread,
         "views": view_rows(results),

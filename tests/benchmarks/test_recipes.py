@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
 
 from benchmarks import recipe_arms, recipes, recipes_frozen, recipes_report
-from benchmarks.recipe_arms import AVERAGED, BASE, DIHEDRAL, LAST, Arm, Round
+from benchmarks.recipe_arms import AVERAGED, BASE, DIHEDRAL, LAST, UNIFORM, Arm, Round
 from benchmarks.recipes_report import LOGIT, PROBABILITY, Results, ensemble
 from benchmarks.stage_features import views
 from benchmarks.stage_training import FACTS, SETTINGS
@@ -23,6 +24,7 @@ from se_resnet.metrics.predictions import (
 )
 from se_resnet.runs.run_files import EXCLUDED, TEST, TRAIN, VAL
 from se_resnet.runtime.files import read_json, write_json
+from se_resnet.training import step
 from tests.helpers.last_stage import last_stage_config
 
 FOLDS, MEMBERS = 2, 2
@@ -343,3 +345,54 @@ def test_a_folder_without_results_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         recipes_report.main()
     assert stop.value.code == 2 and "has finished all folds" in capsys.readouterr().err
+
+
+def test_an_ensemble_is_compared_at_equal_cost(simulated, tmp_path):
+    """One network of twice the epochs against the mean of two, by both averages of its weights."""
+    folder = tmp_path / "equal"
+    shutil.copytree(simulated.workdir, folder)
+    for name in ("base", "strong"):
+        for averaged in folder.glob(f"{name}/*/*/*/{AVERAGED}"):
+            shutil.copytree(averaged, averaged.with_name(UNIFORM))
+    twice = Arm("strong", times_epochs=2)
+    results = Results(folder, FOLDS, MEMBERS, (REPORTED[0], twice, REPORTED[2]))
+    rows = recipes_report.equal_cost_rows(results)
+    titles = [f"2 networks less strong, {choice}" for choice in (AVERAGED, UNIFORM)]
+    assert list(dict.fromkeys(row["arm"] for row in rows)) == titles
+    auc = next(row for row in rows if row["metric"] == "AUC")
+    gains = []
+    for seed in range(2):
+        one, two = results.tested(twice, seed, 0), results.combined(BASE, seed, (0, 1))
+        gains.append(auc_within(two, two.probability) - auc_within(one, one.probability))
+    assert float(auc["mean"]) == pytest.approx(np.mean(gains), abs=6e-4)
+    weights, _ = recipes_report.weight_rows(results)
+    same = [row for row in weights if row["arm"] == "uniform less averaged"]
+    assert same and all(float(row["mean"]) == 0 for row in same)
+
+
+@pytest.mark.compiled
+def test_whole_networks_share_a_program_and_predict_all_their_images(tmp_path):
+    config, folder = config_of(), tmp_path / "whole"
+    config.epochs, config.optim.ema_decay = 3, 0.9
+    arms = (BASE, Arm("fast", (("optim.learning_rate", 3e-2),)))
+    turns = [Round(3, (0, 1), (BASE,)), Round(3, (0,), (arms[1],))]
+    recipes.measure(config, folder, turns, MEMBERS, open_network=recipes.NETWORKS[recipes.WHOLE])
+    records = sample().records
+    for arm in arms:
+        run = folder / arm.name / "seed3" / "fold1" / "member0"
+        roles = recipe_arms.roles_of(config, records, 3, 1, 0, MEMBERS)
+        found = {}
+        for choice in (LAST, AVERAGED, UNIFORM):
+            for role in (VAL, TEST):
+                predicted = Predictions.read_csv(run / choice / role / PREDICTIONS)
+                assert predicted.file.tolist() == records.file[roles == role].tolist()
+                found[choice] = predicted.probability.tobytes()
+        assert len(set(found.values())) == 3
+        assert (run / DIHEDRAL).exists() == (arm is BASE)
+        assert len(read_json(run / FACTS)["losses"]) == 3
+    base, fast = (
+        Predictions.read_csv(folder / arm.name / "seed3/fold0/member0/last/test" / PREDICTIONS)
+        for arm in arms
+    )
+    assert not np.array_equal(base.probability, fast.probability)
+    assert step._steps_program.cache_info().currsize == 1
