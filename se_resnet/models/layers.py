@@ -7,18 +7,33 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from se_resnet.models import ops_fast, ops_plain, winograd
+from se_resnet.models import ops_fast, ops_fused, ops_plain, winograd
 
-FORMULATIONS = ("auto", "plain", "fast")
+FORMULATIONS = ("auto", "plain", "fast", "fused")
+AUTO = {"cpu": "fast", "gpu": "plain"}  # by platform; plain elsewhere
 # Collections of variables that se_resnet.models.folding creates; they replace other variables.
 TRANSFORMED = "transformed"  # kernels ready for Winograd's algorithm
 FOLDED = "folded"  # offsets of normalisations whose factors are part of the kernels
 MOMENTUM = 0.9  # share of the old running statistics that a step keeps; torch calls it 0.1
 
 
+def chosen(formulation: str) -> str:
+    """Returns ``'plain'``, ``'fast'`` or ``'fused'``; for ``'auto'`` that of the platform.
+
+    They stand for :mod:`se_resnet.models.ops_plain`, :mod:`se_resnet.models.ops_fast` and
+    :mod:`se_resnet.models.ops_fused`.
+    """
+    return AUTO.get(jax.default_backend(), "plain") if formulation == "auto" else formulation
+
+
 def is_fast(formulation: str) -> bool:
     """Returns whether to use :mod:`se_resnet.models.ops_fast`; ``'auto'`` does so on CPUs."""
-    return formulation == "fast" or (formulation == "auto" and jax.default_backend() == "cpu")
+    return chosen(formulation) == "fast"
+
+
+def is_fused(formulation: str) -> bool:
+    """Returns whether to use :mod:`se_resnet.models.ops_fused`."""
+    return chosen(formulation) == "fused"
 
 
 class Conv(nn.Module):
@@ -68,40 +83,60 @@ class BatchNorm(nn.Module):
 
     Attributes:
         epsilon: added to the variances.
+        formulation: one of ``FORMULATIONS``.
     """
 
     epsilon: float
+    formulation: str = "auto"
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Normalises ``x [B, H, W, C]``, by the batch if ``train``, else by running statistics."""
-        factor, offset, _ = self.coefficients(x, train)
+        factor, offset, _ = self.coefficients(x, train, per_image=False)
+        if is_fused(self.formulation):
+            return ops_fused.scale(x, factor, offset)
         return (x * factor + offset).astype(x.dtype)
 
+    def rectified(self, x: jax.Array, train: bool) -> jax.Array:
+        """Normalises like :meth:`__call__` and sets negative values to zero."""
+        if not is_fused(self.formulation):
+            return nn.relu(self(x, train))
+        factor, offset, _ = self.coefficients(x, train, per_image=False)
+        return ops_fused.scale_relu(x, factor, offset)
+
     @nn.compact
-    def coefficients(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def coefficients(
+        self, x: jax.Array, train: bool, per_image: bool = True
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns the factor and the offset that normalise ``x [B, H, W, C]``.
+
+        Args:
+            x: the features.
+            train: whether to normalise by the statistics of the batch.
+            per_image: whether the means of each image are needed.
 
         Returns:
             ``factor`` and ``offset``, both ``[C]``, and the means of ``x`` in each image, ``[B,
-            C]``.
+            C]``; without ``per_image`` the last may be other values.
         """
         channels = x.shape[-1:]
-        values = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        means = values.mean((1, 2))
         if self.has_variable(FOLDED, "offset"):
-            return jnp.ones(channels), self.get_variable(FOLDED, "offset"), means
+            offset: jax.Array = self.get_variable(FOLDED, "offset")
+            return jnp.ones(channels), offset, ops_plain.image_means(x)
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         if train:
-            mean = means.mean(0)
-            var = jnp.maximum(0, jnp.square(values).mean((0, 1, 2)) - jnp.square(mean))
+            if is_fused(self.formulation):
+                mean, square, means = ops_fused.moments(x, per_image)
+            else:
+                mean, square, means = ops_plain.moments(x)
+            var = jnp.maximum(0, square - jnp.square(mean))
             if not self.is_initializing():
                 for running, value in ((running_mean, mean), (running_var, var)):
                     running.value = MOMENTUM * running.value + (1 - MOMENTUM) * value
         else:
-            mean, var = running_mean.value, running_var.value
+            mean, var, means = running_mean.value, running_var.value, ops_plain.image_means(x)
         return *normalisation(scale, bias, mean, var, self.epsilon), means
 
 

@@ -1,11 +1,13 @@
-"""The operations of a ResNet as XLA provides them, for GPU and TPU.
+"""The operations of a ResNet as XLA provides them, for every platform.
 
-:mod:`se_resnet.models.ops_fast` has the same operations for CPU.
+:mod:`se_resnet.models.ops_fast` has the same operations for a CPU, and
+:mod:`se_resnet.models.ops_fused` those of normalisation for a GPU.
 """
 
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
@@ -29,6 +31,23 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
         padding=(padding, padding),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+
+
+def image_means(x: jax.Array) -> jax.Array:
+    """Returns the means of ``x [B, H, W, C]`` in each image: ``[B, C]``, at least float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2))
+
+
+def moments(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the means of ``x [B, H, W, C]`` and of its squares.
+
+    Returns:
+        Mean ``[C]``, mean square ``[C]``, and the means of each image, ``[B, C]``; at least
+        float32.
+    """
+    values = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    means = values.mean((1, 2))
+    return means.mean(0), jnp.square(values).mean((0, 1, 2)), means
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -28,13 +28,14 @@ from jax import lax
 from se_resnet import attention as attention_modules
 from se_resnet.attention import ChannelGate
 from se_resnet.errors import UserError
-from se_resnet.models import ops_fast
+from se_resnet.models import ops_fast, ops_fused
 from se_resnet.models.layers import (
     FORMULATIONS,
     BatchNorm,
     Conv,
     global_average_pool,
     is_fast,
+    is_fused,
     max_pool,
 )
 
@@ -61,7 +62,7 @@ class ConvNorm(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps ``[B, H, W, C]`` to ``[B, ceil(H / stride), ceil(W / stride), features]``."""
         x = Conv(self.features, self.size, self.stride, self.formulation, name="conv")(x)
-        return BatchNorm(self.bn_epsilon, name="norm")(x, train)
+        return BatchNorm(self.bn_epsilon, self.formulation, name="norm")(x, train)
 
 
 class Bottleneck(nn.Module):
@@ -97,9 +98,9 @@ class Bottleneck(nn.Module):
         residual = x
         for i, (features, size, stride) in enumerate(layers, start=1):
             residual = Conv(features, size, stride, self.formulation, name=f"conv{i}")(residual)
-            norm = BatchNorm(self.bn_epsilon, name=f"norm{i}")
+            norm = BatchNorm(self.bn_epsilon, self.formulation, name=f"norm{i}")
             if i < 3:
-                residual = nn.relu(norm(residual, train))
+                residual = norm.rectified(residual, train)
         attend = attention_modules.create(
             self.attention, name="attention", **self.attention_options
         )
@@ -112,12 +113,20 @@ class Bottleneck(nn.Module):
                 self.formulation,
                 name="projection",
             )(x, train)
-        if is_fast(self.formulation) and (attend is None or isinstance(attend, ChannelGate)):
+        gate = attend if isinstance(attend, ChannelGate) else None
+        by_channel = gate is attend  # or there is no attention
+        if by_channel and is_fused(self.formulation):
+            factor, offset, means = norm.coefficients(residual, train)
+            gates = jnp.ones_like(means)
+            if gate is not None:
+                gates = attention_modules.channel_gates(gate, factor * means + offset)
+            return ops_fused.scale_add_relu(residual, gates * factor, gates * offset, x)
+        if by_channel and is_fast(self.formulation):
             # Between the barriers, gates of 1 change no bit, whatever XLA fuses around them.
             factor, offset, means = lax.optimization_barrier(norm.coefficients(residual, train))
             gates = jnp.ones_like(means)
-            if attend is not None:
-                gates = attention_modules.channel_gates(attend, factor * means + offset)
+            if gate is not None:
+                gates = attention_modules.channel_gates(gate, factor * means + offset)
             factor, offset = lax.optimization_barrier((gates * factor, gates * offset))
             return ops_fast.scale_add_relu(residual, factor, offset, x)
         residual = norm(residual, train)

@@ -7,9 +7,9 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from se_resnet.models import ops_fast, ops_plain, winograd
+from se_resnet.models import ops_fast, ops_fused, ops_plain, winograd
 from se_resnet.models.folding import fold
-from se_resnet.models.layers import FORMULATIONS, BatchNorm, is_fast
+from se_resnet.models.layers import BatchNorm, chosen, is_fast, is_fused
 from se_resnet.models.resnet import create_model
 from tests.helpers.marks import fully_compiled
 from tests.helpers.networks import randomised
@@ -170,14 +170,68 @@ def test_formulations_are_the_same_function(variant, attention, size, train, mon
     jax.tree.map(lambda a, b: assert_close(a, b, 1e-9), actual, expected)
 
 
+@pytest.mark.parametrize(
+    "variant, attention",
+    [("v1", "se"), fully_compiled("v1.5", "none"), fully_compiled("v1", "cbam")],
+)
+def test_the_fused_formulation_is_the_same_function(variant, attention, monkeypatch):
+    seen = []
+    monkeypatch.setattr(ops_fused, "pixel_sums", spy(ops_fused.pixel_sums, seen))
+    jax.config.update("jax_enable_x64", True)
+    try:
+        images = draw(0, 4, 33, 47, 3)
+        actual, expected = (
+            run_model(formulation, "float64", images, True, variant=variant, attention=attention)
+            for formulation in ("fused", "plain")
+        )
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    # Two passes for each of nine normalisations, one forward and one backward, and no more.
+    assert len(seen) == 2 * 9
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-9), actual, expected)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("bfloat16", 0.005)])
+def test_fused_operations_are_those_written_out(dtype, tolerance):
+    x, shortcut, dy = (jnp.asarray(draw(seed, 2, 5, 4, 8), dtype) for seed in range(3))
+    of_channel, of_image = draw(3, 2, 8), draw(4, 2, 2, 8)
+    exact = x.astype(jnp.float32)
+
+    def written_out(x, factor, offset, shortcut):
+        return nn.relu(shortcut + x * factor[:, None, None] + offset[:, None, None]).astype(x.dtype)
+
+    cases = [
+        (ops_fused.scale, lambda x, f, o: (x * f + o).astype(x.dtype), (x, *of_channel)),
+        (
+            ops_fused.scale_relu,
+            lambda x, f, o: nn.relu(x * f + o).astype(x.dtype),
+            (x, *of_channel),
+        ),
+        (ops_fused.scale_add_relu, written_out, (x, *of_image, shortcut)),
+    ]
+    for fused, expected, arguments in cases:
+        got, got_vjp = jax.vjp(jax.jit(fused), *arguments)
+        wanted, wanted_vjp = jax.vjp(expected, *arguments)
+        assert got.dtype == dtype
+        assert_close(got, wanted, tolerance)
+        for actual, reference in zip(got_vjp(dy), wanted_vjp(dy), strict=True):
+            assert actual.dtype == reference.dtype
+            assert_close(actual, reference, tolerance)
+    for per_image in (False, True):
+        mean, square, means = ops_fused.moments(x, per_image)
+        assert_close(mean, exact.mean((0, 1, 2)), 1e-6)
+        assert_close(square, jnp.square(exact).mean((0, 1, 2)), 1e-6)
+        assert not per_image or means.shape == (2, 8)
+    assert_close(means, exact.mean((1, 2)), 1e-6)
+
+
 @pytest.mark.compiled
 @pytest.mark.full_optimisation
+@pytest.mark.parametrize("formulation", ["fast", "fused"])
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("bfloat16", 0.05)])
-def test_formulations_agree_up_to_rounding(dtype, tolerance):
+def test_formulations_agree_up_to_rounding(dtype, tolerance, formulation):
     images = draw(0, 4, 33, 47, 3)
-    actual, expected = (
-        run_model(formulation, dtype, images, True) for formulation in ("fast", "plain")
-    )
+    actual, expected = (run_model(name, dtype, images, True) for name in (formulation, "plain"))
     assert actual[0].dtype == jnp.float32
     # Each convolution's error is about 1e-6 of its output; normalisation hands it on.
     jax.tree.map(lambda a, b: assert_close(a, b, tolerance), actual[:2], expected[:2])
@@ -204,16 +258,17 @@ def test_folding_leaves_the_logits_alone(formulation, variant, attention):
         assert np.ptp(apply({**folded, "transformed": zeros}) - apply(folded)) > 0
 
 
-def test_auto_is_fast_on_a_cpu_only(monkeypatch):
-    assert [is_fast(name) for name in FORMULATIONS] == [jax.default_backend() == "cpu", False, True]
-    for platform in ("cpu", "gpu", "tpu"):
+def test_auto_is_chosen_by_platform(monkeypatch):
+    for platform, expected in (("cpu", "fast"), ("gpu", "plain"), ("tpu", "plain")):
         monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
-        assert is_fast("auto") == (platform == "cpu")
+        assert chosen("auto") == expected
+        assert [is_fast("auto"), is_fused("auto")] == [expected == "fast", expected == "fused"]
+    assert [chosen(name) for name in ("plain", "fast", "fused")] == ["plain", "fast", "fused"]
 
 
 def spy(function, calls):
-    def called(*args):
+    def called(*args, **options):
         calls.append(args)
-        return function(*args)
+        return function(*args, **options)
 
     return called
