@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from se_resnet.models.folding import fold
 from se_resnet.models.layers import global_average_pool
+from se_resnet.models.precision import full_float32
 from se_resnet.models.resnet import ResNet, Stage, create_model
 from se_resnet.runtime.batches import batches
 from se_resnet.weights.initialise import initial_variables
@@ -118,9 +119,10 @@ def make_frozen(
         A function from pixels ``uint8 [B, H, W, 3]`` to the output of the last frozen stage,
         ``[B, h, w, C]``.
     """
-    folded = jax.jit(lambda variables: fold(model, variables, size))(variables)
+    folded = jax.jit(full_float32(lambda variables: fold(model, variables, size)))(variables)
 
     @jax.jit
+    @full_float32
     def forward(folded: Mapping[str, Any], images: jax.Array) -> jax.Array:
         inputs = weights.preprocessing(images)
         _, stages = model.apply(folded, inputs, train=False, return_stages=True)
@@ -139,6 +141,7 @@ def make_predict(part: LastStage) -> Callable[[Mapping[str, Any], np.ndarray], n
     """Returns a function from variables and features ``[M, h, w, C]`` to logits ``float64 [M]``."""
 
     @jax.jit
+    @full_float32
     def forward(variables: Mapping[str, Any], features: jax.Array) -> jax.Array:
         return part.apply(variables, features, train=False)[:, 0]
 

@@ -39,6 +39,7 @@ from data.feed import host
 from se_resnet.errors import UserError
 from se_resnet.models import resnet
 from se_resnet.models.layers import global_average_pool
+from se_resnet.models.precision import full_float32
 from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.models.resnet import ResNet
 from se_resnet.runs.workdir import load_best
@@ -99,6 +100,7 @@ def pooled_features(network: Network, images: np.ndarray, rows: np.ndarray) -> n
     model = network.model
 
     @jax.jit
+    @full_float32
     def forward(variables: Mapping[str, Any], batch: jax.Array) -> jax.Array:
         inputs = network.preprocessing(batch)
         _, stages = model.apply(variables, inputs, train=False, return_stages=True)

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.models.classifier import Classifier
+from se_resnet.models.precision import full_float32
 from se_resnet.runtime.batches import batches
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -118,6 +119,7 @@ def describe(
 
 
 @functools.partial(jax.jit, static_argnames="classifier")
+@full_float32
 def _intermediates(classifier: Classifier, variables: Mapping[str, Any], images: jax.Array) -> Any:
     inputs = classifier.preprocessing(images)
     _, state = classifier.model.apply(variables, inputs, train=False, mutable=["intermediates"])

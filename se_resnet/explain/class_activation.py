@@ -14,6 +14,7 @@ from se_resnet.errors import UserError
 from se_resnet.explain.members import Variables, networks_of
 from se_resnet.explain.target import check_target, sign_of
 from se_resnet.models.classifier import Classifier
+from se_resnet.models.precision import full_float32
 from se_resnet.models.resnet import PERTURBATIONS
 
 
@@ -93,6 +94,7 @@ def _class_activation(
 
 
 @functools.partial(jax.jit, static_argnames=("classifier", "stage"))
+@full_float32
 def _features_and_gradients(
     classifier: Classifier, variables: Mapping[str, Any], images: jax.Array, stage: str
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -116,6 +118,7 @@ def _features_and_gradients(
 
 
 @functools.partial(jax.jit, static_argnames=("size", "plus_plus"))
+@full_float32
 def _combine(
     features: tuple[jax.Array, ...],
     gradients: tuple[jax.Array, ...],

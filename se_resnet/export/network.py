@@ -12,6 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from se_resnet.models.folding import fold
+from se_resnet.models.precision import full_float32
 from se_resnet.runs.workdir import Run
 
 # The threshold of a run applies to the first; the second is for display.
@@ -42,7 +43,12 @@ def inference(run: Run) -> Callable[[jax.Array], dict[str, jax.Array]]:
     """
     classifier = run.classifier
     model = classifier.model.clone(formulation="plain")
-    fold_variables = jax.jit(lambda variables: fold(model, variables, classifier.size))
+
+    @jax.jit
+    @full_float32
+    def fold_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+        return fold(model, variables, classifier.size)
+
     members = [jax.tree.map(np.asarray, fold_variables(member)) for member in run.members]
     preprocessing = classifier.preprocessing
     if preprocessing.channel_order == "BGR":
@@ -54,6 +60,7 @@ def inference(run: Run) -> Callable[[jax.Array], dict[str, jax.Array]]:
             std=preprocessing.std[::-1],
         )
 
+    @full_float32
     def apply(images: jax.Array) -> dict[str, jax.Array]:
         inputs = preprocessing(images)
         by_member: list[Any] = [model.apply(member, inputs, train=False) for member in members]

@@ -18,6 +18,7 @@ from se_resnet.images.scale import FORM as SCALE_FORM
 from se_resnet.images.scale import Scale, scale_of_facts
 from se_resnet.models.folding import fold
 from se_resnet.models.layers import global_average_pool
+from se_resnet.models.precision import full_float32
 from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.models.resnet import ResNet, count_parameters, create_model, flops
@@ -141,7 +142,8 @@ class Forward:
 
     All networks share one compiled program and one pass over the batches. A call first folds the
     variables (:func:`se_resnet.models.folding.fold`), which takes the time of one or two images:
-    pass many batches in one call.
+    pass many batches in one call. Features of float32 are computed in full float32 on every
+    platform (:mod:`se_resnet.models.precision`).
 
     Args:
         classifier: the network and its preprocessing.
@@ -189,6 +191,11 @@ def _programs(classifier: Classifier) -> tuple[Callable[..., Any], Callable[...,
     """Returns the jitted functions that fold variables, and that compute logits and features."""
     model = classifier.model
 
+    @full_float32
+    def fold_variables(variables: Mapping) -> Mapping:
+        return fold(model, variables, classifier.size)
+
+    @full_float32
     def forward(variables: Mapping, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         inputs = classifier.preprocessing(images)
         output: Any = model.apply(variables, inputs, train=False, return_stages=True)
@@ -196,4 +203,4 @@ def _programs(classifier: Classifier) -> tuple[Callable[..., Any], Callable[...,
         features = global_average_pool(stages[model.stage_names[-1]])
         return logits[:, 0], features.astype(jnp.float32)
 
-    return jax.jit(lambda variables: fold(model, variables, classifier.size)), jax.jit(forward)
+    return jax.jit(fold_variables), jax.jit(forward)
