@@ -7,7 +7,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Case:
         dispatches: number of timed dispatches.
         augment: whether batches are augmented.
         copy: size in megabytes of the array that measures bandwidth.
+        trace: whether to measure by a trace in which share of the time the device is busy.
+        formulation: ``config.model.formulation``.
     """
 
     batch: int
@@ -52,6 +54,8 @@ class Case:
     dispatches: int
     augment: bool
     copy: int
+    trace: bool = True
+    formulation: str = "auto"
 
     def pixels(self) -> np.ndarray:
         """Returns random pixels ``uint8 [images, side, side, 3]``."""
@@ -79,22 +83,37 @@ class Case:
         return list(rng.integers(2 * self.images, size=shape).astype(np.int32))
 
 
-def ours(case: Case) -> dict[str, Any]:
-    """Measures times and counts of a step, for the tables of :mod:`benchmarks.gpu`."""
+@dataclasses.dataclass
+class Training:
+    """A training whose data and state are on the device.
+
+    Attributes:
+        program: the steps of one dispatch, see :func:`se_resnet.training.step.make_train_steps`.
+        data: images and plan.
+        state: the state before the next step.
+        sharding: sharding that keeps whole arrays on every device.
+    """
+
+    program: Any
+    data: Any
+    state: Any
+    sharding: Any
+
+
+def build(case: Case, seed: int = 0) -> Training:
+    """Returns a training of the SE-ResNet50 from random weights; the rows come from ``case``."""
     import jax
 
     from data.balance import Plan
     from data.feed import device as resident
     from se_resnet.models import resnet
     from se_resnet.models.classifier import Classifier
-    from se_resnet.runtime.compilation_cache import keep_compiled_programs
     from se_resnet.training.augment import Augmentation
     from se_resnet.training.optim import Adam, Phase
     from se_resnet.training.recipe import Recipe
     from se_resnet.training.step import TrainState, make_train_steps
     from se_resnet.weights import pretrained
 
-    keep_compiled_programs()
     weights = pretrained.load("none")
     model = resnet.create_model(
         variant=weights.variant,
@@ -102,56 +121,86 @@ def ours(case: Case) -> dict[str, Any]:
         stage_sizes=case.stage_sizes,
         width=case.width,
         dtype=case.dtype,
+        formulation=case.formulation,
     )
     classifier = Classifier(model, weights.preprocessing, (case.side, case.side), "squash")
-    variables = pretrained.initial_variables(model, weights, jax.random.key(0), classifier.size)
+    variables = pretrained.initial_variables(model, weights, jax.random.key(seed), classifier.size)
     everywhere = replicated(data_mesh())
     phase = Phase(Adam(1e-4))
     state = jax.device_put(TrainState.create(variables, [phase]), everywhere)
-    del variables
-    placed = resident.place(case.pixels(), Plan(**case.columns()), everywhere)
     augment = Augmentation(**AUGMENT) if case.augment else Augmentation(flip=False, rotate=False)
-    steps: Any = make_train_steps(classifier, Recipe(augment, seed=0), phase, resident.make_batch)
-    blocks = case.blocks()
-    singles = [row[None] for row in blocks[0]]
-    lowered = steps.lower(placed, state, jax.device_put(singles[0], everywhere), 1)
-    single = lowered.compile()
-    block = jax.device_put(blocks[0], everywhere)
-    together = steps.lower(placed, state, block, case.steps).compile()
+    recipe = Recipe(augment, seed=seed)
+    program = make_train_steps(classifier, recipe, phase, resident.make_batch)
+    placed = resident.place(case.pixels(), Plan(**case.columns()), everywhere)
+    return Training(program, placed, state, everywhere)
 
-    def run(program: Callable, blocks: Iterable[np.ndarray]) -> float:
+
+def ours(case: Case) -> Iterator[dict[str, Any]]:
+    """Compiles the step, then measures a round for every further value that is asked for.
+
+    Yields:
+        First the seconds of compilation, the device and the counts of XLA; then the seconds of a
+        step and the peak of memory, once for each round.
+    """
+    import jax
+
+    from se_resnet.runtime.compilation_cache import keep_compiled_programs
+
+    keep_compiled_programs()
+    training = build(case)
+    blocks = [jax.device_put(rows, training.sharding) for rows in case.blocks()]
+    start = time.monotonic()
+    lowered = training.program.lower(training.data, training.state, blocks[0], case.steps)
+    compiled = lowered.compile()
+    recipe, phase = training.program.recipe, training.program.phase
+    device = jax.devices()[0]
+    # XLA counts a loop of steps as one step.
+    written, counted = (part.cost_analysis() or {} for part in (lowered, compiled))
+
+    def run(blocks: Iterable[jax.Array], steps: int) -> float:
         """Returns the seconds from the first dispatch until all steps are finished."""
-        nonlocal state
         start = time.monotonic()
         for rows in blocks:
-            state, _ = program(placed, state, jax.device_put(rows, everywhere))
-        jax.block_until_ready(state)
+            training.state, _ = compiled(
+                recipe, phase, training.data, training.state, rows, np.int32(steps)
+            )
+        jax.block_until_ready(training.state)
         return time.monotonic() - start
 
-    for program, first in ((single, singles[:1]), (together, blocks[:1])):
-        run(program, first)  # the first call allocates
-    seconds = run(together, blocks) / (case.steps * case.dispatches)
-    single_seconds = run(single, singles) / case.steps
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            run(together, blocks[:2])
-        busy = busy_share(Path(folder))
-    device = jax.devices()[0]
-    stats = device.memory_stats() or {}
-    written, compiled = (part.cost_analysis() or {} for part in (lowered, single))
+    run(blocks[:1], 1)  # the first call allocates
     assert "tensorflow" not in sys.modules, "this path must not need TensorFlow"
-    return {
+    yield {
+        "compile_seconds": time.monotonic() - start,
         "platform": device.platform,
         "kind": device.device_kind,
-        "seconds": seconds,
-        "single_seconds": single_seconds,
-        "busy": busy,
         "flops": written.get("flops"),
-        "compiled_flops": compiled.get("flops"),
-        "bytes": compiled.get("bytes accessed"),
-        "peak_bytes": stats.get("peak_bytes_in_use"),
-        "copy_bandwidth": copy_bandwidth(case.copy),
+        "compiled_flops": counted.get("flops"),
+        "bytes": counted.get("bytes accessed"),
     }
+    bandwidth = peak = None
+    while True:
+        seconds = run(blocks, case.steps) / (case.steps * case.dispatches)
+        single = run(blocks, 1) / case.dispatches
+        if bandwidth is None:
+            peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
+            bandwidth = copy_bandwidth(case.copy)  # its arrays are no part of the peak
+        yield {
+            "seconds": seconds,
+            "single_seconds": single,
+            "busy": _traced(lambda: run(blocks[:2], case.steps)) if case.trace else None,
+            "peak_bytes": peak,
+            "copy_bandwidth": bandwidth,
+        }
+
+
+def _traced(work: Callable[[], Any]) -> float | None:
+    """Returns the busy share of the device while ``work`` runs."""
+    import jax
+
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            work()
+        return busy_share(Path(folder))
 
 
 def busy_share(folder: Path) -> float | None:

@@ -13,7 +13,7 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,59 @@ def in_own_process(work: Callable[..., Any], *arguments: Any) -> Measurement:
         raise SystemExit(f"{work.__name__}{arguments} failed") from None
     process.join()
     return measurement
+
+
+class Staged:
+    """A generator in a separate process, which advances on request.
+
+    A contender prepares itself before the first value, while others do the same, and measures one
+    round for each further value, while the others wait.
+    """
+
+    def __init__(self, work: Callable[..., Iterator[Any]], *arguments: Any):
+        """Starts the process, which prepares the first value at once. All must be picklable."""
+        self._name = f"{work.__name__}{arguments}"
+        self._pipe, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        self._process = context.Process(target=_advance, args=(work, arguments, theirs))
+        self._process.start()
+        theirs.close()
+
+    def ready(self, seconds: float) -> bool:
+        """Returns whether the value is there, after waiting at most so long."""
+        return self._pipe.poll(seconds)
+
+    def value(self) -> Any:
+        """Waits for the value that is being made, and returns it.
+
+        Raises:
+            SystemExit: the process failed; its traceback is on standard error.
+        """
+        try:
+            return self._pipe.recv()
+        except EOFError:
+            raise SystemExit(f"{self._name} failed") from None
+
+    def next(self) -> Any:
+        """Asks for the next value, waits for it and returns it; raises as :meth:`value`."""
+        self._pipe.send(True)
+        return self.value()
+
+    def close(self) -> None:
+        """Ends the process, which frees the memory of its device."""
+        with contextlib.suppress(OSError):
+            self._pipe.send(False)
+        self._process.join(10)
+        self._process.kill()  # a process that still prepares a value
+        self._process.join()
+        self._pipe.close()
+
+
+def _advance(work: Callable[..., Iterator[Any]], arguments: tuple, pipe: Any) -> None:
+    values = work(*arguments)
+    pipe.send(next(values))
+    while pipe.recv():
+        pipe.send(next(values))
 
 
 def _measure(work: Callable[..., Any], arguments: tuple, answer: Any) -> None:

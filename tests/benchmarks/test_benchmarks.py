@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -15,8 +14,6 @@ from benchmarks import (
     contest,
     evaluation,
     generate,
-    gpu,
-    gpu_step,
     inference,
     measuring,
     pipeline,
@@ -117,64 +114,6 @@ def test_the_parts_of_an_evaluation_add_up(tmp_path, monkeypatch):
     for name in ("seconds, first", "seconds, again"):
         assert sum(part[name] for part in parts) == pytest.approx(total[name])
         assert all(part[name] >= 0 for part in parts)
-
-
-@pytest.mark.compiled
-def test_training_on_a_device_is_measured_without_tensorflow(tmp_path):
-    out = tmp_path / "out.json"
-    sizes = "--side 32 --width 4 --stage_sizes 1 --images 8 --steps 2 --dispatches 1 --copy 1"
-    flags = f"--batch 2 --dtype bfloat16 --rounds 1 --no_torch {sizes} --out {out}".split()
-    code = f"""
-import sys
-sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None  # importing them fails
-from benchmarks import gpu
-sys.argv = ["gpu", *{flags}]
-gpu.main()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=measuring.ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    written = json.loads(out.read_text())
-    (speed,), (roofline,) = written["rows"], written["roofline"]
-    assert speed["images/s"] == pytest.approx(2 / (speed["step, ms"] / 1000))
-    assert roofline["GB a step"] > 0 and roofline["copy, GB/s"] > 0
-    assert "Platform: " in written["notes"][0] and "--no_torch" in written["notes"][1]
-
-
-def test_a_known_card_has_its_roofline_and_torch_its_ratio():
-    case = gpu.Case(64, "bfloat16", 8, 32, 4, (1,), 2, 1, True, 1)
-    run = {"kind": "NVIDIA H200", "seconds": 0.02, "single_seconds": 0.03, "busy": 0.9}
-    run |= {"flops": 4.945e12, "compiled_flops": 4e12, "bytes": 4.8e10, "peak_bytes": 2e9}
-    runs = [{**run, "seconds": seconds, "copy_bandwidth": 4e12} for seconds in (0.02, 0.01, 0.04)]
-    row = gpu.roofline_row(case, runs)
-    assert row["of peak, %"] == pytest.approx(25) and row["of copy, %"] == pytest.approx(60)
-    assert row["of peak bandwidth, %"] == pytest.approx(50)
-    peer = [{"seconds": seconds, "peak_bytes": None} for seconds in (0.02, 0.03, 0.04)]
-    speed = gpu.speed_row(case, runs, peer)
-    assert speed["times as fast"] == 1 and speed["images/s"] == 3200
-    assert gpu.speed_row(case, runs, [])["times as fast"] is None
-
-
-def test_time_that_two_kernels_share_counts_once():
-    assert gpu_step.covered([]) is None
-    assert gpu_step.covered([(0, 4), (1, 2), (3, 6), (8, 10)]) == pytest.approx(0.8)
-
-
-def test_one_resampling_turns_and_mirrors_as_augmentation(monkeypatch):
-    torch = pytest.importorskip("torch")
-    from benchmarks import gpu_torch
-
-    for name in gpu_step.AUGMENT:
-        monkeypatch.setitem(gpu_step.AUGMENT, name, 0.0)
-    pixels = torch.arange(3 * 16.0).reshape(1, 3, 4, 4).repeat(64, 1, 1, 1)
-    views = {
-        tuple(torch.rot90(pixels[0].flip(axes), turns, (1, 2)).round().flatten().tolist())
-        for axes in ((), (1,))
-        for turns in range(4)
-    }
-    found = gpu_torch.augmented(pixels)
-    assert {tuple(image.round().flatten().tolist()) for image in found} == views
 
 
 TINY = ["--size", "32", "--width", "4", "--stage_sizes", "1", "2", "--batch", "2"]
