@@ -123,7 +123,7 @@ def get_config() -> ConfigDict:
     config.model.attention_position = "branch"  # or 'stage'
     config.model.stage_sizes = (3, 4, 6, 3)
     config.model.width = 64
-    # Operations for the same function: those of XLA ('plain') or rewritten for a CPU ('fast').
+    # Operations for the same function: of XLA ('plain'), for a CPU ('fast') or a GPU ('fused').
     config.model.formulation = "auto"  # by platform
     # Type of the features between the layers; 'bfloat16' halves their memory, for GPUs.
     config.model.dtype = "float32"

@@ -8,9 +8,9 @@ Variables are ``{'params': ..., 'batch_stats': ...}``. Parameters are nested by 
 # Read this first. A network is built from the outside in: ResNet, Stage, Bottleneck,
 # Conv/BatchNorm.  images [B, H, W, 3] -> stem [H/4, W/4] -> stage1 [H/4] -> stage2 [H/8] -> stage3
 # [H/16] -> stage4 [H/32] -> mean over pixels [B, C] -> head -> logits [B, num_outputs]  A
-# Bottleneck computes relu(shortcut(x) + attention(norm3(conv3(...)))). It exists in two
-# formulations with the same result: `plain` follows the paper line by line; `fast` fuses the last
-# normalisation, the gates and the addition for a CPU (se_resnet.models.ops_fast). Attention modules
+# Bottleneck computes relu(shortcut(x) + attention(norm3(conv3(...)))). It exists in three
+# formulations with the same result: `plain` follows the paper line by line; `fast` and `fused` fuse
+# the last normalisation, the gates and the addition, for a CPU and for a GPU. Attention modules
 # come from se_resnet.attention by name. `create_model` checks all values and is the way to make a
 # network; the classes below check nothing.
 
@@ -188,7 +188,8 @@ class ResNet(nn.Module):
         width: channels of the stem; stage ``i`` has ``4 * width * 2**(i - 1)`` output channels.
         num_outputs: number of logits.
         formulation: operations that compute the network: ``'plain'``, those of XLA, ``'fast'``,
-            rewritten for a CPU (:mod:`se_resnet.models.ops_fast`), or ``'auto'``, by platform.
+            rewritten for a CPU (:mod:`se_resnet.models.ops_fast`), ``'fused'``, for a GPU
+            (:mod:`se_resnet.models.ops_fused`), or ``'auto'``, by platform.
         dtype: of the features between the layers, ``'float32'`` or ``'bfloat16'``. Parameters,
             statistics and logits are float32 with either.
         dropout: share of the pooled features that a training step sets to zero (Srivastava et al.
