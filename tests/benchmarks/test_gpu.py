@@ -55,8 +55,10 @@ gpu.main()
 def test_members_at_once_compute_what_each_computes_alone():
     members = [gpu_step.build(CASE, seed) for seed in range(2)]
     # As folds do, the members have different plans for the same images.
-    label = 1 - members[1].data.label
-    members[1].data = dataclasses.replace(members[1].data, label=label)
+    plan = members[1].data
+    members[1].data = dataclasses.replace(
+        plan, base=plan.base[::-1], importance=2 * plan.importance
+    )
     rows = np.stack([CASE.blocks()[0], CASE.blocks()[0] + 1])
     alone = [
         member.program(member.data, jax.tree.map(jnp.copy, member.state), block, np.int32(2))
