@@ -29,6 +29,7 @@ def with_run(gated_run, tmp_path, monkeypatch):
         ("se_resnet.runs.image_source", 1),
         ("se_resnet.runtime.batches", 2),
         ("se_resnet.runtime.csv_dialect", 2),
+        ("se_resnet.runtime.data_package", 3),
         ("se_resnet.runtime.paths", 1),
         ("se_resnet.runtime.text_table", 1),
     ],

@@ -27,6 +27,7 @@ from se_resnet.runs.ensembles import joined_data_facts, joined_split
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import load_best
 from tests.helpers.configs import tiny_config
+from tests.helpers.image_trees import random_image
 from tests.helpers.run_folders import metrics_of, predictions_of
 
 MEMBERS = 2
@@ -159,6 +160,41 @@ def test_other_images_are_predicted_by_all_networks_as_one(name, place, tmp_path
     seen = joined_data_facts(RunFolder(workdir))["seen_digests"]
     assert results["audit"]["evaluated_images_seen"] == len(seen)
     assert len(seen) == (144 if name != "tested" else 144 - len(predictions_of(workdir)))
+
+
+def test_a_loaded_ensemble_describes_explains_and_lists_its_errors(tested):
+    model = se_resnet.load_run(tested)
+    text = repr(model)
+    assert "\n" not in text and len(text) < 200 and f", {MEMBERS} networks ResNet" in text
+    image = random_image((40, 30))
+    (probability,) = model.predict(image)
+    assert 0 < probability < 1
+    overlay = model.explain(image)
+    assert overlay.shape == (*model.run.classifier.size, 3) and overlay.dtype == np.uint8
+    together = predictions_of(tested)
+    wrong = (together.probability >= model.run.decision.threshold) != together.label
+    assert {error["file"] for error in model.errors()} == set(together.file[wrong].tolist())
+
+
+def test_errors_of_a_cross_validation_are_those_at_the_thresholds_of_its_folds(validated, tmp_path):
+    workdir = tmp_path / "folds"
+    shutil.copytree(validated, workdir, symlinks=True)
+    path = workdir / "eval" / "test" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    assert len(metrics["decisions"]) == 2
+    for decision, threshold in zip(metrics["decisions"], (0.0, 1.0), strict=True):
+        decision["threshold"] = threshold
+    path.write_text(json.dumps(metrics))
+    together = predictions_of(workdir)
+    # The first fold calls every image malignant, the second every image benign.
+    wrong = np.where(together.fold == 0, together.label == 0, together.label == 1)
+    found = se_resnet.load_run(workdir).errors()
+    assert {error["file"] for error in found} == set(together.file[wrong].tolist())
+
+
+def test_a_model_without_a_test_says_that_it_knows_no_errors(for_use):
+    with pytest.raises(UserError, match=r"no finished evaluation of test images: run eval\.py"):
+        se_resnet.load_run(for_use).errors()
 
 
 def test_a_folder_is_predicted_with_the_votes_of_the_members(tested, place, tmp_path):

@@ -9,6 +9,7 @@ import eval as evaluation
 import train
 from se_resnet.errors import UserError
 from se_resnet.predict.folder import predict_folder
+from se_resnet.predict.predictor import load_run
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import load_best
 from tests.helpers.configs import tiny_config
@@ -79,6 +80,8 @@ def test_the_folder_of_a_single_run_takes_no_repeats(run, place):
 def test_one_network_is_asked_for_by_its_repeat(place, finished, tmp_path):
     with pytest.raises(UserError, match=r"holds repeats, .* --workdir=.*/repeat0\b"):
         evaluation.evaluate_run(finished, "val")
+    with pytest.raises(UserError, match=r"test images of their own: load .*/repeat0\."):
+        load_run(finished).errors()
     together = predict_folder(finished, place[0], tmp_path / "predictions", overlays=False)
     assert len(load_best(finished).members) == REPEATS
     assert all(prediction.malignant_votes is not None for prediction in together)

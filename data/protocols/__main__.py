@@ -1,4 +1,25 @@
-"""The command ``python -m data.protocols``: audits a split, or the published splits."""
+"""Audits a split: finds what the test set shares with training and validation images.
+
+  python -m data.protocols --data_dir=/path/to/BreaKHis_v1
+  python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --protocol=official --fold=2
+  python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --split=split.csv
+  python -m data.protocols --data_dir=runs/leaky/source --split=runs/leaky/split.csv
+  python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --protocol=published --name=eva
+  python -m data.protocols --published
+
+Prints the audit and writes into --out: audit.json, near_duplicates.csv with every pair found, and
+split.csv with the roles that a protocol assigned. The file of --split needs the columns file
+(the name of the image, with or without folders) and role (train, val, test or excluded). Slides and
+patients come from the names of the images, or the columns of the table of images. Near-duplicates
+are found by a perceptual hash: mirrored, turned and re-encoded copies and shifts by 2 %, but not by
+5 %. A run of protocol 'source' keeps the images that it divided in its folder 'source'.
+--protocol=source makes these images again, without augmentation. Leaks do not change the exit
+code.
+
+--published needs no images: it prints the images, patients and leaks of all published splits and
+writes into --out: published.csv, and for each split and fold split.csv and repaired/split.csv, in
+which the accessions that leak are moved to one role with the fewest images moved.
+"""
 
 from __future__ import annotations
 
@@ -32,28 +53,6 @@ from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_optio
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.folders import whole_folder
 from se_resnet.runtime.tables import write_table
-
-_USAGE = """Audits a split: finds what the test set shares with training and validation images.
-
-  python -m data.protocols --data_dir=/path/to/BreaKHis_v1
-  python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --protocol=official --fold=2
-  python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --split=split.csv
-  python -m data.protocols --data_dir=runs/leaky/source --split=runs/leaky/split.csv
-  python -m data.protocols --data_dir=/path/to/BreaKHis_v1 --protocol=published --name=eva
-  python -m data.protocols --published
-
-Prints the audit and writes into --out: audit.json, near_duplicates.csv with every pair found, and
-split.csv with the roles that a protocol assigned. The file of --split needs the columns file
-(the name of the image, with or without folders) and role (train, val, test or excluded). Slides and
-patients come from the names of the images, or the columns of the table of images. Near-duplicates
-are found by a perceptual hash: mirrored, turned and re-encoded copies and shifts by 2 %, but not by
-5 %. A run of protocol 'source' keeps the images that it divided in its folder 'source'.
---protocol=source makes these images again, without augmentation. Leaks do not change the exit
-code.
-
---published needs no images: it prints the images, patients and leaks of all published splits and
-writes into --out: published.csv, and for each split and fold split.csv and repaired/split.csv, in
-which the accessions that leak are moved to one role with the fewest images moved."""
 
 _FILES = ("split.csv", "near_duplicates.csv", "audit.json")
 _PAIR_COLUMNS = ("test_file", "file", "role", "distance", "same_accession")
@@ -189,7 +188,7 @@ def _seed(text: str) -> int:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser("python -m data.protocols", _USAGE)
+    parser = ArgumentParser("python -m data.protocols", __doc__ or "")
     add = parser.add_argument
     path: dict[str, Any] = {"type": path_option}
     images = "BreaKHis tree or archive, a table of images, or 'sample'"

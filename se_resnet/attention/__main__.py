@@ -1,4 +1,14 @@
-"""The command ``python -m se_resnet.attention``: prints the cost of each attention module."""
+"""Prints the cost of each attention module in every residual branch, at default options.
+
+  python -m se_resnet.attention
+  python -m se_resnet.attention --modules=se,my_file:MyAttention --size=224 --batch=32
+
+Parameters and operations (a multiply-add counts as two) are those that the module adds to a
+ResNet50 with one logit, for one image of 224x224. Training steps are timed on this machine, in a
+network with one block in each of the four stages. Every round times all modules in turn. The ratio
+compares with
+the network without attention.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +18,9 @@ from se_resnet.runtime.cli import ArgumentParser, run_command
 from se_resnet.runtime.interpreter import restart
 from se_resnet.runtime.text_table import text_table
 
-_USAGE = """Prints the cost of each attention module in every residual branch, at default options.
-
-  python -m se_resnet.attention
-  python -m se_resnet.attention --modules=se,my_file:MyAttention --size=224 --batch=32
-
-Parameters and operations (a multiply-add counts as two) are those that the module adds to a
-ResNet50 with one logit, for one image of 224x224. Training steps are timed on this machine, in a
-network with one block in each of the four stages. Every round times all modules in turn. The ratio
-compares with
-the network without attention."""
-
 
 def _options() -> argparse.Namespace:
-    parser = ArgumentParser("python -m se_resnet.attention", _USAGE)
+    parser = ArgumentParser("python -m se_resnet.attention", __doc__ or "")
     add = parser.add_argument
     add("--size", type=_count, default=112, help="side of the timed images (default: 112)")
     add("--batch", type=_count, default=8, help="images in a timed step (default: 8)")

@@ -22,6 +22,7 @@ from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_json, write_json
 from se_resnet.runtime.folders import whole_folder
 from se_resnet.runtime.schema import Maybe
+from se_resnet.runtime.version import __version__
 
 METADATA = "metadata.json"
 _RESIZING = {
@@ -156,8 +157,11 @@ def _describe(
         **describe_origin(workdir, config, classifier.model.attention),
         "parity": check,
         "versions": {
-            package: importlib.metadata.version(_distribution(package))
-            for package in ("se-resnet", *export_format.packages.values())
+            "se-resnet": __version__,
+            **{
+                package: importlib.metadata.version(_distribution(package))
+                for package in export_format.packages.values()
+            },
         },
     }
 

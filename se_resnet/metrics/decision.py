@@ -147,9 +147,7 @@ class Decision:
 
     def distance(self, probability: np.ndarray) -> np.ndarray:
         """Returns the distances from the threshold: ``float64`` logits, not negative."""
-        # A threshold of 0 or 1 has an infinite logit. Clipping keeps the distances finite.
-        logit = logit_of(np.clip(np.append(probability, self.threshold), 1e-12, 1 - 1e-12))
-        return np.abs(logit[:-1] - logit[-1])
+        return logit_distance(probability, self.threshold)
 
     def describe(self) -> str:
         """Returns a sentence on threshold and temperature, and on who chose them."""
@@ -167,6 +165,19 @@ class Decision:
 
 # Schema of a decision in a checkpoint, see se_resnet.runtime.schema.
 FORM = {"target": str, "threshold": float, "temperature": float, "margin": float, "reason": str}
+
+
+def logit_distance(probability: np.ndarray, threshold: np.ndarray | float) -> np.ndarray:
+    """Returns the distances of probabilities from a threshold: ``float64 [N]`` logits.
+
+    Args:
+        probability: ``float64 [N]``.
+        threshold: one for all, or one for each of them.
+    """
+    # A threshold of 0 or 1 has an infinite logit. Clipping keeps the distances finite.
+    thresholds = np.broadcast_to(np.asarray(threshold, np.float64), np.shape(probability))
+    pair = logit_of(np.clip(np.stack([probability, thresholds]), 1e-12, 1 - 1e-12))
+    return np.abs(pair[0] - pair[1])
 
 
 def decide(predictions: Predictions, target: str) -> Decision:

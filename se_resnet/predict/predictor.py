@@ -16,7 +16,9 @@ from se_resnet.images.decode import read_image
 from se_resnet.images.resize import TTA, resize
 from se_resnet.images.scale import Scale, TiledImage, bring_to_scale
 from se_resnet.metrics.calibration import scale
+from se_resnet.metrics.decision import logit_distance
 from se_resnet.metrics.evaluation import headline
+from se_resnet.metrics.full import at_used_threshold, used_thresholds
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict.inference import BATCH, Prediction, logits_of
@@ -226,23 +228,40 @@ class Predictor:
     def errors(self) -> list[dict[str, Any]]:
         """Returns the test images that the run's threshold calls wrongly, the clearest first.
 
+        In a cross-validation the threshold of an image is that of its fold, as in the report.
+
         Returns:
             ``file``, ``patient``, ``label`` and ``call`` (``benign`` or ``malignant``) and
             ``probability`` of malignant before temperature scaling, of each image.
 
         Raises:
-            UserError: this is a model package, which holds no predictions, or the run was not
-                evaluated on test images.
+            UserError: this is a model package, which holds no predictions, the run was not
+                evaluated on test images, or it holds repeats, whose test images differ.
         """
         if self.workdir is None:
             raise UserError(
                 f"the model package {self.name!r} holds no predictions of test images: load the "
                 "run by se_resnet.load_run."
             )
-        predictions = RunFolder(self.workdir).evaluation().predictions()
-        called = predictions.probability >= self.run.decision.threshold
-        wrong = predictions.take(np.flatnonzero(called != predictions.label))
-        distance = self.run.decision.distance(wrong.probability)
+        run = RunFolder(self.workdir)
+        if run.config()["repeats"] > 1:
+            raise UserError(
+                f"{self.workdir} holds repeats with test images of their own: load one of them, "
+                f"for example {run.repeats(1)[0].path}."
+            )
+        evaluation = run.evaluation()
+        if not evaluation.is_finished:
+            raise UserError(
+                f"{self.workdir} has no finished evaluation of test images: run eval.py "
+                f"--workdir={self.workdir} first; a run with config.split.fold = 'none' has no "
+                "test images."
+            )
+        predictions = evaluation.predictions()
+        thresholds = used_thresholds(at_used_threshold(evaluation.metrics()), predictions.fold)
+        called = predictions.probability >= thresholds
+        rows = np.flatnonzero(called != predictions.label)
+        wrong = predictions.take(rows)
+        distance = logit_distance(wrong.probability, thresholds[rows])
         return [
             {
                 "file": str(wrong.file[row]),

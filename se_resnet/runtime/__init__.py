@@ -4,7 +4,8 @@ Start: ``early_exit`` (Ctrl-C during imports), ``cli`` (flags, help, exit codes)
 ``config_flag`` (``--config``), ``config_form`` (names and types of fields), ``interpreter`` (huge
 pages, UTF-8), ``environment`` (variables and limits), ``numerics`` (JAX settings that change
 results), ``software`` (versions and devices), ``streams`` (screen and pipes),
-``compilation_cache``, ``lazy`` (imports at first use).
+``compilation_cache``, ``lazy`` (imports at first use), ``data_package`` (the package ``data`` where
+another hides it), ``version``, ``commands`` (the list of commands).
 Several devices and processes: ``mesh``, ``launch`` (flags), ``processes`` (agreement). ``batches``:
 batches of equal size. Files: ``files`` (one file), ``folders`` (several at once), ``paths`` (``~``
 and ``$VAR``), ``walk``, ``schema`` (the form of a JSON value), ``tables`` and ``csv_dialect``,

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from se_resnet.runtime.files import read_json, write_json
+from se_resnet.runtime.version import __version__
 
 # Packages whose version can change the numbers of a run.
 _PACKAGES = (
@@ -25,7 +26,6 @@ _PACKAGES = (
     "optax",
     "scikit-learn",
     "scipy",
-    "se-resnet",
 )
 # The form of a start, see se_resnet.runtime.schema.
 START_FORM = {
@@ -49,7 +49,8 @@ def describe(step: int) -> dict[str, Any]:
     return {
         "step": step,
         "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))}
+        | {"se-resnet": __version__},
         "system": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count() or 0,
         "devices": [f"{count} x {kind}" for kind, count in sorted(devices.items())],
