@@ -53,6 +53,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ from se_resnet.runtime.files import user_cache_dir, write_json
 from se_resnet.runtime.log import log
 from se_resnet.runtime.mesh import batch_sharding, data_mesh, replicated
 from se_resnet.runtime.paths import local_path
+from se_resnet.runtime.times import duration
 from se_resnet.tracking import test_results
 from se_resnet.tracking.metric_log import MetricLog
 from se_resnet.training import loop, optim, rehearsal
@@ -254,12 +256,17 @@ def _train_each(
     """Trains the parts that are not finished, and evaluates all of them together."""
     if processes.is_primary():
         write_json(run.config_path, plain(config))
+    seconds: list[float] = []
     for number, (part, part_config) in enumerate(zip(parts, configs, strict=True)):
         if part.evaluation(last_evaluation(plain(part_config))).is_finished:
             log(kind, f"{number}: finished before")
             continue
-        log(kind, f"{number}, the {number + 1}. of {len(parts)}")
+        left = (len(parts) - number) * sum(seconds) / max(len(seconds), 1)
+        estimate = f"; about {duration(left)} left for all" if seconds else ""
+        log(kind, f"{number}, the {number + 1}. of {len(parts)}{estimate}")
+        began = time.monotonic()
         train_and_evaluate(part_config, part.path)
+        seconds.append(time.monotonic() - began)
     return evaluation.evaluate_run(run.path)
 
 
@@ -296,7 +303,7 @@ def _train(config: ConfigDict, run: RunFolder, weights: Pretrained) -> MetricLog
     steps = training.steps
     if progress.is_finished(steps):
         return loop.run(training, state, progress, feed)
-    log("disk", rehearsal.describe_disk(state, shutil.disk_usage(run.path).free))
+    log("needs", rehearsal.describe_needs(state, shutil.disk_usage(run.path).free))
     provenance.begin_training(run, progress.step, steps.per_epoch, steps.total)
     try:
         metric_log = loop.run(training, state, progress, feed)
@@ -340,8 +347,8 @@ def _prepare(
     log("trained", described)
     steps = Steps(steps_per_epoch(data.plan, config.batch_size), config.epochs)
     recipe = make_recipe(config, augment)
-    duration = {"epochs": steps.epochs, "epoch_steps": steps.per_epoch}
-    phases = optim.make_phases(config.optim, rules, params, **duration)
+    length = {"epochs": steps.epochs, "epoch_steps": steps.per_epoch}
+    phases = optim.make_phases(config.optim, rules, params, **length)
     state = TrainState.create(variables, phases, averaged=recipe.ema_decay > 0)
     state = processes.put(state, replicated(mesh))
     del variables, params, weights  # the first step takes their memory

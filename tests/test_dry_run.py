@@ -6,12 +6,14 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import train
 from se_resnet.errors import UserError
 from se_resnet.training import rehearsal
 from se_resnet.training.rehearsal import Estimate
+from se_resnet.training.step import TrainState
 from tests.helpers.configs import tiny_config
 
 
@@ -118,6 +120,17 @@ def test_an_interrupted_dry_run_leaves_nothing(place, tmp_path, temporary, monke
     with pytest.raises(KeyboardInterrupt):
         train.dry_run(tiny_config(*place), tmp_path / "run")
     assert not (tmp_path / "run").exists() and not list(temporary.iterdir())
+
+
+def test_the_needs_of_a_training_are_printed_at_its_start(monkeypatch):
+    state = TrainState(np.zeros(1), {"w": np.zeros(250_000, np.float32)}, {}, (), None)
+    monkeypatch.setattr(rehearsal.memory, "available_bytes", lambda: 8_000_000_000)
+    text = rehearsal.describe_needs(state, 10**12)
+    assert re.match(r"disk: up to 5\.0 MB of checkpoints, 1000\.0 GB free\n", text)
+    assert "\nmemory: 8.0 GB available; memory so far " in text and "WARNING" not in text
+    assert "WARNING: the disk is too small: make room" in rehearsal.describe_needs(state, 10**6)
+    monkeypatch.setattr(rehearsal.memory, "available_bytes", lambda: 0)
+    assert "memory" not in rehearsal.describe_needs(state, 10**12)
 
 
 ESTIMATE = Estimate(

@@ -3,7 +3,7 @@
 Start: ``early_exit`` (Ctrl-C during imports), ``cli`` (flags, help, exit codes), ``flag_errors``,
 ``config_flag`` (``--config``), ``config_form`` (names and types of fields), ``interpreter`` (huge
 pages, UTF-8), ``environment`` (variables and limits), ``numerics`` (JAX settings that change
-results), ``software`` (versions and devices), ``streams`` (screen and pipes),
+results), ``memory``, ``software`` (versions and devices), ``streams`` (screen and pipes),
 ``compilation_cache``, ``lazy`` (imports at first use), ``data_package`` (the package ``data`` where
 another hides it), ``version``, ``commands`` (the list of commands).
 Several devices and processes: ``mesh``, ``launch`` (flags), ``processes`` (agreement). ``batches``:

@@ -1,19 +1,23 @@
-"""The progress of a training on the screen: compilation, a bar, and a line for each epoch."""
+"""The progress of a training on the screen: compilation, estimates, a bar, a line per epoch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 from tqdm import tqdm
 
+from se_resnet.runtime import memory
 from se_resnet.runtime.log import log
 from se_resnet.runtime.progress_bar import progress_bar
 from se_resnet.runtime.times import duration
 from se_resnet.tracking.epoch_table import Epoch
 from se_resnet.training.progress import Steps
+
+# Steps after compilation that are timed before the estimate of the training is printed.
+_TIMED_STEPS = 3
 
 
 class Display:
@@ -27,6 +31,7 @@ class Display:
         steps: length of the training.
         batch_size: images in a step.
         clock: returns seconds.
+        describe_memory: returns the largest memory so far as text.
     """
 
     def __init__(
@@ -35,16 +40,23 @@ class Display:
         steps: Steps,
         batch_size: int,
         clock: Callable[[], float] = time.monotonic,
+        describe_memory: Callable[[], str] = memory.describe_peak,
     ):
         self._steps, self._batch_size, self._clock = steps, batch_size, clock
         self._step = self._first_step = start  # steps done, and at the begin of this epoch
         self._steps_left_out = 0  # of this epoch, because their calls compiled
         self._bar: tqdm | None = None
+        self._describe_memory = describe_memory
+        self._timed_from: tuple[int, float] | None = None  # step and time, until the estimate
         self._epoch_began = clock()
         self._has_validated_before = False
 
     def compiled_at_first(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns the compiled function ``step``, whose first call is announced and not counted."""
+        """Returns the compiled function ``step``, whose first call is announced and not counted.
+
+        Args:
+            step: returns the state and the metrics of one or several steps, with ``loss``.
+        """
         is_compiled = False
 
         def call(*args: Any) -> Any:
@@ -57,20 +69,25 @@ class Display:
             seconds = self._clock() - began
             self._leave_out(seconds)
             is_compiled = True
-            self._steps_left_out += 1
+            steps = result[1]["loss"].size
+            self._steps_left_out += steps
             self._write("train", f"the training step is compiled ({duration(seconds)})")
             if self._bar is None:
                 self._open_bar()
+            self._timed_from = self._step + steps, self._clock()
             return result
 
         return call
 
-    def add_step(self, loss: float) -> None:
-        """Counts a step whose loss is known."""
-        self._step += 1
-        if self._bar is not None:
-            self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            self._bar.update(self._batch_size)
+    def add_steps(self, losses: Sequence[float]) -> None:
+        """Counts the steps whose losses have become known together."""
+        self._step += len(losses)
+        if self._bar is not None and losses:
+            self._bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+            self._bar.update(len(losses) * self._batch_size)
+        if self._timed_from and self._step >= self._timed_from[0] + _TIMED_STEPS:
+            self._write("estimate", self._estimate(*self._timed_from))
+            self._timed_from = None
 
     def validated(self, validate: Callable[[], Epoch | None]) -> None:
         """Validates at the end of an epoch, and prints the line of the epoch.
@@ -81,6 +98,7 @@ class Display:
             validate: validates; returns the row of the epoch, or None on other processes than
                 process 0, which print nothing.
         """
+        self._timed_from = None  # the line of the epoch has an estimate of its own
         began = self._clock()
         trained = began - self._epoch_began
         epoch = validate()
@@ -97,6 +115,15 @@ class Display:
         """Closes the bar."""
         if self._bar is not None:
             self._bar.close()
+
+    def _estimate(self, step: int, began: float) -> str:
+        """Returns the time of the remaining steps, by those since ``step``, and the memory."""
+        seconds = (self._clock() - began) / (self._step - step)
+        left = self._steps.total - self._step
+        return (
+            f"about {duration(left * seconds)} for {left:,} more steps of {duration(seconds)}, "
+            f"without validation and evaluation; {self._describe_memory()}"
+        )
 
     def _describe(self, epoch: Epoch, trained: float, validated: float) -> str:
         """Returns the metrics and the times of an epoch as a line."""

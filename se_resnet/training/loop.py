@@ -143,8 +143,7 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
             # Several processes agree on a signal where they wait for each other anyway.
             interrupted = (alone or pause) and processes.any_process(signals.signum is not None)
             # The devices work on one block meanwhile.
-            for loss in metrics.read(leave=0 if pause or interrupted else 1):
-                display.add_step(loss)
+            display.add_steps([*metrics.read(leave=0 if pause or interrupted else 1)])
             if not (pause or interrupted):
                 continue
             check("the training state", progress.step, bool(all_finite(state)))

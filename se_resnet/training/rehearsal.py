@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import itertools
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+from se_resnet.runtime import memory
 from se_resnet.runtime.batches import batch_count
+from se_resnet.runtime.memory import size_text
 from se_resnet.runtime.times import duration
 from se_resnet.training import loop
 from se_resnet.training.step import TrainState
@@ -79,10 +79,10 @@ class Estimate:
             f"time: about {duration(self.seconds)}, without the evaluation at the end{several}",
             f"  compilation {duration(self.compile_seconds)}; {steps:,} steps of {each} s; "
             f"{self.epochs:,} validations of {self.validation_seconds:.2g} s",
-            *([f"memory: about {_size(self.memory_bytes)}"] if self.memory_bytes else []),
-            *([f"memory of a device: {_size(self.device_bytes)}"] if self.device_bytes else []),
-            f"disk: about {_size(disk)} for checkpoints"
-            + ("" if free_bytes is None else f", {_size(free_bytes)} free"),
+            *([f"memory: about {size_text(self.memory_bytes)}"] if self.memory_bytes else []),
+            *([f"memory of a device: {size_text(self.device_bytes)}"] if self.device_bytes else []),
+            f"disk: about {size_text(disk)} for checkpoints"
+            + ("" if free_bytes is None else f", {size_text(free_bytes)} free"),
         ]
         if free_bytes is not None and disk > free_bytes:
             lines.append("WARNING: the disk is too small: make room, or choose another --workdir")
@@ -135,15 +135,15 @@ def measure(
         phase_steps=left,
         validation_seconds=times[1] * batch_count(images, training.config.eval_batch_size),
         epochs=steps.epochs - done // steps.per_epoch,
-        memory_bytes=_peak_memory(),
-        device_bytes=_peak_device_memory(),
+        memory_bytes=memory.peak_bytes(),
+        device_bytes=memory.peak_device_bytes(),
         state_bytes=state_bytes,
         weights_bytes=weights_bytes,
     )
 
 
-def describe_disk(state: TrainState, free_bytes: int) -> str:
-    """Returns a line on the disk space that the checkpoints of a training need.
+def describe_needs(state: TrainState, free_bytes: int) -> str:
+    """Returns lines on the disk space and the memory at the start of a training.
 
     Args:
         state: of the training.
@@ -151,29 +151,17 @@ def describe_disk(state: TrainState, free_bytes: int) -> str:
     """
     states, weights = _bytes(state), _bytes(state.variables)
     peak = (_STATES + 1) * states + (_WEIGHTS + 1) * weights
-    text = f"up to {_size(peak)} of checkpoints, {_size(free_bytes)} free"
+    available = memory.available_bytes()
+    lines = [f"disk: up to {size_text(peak)} of checkpoints, {size_text(free_bytes)} free"]
     if peak > free_bytes:
-        text += "\nWARNING: the disk is too small: make room, or choose another --workdir"
-    return text
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+        lines.append("WARNING: the disk is too small: make room, or choose another --workdir")
+    if available:
+        lines.append(
+            f"memory: {size_text(available)} available; {memory.describe_peak()}, the first steps "
+            "show the rest"
+        )
+    return "\n".join(lines)
 
 
 def _bytes(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-
-
-def _peak_memory() -> int:
-    if importlib.util.find_spec("resource") is None:  # Windows
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # bytes, and kilobytes on Linux
-
-
-def _peak_device_memory() -> int:
-    statistics = [device.memory_stats() or {} for device in jax.local_devices()]
-    return max(found.get("peak_bytes_in_use", 0) for found in statistics)

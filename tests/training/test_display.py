@@ -4,6 +4,7 @@ import io
 import re
 import sys
 
+import numpy as np
 import pytest
 
 from se_resnet.tracking.epoch_table import Epoch
@@ -26,20 +27,20 @@ def epoch(number, is_best=True, auc=0.8125):
     return Epoch(number, 4 * number, metrics, is_best)
 
 
-def train(display, clock, steps, compiling=40.0):
-    """Runs steps of 2 seconds; the first call of the step takes ``compiling`` seconds."""
-    calls = 0
+def train(display, clock, calls, compiling=40.0, block=1):
+    """Runs steps of 2 seconds, ``block`` in each call; the first call takes ``compiling`` s."""
+    called = 0
 
     def step():
-        nonlocal calls
-        calls += 1
-        clock.seconds += compiling if calls == 1 else 2
-        return calls
+        nonlocal called
+        called += 1
+        clock.seconds += compiling if called == 1 else 2 * block
+        return called, {"loss": np.zeros(block)}
 
     advance = display.compiled_at_first(step)
-    for number in range(steps):
-        assert advance() == number + 1
-        display.add_step(0.5)
+    for number in range(calls):
+        assert advance()[0] == number + 1
+        display.add_steps([0.5] * block)
 
 
 def validate(display, clock, row, seconds):
@@ -52,12 +53,14 @@ def validate(display, clock, row, seconds):
 
 def test_compilation_is_announced_and_counts_for_no_rate(capsys):
     clock = Clock()
-    display = Display(0, Steps(4, 3), 8, clock)
+    display = Display(0, Steps(4, 3), 8, clock, lambda: "memory so far 3.1 GB")
     train(display, clock, 5)
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "compile   the training step (about a minute the first time)",
         "train     the training step is compiled (40 s)",
+        "estimate  about 16 s for 8 more steps of 2.0 s, without validation and evaluation; "
+        "memory so far 3.1 GB",
     ]
     validate(display, clock, epoch(1), 3)
     (line,) = capsys.readouterr().out.splitlines()
@@ -74,11 +77,34 @@ def test_an_epoch_without_compilation_has_its_own_times(capsys):
     validate(display, clock, epoch(1), 30)  # compiles
     clock.seconds += 10
     for _ in range(4):
-        display.add_step(0.5)
+        display.add_steps([0.5])
     validate(display, clock, epoch(2, is_best=False, auc=None), 5)
     first, second = capsys.readouterr().out.splitlines()
     assert "AUC undefined" in second and "best" in first and "best" not in second
     assert second.endswith("; 10 s, 3.2 images/s, validation 5.0 s, about 15 s left")
+
+
+def test_steps_of_one_call_are_timed_together(capsys):
+    """As with ``config.data.placement = 'device'``."""
+    clock = Clock()
+    display = Display(0, Steps(20, 3), 8, clock)
+    train(display, clock, 3, block=5)
+    lines = capsys.readouterr().out.splitlines()
+    (estimate,) = (line for line in lines if line.startswith("estimate"))
+    assert estimate.startswith("estimate  about 1 min 40 s for 50 more steps of 2.0 s, ")
+    validate(display, clock, epoch(1), 3)
+    assert "20 s for the last 15 steps, 4 images/s" in capsys.readouterr().out
+
+
+def test_a_short_epoch_is_estimated_by_its_line_alone(capsys):
+    clock = Clock()
+    display = Display(0, Steps(2, 3), 8, clock)
+    train(display, clock, 2)
+    validate(display, clock, epoch(1), 3)
+    for _ in range(4):
+        clock.seconds += 2
+        display.add_steps([0.5])
+    assert "estimate" not in capsys.readouterr().out
 
 
 def test_other_processes_print_no_line_of_an_epoch(capsys):
