@@ -30,7 +30,7 @@ machine with the GPU needs only the folder of the printed file, and no TensorFlo
     python -c "from data.dataset import load_dataset as load; \
         print(load('/path/to/BreaKHis_v1').images.filename)"
 
-    pip install -c constraints.txt -e '.[cuda]'
+    pip install -c constraints.txt -e '.[cuda12]'
     python train.py --config=configs/breakhis.py --workdir=runs/strict --config.split.fold=all \
         --config.data.dir=FOLDER --config.data.placement=device --config.model.dtype=bfloat16 \
         --config.eval_batch_size=256 --config.log_every_steps=50

@@ -100,7 +100,8 @@ def require_devices() -> None:
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UserError(
             f"JAX finds no device to compute on ({one_line(error)}): "
-            "install jax for that device and its driver, or unset the environment variable"
+            "install jax for that device (the extra cuda12 or cuda13 of this project) and its "
+            "driver, or unset the environment variable"
             f"{_set_variables(*_DEVICE_VARIABLES)}."
         ) from error
 
