@@ -212,13 +212,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises a UserError instead of ending the process."""
-        for kind, wanted in (("int", "a whole number"), ("float", "a number")):
-            message = re.sub(
-                rf"(?:argument )?(\S+): invalid {kind} value: (.*)",
-                rf"\1 = \2 is not {wanted}",
-                message,
-            )
-        raise UserError(f"{message} (--help lists the options).")
+        raise flag_errors.explained_option(message, self)
 
 
 def describe_fields(get_config: Callable[[], ConfigDict]) -> str:

@@ -1,10 +1,11 @@
-"""Explains errors in flags without the terms of Python and absl."""
+"""Explains errors in flags and options without the terms of Python, absl and argparse."""
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from absl import flags
 
@@ -46,6 +47,77 @@ def explained(
         value = _value(given[1], argv)
         return UserError(f"--{given[1]}={value}: {_wanted(values[given[1]], cause)} {_HELP}.")
     return UserError(f"{message.rstrip('.')} {_HELP}.")
+
+
+def explained_option(message: str, parser: argparse.ArgumentParser) -> UserError:
+    """Returns a sentence for an error that argparse found in the options.
+
+    Args:
+        message: the message of argparse.
+        parser: of the command.
+    """
+    for pattern, explain in _OPTION_ERRORS:
+        if found := re.fullmatch(pattern, message, re.DOTALL):
+            return UserError(f"{explain(found, parser)} (--help lists the options).")
+    return UserError(f"{message.removeprefix('argument ').rstrip('.')} (--help lists the options).")
+
+
+def _missing_options(found: re.Match, parser: argparse.ArgumentParser) -> str:
+    names = found[1].split(", ")
+    if len(names) > 1:
+        return f"{', '.join(names[:-1])} and {names[-1]} are missing: give them"
+    value = f"{names[0]}=VALUE" if names[0].startswith("-") else names[0]
+    help_text = next((a.help for a in parser._actions if names[0] in _names(a)), None) or ""
+    return f"{names[0]} is missing: give {value}, {help_text.replace('%%', '%')}".rstrip("., ")
+
+
+def _names(action: argparse.Action) -> Sequence[str]:
+    """Returns the names under which argparse reports a missing option."""
+    return action.option_strings or (str(action.metavar or action.dest),)
+
+
+def _wrong_choice(found: re.Match, _parser: argparse.ArgumentParser) -> str:
+    choices = ", ".join(choice.strip().strip("'") for choice in found[3].split(","))
+    return f"{found[1]} = {found[2]} is not possible: choose from {choices}"
+
+
+def _unknown_option(found: re.Match, parser: argparse.ArgumentParser) -> str:
+    name = found[1].split()[0]
+    if not name.startswith("-"):
+        return f"unexpected argument {name!r}: give it as the value of an option"
+    known = [option for action in parser._actions for option in action.option_strings]
+    alike = difflib.get_close_matches(name.partition("=")[0], known, 1, 0.7)
+    hint = f": did you mean {alike[0]}?" if alike else ""
+    return f"{name.partition('=')[0]} is not an option of this command{hint}"
+
+
+# Messages of argparse, and the sentences in their place.
+_OPTION_ERRORS: tuple[tuple[str, Callable[[re.Match, argparse.ArgumentParser], str]], ...] = (
+    (r"the following arguments are required: (.*)", _missing_options),
+    (
+        r"one of the arguments (.*) is required",
+        lambda m, _: f"give one of {', '.join(m[1].split())}",
+    ),
+    (r"argument (\S+): invalid choice: (.*?) \((?:maybe .*)?choose from (.*)\)", _wrong_choice),
+    (
+        r"argument (\S+): invalid int value: (.*)",
+        lambda m, _: f"{m[1]} = {m[2]} is not a whole number",
+    ),
+    (r"argument (\S+): invalid float value: (.*)", lambda m, _: f"{m[1]} = {m[2]} is not a number"),
+    (
+        r"argument (\S+): expected (?:one|at least one) argument",
+        lambda m, _: f"{m[1]} has no value: write {m[1]}=VALUE",
+    ),
+    (
+        r"argument (\S+): not allowed with argument (\S+)",
+        lambda m, _: " and ".join(sorted(m.groups())) + " exclude each other: give one of them",
+    ),
+    (
+        r"argument (\S+): ignored explicit argument (.*)",
+        lambda m, _: f"{m[1]} takes no value: leave out {m[2]}",
+    ),
+    (r"unrecognized arguments: (.*)", _unknown_option),
+)
 
 
 def _unknown(

@@ -37,7 +37,7 @@ def test_help_and_mistakes_in_options_are_answered_at_once():
     help_, mistake = ask("--help"), ask("--batch=none")
     assert all(f"--{name}" in help_.stdout for name in ("size", "batch", "rounds", "modules"))
     assert mistake.returncode == 2
-    assert "error: argument --batch: 'none' is not a whole number" in mistake.stderr
+    assert "error: --batch: 'none' is not a whole number" in mistake.stderr
     for told in (help_, mistake):
         imported = set(re.findall(r"\| +([\w.]+)$", told.stderr, re.MULTILINE))
         assert "se_resnet.attention" in imported and not imported & {"jax", "flax"}

@@ -95,8 +95,8 @@ def test_a_second_call_replaces_the_files_and_keeps_others(out):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "one of the arguments --data_dir --published is required"),
-        (["--published", "--data_dir=sample"], "not allowed with argument"),
+        ([], "give one of --data_dir, --published"),
+        (["--published", "--data_dir=sample"], "--data_dir and --published exclude each other"),
         (["--published", "--fold=2"], "--published takes no option but --out: leave out --fold"),
         (["--data_dir=x", "--name=eva"], "--name = 'eva' is for --protocol = 'published'"),
         (["--data_dir=x", "--repaired"], "--repaired = True is for --protocol = 'published'"),
