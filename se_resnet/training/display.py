@@ -54,12 +54,11 @@ class Display:
     def compiled_at_first(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Returns the compiled function ``step``, whose first call is announced and not counted.
 
-        Args:
-            step: returns the state and the metrics of one or several steps, with ``loss``.
+        The argument ``steps`` of the returned function is the number of training steps of a call.
         """
         is_compiled = False
 
-        def call(*args: Any) -> Any:
+        def call(*args: Any, steps: int = 1) -> Any:
             nonlocal is_compiled
             if is_compiled:
                 return step(*args)
@@ -69,7 +68,6 @@ class Display:
             seconds = self._clock() - began
             self._leave_out(seconds)
             is_compiled = True
-            steps = result[1]["loss"].size
             self._steps_left_out += steps
             self._write("train", f"the training step is compiled ({duration(seconds)})")
             if self._bar is None:

@@ -135,7 +135,7 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
             # them: a process that is killed anywhere resumes to the same end.
             profiler.reach(progress.step, state)
             phase = phase_at(training.phases, progress.step)
-            state, block_metrics = advance[phase.number](state, block)
+            state, block_metrics = advance[phase.number](state, block, steps=count)
             metrics.add(block_metrics, count)
             progress.step += count
             end_of_epoch = progress.step % steps.per_epoch == 0
