@@ -28,6 +28,7 @@ from se_resnet.runs.integrity import facts_of, seal, unverified_facts
 from se_resnet.runtime.files import read_json, reason, report_full_disk
 from se_resnet.runtime.processes import barrier, is_primary
 from se_resnet.runtime.schema import misfit
+from se_resnet.runtime.signals import postponed
 
 _KEPT = 2
 # Files that Orbax reads as JSON without limits of size or depth.
@@ -222,7 +223,7 @@ class Checkpoints:
                         for left in path.parent.glob(".[0-9]*"):  # by processes that were killed
                             shutil.rmtree(left)
                         temporary.mkdir(parents=True)
-                with _quiet(), _orbax() as orbax:
+                with _orbax() as orbax:
                     orbax.save(temporary / "tree", args=ocp.args.StandardSave(tree))
                 with _first_process() as first:
                     if first:
@@ -250,7 +251,7 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         path = self._path(kind, step)
         try:
-            with _quiet(), _orbax() as orbax:
+            with _orbax() as orbax:
                 _compare(_shapes(orbax.metadata(path / "tree").item_metadata), _shapes(abstract))
                 arguments = ocp.args.StandardRestore(abstract)
                 return orbax.restore(path / "tree", args=arguments)
@@ -304,8 +305,19 @@ def _compare(stored: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
             raise ValueError(f"it holds {found} for {path}, the network needs {needed}")
 
 
-def _orbax() -> ocp.Checkpointer:
+def _checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+@contextmanager
+def _orbax() -> Iterator[ocp.Checkpointer]:
+    """Opens Orbax without its logs; a signal is delivered once Orbax has closed.
+
+    An exception in the middle would close its event loop, while its threads still write files. Each
+    of them then prints a traceback.
+    """
+    with postponed(), _quiet(), _checkpointer() as orbax:
+        yield orbax
 
 
 @contextmanager

@@ -64,7 +64,8 @@ def deferred() -> Iterator[Pending]:
 def postponed() -> Iterator[None]:
     """Delivers a signal that arrives in the block after the block.
 
-    For imports of libraries written in C++, in which an exception can abort the process.
+    For work in which an exception would do harm: imports of libraries written in C++, which it can
+    abort, and libraries whose threads would continue.
     """
     with deferred() as pending:
         yield

@@ -119,7 +119,7 @@ class Display:
         seconds = (self._clock() - began) / (self._step - step)
         left = self._steps.total - self._step
         return (
-            f"about {duration(left * seconds)} for {left:,} more steps of {duration(seconds)}, "
+            f"about {duration(left * seconds)} for {left:,} more steps of {seconds:.2g} s, "
             f"without validation and evaluation; {self._describe_memory()}"
         )
 

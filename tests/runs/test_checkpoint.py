@@ -4,14 +4,18 @@ import asyncio
 import errno
 import gc
 import logging
+import os
 import re
 import resource
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from se_resnet.errors import UserError
@@ -221,7 +225,7 @@ def test_a_failed_save_prints_no_errors_of_an_event_loop(tmp_path, trained, monk
         def save(self, *_args, **_options):
             asyncio.run(save_all())
 
-    monkeypatch.setattr("se_resnet.runs.checkpoint._orbax", Full)
+    monkeypatch.setattr("se_resnet.runs.checkpoint._checkpointer", Full)
     with pytest.raises(UserError, match="No space left on device"):
         Checkpoints(tmp_path).save_latest(1, trained, {})
     gc.collect()
@@ -230,3 +234,35 @@ def test_a_failed_save_prints_no_errors_of_an_event_loop(tmp_path, trained, monk
     for added in list(event_loop.filters):
         event_loop.removeFilter(added)
     assert "never retrieved" not in caplog.text and "another error" in caplog.text
+
+
+@pytest.mark.parametrize("work", ["save", "restore"])
+def test_a_signal_is_delivered_once_orbax_has_closed(tmp_path, trained, monkeypatch, work):
+    """An exception inside Orbax would leave threads that write, each with a traceback."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_latest(1, trained, {})
+    events = []
+    original = getattr(ocp.Checkpointer, work)
+
+    def interrupted(*args, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)  # a handler that raises would raise here
+        result = original(*args, **options)
+        events.append("closed")
+        return result
+
+    monkeypatch.setattr(ocp.Checkpointer, work, interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            if work == "save":
+                checkpoints.save_latest(2, trained, {})
+            else:
+                checkpoints.restore_latest(trained)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert events == ["closed"]
+    monkeypatch.undo()
+    # A save that was interrupted leaves nothing, and the checkpoint before stays.
+    assert sorted(path.name for path in (tmp_path / "latest").iterdir()) == ["1"]
+    assert checkpoints.restore_latest(trained) is not None

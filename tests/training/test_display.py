@@ -58,7 +58,7 @@ def test_compilation_is_announced_and_counts_for_no_rate(capsys):
     assert lines == [
         "compile   the training step (about a minute the first time)",
         "train     the training step is compiled (40 s)",
-        "estimate  about 16 s for 8 more steps of 2.0 s, without validation and evaluation; "
+        "estimate  about 16 s for 8 more steps of 2 s, without validation and evaluation; "
         "memory so far 3.1 GB",
     ]
     validate(display, clock, epoch(1), 3)
@@ -90,7 +90,7 @@ def test_steps_of_one_call_are_timed_together(capsys):
     train(display, clock, 3, block=5)
     lines = capsys.readouterr().out.splitlines()
     (estimate,) = (line for line in lines if line.startswith("estimate"))
-    assert estimate.startswith("estimate  about 1 min 40 s for 50 more steps of 2.0 s, ")
+    assert estimate.startswith("estimate  about 1 min 40 s for 50 more steps of 2 s, ")
     validate(display, clock, epoch(1), 3)
     assert "20 s for the last 15 steps, 4 images/s" in capsys.readouterr().out
 
