@@ -6,7 +6,7 @@ the best validation score or, once the training has ended, those of the last epo
 holds the weights that were chosen when the older state of ``latest`` was saved, because a run may
 resume there. A checkpoint is the folder
 ``STEP`` with Orbax' ``tree`` and a ``facts.json`` with checksums. Its name is ``.STEP`` while it is
-written or removed.
+written and ``.STEP.removed`` while it is removed.
 """
 
 from __future__ import annotations
@@ -264,8 +264,8 @@ class Checkpoints:
     def _remove(self, kind: str, steps: Iterable[int]) -> None:
         for step in steps:
             # Hidden first, so that a partly removed checkpoint is not taken for a damaged one.
-            hidden = self._path(kind, step).rename(_hidden(self._path(kind, step)))
-            shutil.rmtree(hidden)
+            path = self._path(kind, step)
+            shutil.rmtree(path.rename(path.with_name(f"{_hidden(path).name}.removed")))
 
     def _set_aside(self, step: int) -> None:
         aside = self.folder / "damaged" / f"latest_{step}"

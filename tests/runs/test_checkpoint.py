@@ -204,6 +204,14 @@ def test_a_run_that_was_moved_to_such_a_path_says_so(tmp_path, trained):
         Checkpoints(tmp_path / "my\\run").restore_best(variables_of(trained))
 
 
+def test_a_step_that_is_saved_again_replaces_itself(tmp_path, trained):
+    checkpoints = Checkpoints(tmp_path)
+    for saved in (1, 2):
+        checkpoints.save_best(3, variables_of(trained), {"saved": saved})
+    assert checkpoints.best_facts() == {"saved": 2}
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["3"]
+
+
 def test_a_failed_save_prints_no_errors_of_an_event_loop(tmp_path, trained, monkeypatch, caplog):
     """As Orbax on Python 3.12, where one file raises and the event loop reports all others."""
 
