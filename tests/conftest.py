@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -49,11 +48,6 @@ def compiled_programs(tmp_path_factory) -> None:
     import jax  # not at the top: pytest's own process, which only hands out tests, does not need it
 
     cache = shared_folder(tmp_path_factory) / "cache"
-    if programs := os.environ.get("SE_RESNET_TEST_PROGRAMS"):  # also shared with other sessions
-        Path(programs).mkdir(parents=True, exist_ok=True)
-        cache.mkdir(exist_ok=True)
-        with contextlib.suppress(FileExistsError):  # another process of this session was first
-            (cache / "xla").symlink_to(programs)
     os.environ["SE_RESNET_CACHE"] = str(cache)
     jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
