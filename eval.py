@@ -305,6 +305,7 @@ class _Predicted:
         dataset: images of the whole image, or of its middle tile.
         records: of the evaluated images, N rows of ``dataset``.
         logits: ``float64 [K, N]``, of malignant by each network.
+        rule: rule that resized the images of ``dataset``.
         tiles: number of tiles of each image at the network's scale; empty without a scale.
     """
 
@@ -312,6 +313,7 @@ class _Predicted:
     dataset: Dataset
     records: Records
     logits: np.ndarray
+    rule: str
     tiles: Sequence[int] = ()
 
     @property
@@ -344,17 +346,23 @@ def _predict(
         dataset = processes.primary_first(load)
         records = run_data.choose(dataset.records, first, split)
         if scale and dataset.most_tiles > 1:
-            return _predict_tiles(network, scale, dataset, records, batch_size, tta)
+            return _predict_tiles(network, scale, dataset, records, batch_size, tta, rule)
         batches = eval_batches(placement, dataset.images, records.row, batch_size, data_mesh())
         logits.append(mean_logits(network.predict, network.members, batches, tta))
         datasets.append((dataset, records))
     middle = datasets[len(rules) // 2]
     tiles = [1] * len(middle[1]) if scale else []
-    return _Predicted(network, *middle, np.mean(logits, axis=0), tiles)
+    return _Predicted(network, *middle, np.mean(logits, axis=0), rules[len(rules) // 2], tiles)
 
 
 def _predict_tiles(
-    network: Run, scale: Scale, dataset: Dataset, records: Records, batch_size: int, tta: str
+    network: Run,
+    scale: Scale,
+    dataset: Dataset,
+    records: Records,
+    batch_size: int,
+    tta: str,
+    rule: str,
 ) -> _Predicted:
     """Averages the logits of all tiles of each image; process 0 computes them.
 
@@ -382,7 +390,8 @@ def _predict_tiles(
         }
 
     found = processes.from_primary(compute)
-    return _Predicted(network, dataset, records, np.array(found["logits"]).T, found["tiles"])
+    logits = np.array(found["logits"]).T
+    return _Predicted(network, dataset, records, logits, rule, found["tiles"])
 
 
 def _describe(
@@ -404,9 +413,11 @@ def _describe(
         **data_facts["audit"],
         **run_data.count_seen(records, networks, data_facts["seen_digests"]),
     }
-    if len(networks) > 1 and not other:
-        by_member = [member.evaluation(split, tta).metrics() for member in networks]
-        metrics["members"] = across_folds(by_member)
+    parts = [member.evaluation(split, tta) for member in networks]
+    if len(networks) == 1 or other:
+        parts = []
+    else:
+        metrics["members"] = across_folds([part.metrics() for part in parts])
     notes, warnings = _scale_remarks(networks, config, data_facts, predicted, other)
     leaks = leak_warnings(metrics["audit"], split, config, metrics["decision"], other=other)
     members = processes.to_local_device(network.members)
@@ -440,9 +451,16 @@ def _describe(
         source=dataset.source if other else ImageSource.from_facts(data_facts),
         images=len(dataset.records) if other else 0,
         gallery=gallery.make(
-            *explained, predictions, threshold=network.decision.threshold, seed=seed
+            *explained,
+            predictions,
+            threshold=network.decision.threshold,
+            seed=seed,
+            # A run with a scale sees a tile, which the gallery shows as it is.
+            originals=None if network.classifier.scale else dataset.originals,
+            rule=predicted.rule,
         ),
         gates=gates,
+        parts=parts,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +47,10 @@ class Prepared(Images, Protocol):
         """Lines about trees read together and files that were not read."""
         ...
 
+    def originals(self, files: Collection[str]) -> dict[str, bytes]:
+        """Returns the encoded bytes of a few images by name."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -65,6 +69,8 @@ class Dataset:
             without a scale.
         encoded: returns all images again, see :meth:`data.cache.Images.examples`; None if only
             their pixels are here.
+        originals: returns the encoded bytes of a few images by name, without those that are gone;
+            None if only their pixels are here.
         source: BreaKHis, or the table.
     """
 
@@ -76,6 +82,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     most_tiles: int = 1
     encoded: Callable[[], Iterable[Mapping[str, Any]]] | None = None
+    originals: Callable[[Collection[str]], Mapping[str, bytes]] | None = None
     source: ImageSource = BREAKHIS
 
 
@@ -138,6 +145,7 @@ def load_dataset(
         walk=prepared.walk,
         skipped=prepared.skipped,
         encoded=prepared.examples,
+        originals=prepared.originals,
     )
 
 
@@ -260,6 +268,7 @@ def _dataset(
     walk: tuple[str, ...] = (),
     skipped: list[tuple[str, str]] | None = None,
     encoded: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
+    originals: Callable[[Collection[str]], Mapping[str, bytes]] | None = None,
 ) -> Dataset:
     """Returns the images of these magnifications, and describes the images left out."""
     records = cache.records.at_magnifications(magnifications)
@@ -274,6 +283,7 @@ def _dataset(
         notes,
         most_tiles=cache.facts.get("most_tiles", 1),
         encoded=encoded,
+        originals=originals,
         source=source,
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -19,6 +19,7 @@ from data.breakhis.image_files import Source
 from data.breakhis.summary import Summary
 from data.disk import unfinished
 from se_resnet.errors import UserError
+from se_resnet.images.image_location import read_existing
 from se_resnet.runs.image_source import BREAKHIS, ImageSource
 
 
@@ -31,6 +32,7 @@ class Prepared:
         summary: complete or a subset, counts, duplicates, skipped files.
         fingerprint: identity of the content: SHA-256 of sorted file names and pixel digests.
         path: folder that TFDS reads.
+        found: the tree or archive that they come from.
         walk: lines about trees read together and files that were not read.
     """
 
@@ -38,6 +40,7 @@ class Prepared:
     summary: Summary
     fingerprint: str
     path: Path
+    found: Source
     walk: tuple[str, ...] = ()
 
     @property
@@ -75,6 +78,26 @@ class Prepared:
                 "label": int(example["label"]),
                 "digest": example["digest"].decode(),
             }
+
+    def originals(self, files: Collection[str]) -> dict[str, bytes]:
+        """Returns the encoded bytes of a few images by name; a file that is gone is left out.
+
+        A tree is read directly. The images of an archive are read again from its preparation.
+        """
+        if not self.found.is_archive:
+            paths = {
+                name: self.found.path / file
+                for file in self.found.files
+                if (name := PurePosixPath(file).name) in files
+            }
+            return read_existing(paths)
+        found: dict[str, bytes] = {}
+        for example in self.examples():
+            if example["file"] in files:
+                found[example["file"]] = example["image"]
+            if len(found) == len(files):
+                break
+        return found
 
 
 def prepare(
@@ -119,6 +142,7 @@ def prepare(
         summary=summary,
         fingerprint=summary.fingerprint,
         path=data_dir,
+        found=found,
         walk=tuple(walk if found.is_archive else image_files.describe_walk(found)),
     )
 

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from data.table.columns import ImageTable
 from data.table.summary import TableSummary, summarise
 from se_resnet.errors import UserError
 from se_resnet.images.decode import decode_image
-from se_resnet.images.image_location import Location, read_all
+from se_resnet.images.image_location import Location, read_all, read_existing
 from se_resnet.images.pixels import ImageError, digest
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.runs.image_source import ImageSource
@@ -79,6 +79,16 @@ class PreparedTable:
             if isinstance(content, ImageError):
                 raise UserError(f"{row['file']} {content}: it was changed meanwhile; run again.")
             yield {"image": content, **row}
+
+    def originals(self, files: Collection[str]) -> dict[str, bytes]:
+        """Returns the encoded bytes of a few images by name; a file that is gone is left out."""
+        return read_existing(
+            {
+                row["file"]: location
+                for row, location in zip(self.rows, self.locations, strict=True)
+                if row["file"] in files
+            }
+        )
 
 
 def prepare(

@@ -16,6 +16,7 @@ from se_resnet.runs.ensembles import joined_data_facts, joined_split
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import ALL_FOLDS, NO_FOLD, TRAIN
 from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runs.state import unfinished_warnings
 from se_resnet.runs.workdir import Run
 
 
@@ -41,6 +42,7 @@ def describe(workdir: Path, run: Run, config: Mapping[str, Any]) -> dict[str, An
     # Repeats are evaluated one by one, so that no metrics belong to all networks.
     tested = folder.evaluation().metrics_if_any() if config["repeats"] == 1 else None
     return {
+        "unfinished": unfinished_warnings(folder),
         "name": workdir.resolve().name,
         "notice": NOTICE,
         "trained": sorted(Counter(int(row["magnification"]) for row in trained).items()),

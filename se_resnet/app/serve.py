@@ -9,6 +9,8 @@ from pathlib import Path
 
 from se_resnet import PIXEL_LIMIT
 from se_resnet.errors import UserError
+from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runs.state import unfinished_warnings
 
 HOST = "127.0.0.1"
 
@@ -46,6 +48,8 @@ def serve(workdir: Path, port: int, attention: str = "none") -> None:
             ) from error
         page = create_page(workdir, int(os.environ[PIXEL_LIMIT]), attention)
         address = f"http://{HOST}:{listener.getsockname()[1]}"
+        for warning in unfinished_warnings(RunFolder(workdir)):
+            print(f"WARNING: {warning}")
         with contextlib.suppress(KeyboardInterrupt):
             print(f"open {address} in a browser; Ctrl-C ends the page", flush=True)
             server_of(page).run(sockets=[listener])

@@ -24,9 +24,11 @@ from se_resnet.images.data_uri import JPEG, PNG, data_uri
 from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import resize
 from se_resnet.images.scale import Scale, bring_to_scale, parse_um_per_px
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.inference import Prediction, predict, screened
 from se_resnet.predict.tiles import probability_map
 from se_resnet.predict.views import ImagesAtScale, explain_clearest
+from se_resnet.report.theme import stylesheet
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import Run, load_best
 from se_resnet.runtime.files import read_small_file
@@ -63,7 +65,8 @@ class Analyser:
         Returns:
             ``probability`` and ``calibrated_probability`` of malignant, ``call`` and ``uncertain``;
             ``unlike_training_images``, the reason why the call is withheld, empty or None (see
-            :class:`se_resnet.predict.inference.Prediction`); of an ensemble further ``members``,
+            :class:`se_resnet.predict.inference.Prediction`); ``evidence``, the class that the heat
+            explains, also where the call is withheld; of an ensemble further ``members``,
             ``malignant_votes`` and ``disagreement``.
             ``image`` (JPEG of the network's input) and ``heat`` (PNG of Grad-CAM for the call, with
             the heat as alpha), both as data URI. ``hottest``: the largest heat, 1, or 0 if nothing
@@ -144,17 +147,22 @@ def create_page(workdir: Path, largest_image: int, attention: str = "none") -> S
         largest_upload=LARGEST_UPLOAD,
         largest_image=largest_image,
     )
+    css = str(stylesheet()) + (_TEMPLATES / "app.css").read_text(encoding="utf-8")
     analyse = Analyser(run)
     analyse.warm_up()
 
     async def page(_: Request) -> Response:
         return HTMLResponse(html)
 
+    async def style(_: Request) -> Response:
+        return Response(css, media_type="text/css")
+
     return Starlette(
         routes=[
             Route("/", page),
             upload_route("/analyse", analyse, ["um_per_px"] if run.classifier.scale else []),
-            *(_file(f"/{name}", _TEMPLATES / name) for name in ("app.css", "app.js")),
+            Route("/app.css", style),
+            _file("/app.js", _TEMPLATES / "app.js"),
             *(_file(f"/samples/{i}", sample.path) for i, sample in enumerate(samples)),
         ],
         # Protects from other sites that point their name to this machine's address.
@@ -186,6 +194,7 @@ def _answer(
         "probability": prediction.probability,
         "calibrated_probability": prediction.calibrated_probability,
         "call": prediction.call,
+        "evidence": CLASS_NAMES[int(prediction.probability >= run.decision.threshold)],
         "uncertain": prediction.uncertain,
         "unlike_training_images": prediction.unlike_training_images,
         "image": data_uri(_shrink(shown), JPEG),

@@ -22,10 +22,11 @@ from se_resnet.runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from se_resnet.explain.attention_gates import gate_summary, gates
     from se_resnet.explain.class_activation import grad_cam, grad_cam_plus_plus
-    from se_resnet.explain.heat_map import overlay
+    from se_resnet.explain.heat_map import beside, overlay, spread
     from se_resnet.explain.perturbation import insertion_deletion, occlusion
 
 __all__ = [
+    "beside",
     "gate_summary",
     "gates",
     "grad_cam",
@@ -33,10 +34,12 @@ __all__ = [
     "insertion_deletion",
     "occlusion",
     "overlay",
+    "spread",
 ]
 __getattr__ = lazy_names(
     __name__,
     {
+        "beside": "se_resnet.explain.heat_map",
         "gate_summary": "se_resnet.explain.attention_gates",
         "gates": "se_resnet.explain.attention_gates",
         "grad_cam": "se_resnet.explain.class_activation",
@@ -44,5 +47,6 @@ __getattr__ = lazy_names(
         "insertion_deletion": "se_resnet.explain.perturbation",
         "occlusion": "se_resnet.explain.perturbation",
         "overlay": "se_resnet.explain.heat_map",
+        "spread": "se_resnet.explain.heat_map",
     },
 )

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+
+from se_resnet.images.resize import seen_region
+
+
+def spread(heat: np.ndarray, shape: tuple[int, int], rule: str) -> np.ndarray:
+    """Brings the heat map of a network's input to the image that the input was made from.
+
+    Args:
+        heat: ``float32 [H, W]``, of the input.
+        shape: height and width of the image.
+        rule: rule that resized the image, see :func:`se_resnet.images.resize.resize`.
+
+    Returns:
+        ``float32 [height, width]``; 0 where the rule left out the image.
+    """
+    spread_heat = np.zeros(shape, np.float32)
+    height, width = heat.shape
+    region = spread_heat[seen_region(shape, (height, width), rule)]
+    region[:] = cv2.resize(heat, region.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return spread_heat
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.45) -> np.ndarray:
@@ -27,3 +48,8 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.45) -> np.nd
     colours = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
     alpha = (opacity * heat)[..., None]
     return np.rint((1 - alpha) * image + alpha * colours).astype(np.uint8)
+
+
+def beside(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Returns an image and, to its right, the same image under a heat map: ``uint8 [H, 2W, 3]``."""
+    return np.hstack([image, overlay(image, heat)])

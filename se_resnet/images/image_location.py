@@ -8,7 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +102,17 @@ def read_all(locations: Iterable[tuple[int, Location]]) -> Iterator[tuple[int, b
                 yield number, error
     for path, wanted in members.items():
         yield from _read_archive(path, wanted)
+
+
+def read_existing(locations: Mapping[str, Location | Path]) -> dict[str, bytes]:
+    """Returns the content of each file by name; a file that cannot be read is left out."""
+    names = list(locations)
+    places = (Location(found) if isinstance(found, Path) else found for found in locations.values())
+    return {
+        names[number]: content
+        for number, content in read_all(enumerate(places))
+        if isinstance(content, bytes)
+    }
 
 
 def _read_archive(

@@ -81,6 +81,15 @@ def seen_region(shape: tuple[int, int], size: tuple[int, int], rule: str) -> tup
     return rows, columns
 
 
+def reduce(image: np.ndarray, largest: int) -> np.ndarray:
+    """Reduces ``uint8 [h, w, 3]`` to about ``largest`` pixels at most, in the same shape."""
+    height, width = image.shape[:2]
+    scale = (largest / (height * width)) ** 0.5
+    if scale >= 1:
+        return image
+    return resample(image, max(1, int(height * scale)), max(1, int(width * scale)))
+
+
 def resample(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resamples ``uint8 [h, w, 3]`` to ``uint8 [height, width, 3]``, each axis by itself.
 

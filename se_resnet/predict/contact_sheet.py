@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from se_resnet.metrics.decision import Decision
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.image_files import OVERLAYS
 from se_resnet.predict.inference import NOTICE, Prediction
 from se_resnet.predict.pictures import overlay_name
 from se_resnet.predict.views import MAP
+from se_resnet.report.theme import stylesheet
 from se_resnet.runtime.templates import render, write_text
 
 SHEET = "predictions.html"
@@ -40,9 +43,13 @@ def write_sheet(
         "se_resnet.predict",
         "predictions.html.j2",
         {},
+        stylesheet=stylesheet(),
         name=name,
         notice=NOTICE,
-        cards=[_card(prediction, overlays) for prediction in _sorted(predictions)],
+        cards=[
+            _card(prediction, decision, path.parent if overlays else None)
+            for prediction in _sorted(predictions)
+        ],
         decision=decision,
         notes=notes,
     )
@@ -59,15 +66,35 @@ def _sorted(predictions: Sequence[Prediction]) -> list[Prediction]:
     return sorted(predictions, key=lambda prediction: -prediction.probability)
 
 
-def _card(prediction: Prediction, overlays: bool) -> dict[str, object]:
-    """Returns the prediction and the addresses of its pictures."""
+def _card(prediction: Prediction, decision: Decision, folder: Path | None) -> dict[str, object]:
+    """Returns the prediction, the addresses of its pictures, and the class that they explain.
+
+    Args:
+        prediction: of an image.
+        decision: threshold that was used.
+        folder: folder of the page; None if no pictures were written.
+    """
     names = []
-    if overlays:
+    if folder:
         names = [overlay_name(prediction.file)]
         if (prediction.tiles or 1) > 1:
             names.append(overlay_name(prediction.file, MAP))
+    # The class on this side of the threshold, also where the call is withheld.
+    explained = CLASS_NAMES[int(prediction.probability >= decision.threshold)]
     return {
         "prediction": prediction,
-        # A file name may be invalid UTF-8, and may hold characters that addresses reserve.
-        "pictures": [quote(os.fsencode(f"{OVERLAYS}/{name}")) for name in names],
+        "evidence": explained,
+        "pictures": [_picture(folder / OVERLAYS / name, name) for name in names if folder],
+    }
+
+
+def _picture(path: Path, name: str) -> dict[str, object]:
+    """Returns the address of a PNG file, and its size, so that a page keeps its place free."""
+    with path.open("rb") as file:
+        width, height = struct.unpack(">16xII", file.read(24))  # signature, then the header IHDR
+    # A file name may be invalid UTF-8, and may hold characters that addresses reserve.
+    return {
+        "address": quote(os.fsencode(f"{OVERLAYS}/{name}")),
+        "width": width,
+        "height": height,
     }

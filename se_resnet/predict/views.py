@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from se_resnet import explain
-from se_resnet.images.resize import resample, resize, seen_region
+from se_resnet.images.resize import reduce, resize
 from se_resnet.images.scale import Scale, TiledImage, bring_to_scale
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.inference import BATCH, Prediction, describe, predict, screened
@@ -70,7 +69,7 @@ class WholeImages:
         rule = classifier.resize
         known = rule in self._rules
         trained = views[self._rules.index(rule)] if known else resize(image, classifier.size, rule)
-        return _Prepared(views, trained, _reduced(image))
+        return _Prepared(views, trained, reduce(image, _LARGEST_PICTURE))
 
     def is_full(self, prepared: Sequence[Any]) -> bool:
         """Returns True for as many images as a batch holds."""
@@ -96,11 +95,8 @@ class WholeImages:
         target = np.array([CLASS_NAMES.index(call) for call in self._calls])
         heats = explain.grad_cam(classifier, self._run.members, inputs, target=target)
         for file, image, heat in zip(self._files, self._last, heats, strict=True):
-            rows, columns = seen_region(image.shown.shape[:2], classifier.size, self._rules[middle])
-            heat_of_image = np.zeros(image.shown.shape[:2], np.float32)
-            region = heat_of_image[rows, columns]
-            region[:] = cv2.resize(heat, region.shape[::-1], interpolation=cv2.INTER_LINEAR)
-            yield file, OVERLAY, _beside(image.shown, heat_of_image)
+            heat_of_image = explain.spread(heat, image.shown.shape[:2], self._rules[middle])
+            yield file, OVERLAY, explain.beside(image.shown, heat_of_image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,14 +112,6 @@ class _Prepared:
     views: list[np.ndarray]
     trained: np.ndarray
     shown: np.ndarray
-
-
-def _reduced(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    scale = (_LARGEST_PICTURE / (height * width)) ** 0.5
-    if scale >= 1:
-        return image
-    return resample(image, max(1, int(height * scale)), max(1, int(width * scale)))
 
 
 class ImagesAtScale:
@@ -191,9 +179,9 @@ class ImagesAtScale:
         """
         for prediction, image, logits in self._last:
             tile, heat = explain_clearest(self._run, image, logits, prediction.call)
-            yield prediction.file, OVERLAY, _beside(tile, heat)
+            yield prediction.file, OVERLAY, explain.beside(tile, heat)
             if len(image) > 1:
-                yield prediction.file, MAP, _beside(*probability_map(image, logits))
+                yield prediction.file, MAP, explain.beside(*probability_map(image, logits))
 
 
 def explain_clearest(
@@ -217,8 +205,3 @@ def explain_clearest(
     tile = resize(image.tile(number), classifier.size, classifier.resize)
     (heat,) = explain.grad_cam(classifier, run.members, tile[None], target=target)
     return tile, heat
-
-
-def _beside(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Returns an image and, to its right, the same image under a heat map."""
-    return np.hstack([image, explain.overlay(image, heat)])

@@ -11,10 +11,10 @@ from se_resnet.metrics.predictions import Predictions, in_folds
 from se_resnet.report.publish import Evaluation
 from se_resnet.report.remarks import leak_warnings, pooling_notes
 from se_resnet.runs.ensembles import joined_data_facts
-from se_resnet.runs.evaluations import REPORT
 from se_resnet.runs.image_source import ImageSource
 from se_resnet.runs.run_files import TEST, TRAIN, VAL
 from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runs.state import unfinished_warnings
 
 
 def pool_folds(
@@ -49,23 +49,26 @@ def pool_folds(
         "protocol": config["split"]["protocol"],
         **_sum_of_audits([fold["audit"] for fold in fold_metrics], folds, tested),
     }
-    example = RunFolder(folds[0].path.name).evaluation(role, tta).path / REPORT
     parts, images = ("folds", "test") if role == TEST else ("members", "validation")
     return Evaluation(
         title=f"{run.path.name}: {images} images of {len(folds)} {parts}",
         predictions=predictions,
         metrics=metrics,
-        warnings=leak_warnings(metrics["audit"], role, config, metrics["decision"]),
+        warnings=[
+            *unfinished_warnings(run),
+            *leak_warnings(metrics["audit"], role, config, metrics["decision"]),
+        ],
         config=config,
         split_summary=joined_data_facts(run)["split"],
         training_log=[],
         notes=pooling_notes(metrics),
         data_notes=[
-            f"Training curves, gates and pictures of each network are in the reports of the "
-            f"{parts}, for example {example}.",
+            "Training curves, gates and pictures of each network are in the reports of the "
+            f"{parts}.",
         ],
         run=run if role == TEST else None,  # the tables for a journal describe a test
         source=ImageSource.from_facts(run.networks()[0].data_facts()),
+        parts=[fold.evaluation(role, tta) for fold in folds],
     )
 
 

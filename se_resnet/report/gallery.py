@@ -6,20 +6,37 @@ The correct examples are chosen at random. A selection of the best ones would lo
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 
 from se_resnet import explain
 from se_resnet.explain.members import Variables
-from se_resnet.images.data_uri import JPEG, data_uri
+from se_resnet.images.data_uri import JPEG, data_uri, encode
+from se_resnet.images.decode import decode_image
+from se_resnet.images.resize import reduce
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
 from se_resnet.runtime.batches import batches
 
-_LONGEST = 256  # pixels of the longer side of a thumbnail; enough for a column of the page
-_QUALITY = 85
+GALLERY = "gallery"  # folder of the pictures at full size, beside the report
+_ERRORS, _CORRECT = 6, 3  # pictures of a class
+_GROUPS = {
+    (1, False): "missed",
+    (0, False): "false-alarm",
+    (1, True): "malignant",
+    (0, True): "benign",
+}
+# All files that a gallery may have written, relative to the folder of the report.
+FILES = tuple(
+    f"{GALLERY}/{name}-{number}.jpg"
+    for (_, correct), name in _GROUPS.items()
+    for number in range(1, (_CORRECT if correct else _ERRORS) + 1)
+)
+_THUMBNAIL = 60_000  # pixels; enough for half a column of the page
+_LARGEST = 4_000_000  # pixels of an image at full size; larger images are shown reduced
+_QUALITY, _FULL_QUALITY = 85, 92
 _BATCH = 6
 _COLUMNS, _CHARACTERS = 8, 40  # of the further columns in a caption
 
@@ -45,8 +62,8 @@ def select(
     predictions: Predictions,
     threshold: float = 0.5,
     *,
-    errors: int = 6,
-    correct: int = 3,
+    errors: int = _ERRORS,
+    correct: int = _CORRECT,
     seed: int = 0,
 ) -> list[Group]:
     """Selects the images to show.
@@ -92,6 +109,8 @@ def make(
     *,
     threshold: float = 0.5,
     seed: int = 0,
+    originals: Callable[[Collection[str]], Mapping[str, bytes]] | None = None,
+    rule: str = "squash",
 ) -> list[dict[str, Any]]:
     """Selects, explains and encodes images for :func:`se_resnet.report.report.write_report`.
 
@@ -104,13 +123,18 @@ def make(
         predictions: N images.
         threshold: minimum probability of an image that is predicted malignant.
         seed: seed of the random choice.
+        originals: returns the encoded bytes of image files by name, without those that are gone.
+            None, or a file that is gone, shows the image as the network sees it.
+        rule: rule that resized the files to ``pixels``, see :func:`se_resnet.images.resize.resize`.
 
     Returns:
         One row per group of :func:`select`, with ``label``, ``correct``, ``total`` and
         ``pictures``. Each picture has ``file``, ``accession``, ``magnification`` (0: not known),
         ``probability``, ``extra`` (the values of further columns, by name), and the data URIs
-        ``image`` and ``overlay``. The overlay is the Grad-CAM of the last stage
-        for the predicted class.
+        ``image`` and ``overlay`` of thumbnails in the shape of the image file. ``full`` is the
+        file of :data:`FILES` for the pair at full size, and ``content`` are its bytes; the name is
+        empty where the image file is not there. The overlay is the Grad-CAM of the last stage for
+        the predicted class.
     """
     groups = select(predictions, threshold, seed=seed)
     shown = np.concatenate([group.index for group in groups])
@@ -122,6 +146,7 @@ def make(
             heats[predicted == target] = _explain(
                 classifier, variables, images[predicted == target], target
             )
+    found = originals(set(predictions.file[shown].tolist())) if originals else {}
     pictures = iter(zip(shown.tolist(), images, heats, strict=True))
     return [
         {
@@ -135,14 +160,53 @@ def make(
                     "magnification": int(predictions.magnification[i]),
                     "probability": float(predictions.probability[i]),
                     "extra": further_values(predictions, i),
-                    "image": thumbnail(image),
-                    "overlay": thumbnail(explain.overlay(image, heat)),
+                    **_draw(image, heat, found.get(str(predictions.file[i])), rule, full),
                 }
-                for i, image, heat in (next(pictures) for _ in group.index)
+                for full, (i, image, heat) in zip(
+                    _names(group), (next(pictures) for _ in group.index), strict=False
+                )
             ],
         }
         for group in groups
     ]
+
+
+def _names(group: Group) -> Iterator[str]:
+    """Yields the names of the files of a group."""
+    prefix = f"{GALLERY}/{_GROUPS[group.label, group.correct]}-"
+    yield from (name for name in FILES if name.startswith(prefix))
+
+
+def _draw(
+    image: np.ndarray, heat: np.ndarray, encoded: bytes | None, rule: str, full: str
+) -> dict[str, Any]:
+    """Returns the thumbnails of an image and its overlay, and the pair at full size.
+
+    Args:
+        image: ``uint8 [H, W, 3]``, the network's input.
+        heat: ``float32 [H, W]``.
+        encoded: content of the image file, or None.
+        rule: rule that resized the file.
+        full: name of the file for the pair.
+    """
+    try:
+        original = decode_image(encoded) if encoded else None
+    except ValueError:  # the file was changed meanwhile
+        original = None
+    if original is None:
+        full = ""
+    else:
+        image = reduce(original, _LARGEST)
+        heat = explain.spread(heat, image.shape[:2], rule)
+    pair = explain.beside(image, heat)
+    small = reduce(image, _THUMBNAIL)
+    overlay = reduce(pair[:, image.shape[1] :], _THUMBNAIL)
+    return {
+        "image": data_uri(small, JPEG, _QUALITY),
+        "overlay": data_uri(overlay, JPEG, _QUALITY),
+        "full": full,
+        "content": encode(pair, JPEG, _FULL_QUALITY) if full else b"",
+    }
 
 
 def further_values(predictions: Predictions, row: int) -> dict[str, str]:
@@ -168,11 +232,3 @@ def _explain(
         for batch, _ in batches(count, _BATCH)
     ]
     return np.concatenate(maps)[:count]
-
-
-def thumbnail(image: np.ndarray) -> str:
-    """Returns a reduced RGB image as the data URI of a JPEG."""
-    scale = _LONGEST / max(image.shape[:2])
-    if scale < 1:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return data_uri(image, JPEG, _QUALITY)

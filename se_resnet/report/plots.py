@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 _SIZE = (5.2, 4.6)
 # The legend stands above the axes, where it covers no data.
 _LEGEND: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "columnspacing": 1.2}
+# A ring around a point of the chosen weights.
+_MARK: dict[str, Any] = {
+    "color": VERMILLION,
+    "markerfacecolor": "none",
+    "markersize": 9,
+    "markeredgewidth": 1.6,
+}
 # Benign is filled and malignant is hatched, so that both stay visible where they overlap.
 _CLASSES: list[tuple[str, str, Any, str]] = [
     (CLASS_NAMES[0], BLUE, (BLUE, 0.25), ""),
@@ -226,8 +233,19 @@ def decision_curve(metrics: dict[str, Any]) -> Markup | None:
     return svg("decision-curve", "Decision curve of patients", draw, _SIZE)
 
 
-def training(log: list[dict[str, Any]]) -> list[Markup]:
-    """Plots loss and scores by step; a panel without values in ``metrics.jsonl`` is left out."""
+def training(
+    log: list[dict[str, Any]], chosen: int | None = None, epoch: float | None = None
+) -> list[Markup]:
+    """Plots loss and scores by step; a panel without values in ``metrics.jsonl`` is left out.
+
+    Args:
+        log: lines of ``metrics.jsonl``.
+        chosen: step of the evaluated weights, which gets a mark; None for no mark.
+        epoch: number of epochs at that step, for the legend; None if it is not known.
+    """
+    mark = None if chosen is None else f"chosen weights: step {chosen:,}"
+    if mark and epoch is not None:
+        mark += f", epoch {epoch:g}"
     panels = {
         "loss": [
             ("train/loss", "training", GREY, "--"),
@@ -253,6 +271,11 @@ def training(log: list[dict[str, Any]]) -> list[Markup]:
                 axes.plot(
                     steps, values, style, color=colour, marker=marker, markersize=4, label=name
                 )
+                if chosen in steps:
+                    value = values[steps.index(chosen)]
+                    axes.plot(chosen, value, "D", **_MARK)
+            if chosen is not None:
+                axes.axvline(chosen, color=VERMILLION, linewidth=1.2, linestyle=":", label=mark)
             axes.set(xlabel="step", ylabel=panel)
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
 

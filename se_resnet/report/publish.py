@@ -11,6 +11,9 @@ from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import HEADLINE, headline
 from se_resnet.metrics.full import at_used_threshold
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
+from se_resnet.report.gallery import FILES as GALLERY_FILES
+from se_resnet.report.gallery import GALLERY
+from se_resnet.report.links import link_back, parent_of, part_addresses
 from se_resnet.report.remarks import weights_notes
 from se_resnet.report.report import write_report
 from se_resnet.report.reporting.folder import FILES as REPORTING_FILES
@@ -19,12 +22,12 @@ from se_resnet.runs.evaluations import FILES, REPORT, EvaluationFolder
 from se_resnet.runs.image_source import BREAKHIS, ImageSource
 from se_resnet.runs.run_files import METRICS
 from se_resnet.runs.run_folder import RunFolder
-from se_resnet.runtime.files import write_json
+from se_resnet.runtime.files import atomic_write, write_json
 from se_resnet.runtime.folders import whole_folder
 from se_resnet.runtime.log import log
 
 # All files that an evaluation may have written, relative to its folder.
-ALL_FILES = (*FILES, *(f"{REPORTING}/{name}" for name in REPORTING_FILES))
+ALL_FILES = (*FILES, *(f"{REPORTING}/{name}" for name in REPORTING_FILES), *GALLERY_FILES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Evaluation:
         run: the run, whose files fill the tables for a journal; None leaves them out.
         source: data set of the images.
         images: number of images of that data set, if it is not the run's; else 0.
+        parts: evaluations of the folds or members, whose reports are linked with this report.
     """
 
     title: str
@@ -64,13 +68,15 @@ class Evaluation:
     run: RunFolder | None = None
     source: ImageSource = BREAKHIS
     images: int = 0
+    parts: Sequence[EvaluationFolder] = ()
 
 
 def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> None:
     """Writes ``predictions.csv``, ``metrics.json`` and ``report.html``, and prints the headline.
 
-    ``reporting/`` is written beside them, see :mod:`se_resnet.report.reporting`.
-    All files replace those of an earlier evaluation at once.
+    ``reporting/`` is written beside them, see :mod:`se_resnet.report.reporting`, and the pictures
+    of the gallery at full size. All files replace those of an earlier evaluation at once. The
+    reports of the parts get a link to this report.
 
     Args:
         folder: folder to write to.
@@ -81,11 +87,11 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
         UserError: the folder cannot be written or the disk is full.
     """
     log("report", "writing metrics, plots and the report")
-    left_out = {"data_remarks", "run", "images"}
+    left_out = {"data_remarks", "run", "images", "parts"}
     names = {field.name for field in dataclasses.fields(Evaluation)} - left_out
     parts = {name: getattr(evaluation, name) for name in names}
     remedy = "give another folder by --out"
-    files = (REPORTING, *FILES)
+    files = (REPORTING, GALLERY, *FILES)
     with whole_folder(folder.path, files, remedy, lambda: ALL_FILES) as new:
         evaluation.predictions.write_csv(new / PREDICTIONS)
         write_json(new / METRICS, evaluation.metrics)
@@ -99,10 +105,24 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
                 notes=evaluation.notes,
             )
             parts["notes"] = [*evaluation.notes, *weights_notes(run.networks()[0].weights_facts())]
-        reporting = f"{REPORTING}/{PAGE}" if run else ""
-        write_report(new / REPORT, command=command, reporting=reporting, **parts)
+        pictures = [picture for group in evaluation.gallery or () for picture in group["pictures"]]
+        for picture in pictures:
+            if name := picture["full"]:
+                with atomic_write(new / name, "wb") as file:
+                    file.write(picture["content"])
+        write_report(
+            new / REPORT,
+            command=command,
+            reporting=f"{REPORTING}/{PAGE}" if run else "",
+            part_links=part_addresses(evaluation.parts, folder.path),
+            parent=parent_of(folder.path),
+            **parts,
+        )
+    link_back(evaluation.parts, folder.path)
     print("\n".join(_summary(evaluation)))
     written = [*reversed(FILES), *([f"{REPORTING}/"] if run else [])]
+    if any(picture["full"] for picture in pictures):
+        written.append(f"{GALLERY}/")
     print(f"  written to {folder.path}: {', '.join(written)}")
     for remark in evaluation.data_remarks:
         print(f"  {remark}")

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import urllib.parse
+import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from se_resnet.metrics.estimates import METHODS
 from se_resnet.metrics.seeds import across_repeats
+from se_resnet.report.links import link_back, part_addresses
+from se_resnet.report.page import render_page
 from se_resnet.report.provenance import table_of_provenance
 from se_resnet.report.publish import ALL_FILES, metric_title
 from se_resnet.report.remarks import leak_warnings, view_notes
 from se_resnet.runs.evaluations import REPORT, EvaluationFolder
 from se_resnet.runs.run_files import METRICS, REPEAT_SEEDS, TEST
 from se_resnet.runs.run_folder import RunFolder
+from se_resnet.runs.state import unfinished_warnings
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.folders import whole_folder
-from se_resnet.runtime.templates import render, write_text
+from se_resnet.runtime.templates import write_text
 
 THRESHOLD = 0.5
 # The effect of another config.split.seed, by protocol. The other protocols have fixed test images.
@@ -72,23 +73,23 @@ def publish_repeats(
     }
     evaluations = [repeat.evaluation(TEST, tta) for repeat in repeats]
     title = f"{run.path.name}: {len(repeats)} repeats"
-    warnings = _warnings(evaluations, config)
+    warnings = [*unfinished_warnings(run), *_warnings(evaluations, config)]
+    links = part_addresses(evaluations, folder.path)
     rows = [
         {
             "name": seeds["repeat"],
-            "link": _link(evaluation.path / REPORT, folder.path),
+            "link": link,
             "seeds": [seeds["split.seed"], seeds["seed"]],
             "images": len(part),
             "patients": len(set(part.accession.tolist())),
         }
-        for seeds, evaluation, part in zip(metrics["seeds"], evaluations, predictions, strict=True)
+        for seeds, link, part in zip(metrics["seeds"], links, predictions, strict=True)
     ]
     with whole_folder(
         folder.path, (METRICS, REPORT), "give another folder by --out", lambda: ALL_FILES
     ) as new:
         write_json(new / METRICS, metrics)
-        html = render(
-            "se_resnet.report",
+        html = render_page(
             "repeats.html.j2",
             {"number": _number, "interval": _interval},
             title=title,
@@ -96,6 +97,7 @@ def publish_repeats(
             banner=provenance["banner"],
             provenance=table_of_provenance(provenance),
             differing=provenance["differs_from_default"],
+            config=json.dumps(config, indent=2, default=str),
             warnings=warnings,
             notes=[
                 *_seed_notes(config),
@@ -107,6 +109,7 @@ def publish_repeats(
             rows=rows,
         )
         write_text(new / REPORT, html)
+    link_back(evaluations, folder.path)
     alarms = [f"  WARNING: {warning}" for warning in warnings]
     banner = [f"  {provenance['banner']}"] if provenance["banner"] else []
     print("\n".join([f"\n{title}", *banner, *_summary(metrics["repeats"]), *alarms]))
@@ -143,11 +146,6 @@ def _warnings(evaluations: Sequence[EvaluationFolder], config: Mapping[str, Any]
         for number, metrics in enumerate(evaluation.metrics() for evaluation in evaluations)
         for warning in leak_warnings(metrics["audit"], TEST, config, metrics["decision"])
     ]
-
-
-def _link(target: Path, start: Path) -> str:
-    """Returns a relative address, so that the links hold after the folder is moved."""
-    return urllib.parse.quote(os.fsencode(os.path.relpath(target, start)))
 
 
 def _summary(repeats: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from se_resnet.metrics.full import at_used_threshold, used_thresholds
 from se_resnet.metrics.labels import TUMOUR_TYPES
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.report import plots
+from se_resnet.report.errors import LISTED, list_errors
+from se_resnet.report.page import render_page
 from se_resnet.report.patient_strips import patient_groups
-from se_resnet.report.provenance import table_of_provenance
+from se_resnet.report.provenance import describe_weights, table_of_provenance
 from se_resnet.report.reporting.wording import listing
 from se_resnet.runs.image_source import BREAKHIS, ImageSource
 from se_resnet.runs.run_files import NEAR_DUPLICATES
-from se_resnet.runtime.templates import render, write_text
+from se_resnet.runtime.templates import write_text
 
 # Fractions, shown in per cent. Other metrics are shown as numbers.
 _PERCENT = {
@@ -84,6 +87,8 @@ def write_report(
     gallery: list[dict[str, Any]] | None = None,
     gates: dict[str, list[dict[str, Any]]] | None = None,
     reporting: str = "",
+    part_links: Sequence[str] = (),
+    parent: tuple[str, str] | None = None,
     source: ImageSource = BREAKHIS,
 ) -> None:
     """Writes the report of one evaluation.
@@ -108,14 +113,15 @@ def write_report(
         gallery: result of :func:`se_resnet.report.gallery.make`; None omits the section.
         gates: result of :func:`se_resnet.explain.attention_gates.describe`; None omits the section.
         reporting: relative address of the page with the tables for a journal; empty for no link.
+        part_links: relative addresses of the reports of the folds or members; empty for no link.
+        parent: relative address and label of the report that this report is a part of, or None.
         source: data set of the evaluated images.
     """
     provenance = metrics.get("provenance")
     metrics = at_used_threshold(metrics)
     thresholds = used_thresholds(metrics, predictions.fold)
     calibration, selective = metrics.get("calibration"), metrics.get("selective")
-    html = render(
-        "se_resnet.report",
+    html = render_page(
         "report.html.j2",
         {
             "format_value": _format_value,
@@ -145,6 +151,10 @@ def write_report(
         split_columns=split_columns(split_summary, source),
         audit_labels=_AUDIT,
         audit_added=NEAR_DUPLICATES,
+        errors=list_errors(predictions, thresholds),
+        listed=LISTED,
+        part_links=part_links,
+        parent=parent,
         patient_groups=patient_groups(predictions, metrics["patient"]["patients"], thresholds),
         split_summary=split_summary,
         config=json.dumps(config, indent=2, default=str),
@@ -156,18 +166,36 @@ def write_report(
         notes=notes,
         data_notes=data_notes,
         gallery=gallery,
+        with_files=any(
+            picture.get("full") for group in gallery or () for picture in group["pictures"]
+        ),
         gates=gates,
         reporting=reporting,
         roc=plots.roc(predictions, metrics),
         precision_recall=plots.precision_recall(predictions, metrics),
         distribution=plots.distribution(predictions, metrics["threshold"]),
         decision_curve=plots.decision_curve(metrics) if "clinical" in metrics else None,
-        training=plots.training(training_log),
+        training=plots.training(training_log, *_chosen(provenance)),
+        chosen=_describe_chosen(provenance),
         reliability=plots.reliability(calibration["reliability"]) if calibration else None,
         risk_coverage=plots.risk_coverage(selective["curve"]) if selective else None,
         gate_plot=plots.gates(gates["blocks"]) if gates and gates["blocks"] else None,
     )
     write_text(path, html)
+
+
+def _chosen(provenance: Mapping[str, Any] | None) -> tuple[int | None, float | None]:
+    """Returns step and epoch of the evaluated weights of a single network, or None."""
+    networks = provenance["networks"] if provenance else []
+    if len(networks) != 1:
+        return None, None
+    return networks[0]["evaluated_step"], networks[0]["evaluated_epoch"]
+
+
+def _describe_chosen(provenance: Mapping[str, Any] | None) -> str:
+    """Returns the evaluated weights of a single network as text, or an empty string."""
+    step, _ = _chosen(provenance)
+    return describe_weights(provenance["networks"][0]) if provenance and step is not None else ""
 
 
 def _parts(metrics: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Palette and style of all plots, and rendering to SVG for a page or to PNG."""
+"""Style of all plots, and rendering to SVG for a page or to PNG."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from se_resnet.report.theme import light, themed
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The palette of Okabe and Ito, distinguishable under every common colour blindness. Line styles and
-# hatching make the plots readable in grey as well.
-BLUE, VERMILLION, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#6B7280", "#1F2933"
+# Line styles and hatching make the plots readable in grey as well.
+BLUE, VERMILLION, GREEN, GREY, INK = map(light, ("blue", "vermillion", "green", "grey", "ink"))
 
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -24,7 +25,7 @@ _STYLE: dict[Any, Any] = {
     "axes.labelcolor": INK,
     "axes.axisbelow": True,
     "axes.grid": True,
-    "grid.color": "#E5E7EB",
+    "grid.color": light("grid"),
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
@@ -39,7 +40,7 @@ _STYLE: dict[Any, Any] = {
 def svg(
     name: str, description: str, draw: Callable[[Axes], None], size: tuple[float, float]
 ) -> Markup:
-    """Renders a plot as an SVG element that scales with the page.
+    """Renders a plot as an SVG element that scales with the page and follows its colour scheme.
 
     Args:
         name: name of the plot, unique in the page; the prefix of all identifiers.
@@ -52,6 +53,7 @@ def svg(
     body = re.sub(r"<metadata>.*?</metadata>", "", body, count=1, flags=re.DOTALL)
     # matplotlib reuses identifiers such as figure_1, but they must be unique in the page.
     body = re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", body)
+    body = themed(body)
     width, height = 72 * size[0], 72 * size[1]
     label = Markup.escape(description)
     return Markup(

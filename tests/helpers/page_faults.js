@@ -19,6 +19,7 @@
   while (walker.nextNode()) {
     const node = walker.currentNode;
     if (!node.data.trim() || node.parentElement.closest("title, style")) continue;
+    if (!node.parentElement.checkVisibility()) continue; // in closed details
     const range = document.createRange();
     range.selectNodeContents(node);
     for (const box of range.getClientRects()) {

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from se_resnet import explain
+from se_resnet.images.data_uri import JPEG, data_uri
 from se_resnet.metrics import calibration, selective
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.evaluation import evaluate
@@ -39,7 +40,7 @@ def make_predictions(patients: int = 8, images: int = 40, name: str = "{}.png") 
 def make_gallery(predictions: Predictions) -> list[dict[str, Any]]:
     """Noise in place of pictures."""
     rng = np.random.default_rng(0)
-    picture = gallery.thumbnail(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8))
+    picture = data_uri(rng.integers(0, 256, (32, 48, 3)).astype(np.uint8), JPEG)
     return [
         {
             "label": group.label,
@@ -57,7 +58,7 @@ def make_gallery(predictions: Predictions) -> list[dict[str, Any]]:
                 for i in group.index
             ],
         }
-        for group in gallery.select(predictions)
+        for group in gallery.select(predictions, THRESHOLD)
     ]
 
 

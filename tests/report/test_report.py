@@ -421,7 +421,7 @@ def test_the_caption_of_a_picture_has_the_columns_of_the_table(write):
 def test_breakhis_is_named_for_its_images_only(write):
     html, page = write(both_classes(), source=BREAKHIS)
     assert page.text.count("accession") == 2 and "stands for the patient" in page.text
-    assert '<a href="#parts">Magnification and subtype</a>' in html
+    assert '<a href="#parts">Subgroups</a>' in html
     assert "DC ductal carcinoma" in page.text and "slides of 12 patients" in page.text
 
 

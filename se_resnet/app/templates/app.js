@@ -36,7 +36,7 @@ async function analyse(content, name, sample = null) {
     if (number !== latest) return;
     if (busy) refuse("The program is busy with other images: try again in a few seconds.");
     else if (result.refused) refuse(`${name} cannot be used: it ${result.refused}.`);
-    else await show(result, name);
+    else await show(result, name, sample ? sample.dataset.diagnosis : "");
   } catch {
     if (number === latest) refuse("No answer: the program that serves this page has ended or failed. Start it again.");
   } finally {
@@ -44,10 +44,21 @@ async function analyse(content, name, sample = null) {
   }
 }
 
-async function show(result, name) {
+// Shows whether the call equals the known diagnosis of an example. A withheld call is neither.
+function judge(diagnosis, call, withheld) {
+  const right = call === diagnosis;
+  $("truth").hidden = !diagnosis;
+  $("truth").textContent = `Known diagnosis: ${diagnosis}.`;
+  $("verdict").hidden = !diagnosis || withheld;
+  $("verdict").textContent = right ? "✓ right" : "✗ wrong";
+  $("verdict").className = `badge ${right ? "right" : "wrong"}`;
+}
+
+async function show(result, name, diagnosis) {
   const unlike = result.unlike_training_images;
   const call = unlike ? `no call, does not look like the training images: ${unlike}` : `called ${result.call}`;
   $("call").textContent = `${call[0].toUpperCase()}${call.slice(1)}`;
+  judge(diagnosis, result.call, Boolean(unlike));
   $("uncertain").hidden = !result.uncertain || Boolean(unlike);
   $("probability").textContent = result.probability.toFixed(3);
   $("calibrated").textContent = result.calibrated_probability.toFixed(3);
@@ -60,6 +71,8 @@ async function show(result, name) {
     ` on a scale from 0 to 1, threshold ${Number($("threshold").dataset.at).toFixed(3)}`);
   $("image").src = result.image;
   $("image").alt = `${name}, as the network saw it`;
+  $("image-below").src = result.image;
+  $("evidence").textContent = `evidence for ${result.evidence}`;
   $("heat").src = result.heat;
   $("heat").alt = `Heat map of the evidence for the class on this side of the threshold`;
   $("nothing").hidden = result.hottest > 0;
@@ -70,16 +83,18 @@ async function show(result, name) {
   if (several) {
     $("whole").src = result.whole;
     $("whole").alt = `${name}, the whole image`;
+    $("whole-below").src = result.whole;
     $("map").src = result.map;
     $("map").alt = "Map of the probability of malignant by tile";
     $("tiles").textContent = `Probability of malignant by tile, 0 clear to 1 bright: ${result.tiles} tiles` +
       ` of the image at ${result.um_per_px} µm per pixel, their mean where they overlap.`;
     $("caption").textContent += ". Below the map: the tile with the strongest evidence for the call.";
-    await Promise.all([$("whole").decode(), $("map").decode()]);
+    await Promise.all(["whole", "whole-below", "map"].map((id) => $(id).decode()));
   }
-  await Promise.all([$("image").decode(), $("heat").decode()]);
+  await Promise.all(["image", "image-below", "heat"].map((id) => $(id).decode()));
   $("shown").hidden = false;
-  showStatus(`${name}: ${call}${result.uncertain && !unlike ? ", uncertain" : ""}.`);
+  const judged = $("verdict").hidden ? "" : `, ${result.call === diagnosis ? "right" : "wrong"}`;
+  showStatus(`${name}: ${call}${result.uncertain && !unlike ? ", uncertain" : ""}${judged}.`);
 }
 
 function setOpacity() {

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.metrics.predictions import Predictions
+from se_resnet.report.page import render_page
 from se_resnet.report.reporting import characteristics, checklist, flow, methods, model_text
 from se_resnet.report.reporting.flow_chart import draw_flow
 from se_resnet.report.reporting.study import Study
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.tables import write_table
-from se_resnet.runtime.templates import render, write_text
+from se_resnet.runtime.templates import write_text
 
 REPORTING = "reporting"  # name of the folder in that of an evaluation
 PAGE = "reporting.html"
@@ -69,8 +70,7 @@ def write_reporting(
     filters = {"groupby_in_order": _group}
     for guideline, answers in filled:
         write_table(folder / f"{guideline.name}.csv", answers, checklist.COLUMNS)
-        page = render(
-            "se_resnet.report",
+        page = render_page(
             "checklist.html.j2",
             filters,
             guideline=guideline,
@@ -79,8 +79,7 @@ def write_reporting(
         )
         write_text(folder / f"{guideline.name}.html", page)
     write_text(folder / "methods.txt", methods.write_text(study))
-    page = render(
-        "se_resnet.report",
+    page = render_page(
         "reporting.html.j2",
         filters,
         title=title,
