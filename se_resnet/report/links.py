@@ -21,7 +21,6 @@ from se_resnet.runtime.files import atomic_write, reason
 from se_resnet.runtime.log import log
 
 _LABELS = {REPEAT: "All repeats", FOLD: "All folds", MEMBER: "All members"}
-_PART = re.compile(rf"({'|'.join(_LABELS)})\d+")
 _BEGIN, _END = "<!--parent-->", "<!--/parent-->"
 _SLOT = re.compile(rf"{_BEGIN}.*?{_END}".encode(), re.DOTALL)
 
@@ -45,13 +44,16 @@ def parent_of(folder: Path) -> tuple[str, str] | None:
     """Returns address and label of the report that an evaluation is a part of.
 
     Args:
-        folder: of the evaluation: ``W/fold0/eval/NAME`` is a part of ``W/eval/NAME``.
+        folder: of the evaluation, see :meth:`se_resnet.runs.evaluations.EvaluationFolder.whole`.
 
     Returns:
-        None if the evaluation is no part of another, or if the report does not exist.
+        None if the evaluation is no part of another, or if that report does not exist.
     """
-    report, label = _parent_report(folder)
-    return (address(report, folder), label) if report and report.exists() else None
+    whole = EvaluationFolder(folder).whole()
+    if whole is None or not whole[1].is_finished:
+        return None
+    kind, evaluation = whole
+    return address(evaluation.path / REPORT, folder.absolute()), _LABELS[kind]
 
 
 def link_back(parts: Sequence[EvaluationFolder], folder: Path) -> None:
@@ -61,19 +63,9 @@ def link_back(parts: Sequence[EvaluationFolder], folder: Path) -> None:
     earlier versions, which have no place for the link, are left as they are.
     """
     for part in parts:
-        path = part.path / REPORT
-        parent, label = _parent_report(part.path)
-        if not parent or parent.parent.resolve() != folder.resolve() or not part.is_finished:
-            continue
-        slot = str(parent_slot(address(parent, part.path), label)).encode()
-        try:
-            old = path.read_bytes()
-            new = _SLOT.sub(lambda _, slot=slot: slot, old, count=1)
-            if new != old:
-                with atomic_write(path, "wb") as file:
-                    file.write(new)
-        except OSError as error:
-            log("report", f"{path} gets no link to the report of all parts: {reason(error)}")
+        whole, parent = part.whole(), parent_of(part.path)
+        if whole and parent and part.is_finished and whole[1].path.samefile(folder):
+            _write_parent(part.path / REPORT, *parent)
 
 
 def parent_slot(link: str, label: str) -> Markup:
@@ -82,11 +74,13 @@ def parent_slot(link: str, label: str) -> Markup:
     return Markup(_BEGIN) + escape(anchor) + Markup(_END)
 
 
-def _parent_report(folder: Path) -> tuple[Path | None, str]:
-    """Returns the report that an evaluation is a part of, which need not exist, and its label."""
-    folder = folder.absolute()
-    run = folder.parent.parent
-    match = _PART.fullmatch(run.name)
-    if not match or folder.parent.name != "eval":
-        return None, ""
-    return run.parent / "eval" / folder.name / REPORT, _LABELS[match[1]]
+def _write_parent(path: Path, link: str, label: str) -> None:
+    slot = str(parent_slot(link, label)).encode()
+    try:
+        old = path.read_bytes()
+        new = _SLOT.sub(lambda _: slot, old, count=1)
+        if new != old:
+            with atomic_write(path, "wb") as file:
+                file.write(new)
+    except OSError as error:
+        log("report", f"{path} gets no link to the report of all parts: {reason(error)}")

@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
-from se_resnet.runs.run_files import METRICS, METRICS_FORM, REPEATS_FORM, read, read_optional
+from se_resnet.runs.run_files import (
+    METRICS,
+    METRICS_FORM,
+    PARTS,
+    REPEATS_FORM,
+    read,
+    read_optional,
+)
 
+EVALUATIONS = "eval"  # the folder of a run that has a folder for each evaluation
 REPORT = "report.html"
 FILES = (PREDICTIONS, METRICS, REPORT)  # the report is written last
 
@@ -23,6 +31,8 @@ class EvaluationFolder:
     ``metrics.json``       :data:`~se_resnet.runs.run_files.METRICS_FORM`, of several repeats
                            together :data:`~se_resnet.runs.run_files.REPEATS_FORM`
     ``report.html``        the same for readers
+    ``gallery/``           pictures of the report at full size, where the image files are there
+    ``reporting/``         tables for a journal, :mod:`se_resnet.report.reporting`
     =====================  ========================================================
     """
 
@@ -32,6 +42,20 @@ class EvaluationFolder:
     def is_finished(self) -> bool:
         """True once the whole evaluation is written."""
         return (self.path / REPORT).exists()
+
+    def whole(self) -> tuple[str, EvaluationFolder] | None:
+        """Returns the evaluation of all parts together that this evaluation is a part of.
+
+        Returns:
+            The kind of the part and the folder ``W/eval/NAME``, which need not exist, of an
+            evaluation ``W/fold0/eval/NAME``, or of a repeat or a member. None for another.
+        """
+        path = self.path.absolute()
+        part = path.parent.parent
+        kind = part.name.rstrip("0123456789")
+        if kind not in PARTS or kind == part.name or path.parent.name != EVALUATIONS:
+            return None
+        return kind, EvaluationFolder(part.parent / EVALUATIONS / path.name)
 
     def metrics(self) -> dict[str, Any]:
         """Returns ``metrics.json``.

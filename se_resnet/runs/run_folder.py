@@ -11,7 +11,7 @@ from se_resnet.metrics.decision import FORM as DECISION_FORM
 from se_resnet.metrics.predictions import Predictions, in_folds
 from se_resnet.runs import run_files
 from se_resnet.runs.checkpoint import Checkpoints
-from se_resnet.runs.evaluations import EvaluationFolder
+from se_resnet.runs.evaluations import EVALUATIONS, EvaluationFolder
 from se_resnet.runtime import processes, software
 from se_resnet.runtime.log import log_file
 
@@ -145,7 +145,9 @@ class RunFolder:
             data_dir: other images than those of the run, or None.
         """
         name = f"{Path(data_dir).resolve().name or 'root'}-{split}" if data_dir else split
-        return EvaluationFolder(self.path / "eval" / (name if tta == "none" else f"{name}-{tta}"))
+        return EvaluationFolder(
+            self.path / EVALUATIONS / (name if tta == "none" else f"{name}-{tta}")
+        )
 
     def tested(self, tta: str = "none") -> Predictions:
         """Returns the predictions for the test images of a run or a cross-validation.

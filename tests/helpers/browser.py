@@ -20,6 +20,10 @@ CHROMIUM = next(
 )
 # Returns what a reader would find wrong with a page: text that is cut off, elements that overlap.
 FAULTS = Path(__file__).with_name("page_faults.js").read_text()
+# Returns text whose contrast is below 4.5:1 in the colour scheme in use, and lines too long to read.
+LEGIBILITY = Path(__file__).with_name("page_legibility.js").read_text()
+WIDTHS = (1280, 768, 390)
+SCHEMES = ("light", "dark")
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -107,6 +111,11 @@ class Browser:
         self.call("Page.navigate", url=url)
         while "Page.loadEventFired" not in self._events:
             self._note(self._receive())
+
+    def prefer(self, scheme: str) -> None:
+        """Asks pages for their colours of a scheme, ``light`` or ``dark``, from now on."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.call("Emulation.setEmulatedMedia", features=[feature])
 
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression in the page."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from se_resnet import explain
 from se_resnet.explain import attention_gates
+from se_resnet.images.resize import resize
 from se_resnet.metrics.predictions import Predictions
 from se_resnet.models.classifier import Classifier
 from se_resnet.models.resnet import create_model
@@ -98,9 +100,72 @@ def test_pictures_are_those_of_the_rows_and_explain_the_call():
         )
 
 
-def test_large_pictures_are_made_smaller():
-    uri = gallery.thumbnail(np.zeros((460, 700, 3), np.uint8))
-    assert decode(uri).shape == (168, 256, 3)
+def smooth(shape, seed=0):
+    """An image that JPEG keeps nearly as it is."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3)).astype(np.uint8)
+    return cv2.resize(coarse, shape[::-1])
+
+
+@pytest.mark.parametrize("rule", ["squash", "crop_end"])
+def test_pictures_have_the_shape_of_the_image_file(rule):
+    classifier, variables = network()
+    image = smooth((460, 700))
+    pixels = resize(image, (16, 16), rule)[None]
+    content = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    asked = []
+
+    def originals(files):
+        asked.append(files)
+        return {"0": content}
+
+    groups = gallery.make(
+        *(classifier, variables, pixels, np.arange(1), predictions([1], [0.9])),
+        originals=originals,
+        rule=rule,
+    )
+    (picture,) = [picture for group in groups for picture in group["pictures"]]
+    assert asked == [{"0"}]
+    assert picture["full"] == "gallery/malignant-1.jpg"
+    pair = cv2.imdecode(np.frombuffer(picture["content"], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert pair.shape == (460, 1400, 3)
+    assert np.abs(pair[:, :700].astype(int) - image).mean() < 4
+    heat = explain.grad_cam(classifier, variables, pixels, target=1)[0]
+    assert heat.max() > 0
+    spread = explain.spread(heat, (460, 700), rule)
+    assert np.abs(pair[:, 700:].astype(int) - explain.overlay(image, spread)).mean() < 4
+    # The network does not see the left part of the image by this rule, which has no overlay.
+    assert bool(spread[:, :239].any()) == (rule == "squash")
+    for name in ("image", "overlay"):
+        height, width, _ = decode(picture[name]).shape
+        assert width / height == pytest.approx(700 / 460, rel=0.01)
+        assert height * width < 61_000
+
+
+@pytest.mark.parametrize("found", [{}, {"0": b"no image"}])
+def test_a_file_that_is_gone_is_shown_as_the_network_sees_it(found):
+    classifier, variables = network()
+    pixels = smooth((16, 16))[None]
+    groups = gallery.make(
+        *(classifier, variables, pixels, np.arange(1), predictions([1], [0.9])),
+        originals=lambda files: found,
+    )
+    (picture,) = [picture for group in groups for picture in group["pictures"]]
+    assert picture["full"] == "" and picture["content"] == b""
+    assert np.abs(decode(picture["image"]) - pixels[0]).mean() < 12
+
+
+def test_every_picture_of_the_largest_gallery_has_a_file_of_its_own():
+    classifier, variables = network()
+    label = np.arange(40) % 2
+    probability = np.where(np.arange(40) < 20, label, 1 - label) * 0.8 + 0.1
+    content = cv2.imencode(".png", smooth((20, 30)))[1].tobytes()
+    groups = gallery.make(
+        *(classifier, variables, np.zeros((40, 16, 16, 3), np.uint8), np.arange(40)),
+        predictions(label, probability),
+        originals=lambda files: dict.fromkeys(files, content),
+    )
+    names = [picture["full"] for group in groups for picture in group["pictures"]]
+    assert sorted(names) == sorted(gallery.FILES) and len(names) == 18
 
 
 @pytest.mark.parametrize("limit", [5, 40])
@@ -134,4 +199,10 @@ def test_a_network_without_gates_has_none_to_show():
 def test_an_evaluation_shows_both(run):
     html = (run / "eval" / "test" / "report.html").read_text()
     assert html.count("data:image/jpeg;base64,") >= 2
+    folder = run / "eval" / "test"
+    links = re.findall(r'href="(gallery/[^"]+)"', html)
+    assert links and {*links} == {f"gallery/{path.name}" for path in (folder / "gallery").iterdir()}
+    for link in links:
+        assert cv2.imread(str(folder / link)) is not None
+    assert html.count('badge right">✓ right') + html.count('badge wrong">✗ wrong') > len(links)
     assert "stage2/block1" in html

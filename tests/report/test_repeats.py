@@ -75,11 +75,17 @@ def test_metrics_are_given_by_repeat_with_mean_and_sd(workdir):
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_the_page_shows_the_repeats_and_links_their_reports(workdir, tmp_path, elsewhere, capsys):
     out = tmp_path / "other" / "folder" if elsewhere else workdir / "eval" / "test"
+    reports = [run.evaluation().path / "report.html" for run in RunFolder(workdir).repeats(REPEATS)]
+    for path in reports:
+        path.write_text("<p><!--parent--><!--/parent--></p>")
     publish(workdir, out)
+    for path in reports:
+        assert ('href="../../../eval/test/report.html"' in path.read_text()) != elsewhere
     page = Page((out / "report.html").read_text())
-    assert len(page.links) == REPEATS
-    assert not any(link.startswith("/") for link in page.links), "the folder may be moved"
-    for number, link in enumerate(page.links):
+    links = [link for link in page.links if not link.startswith("#")]
+    assert len(links) == REPEATS
+    assert not any(link.startswith("/") for link in links), "the folder may be moved"
+    for number, link in enumerate(links):
         target = workdir / f"repeat{number}" / "eval" / "test" / "report.html"
         assert (out / urllib.parse.unquote(link)).resolve() == target.resolve()
     for words in (

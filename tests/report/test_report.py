@@ -121,6 +121,74 @@ def test_the_file_needs_nothing_else(write):
     assert "default-src 'none'" in html
 
 
+def test_the_navigation_has_every_section(write):
+    shown = both_classes()
+    metrics = all_metrics(shown, [Decision("accuracy", 0.5, 1.0, 0.1, "", 12, 30)], permutations=20)
+    metrics |= {"folds": {"image_roc_auc": {"mean": 0.8, "sd": 0.1, "values": [0.7, 0.9]}}}
+    groups = [{"label": 1, "correct": True, "total": 0, "pictures": []}]
+    full = {"metrics": metrics, "gallery": groups, "gates": {"blocks": [], "stages": []}}
+    for change in ({}, full | {"warnings": ["Beware."]}):
+        html, _ = write(shown, **change)
+        sections = re.findall(r'<h2 id="([^"]+)"', html)
+        navigation = re.search(r'<nav class="contents".*?</nav>', html, re.S)[0]
+        assert re.findall(r'href="#([^"]+)"', navigation) == sections
+        assert html.count("<h2") == len(sections)
+    assert len(sections) == 17
+
+
+def test_the_chosen_step_is_marked_in_the_training_curves(write):
+    html, page = write(both_classes(), metrics=with_provenance(step=3, epoch=1.0))
+    plots = re.findall(r'aria-label="Training curves.*?</svg>', html, re.S)
+    assert len(plots) == 2 and all("chosen weights: step 3, epoch 1" in plot for plot in plots)
+    assert "The evaluated weights are those of step 3 of 6 (epoch 1 of 2)" in page.text
+    html, _ = write(both_classes())
+    assert "chosen weights" not in html
+
+
+def with_provenance(step, epoch):
+    network = {
+        "run": ".",
+        "evaluated_step": step,
+        "evaluated_epoch": epoch,
+        "of_steps": 6,
+        "of_epochs": 2,
+        "finished": True,
+        "stopped_early": False,
+        "starts": [],
+    }
+    software = {"python": "3", "packages": {}, "system": "Linux", "cpus": 1, "devices": ["cpu"]}
+    return evaluate(both_classes()) | {
+        "provenance": {
+            **{"date": "today", "seconds": 1.0, "command": "c", "commit": "", "banner": ""},
+            "software": software,
+            "networks": [network],
+            "differs_from_default": {"seed": 3},
+        }
+    }
+
+
+def test_differences_from_the_default_stand_before_the_full_configuration(write):
+    html, page = write(both_classes(), metrics=with_provenance(3, 1.0))
+    assert page.text.index("config.seed = 3") < page.text.index('"seed": 3')
+    (details,) = re.findall(r"<details>\s*<summary>Full configuration.*?</details>", html, re.S)
+    assert "&#34;seed&#34;: 3" in details
+
+
+def test_every_error_is_listed_at_the_threshold_in_use(write):
+    shown = both_classes()
+    decision = Decision("accuracy", 0.7, 1.5, 0.1, "", 12, 30)
+    html, page = write(shown, metrics=all_metrics(shown, [decision], permutations=20))
+    wrong = (shown.probability >= 0.7) != (shown.label == 1)
+    assert wrong.sum() != ((shown.probability >= 0.5) != (shown.label == 1)).sum()
+    missed = int((wrong & (shown.label == 1)).sum())
+    total = int(wrong.sum())
+    sentence = f"Of 200 images, {total} are misclassified at the threshold 0.7: {missed} malignant"
+    assert sentence in page.text
+    table = re.search(r'<table class="listing">.*?</table>', html, re.S)[0]
+    listed = re.findall(r'class="file">.*?(\d+)\.png</th>', table)
+    assert {int(name) for name in listed} == {*np.flatnonzero(wrong).tolist()}
+
+
 def test_identifiers_are_unique_and_found(write):
     html, page = write(both_classes())
     assert [name for name, count in Counter(page.ids).items() if count > 1] == []
@@ -214,7 +282,7 @@ def test_patients_are_sorted_by_class_and_every_image_marked(write):
     }
     assert "2 images, 1 misclassified, mean probability 0.400" in html
     assert "m1 0 of 2 0.0 % 0.350 ✗ wrong" in page.text
-    assert "m2 2 of 2 100.0 % 0.800 right" in page.text
+    assert "m2 2 of 2 100.0 % 0.800 ✓ right" in page.text
 
 
 def test_the_bands_are_those_of_the_metrics(write):
@@ -381,7 +449,7 @@ def test_a_table_without_parts_has_no_section_of_parts(write):
 )
 def test_only_the_parts_that_a_table_has_are_shown(write, columns, title):
     html, page = write(of_table(**columns), source=TABLE)
-    assert f'<a href="#parts">{title.capitalize()}</a>' in html
+    assert '<a href="#parts">Subgroups</a>' in html
     assert f"By {title} " in page.text
     for name in ("magnification", "subtype", "site"):
         assert (f'<h3 id="{name}">' in html) == (name in title), name

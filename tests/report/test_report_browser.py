@@ -9,13 +9,12 @@ import shutil
 import pytest
 
 import eval as evaluation
-from tests.helpers.browser import CHROMIUM, FAULTS, Browser
+from tests.helpers.browser import CHROMIUM, FAULTS, LEGIBILITY, SCHEMES, WIDTHS, Browser
 from tests.helpers.marks import compiled
 from tests.helpers.reports import make_predictions, write_full_report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 
-WIDTHS = (1280, 390)
 HOSTILE = "\"><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
 
@@ -58,6 +57,61 @@ def test_what_evaluation_writes_is_drawn_and_fits(browser, run, width):
     assert faults(browser, run / "eval" / "test" / "report.html", width) == []
     assert browser.evaluate("document.querySelectorAll('.case img').length") > 0
     assert browser.evaluate("document.getElementById('gates-figure_1') !== null")
+
+
+@pytest.fixture(scope="module")
+def pages(report, run):
+    folder = run / "eval" / "test"
+    names = ("report.html", "reporting/reporting.html", "reporting/claim.html")
+    return [report, *(folder / name for name in names)]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_can_be_read_in_both_schemes(browser, pages, width, scheme):
+    browser.prefer(scheme)
+    for page in pages:
+        assert faults(browser, page, width) == [], page
+        assert browser.evaluate(LEGIBILITY) == [], page
+        colour = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (colour == "rgb(255, 255, 255)") == (scheme == "light")
+    browser.prefer("light")
+
+
+@pytest.mark.parametrize(
+    ("planted", "fault"),
+    [
+        ('<p style="color: #888">pale</p>', "contrast 3.5: pale"),
+        ('<svg width="99" height="20"><text y="15" fill="#fff">white</text></svg>', ": white"),
+        (f"<p style='max-width: none'>{'word ' * 80}</p>", "lines of 1"),
+    ],
+)
+def test_what_cannot_be_read_is_found(browser, report, tmp_path, planted, fault):
+    html = report.read_text().replace("<main>", f"<main>{planted}")
+    (tmp_path / "page.html").write_text(html)
+    browser.open(tmp_path / "page.html", 1280)
+    (found,) = browser.evaluate(LEGIBILITY)
+    assert fault in found
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_navigation_stays_and_hides_no_heading(browser, report, width):
+    browser.open(report, width)
+    for section in browser.evaluate(
+        "[...document.querySelectorAll('.contents a[href^=\"#\"]')].map((a) => a.hash.slice(1))"
+    ):
+        browser.evaluate(f"document.querySelector('.contents a[href=\"#{section}\"]').click()")
+        gap, top = browser.evaluate(
+            "(() => { const box = (one) => one.getBoundingClientRect();"
+            "const bar = box(document.querySelector('.contents'));"
+            f"return [box(document.getElementById('{section}')).top - bar.bottom, bar.top]; }})()"
+        )
+        assert gap >= 0, f"#{section} is hidden below the navigation"
+        assert top == 0 or section == "warnings", "the navigation scrolls away"
+    # The last link can be reached: the bar scrolls by itself where it is wider than the window.
+    browser.evaluate("document.querySelector('.contents a:last-child').focus()")
+    right = "document.querySelector('.contents a:last-child').getBoundingClientRect().right"
+    assert browser.evaluate(right) <= width
 
 
 @pytest.mark.parametrize("width", WIDTHS)
