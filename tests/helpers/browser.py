@@ -20,7 +20,7 @@ CHROMIUM = next(
 )
 # Returns what a reader would find wrong with a page: text that is cut off, elements that overlap.
 FAULTS = Path(__file__).with_name("page_faults.js").read_text()
-# Returns text whose contrast is below 4.5:1 in the colour scheme in use, and lines too long to read.
+# Returns text with a contrast below 4.5:1 in the colour scheme in use, and lines that are too long.
 LEGIBILITY = Path(__file__).with_name("page_legibility.js").read_text()
 WIDTHS = (1280, 768, 390)
 SCHEMES = ("light", "dark")
