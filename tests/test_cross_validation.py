@@ -18,6 +18,7 @@ from se_resnet.metrics.predictions import concatenate
 from se_resnet.runs.run_files import NEAR_DUPLICATES
 from se_resnet.runs.workdir import load_best
 from tests.helpers.configs import tiny_config
+from tests.helpers.page import Page
 from tests.helpers.run_folders import metrics_of, predictions_of
 
 FOLDS = 2
@@ -95,6 +96,16 @@ def test_a_fold_is_decided_without_the_patients_that_it_tests(validated):
         assert decision == dataclasses.asdict(decide(others, "balanced_accuracy"))
     for_new_patients = dataclasses.asdict(decide(everyone, "balanced_accuracy"))
     assert json.loads((validated / "decision.json").read_text()) == for_new_patients
+
+
+def test_the_reports_of_the_folds_and_of_all_link_each_other(validated):
+    whole = validated / "eval" / "test" / "report.html"
+    folds = [validated / f"fold{number}" / "eval" / "test" / "report.html" for number in (0, 1)]
+    for path, targets in ((whole, folds), *((fold, [whole]) for fold in folds)):
+        links = {link.split("#")[0] for link in Page(path.read_text()).links}
+        files = {(path.parent / link).resolve() for link in links if link.endswith("report.html")}
+        assert files == {target.resolve() for target in targets}
+        assert all(file.exists() for file in files)
 
 
 @pytest.mark.compiled

@@ -102,6 +102,10 @@ def test_test_images_get_the_mean_logit_of_all_members(tested):
     )
     report = (tested / "eval" / "test" / "report.html").read_text()
     assert "mean logit of all members" in report and "the mean over 2 networks" in report
+    for number in range(MEMBERS):
+        assert f'href="../../member{number}/eval/test/report.html"' in report
+        member = (tested / f"member{number}" / "eval" / "test" / "report.html").read_text()
+        assert 'href="../../../eval/test/report.html">↑ All members' in member
 
 
 def test_the_decision_comes_from_images_that_a_member_was_not_trained_on(tested):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 import time
@@ -21,7 +22,7 @@ from se_resnet.runs.evaluations import EvaluationFolder
 from se_resnet.runs.image_source import BREAKHIS
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import load_best
-from tests.helpers.browser import CHROMIUM, FAULTS, Browser
+from tests.helpers.browser import CHROMIUM, FAULTS, LEGIBILITY, SCHEMES, WIDTHS, Browser
 from tests.helpers.page import Page
 from tests.helpers.run_folders import make_repeats_folder
 
@@ -95,6 +96,7 @@ def test_the_page_shows_the_repeats_and_links_their_reports(workdir, tmp_path, e
         "python eval.py <W>",
         "Probabilities are not averaged",
         "ensemble of 3 networks",
+        "Full configuration",
         *(f"{accuracy_of(workdir, number):.3f}" for number in range(REPEATS)),
     ):
         assert words in page.text, words
@@ -103,12 +105,22 @@ def test_the_page_shows_the_repeats_and_links_their_reports(workdir, tmp_path, e
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_is_drawn_and_fits(workdir, tmp_path, width):
+def test_the_page_is_drawn_and_can_be_read(workdir, tmp_path):
     publish(workdir)
     with Browser(tmp_path / "profile") as browser:
-        browser.open(workdir / "eval" / "test" / "report.html", width)
-        assert browser.messages + browser.evaluate(FAULTS) == []
+        for scheme, width in itertools.product(SCHEMES, WIDTHS):
+            browser.prefer(scheme)
+            browser.open(workdir / "eval" / "test" / "report.html", width)
+            found = browser.evaluate(FAULTS) + browser.evaluate(LEGIBILITY)
+            assert browser.messages + found == [], (scheme, width)
+
+
+def test_a_repeat_that_has_not_finished_is_shown_first(workdir):
+    path = workdir / "repeat1" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs": 75}))
+    publish(workdir)
+    sentence = "The training in repeat1 has not finished: it is at step 2 of 75."
+    assert f"Read this first {sentence}" in page_of(workdir).text
 
 
 def test_leaks_of_each_repeat_are_shown_first(workdir, capsys):

@@ -74,6 +74,24 @@ def test_examples_keep_bytes_and_metadata(tree, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_few_images_are_read_again_by_name(tree, tmp_path, packed):
+    source = tree
+    if packed:
+        source = tmp_path / "images.tar"
+        with tarfile.open(source, "w") as archive:
+            archive.add(tree, "BreaKHis_v1")
+    prepared = prepare(source, tmp_path / "cache")
+    wanted = {NAMES[0], NAMES[4], "SOB_M_DC-14-1-40-001.png"}
+    expected = {
+        name: (tree / parse(name).folder / name).read_bytes() for name in (NAMES[0], NAMES[4])
+    }
+    assert prepared.originals(wanted) == expected
+    if not packed:
+        (tree / parse(NAMES[4]).folder / NAMES[4]).unlink()
+        assert {*prepared.originals(wanted)} == {NAMES[0]}
+
+
 def test_summary_of_a_subset(tree, tmp_path):
     summary = prepare(tree, tmp_path / "cache").summary
     assert not summary.is_complete

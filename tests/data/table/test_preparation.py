@@ -39,6 +39,15 @@ def test_a_table_becomes_pixels_and_records(images, tmp_path):
     assert "further columns" not in dataset.description
 
 
+def test_a_few_images_are_read_again_by_name(images, tmp_path):
+    dataset = load(images, tmp_path)
+    assert dataset.originals is not None
+    path = images.parent / "case00_0.jpg"
+    assert dataset.originals({"case00_0.jpg", "none.jpg"}) == {"case00_0.jpg": path.read_bytes()}
+    path.unlink()
+    assert dataset.originals({"case00_0.jpg"}) == {}
+
+
 def test_the_second_call_decodes_nothing(images, tmp_path, monkeypatch):
     first = load(images, tmp_path)
     monkeypatch.setattr(preparation, "examine_all", None)
