@@ -271,9 +271,9 @@ def training(
                 axes.plot(
                     steps, values, style, color=colour, marker=marker, markersize=4, label=name
                 )
-                if chosen in steps:
+                if chosen is not None and chosen in steps:
                     value = values[steps.index(chosen)]
-                    axes.plot(chosen, value, "D", **_MARK)
+                    axes.plot(chosen, value, "o", **_MARK)
             if chosen is not None:
                 axes.axvline(chosen, color=VERMILLION, linewidth=1.2, linestyle=":", label=mark)
             axes.set(xlabel="step", ylabel=panel)

@@ -136,6 +136,23 @@ def test_the_navigation_has_every_section(write):
     assert len(sections) == 17
 
 
+def test_a_fold_without_a_report_is_named_without_a_link(write):
+    shown = dataclasses.replace(both_classes(), fold=np.arange(200) % 3)
+    across = {"mean": 0.8, "sd": 0.1, "values": [0.7, 0.8, 0.9]}
+    metrics = evaluate(shown) | {"folds": {"image_roc_auc": across}}
+    links = ["../0.html", "", "../2.html"]
+    html, page = write(shown, metrics=metrics, part_links=links, training_log=[])
+    assert "Mean SD Fold 0 Fold 1 Fold 2" in page.text
+    assert "Training curves are in the reports of fold 0 fold 2 ." in page.text
+    for number in (0, 2):
+        assert f'<a href="../{number}.html">Fold {number}</a>' in html
+        assert f'<a href="../{number}.html#training">fold {number}</a>' in html
+        assert f'<td><a href="../{number}.html">{number}</a></td>' in html  # of an error
+    assert "<td>1</td>" in html and 'href=""' not in html
+    _, page = write(shown, metrics=metrics, part_links=["", "", ""], training_log=[])
+    assert "There is no training log." in page.text
+
+
 def test_the_chosen_step_is_marked_in_the_training_curves(write):
     html, page = write(both_classes(), metrics=with_provenance(step=3, epoch=1.0))
     plots = re.findall(r'aria-label="Training curves.*?</svg>', html, re.S)
