@@ -89,7 +89,7 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
     log("report", "writing metrics, plots and the report")
     left_out = {"data_remarks", "run", "images", "parts"}
     names = {field.name for field in dataclasses.fields(Evaluation)} - left_out
-    parts = {name: getattr(evaluation, name) for name in names}
+    arguments = {name: getattr(evaluation, name) for name in names}
     remedy = "give another folder by --out"
     files = (REPORTING, GALLERY, *FILES)
     with whole_folder(folder.path, files, remedy, lambda: ALL_FILES) as new:
@@ -104,7 +104,8 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
                 evaluation=_name(folder.path, run.path),
                 notes=evaluation.notes,
             )
-            parts["notes"] = [*evaluation.notes, *weights_notes(run.networks()[0].weights_facts())]
+            weights = run.networks()[0].weights_facts()
+            arguments["notes"] = [*evaluation.notes, *weights_notes(weights)]
         pictures = [picture for group in evaluation.gallery or () for picture in group["pictures"]]
         for picture in pictures:
             if name := picture["full"]:
@@ -116,7 +117,7 @@ def publish(folder: EvaluationFolder, evaluation: Evaluation, command: str) -> N
             reporting=f"{REPORTING}/{PAGE}" if run else "",
             part_links=part_addresses(evaluation.parts, folder.path),
             parent=parent_of(folder.path),
-            **parts,
+            **arguments,
         )
     link_back(evaluation.parts, folder.path)
     print("\n".join(_summary(evaluation)))

@@ -25,7 +25,7 @@ COLOURS = {
     "alarm-page": ("#fff6f0", "#2d1e14"),
     "right-page": ("#e1eff7", "#16303f"),
     "wrong-page": ("#fdebdf", "#41281a"),
-    "on-blue": ("#fffffe", "#10151b"),
+    "on-blue": ("#ffffff", "#10151b"),
     # The palette of plots, of Okabe and Ito: distinguishable under every common colour blindness.
     "blue": ("#0072b2", "#6cb8e6"),
     "vermillion": ("#d55e00", "#ff8f45"),
@@ -34,7 +34,8 @@ COLOURS = {
     "grid": ("#e5e7eb", "#2c3742"),
 }
 _BASE = Path(__file__).parent / "templates" / "base.css"
-_NAMES = {light: name for name, (light, _) in COLOURS.items()}
+PLOT_COLOURS = ("ink", "blue", "vermillion", "green", "grey", "grid")
+_NAMES = {COLOURS[name][0]: name for name in PLOT_COLOURS}
 
 
 def light(name: str) -> str:
@@ -63,8 +64,8 @@ def themed(svg: str) -> str:
     '<path style="fill: none; stroke: var(--blue)"/>'
 
     Raises:
-        ValueError: a style has a colour that is not in :data:`COLOURS`, which would not follow the
-            scheme.
+        ValueError: a style has a colour that is not one of :data:`PLOT_COLOURS`, which would not
+            follow the scheme.
     """
 
     def of_style(style: re.Match[str]) -> str:
@@ -76,5 +77,5 @@ def themed(svg: str) -> str:
 def _property(colour: re.Match[str]) -> str:
     name = _NAMES.get(colour[0].lower())
     if name is None:
-        raise ValueError(f"{colour[0]} is no colour of the theme: add the colour to COLOURS")
+        raise ValueError(f"{colour[0]} is no colour of plots: add the colour to PLOT_COLOURS")
     return f"var(--{name})"

@@ -64,7 +64,7 @@ def test_everything_can_be_read(scheme, pairs, least):
 
 def test_both_schemes_have_every_colour():
     assert {*schemes()["light"]} == {*schemes()["dark"]} == {*theme.COLOURS}
-    light = [colour for colour, _ in theme.COLOURS.values()]
+    light = [theme.light(name) for name in theme.PLOT_COLOURS]
     assert len({*light}) == len(light), "a plot could not be brought to the other scheme"
 
 
@@ -93,7 +93,7 @@ def test_every_plot_of_a_report_follows_the_scheme(tmp_path):
 
 
 def test_a_colour_outside_the_theme_is_refused():
-    with pytest.raises(ValueError, match="#abcdef is no colour of the theme"):
+    with pytest.raises(ValueError, match="#abcdef is no colour of plots"):
         style.svg("a", "b", lambda axes: axes.plot([0, 1], color="#abcdef"), (3, 3))
 
 
