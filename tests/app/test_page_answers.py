@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,13 +108,32 @@ def test_image_and_overlay_stand_side_by_side(browser, port, width):
     assert evidence == f"evidence for {call.removeprefix('Called ')}"
 
 
-def test_the_page_says_that_the_training_has_not_finished(run, port, tmp_path):
+@pytest.fixture
+def unfinished(tmp_path) -> Path:
+    folder = make_run_folder(tmp_path / "unfinished")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"epochs": 75}))
+    return folder
+
+
+def test_the_command_warns_of_an_unfinished_training(run, unfinished, monkeypatch, capsys):
+    from se_resnet.app.serve import serve
+
+    server = SimpleNamespace(run=lambda sockets: None)
+    monkeypatch.setattr("se_resnet.app.server.create_page", lambda *_: None)
+    monkeypatch.setattr("se_resnet.app.connections.server_of", lambda _: server)
+    serve(unfinished, 0)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("WARNING: The training in unfinished has not finished: it is at step 2")
+    assert second.startswith("open http://127.0.0.1:")
+    serve(run, 0)
+    assert "WARNING" not in capsys.readouterr().out
+
+
+def test_the_page_says_that_the_training_has_not_finished(unfinished, port):
     from se_resnet.app.server import create_page
 
     assert 'id="unfinished"' not in request(port)[1].decode()
-    unfinished = make_run_folder(tmp_path / "unfinished")
-    config = json.loads((unfinished / "config.json").read_text())
-    (unfinished / "config.json").write_text(json.dumps(config | {"epochs": 75}))
     with serving(create_page(unfinished, 2**26), answer_seconds=60.0) as other:
         html = request(other)[1].decode()
     assert "The training in unfinished has not finished: it is at step 2 of 75." in html
