@@ -403,7 +403,7 @@ def test_an_evaluation_that_is_interrupted_leaves_the_one_before(run, place, tmp
     monkeypatch.setattr(publish, "write_report", fail)
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate_run(run, "val", out=out)
-    assert {path.name for path in out.iterdir()} == {*evaluations.FILES, "reporting"}
+    assert {path.name for path in out.iterdir()} == {*evaluations.FILES, "reporting", "gallery"}
     for path in filter(Path.is_file, out.rglob("*")):
         before = run / "eval" / "test" / path.relative_to(out)
         assert path.read_bytes() == before.read_bytes()
