@@ -7,9 +7,9 @@ cumulative sums. ``cohort``: the patients, and the sample without each. ``interv
 95 % intervals. ``estimates``: a metric with its interval. ``levels``: all metrics of images and
 patients. ``agreement``: calls for a patient over magnifications. ``permutation``: p-values.
 ``curves``: ROC and precision-recall. ``calibration``, ``calibration_line`` (intercept and slope),
-``decision`` (threshold and temperature), ``selective`` (risk and coverage). ``comparison``: two
-runs on the same images, for ``python -m se_resnet.metrics compare RUN_A RUN_B``; ``seeds``: several
-repeats of a run, ``paired_repeats``: those of two runs.
+``decision`` (threshold and temperature), ``misclassified`` (errors), ``selective`` (risk and
+coverage). ``comparison``: two runs on the same images, for ``python -m se_resnet.metrics compare
+RUN_A RUN_B``; ``seeds``: several repeats of a run, ``paired_repeats``: those of two runs.
 ``clinical``: predictive values, operating points, decision curve. ``sample_size``: numbers of
 patients, for ``python -m se_resnet.metrics patients``. ``simulation``: images of patients with a
 known AUC.

@@ -16,10 +16,10 @@ from se_resnet.images.decode import read_image
 from se_resnet.images.resize import TTA, resize
 from se_resnet.images.scale import Scale, TiledImage, bring_to_scale
 from se_resnet.metrics.calibration import scale
-from se_resnet.metrics.decision import logit_distance
 from se_resnet.metrics.evaluation import headline
 from se_resnet.metrics.full import at_used_threshold, used_thresholds
 from se_resnet.metrics.labels import CLASS_NAMES
+from se_resnet.metrics.misclassified import misclassified
 from se_resnet.metrics.predictions import probability_of
 from se_resnet.predict.inference import BATCH, Prediction, logits_of
 from se_resnet.predict.provenance import read_history
@@ -258,10 +258,7 @@ class Predictor:
             )
         predictions = evaluation.predictions()
         thresholds = used_thresholds(at_used_threshold(evaluation.metrics()), predictions.fold)
-        called = predictions.probability >= thresholds
-        rows = np.flatnonzero(called != predictions.label)
-        wrong = predictions.take(rows)
-        distance = logit_distance(wrong.probability, thresholds[rows])
+        wrong = predictions.take(misclassified(predictions, thresholds))
         return [
             {
                 "file": str(wrong.file[row]),
@@ -270,7 +267,7 @@ class Predictor:
                 "call": CLASS_NAMES[1 - wrong.label[row]],
                 "probability": float(wrong.probability[row]),
             }
-            for row in np.argsort(-distance, kind="stable")
+            for row in range(len(wrong))
         ]
 
     def _calibrated(self, logits: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from se_resnet.metrics.labels import CLASS_NAMES
-from se_resnet.metrics.predictions import Predictions, logit_of
+from se_resnet.metrics.misclassified import misclassified
+from se_resnet.metrics.predictions import Predictions
 
 LISTED = 100  # rows; predictions.csv has all
 
@@ -23,28 +24,21 @@ def list_errors(predictions: Predictions, thresholds: np.ndarray) -> dict[str, A
     Returns:
         ``missed`` (malignant images predicted benign), ``false_alarms`` (the reverse), and ``rows``
         of the first 100 errors with ``file``, ``accession``, ``magnification``, ``fold``,
-        ``truth``, ``prediction``, ``probability`` and ``threshold``. Confidence is the distance of
-        the logit from that of the threshold.
+        ``truth``, ``prediction``, ``probability`` and ``threshold``.
     """
-    predicted = predictions.probability >= thresholds
-    malignant = predictions.label == 1
-    wrong = np.flatnonzero(predicted != malignant)
-    inside = (
-        np.clip(values[wrong], 1e-12, 1 - 1e-12) for values in (predictions.probability, thresholds)
-    )
-    probability, threshold = map(logit_of, inside)
-    order = wrong[np.argsort(-np.abs(probability - threshold), kind="stable")]
+    order = misclassified(predictions, thresholds)
+    missed = predictions.label[order] == 1
     return {
-        "missed": int((malignant & ~predicted).sum()),
-        "false_alarms": int((predicted & ~malignant).sum()),
+        "missed": int(missed.sum()),
+        "false_alarms": int((~missed).sum()),
         "rows": [
             {
                 "file": str(predictions.file[i]),
                 "accession": str(predictions.accession[i]),
                 "magnification": int(predictions.magnification[i]),
                 "fold": int(predictions.fold[i]),
-                "truth": CLASS_NAMES[int(malignant[i])],
-                "prediction": CLASS_NAMES[int(predicted[i])],
+                "truth": CLASS_NAMES[predictions.label[i]],
+                "prediction": CLASS_NAMES[1 - predictions.label[i]],
                 "probability": float(predictions.probability[i]),
                 "threshold": float(thresholds[i]),
             }
