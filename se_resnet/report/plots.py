@@ -303,6 +303,8 @@ def gates(rows: list[dict[str, Any]]) -> Markup:
     def draw(axes: Axes) -> None:
         for shift, (name, colour, fill, hatch) in zip((-0.2, 0.2), _CLASSES, strict=True):
             of_class = [row for row in rows if row["class"] == name]
+            if not of_class:
+                continue
             y = [names.index(row["block"]) + shift for row in of_class]
             low, q25, q50, q75, high = (
                 np.array([row[f"q{q}"] for row in of_class]) for q in ("05", "25", "50", "75", "95")

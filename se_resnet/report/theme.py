@@ -58,14 +58,12 @@ def stylesheet() -> Markup:
 
 
 def themed(svg: str) -> str:
-    """Replaces the colours of the light scheme in inline styles of an SVG element by properties.
+    """Replaces colours of plots in the inline styles of an SVG element by properties of the page.
 
     >>> themed('<path style="fill: none; stroke: #0072b2"/>')
     '<path style="fill: none; stroke: var(--blue)"/>'
 
-    Raises:
-        ValueError: a style has a colour that is not one of :data:`PLOT_COLOURS`, which would not
-            follow the scheme.
+    A colour that is not one of :data:`PLOT_COLOURS` is left as it is.
     """
 
     def of_style(style: re.Match[str]) -> str:
@@ -76,6 +74,4 @@ def themed(svg: str) -> str:
 
 def _property(colour: re.Match[str]) -> str:
     name = _NAMES.get(colour[0].lower())
-    if name is None:
-        raise ValueError(f"{colour[0]} is no colour of plots: add the colour to PLOT_COLOURS")
-    return f"var(--{name})"
+    return f"var(--{name})" if name else colour[0]

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from se_resnet.report import style, theme
+from se_resnet.report import plots, style, theme
 from tests.helpers import ROOT
-from tests.helpers.reports import make_predictions, write_full_report
+from tests.helpers.reports import make_gates, make_predictions, write_full_report
 
 # Colours of text, and of the lines and marks of plots, with the backgrounds that they stand on.
 TEXT = [
@@ -92,9 +92,16 @@ def test_every_plot_of_a_report_follows_the_scheme(tmp_path):
             assert not HEX.search(attribute) and "black" not in attribute, attribute
 
 
-def test_a_colour_outside_the_theme_is_refused():
-    with pytest.raises(ValueError, match="#abcdef is no colour of plots"):
-        style.svg("a", "b", lambda axes: axes.plot([0, 1], color="#abcdef"), (3, 3))
+def test_another_colour_is_left_as_it_is():
+    plot = style.svg("a", "b", lambda axes: axes.plot([0, 1], color="#abcdef"), (3, 3))
+    assert "stroke: #abcdef" in plot
+
+
+def test_gates_of_one_class_have_one_legend_in_the_colours_of_the_theme():
+    rows = [row for row in make_gates()["blocks"] if row["class"] == "malignant"]
+    plot = plots.gates(rows)
+    assert "malignant" in plot and "benign" not in plot
+    assert not HEX.search("".join(re.findall(r'style="([^"]*)"', plot)))
 
 
 def test_a_picture_for_trackers_keeps_its_colours():
