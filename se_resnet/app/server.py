@@ -86,9 +86,11 @@ class Analyser:
             tile = resize(image, classifier.size, classifier.resize)
         except UserError as error:
             raise ValueError(f"does not fit: {error}") from error
-        (predicted,), features = predict(self._run, tile[None, None], ["image"], {})
-        heat = self._heat(tile[None], int(predicted.call == "malignant"))
-        reasons = self._run.unlike_training(tile[None], 1, features)
+        (predicted,), further = predict(self._run, tile[None, None], ["image"], {})
+        assert further is not None  # without test-time augmentation there is a single pass
+        target = int(predicted.call == "malignant")
+        heat = explain.grad_cam_of_maps(self._run.members, further.maps, classifier.size, target)[0]
+        reasons = self._run.unlike_training(tile[None], 1, further.features)
         (prediction,) = screened([predicted], reasons)
         # With rule 'squash' the network sees the whole image, so the original is shown.
         shown = image if classifier.resize == "squash" else tile
@@ -117,10 +119,6 @@ class Analyser:
             "whole": data_uri(_shrink(whole), JPEG),
             "map": data_uri(_coloured(probabilities), PNG),
         }
-
-    def _heat(self, images: np.ndarray, target: int) -> np.ndarray:
-        (heat,) = explain.grad_cam(self._run.classifier, self._run.members, images, target=target)
-        return heat
 
 
 def create_page(workdir: Path, largest_image: int, attention: str = "none") -> Starlette:

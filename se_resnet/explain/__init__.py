@@ -21,7 +21,11 @@ from se_resnet.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from se_resnet.explain.attention_gates import gate_summary, gates
-    from se_resnet.explain.class_activation import grad_cam, grad_cam_plus_plus
+    from se_resnet.explain.class_activation import (
+        grad_cam,
+        grad_cam_of_maps,
+        grad_cam_plus_plus,
+    )
     from se_resnet.explain.heat_map import beside, overlay, spread
     from se_resnet.explain.perturbation import insertion_deletion, occlusion
 
@@ -30,6 +34,7 @@ __all__ = [
     "gate_summary",
     "gates",
     "grad_cam",
+    "grad_cam_of_maps",
     "grad_cam_plus_plus",
     "insertion_deletion",
     "occlusion",
@@ -43,6 +48,7 @@ __getattr__ = lazy_names(
         "gate_summary": "se_resnet.explain.attention_gates",
         "gates": "se_resnet.explain.attention_gates",
         "grad_cam": "se_resnet.explain.class_activation",
+        "grad_cam_of_maps": "se_resnet.explain.class_activation",
         "grad_cam_plus_plus": "se_resnet.explain.class_activation",
         "insertion_deletion": "se_resnet.explain.perturbation",
         "occlusion": "se_resnet.explain.perturbation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,6 +53,42 @@ def grad_cam(
     return _class_activation(classifier, variables, images, stage, target, plus_plus=False)
 
 
+def grad_cam_of_maps(
+    variables: Variables,
+    maps: Sequence[jax.Array],
+    size: tuple[int, int],
+    target: int | np.ndarray,
+) -> np.ndarray:
+    """Computes :func:`grad_cam` for the last stage from its feature maps, without another pass.
+
+    The network ends with the mean over the pixels and a linear layer. So the gradient of the logit
+    by a feature map is the weight of its channel, divided by the number of pixels (Zhou et al.
+    2016, "Learning Deep Features for Discriminative Localization"; Selvaraju et al. 2017, 3.1).
+
+    Args:
+        variables: see :func:`grad_cam`.
+        maps: feature maps of the last stage by each network, ``[B, h, w, C]``, as
+            :meth:`se_resnet.models.classifier.Forward.with_maps` returns them.
+        size: height and width of the images in pixels.
+        target: 0 for benign, 1 for malignant, or ``int [B]`` of both for one class per image.
+
+    Returns:
+        The result of :func:`grad_cam`, up to rounding.
+
+    Raises:
+        UserError: ``target`` is unknown.
+    """
+    check_target(target)
+    networks = networks_of(variables)
+    count, height, width, _ = maps[0].shape
+    gradients = tuple(
+        jnp.broadcast_to(network["params"]["head"]["kernel"][:, 0] / (height * width), of_one.shape)
+        for network, of_one in zip(networks, maps, strict=True)
+    )
+    signs = sign_of(np.zeros(count), target)
+    return _scaled(_combine(tuple(maps), gradients, signs, size, False))
+
+
 def grad_cam_plus_plus(
     classifier: Classifier,
     variables: Variables,
@@ -88,7 +124,12 @@ def _class_activation(
     parts = [_features_and_gradients(classifier, network, images, stage) for network in networks]
     logits, features, gradients = zip(*parts, strict=True)
     signs = sign_of(sum(logits) / len(networks), target)
-    maps = np.asarray(_combine(features, gradients, signs, images.shape[1:3], plus_plus))
+    return _scaled(_combine(features, gradients, signs, images.shape[1:3], plus_plus))
+
+
+def _scaled(combined: jax.Array) -> np.ndarray:
+    """Returns maps ``[B, H, W]`` with a maximum of 1, or 0 where there is no evidence."""
+    maps = np.asarray(combined)
     peaks = maps.max(axis=(1, 2), keepdims=True)
     return maps / np.where(peaks > 0, peaks, 1)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 
 from se_resnet.images.resize import seen_region
+
+_LEVELS = 256  # of the colour map
 
 
 def spread(heat: np.ndarray, shape: tuple[int, int], rule: str) -> np.ndarray:
@@ -41,11 +45,8 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.45) -> np.nd
     Returns:
         RGB ``uint8 [H, W, 3]``.
     """
-    # A run that only explains images must not import a plotting library.
-    import matplotlib
-
     heat = np.clip(heat, 0, 1)
-    colours = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
+    colours = _colours()[np.minimum((heat * _LEVELS).astype(np.intp), _LEVELS - 1)]
     alpha = (opacity * heat)[..., None]
     return np.rint((1 - alpha) * image + alpha * colours).astype(np.uint8)
 
@@ -53,3 +54,12 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.45) -> np.nd
 def beside(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Returns an image and, to its right, the same image under a heat map: ``uint8 [H, 2W, 3]``."""
     return np.hstack([image, overlay(image, heat)])
+
+
+@functools.cache
+def _colours() -> np.ndarray:
+    """Returns the colours of all levels of heat, ``float64 [256, 3]`` in [0, 255]."""
+    # A run that only predicts images must not import a plotting library.
+    import matplotlib
+
+    return 255 * matplotlib.colormaps["inferno"](np.arange(_LEVELS))[:, :3]

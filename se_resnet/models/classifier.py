@@ -132,9 +132,9 @@ class Classifier:
         except Exception as error:  # an attention module may raise any error
             raise ValueError(f"they do not form a network: {reason(error)}") from error
 
-    def make_predict(self) -> Forward:
-        """Returns the jitted forward pass over batches, for one network or several."""
-        return Forward(self)
+    def make_predict(self, keeps_folded: bool = False) -> Forward:
+        """Returns the jitted forward pass over batches; see :class:`Forward`."""
+        return Forward(self, keeps_folded)
 
 
 class Forward:
@@ -142,15 +142,20 @@ class Forward:
 
     All networks share one compiled program and one pass over the batches. A call first folds the
     variables (:func:`se_resnet.models.folding.fold`), which takes the time of one or two images:
-    pass many batches in one call. Features of float32 are computed in full float32 on every
-    platform (:mod:`se_resnet.models.precision`).
+    pass many batches in one call, or keep the folded variables. Features of float32 are computed in
+    full float32 on every platform (:mod:`se_resnet.models.precision`).
 
     Args:
         classifier: the network and its preprocessing.
+        keeps_folded: True to fold the variables of a network in its first call only. This is for
+            networks that do not change any more: they and their folded variables stay in memory.
     """
 
-    def __init__(self, classifier: Classifier):
+    def __init__(self, classifier: Classifier, keeps_folded: bool = False):
         self._fold, self._forward = _programs(classifier)
+        self._keeps_folded = keeps_folded
+        # By identity; the variables are kept too, so that no other object has the same identity.
+        self._kept: dict[int, tuple[Mapping, Mapping]] = {}
 
     def __call__(self, members: Sequence[Mapping], batches: Iterable[Mapping]) -> np.ndarray:
         """Returns the logit of malignant by each of K networks, ``float64 [K, M]``.
@@ -171,15 +176,41 @@ class Forward:
         """
         return self._outputs(members, batches, wants_features=True)
 
+    def with_maps(
+        self, members: Sequence[Mapping], batch: Mapping
+    ) -> tuple[np.ndarray, np.ndarray, tuple[jax.Array, ...]]:
+        """Returns the result of :meth:`with_features` for one batch, and the last feature maps.
+
+        The maps are those of the last stage by each network, ``[B, h, w, D]`` of the same pass,
+        with those of images whose mask is false.
+        """
+        maps: list[jax.Array] = []
+        logits, features = self._outputs(members, [batch], wants_features=True, maps=maps)
+        return logits, features, tuple(maps)
+
+    def _folded(self, variables: Mapping) -> Mapping:
+        if not self._keeps_folded:
+            return self._fold(variables)
+        if id(variables) not in self._kept:
+            self._kept[id(variables)] = variables, self._fold(variables)
+        return self._kept[id(variables)][1]
+
     def _outputs(
-        self, members: Sequence[Mapping], batches: Iterable[Mapping], *, wants_features: bool
+        self,
+        members: Sequence[Mapping],
+        batches: Iterable[Mapping],
+        *,
+        wants_features: bool,
+        maps: list[jax.Array] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        folded = [self._fold(variables) for variables in members]
+        folded = [self._folded(variables) for variables in members]
         logits, features = [np.zeros((len(members), 0))], []
         for batch in batches:
             outputs = [self._forward(variables, batch["image"]) for variables in folded]
             mask = to_host(batch["mask"])
-            logits.append(np.stack([to_host(of_member)[mask] for of_member, _ in outputs]))
+            logits.append(np.stack([to_host(of_member)[mask] for of_member, *_ in outputs]))
+            if maps is not None:
+                maps += [of_member for *_, of_member in outputs]
             if wants_features:
                 features.append(to_host(outputs[0][1])[mask])
         nothing = np.zeros((0, 0), np.float32)
@@ -188,7 +219,7 @@ class Forward:
 
 @functools.lru_cache(maxsize=1)  # equal networks share the last programs, for example folds
 def _programs(classifier: Classifier) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns the jitted functions that fold variables, and that compute logits and features."""
+    """Returns the jitted functions that fold variables, and that compute logits, features, maps."""
     model = classifier.model
 
     @full_float32
@@ -196,11 +227,11 @@ def _programs(classifier: Classifier) -> tuple[Callable[..., Any], Callable[...,
         return fold(model, variables, classifier.size)
 
     @full_float32
-    def forward(variables: Mapping, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def forward(variables: Mapping, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         inputs = classifier.preprocessing(images)
         output: Any = model.apply(variables, inputs, train=False, return_stages=True)
         logits, stages = output
-        features = global_average_pool(stages[model.stage_names[-1]])
-        return logits[:, 0], features.astype(jnp.float32)
+        maps = stages[model.stage_names[-1]]
+        return logits[:, 0], global_average_pool(maps).astype(jnp.float32), maps
 
     return jax.jit(fold_variables), jax.jit(forward)

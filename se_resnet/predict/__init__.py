@@ -7,10 +7,10 @@ those of the tiles of an image at the network's scale. ``views``: the two ways f
 to its prediction and pictures, whole or in tiles.
 
 ``inputs``: the images of folders, files and patterns or of a table. ``image_files``: finds the
-images at a path. ``contact_sheet``: the page ``predictions.html``, from ``templates/``.
-``pictures``: writes the overlays. ``summary``: the lines on the screen.
-``patients``: patients in file names, and predictions by patient. ``provenance``: how a network was
-trained and tested.
+images at a path. ``ahead``: decodes files in threads while the network works. ``contact_sheet``:
+the page ``predictions.html``, from ``templates/``. ``pictures``: writes the overlays, in threads.
+``summary``: the lines on the screen. ``patients``: patients in file names, and predictions by
+patient. ``provenance``: how a network was trained and tested.
 
 A new column of predictions.csv is a field of ``Prediction`` in ``inference``. Imports
 :mod:`se_resnet.runs`, :mod:`se_resnet.explain`, :mod:`se_resnet.weights` and their imports.

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from se_resnet.errors import UserError
-from se_resnet.images.decode import decode_image
 from se_resnet.images.image_location import Location, read_all
-from se_resnet.images.pixels import ImageError, digest
 from se_resnet.images.scale import Scale, enlargement_problem
 from se_resnet.metrics.decision import Decision
+from se_resnet.predict.ahead import prepare_ahead
 from se_resnet.predict.contact_sheet import SHEET, is_sheet, write_sheet
 from se_resnet.predict.image_files import OVERLAYS, PREDICTION
 from se_resnet.predict.inference import NOTICE, Prediction
@@ -24,7 +25,7 @@ from se_resnet.predict.patients import (
     other_magnifications,
     summarise_patients,
 )
-from se_resnet.predict.pictures import overlay_name, write_pictures
+from se_resnet.predict.pictures import overlay_name, picture_writer
 from se_resnet.predict.summary import (
     describe_gate,
     describe_magnifications,
@@ -120,11 +121,12 @@ def predict_folder(
     with whole_folder(
         out, _FILES, "give another folder by --out", lambda: _files_to_replace(out)
     ) as new:
-        for files, prepared, hashed in _batches(views, inputs.locations, failures):
-            digests |= zip(files, hashed, strict=True)
-            predictions += views.predict(files, prepared)
-            if overlays:
-                write_pictures(views, new / OVERLAYS)
+        with picture_writer(new / OVERLAYS) as writer:
+            for files, prepared, hashed in _batches(views, inputs.locations, failures):
+                digests |= zip(files, hashed, strict=True)
+                predictions += views.predict(files, prepared)
+                if overlays:
+                    writer.write(views)
         if not predictions:
             raise UserError(
                 f"none of the {len(failures)} files given by --input can be used: "
@@ -277,19 +279,18 @@ def _batches(
     digests: list[str] = []
     prepared: list[Any] = []
     names = list(locations)
-    for number, content in read_all(enumerate(locations.values())):
-        file = names[number]
-        try:
-            if isinstance(content, ImageError):
-                raise content
-            image = decode_image(content)
-            views_of_image = views.prepare(file, image)
-        except (ValueError, UserError) as error:
-            failures.append({"file": file, "reason": str(error)})
+    contents = read_all(enumerate(locations.values()))
+
+    def prepare(number: int, image: np.ndarray) -> Any:
+        return views.prepare(names[number], image)
+
+    for number, views_of_image, hashed in prepare_ahead(contents, prepare):
+        if isinstance(views_of_image, Exception):
+            failures.append({"file": names[number], "reason": str(views_of_image)})
             continue
-        files.append(file)
+        files.append(names[number])
         prepared.append(views_of_image)
-        digests.append(digest(image))
+        digests.append(hashed)
         if views.is_full(prepared):
             yield files, prepared, digests
             files, prepared, digests = [], [], []

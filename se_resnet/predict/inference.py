@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from se_resnet.input_gate.gate import WITHHELD
@@ -82,13 +83,28 @@ def screened(predictions: Sequence[Prediction], reasons: Sequence[str] | None) -
     ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """Further results of the network's pass over a batch, which explain and screen it.
+
+    Attributes:
+        features: pooled features of the first network, ``float32 [B, D]``, which the input gate
+            compares.
+        maps: feature maps of the last stage by each network, ``[16, h, w, D]``; those after the
+            first B are filling.
+    """
+
+    features: np.ndarray
+    maps: tuple[jax.Array, ...]
+
+
 def predict(
     run: Run,
     tiles: np.ndarray,
     files: Iterable[str],
     patients: Mapping[str, str],
     tta: str = "none",
-) -> tuple[list[Prediction], np.ndarray | None]:
+) -> tuple[list[Prediction], Pass | None]:
     """Predicts images of the network's size.
 
     Args:
@@ -100,21 +116,22 @@ def predict(
         tta: test-time augmentation, see :mod:`se_resnet.predict.tta`.
 
     Returns:
-        The predictions. The pooled features of the first network, ``float32 [B, D]``, which the
-        input gate compares; None with test-time augmentation, and for a run without a gate.
+        The predictions. Features and feature maps of the same pass; None with test-time
+        augmentation, which has several passes.
     """
-    features = None
-    if tta == "none" and run.gate:
+    further = None
+    if tta == "none":
         positions, mask = batch_positions(tiles.shape[1], BATCH)
         batch = {"image": tiles[0][positions], "mask": mask}
-        by_member, features = run.predict.with_features(run.members, [batch])
+        by_member, features, maps = run.predict.with_maps(run.members, batch)
+        further = Pass(features, maps)
     else:
         by_member = logits_of(run, tiles, tta)
     predictions = [
         describe(file, logits, run.decision, patients)
         for file, logits in zip(files, by_member.T, strict=True)
     ]
-    return predictions, features
+    return predictions, further
 
 
 def logits_of(run: Run, tiles: np.ndarray, tta: str) -> np.ndarray:

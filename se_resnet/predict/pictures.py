@@ -1,30 +1,77 @@
-"""Writes the pictures of a prediction below ``overlays``."""
+"""Draws and writes the pictures of a prediction below ``overlays``, in threads."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from se_resnet.predict.views import OVERLAY, Views
 from se_resnet.runtime.files import atomic_write
 
 _LONGEST_NAME = 255  # bytes, of file systems
+_WORKERS = min(4, os.cpu_count() or 1)
 
 
-def write_pictures(views: Views, folder: Path) -> None:
-    """Writes the pictures of the images predicted last as PNG.
+class PictureWriter:
+    """Writes pictures as PNG while the network predicts the next images.
 
     Args:
-        views: of the prediction.
         folder: the folder ``overlays``, created if missing.
+        pool: threads that draw and write.
     """
-    for file, ending, picture in views.pictures():
-        _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        with atomic_write(folder / overlay_name(file, ending), "wb") as target:
+
+    def __init__(self, folder: Path, pool: ThreadPoolExecutor):
+        self._folder, self._pool = folder, pool
+        self._pending: list[Future[None]] = []
+
+    def write(self, views: Views) -> None:
+        """Starts to write the pictures of the images predicted last.
+
+        First waits for the pictures of the call before, so that those of one batch are in memory
+        at most.
+
+        Raises:
+            OSError: a picture of the call before could not be written.
+        """
+        self.finish()
+        self._pending = [
+            self._pool.submit(self._write, file, ending, draw)
+            for file, ending, draw in views.pictures()
+        ]
+
+    def finish(self) -> None:
+        """Waits until all pictures are written; raises as :meth:`write`."""
+        pending, self._pending = self._pending, []
+        for future in pending:
+            future.result()
+
+    def _write(self, file: str, ending: str, draw: Callable[[], np.ndarray]) -> None:
+        _, encoded = cv2.imencode(".png", cv2.cvtColor(draw(), cv2.COLOR_RGB2BGR))
+        with atomic_write(self._folder / overlay_name(file, ending), "wb") as target:
             target.write(encoded.tobytes())
+
+
+@contextmanager
+def picture_writer(folder: Path) -> Iterator[PictureWriter]:
+    """Yields a writer of pictures; at the end of the block all pictures are written.
+
+    Args:
+        folder: the folder ``overlays``, created if there are pictures.
+
+    Raises:
+        OSError: a picture could not be written.
+    """
+    with ThreadPoolExecutor(_WORKERS, "pictures") as pool:
+        writer = PictureWriter(folder, pool)
+        yield writer
+        writer.finish()
 
 
 def overlay_name(file: str, ending: str = OVERLAY) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,13 +13,17 @@ from se_resnet import explain
 from se_resnet.images.resize import reduce, resize
 from se_resnet.images.scale import Scale, TiledImage, bring_to_scale
 from se_resnet.metrics.labels import CLASS_NAMES
-from se_resnet.predict.inference import BATCH, Prediction, describe, predict, screened
+from se_resnet.predict.inference import BATCH, Pass, Prediction, describe, predict, screened
 from se_resnet.predict.tiles import probability_map, tile_logits
 from se_resnet.predict.tta import resize_rules
 from se_resnet.runs.workdir import Run
+from se_resnet.runtime.batches import batch_positions
 
 OVERLAY, MAP = ".png", ".map.png"  # endings of the names of pictures
 _LARGEST_PICTURE = 4_000_000  # pixels; larger images are shown reduced, as a batch is in memory
+
+
+Draw = Callable[[], np.ndarray]  # returns a picture, RGB uint8 [h, w, 3]
 
 
 class Views(Protocol):
@@ -41,8 +46,11 @@ class Views(Protocol):
         """Returns the predictions for prepared images."""
         ...
 
-    def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """Yields file, ``OVERLAY`` or ``MAP``, and picture for the images predicted last."""
+    def pictures(self) -> Iterator[tuple[str, str, Draw]]:
+        """Yields file, ``OVERLAY`` or ``MAP``, and picture for the images predicted last.
+
+        The network's work is done when a picture is yielded. Any thread may draw the picture.
+        """
         ...
 
 
@@ -61,6 +69,7 @@ class WholeImages:
         self._files: Sequence[str] = ()
         self._last: Sequence[_Prepared] = ()
         self._calls: list[str] = []
+        self._pass: Pass | None = None
 
     def prepare(self, file: str, image: np.ndarray) -> _Prepared:
         """Returns the image at the network's size, once for each resize rule, and to be shown."""
@@ -79,24 +88,35 @@ class WholeImages:
         """Returns the predictions for prepared images."""
         self._files, self._last = files, prepared
         tiles = np.stack([image.views for image in prepared], axis=1)
-        predictions, features = predict(self._run, tiles, files, self._patients, self._tta)
+        predictions, further = predict(self._run, tiles, files, self._patients, self._tta)
         self._calls = [prediction.call for prediction in predictions]
+        self._pass = further
+        features = further.features if further else None
         inputs = np.stack([image.trained for image in prepared])
         return screened(predictions, self._run.unlike_training(inputs, BATCH, features))
 
-    def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
+    def pictures(self) -> Iterator[tuple[str, str, Draw]]:
         """Yields each image in its shape, without and with Grad-CAM for its call.
 
         Of several views of an image the middle one is explained.
         """
         middle = len(self._rules) // 2
-        inputs = np.stack([image.views[middle] for image in self._last])
-        classifier = self._run.classifier
+        for file, image, heat in zip(self._files, self._last, self._heats(middle), strict=True):
+            draw = functools.partial(_beside_spread, image.shown, heat, self._rules[middle])
+            yield file, OVERLAY, draw
+
+    def _heats(self, view: int) -> np.ndarray:
+        """Returns Grad-CAM of a view of the images predicted last, ``float32 [B, H, W]``."""
+        classifier, members = self._run.classifier, self._run.members
         target = np.array([CLASS_NAMES.index(call) for call in self._calls])
-        heats = explain.grad_cam(classifier, self._run.members, inputs, target=target)
-        for file, image, heat in zip(self._files, self._last, heats, strict=True):
-            heat_of_image = explain.spread(heat, image.shown.shape[:2], self._rules[middle])
-            yield file, OVERLAY, explain.beside(image.shown, heat_of_image)
+        if self._pass:  # of the only view
+            positions, _ = batch_positions(len(target), BATCH)
+            heats = explain.grad_cam_of_maps(
+                members, self._pass.maps, classifier.size, target[positions]
+            )
+            return heats[: len(target)]
+        inputs = np.stack([image.views[view] for image in self._last])
+        return explain.grad_cam(classifier, members, inputs, target=target)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +190,7 @@ class ImagesAtScale:
         """Mean logits of the tiles of each image predicted last, ``float64 [T]``."""
         return [logits for *_, logits in self._last]
 
-    def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
+    def pictures(self) -> Iterator[tuple[str, str, Draw]]:
         """Yields for each image its clearest tile with Grad-CAM, and of several tiles a map.
 
         The clearest tile is the one with the strongest evidence for the call of the image. Grad-CAM
@@ -179,9 +199,9 @@ class ImagesAtScale:
         """
         for prediction, image, logits in self._last:
             tile, heat = explain_clearest(self._run, image, logits, prediction.call)
-            yield prediction.file, OVERLAY, explain.beside(tile, heat)
+            yield prediction.file, OVERLAY, functools.partial(explain.beside, tile, heat)
             if len(image) > 1:
-                yield prediction.file, MAP, explain.beside(*probability_map(image, logits))
+                yield prediction.file, MAP, functools.partial(_beside_map, image, logits)
 
 
 def explain_clearest(
@@ -205,3 +225,13 @@ def explain_clearest(
     tile = resize(image.tile(number), classifier.size, classifier.resize)
     (heat,) = explain.grad_cam(classifier, run.members, tile[None], target=target)
     return tile, heat
+
+
+def _beside_spread(image: np.ndarray, heat: np.ndarray, rule: str) -> np.ndarray:
+    """Returns an image, also under the heat map ``[H, W]`` of the network's input of that rule."""
+    return explain.beside(image, explain.spread(heat, image.shape[:2], rule))
+
+
+def _beside_map(image: TiledImage, logits: np.ndarray) -> np.ndarray:
+    """Returns an image at the network's scale, also under the map of its tiles."""
+    return explain.beside(*probability_map(image, logits))

@@ -138,8 +138,8 @@ class Run:
 
     @cached_property
     def predict(self) -> Forward:
-        """The compiled forward pass."""
-        return self.classifier.make_predict()
+        """The compiled forward pass, which keeps the folded variables of the networks."""
+        return self.classifier.make_predict(keeps_folded=True)
 
 
 def load_best(workdir: Path, trusted: str = attention.NONE) -> Run:

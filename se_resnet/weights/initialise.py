@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -49,20 +50,38 @@ def initial_variables(
             {"params": pretrained.params, "batch_stats": pretrained.batch_stats}, sep="/"
         )
 
-    def initialise(key: jax.Array) -> dict[str, jax.Array]:
-        variables = model.init(key, jnp.zeros((1, *image_size, 3)), train=False)
-        return flatten_dict(variables, sep="/")
-
-    shapes = {path: leaf.shape for path, leaf in jax.eval_shape(initialise, key).items()}
+    shapes, initialise = _program(model, tuple(image_size), frozenset(backbone))
     _check_shapes(pretrained, backbone, shapes)
-    # The jitted function does not return what was loaded, so XLA does not compute it.
-    fresh = jax.jit(lambda key: {k: v for k, v in initialise(key).items() if k not in backbone})(
-        key
-    )
+    fresh = initialise(key)
     # A copy: the loaded arrays must survive a training step that reuses its arguments' memory.
     loaded = {path: jnp.array(value, copy=True) for path, value in backbone.items()}
     return unflatten_dict(
         {path: fresh[path] if path in fresh else loaded[path] for path in shapes}, sep="/"
+    )
+
+
+@functools.lru_cache(maxsize=1)  # equal networks share the last program, for example folds
+def _program(
+    model: ResNet, image_size: tuple[int, int], loaded: frozenset[str]
+) -> tuple[dict[str, tuple[int, ...]], Callable[[jax.Array], dict[str, jax.Array]]]:
+    """Returns the shapes of all variables by path, and a jitted function that initialises some.
+
+    Args:
+        model: the model to fill.
+        image_size: height and width in pixels of the images to come.
+        loaded: paths of the variables that the function does not return.
+    """
+
+    def initialise(key: jax.Array) -> dict[str, jax.Array]:
+        variables = model.init(key, jnp.zeros((1, *image_size, 3)), train=False)
+        return flatten_dict(variables, sep="/")
+
+    shapes = {
+        path: leaf.shape for path, leaf in jax.eval_shape(initialise, jax.random.key(0)).items()
+    }
+    # The jitted function does not return what was loaded, so XLA does not compute it.
+    return shapes, jax.jit(
+        lambda key: {path: v for path, v in initialise(key).items() if path not in loaded}
     )
 
 
