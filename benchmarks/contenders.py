@@ -63,6 +63,10 @@ CONTENDERS = {
         "torch_resnet", {"compiled": True, "frozen": True}, ("torch",), True
     ),
     "keras": Contender("keras_resnet", {}, ("keras", "tensorflow")),
+    "onnxruntime": Contender(
+        "onnx_resnet", {"runtime": "onnxruntime"}, ("tf2onnx", "onnx", "onnxruntime")
+    ),
+    "openvino": Contender("onnx_resnet", {"runtime": "openvino"}, ("tf2onnx", "onnx", "openvino")),
 }
 
 

@@ -21,10 +21,8 @@ from benchmarks.measuring import finish, in_own_process, parser, table
 from benchmarks.peers import Task
 
 CHECKED = 2  # batches whose results are compared; the first also compiles
-# Allowed differences from ours, in the first and the second batch; bfloat16 has 8 bits. The second
-# loss follows a step of Adam, which moves a parameter by the learning rate even if its gradient is
-# only rounding error.
-TOLERANCE = {"float32": (1e-3, 1e-2), "bfloat16": (0.1, 0.1)}
+# Allowed differences from ours, in the first and the second batch, by the type of the features.
+Tolerance = Mapping[str, tuple[float, float]]
 
 
 def contest(
@@ -33,6 +31,7 @@ def contest(
     task: Task,
     variables: Mapping[str, str],
     options: argparse.Namespace,
+    tolerance: Tolerance,
 ) -> list[dict]:
     """Returns one row per contender. The others are compared with the first, which is ours."""
     batches = max(1, round(options.images / task.batch_size))
@@ -46,7 +45,7 @@ def contest(
             stack.callback(opponent.close)
             turns[name] = [opponent.turn(CHECKED)]
             opponents.append(opponent)
-            check(name, task.dtype, turns[name][0], turns[names[0]][0])
+            check(name, tolerance[task.dtype], turns[name][0], turns[names[0]][0])
         for _ in range(options.rounds):
             for opponent in opponents:
                 turns[opponent.name].append(opponent.turn(batches + warm_up))
@@ -64,10 +63,10 @@ def differences(turn: Turn, ours: Turn) -> list[float]:
     return np.abs(turn.values - ours.values).reshape(CHECKED, -1).max(axis=1).tolist()
 
 
-def check(name: str, dtype: str, turn: Turn, ours: Turn) -> None:
+def check(name: str, allowed: tuple[float, float], turn: Turn, ours: Turn) -> None:
     """Ends the process if a contender computes other values."""
     first, second = differences(turn, ours)
-    if not (first <= TOLERANCE[dtype][0] and second <= TOLERANCE[dtype][1]):
+    if not (first <= allowed[0] and second <= allowed[1]):
         raise SystemExit(f"{name} computes other values: {first:.2g} and {second:.2g} off")
 
 
@@ -89,11 +88,21 @@ def row(name: str, rates: Mapping[str, list[float]], turns: Mapping[str, list[Tu
     }
 
 
-def run(role: str, description: str, peers: Sequence[str], images: int) -> None:
-    """Runs the command: parses the options, runs all contests and reports."""
+def run(
+    role: str, description: str, peers: Sequence[str], tolerance: Tolerance, images: int
+) -> None:
+    """Runs the command: parses the options, runs all contests and reports.
+
+    Args:
+        role: ``'trainer'`` or ``'predictor'``.
+        description: of the command, for ``--help``.
+        peers: names of contenders, the default of ``--peers``.
+        tolerance: allowed differences from ours; its keys are the choices of ``--dtype``.
+        images: default number of images in a turn.
+    """
     flags = parser(description)
     flags.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images in a batch")
-    flags.add_argument("--dtype", nargs="+", choices=list(TOLERANCE), default=["float32"])
+    flags.add_argument("--dtype", nargs="+", choices=list(tolerance), default=["float32"])
     flags.add_argument("--memory", nargs="+", choices=["default", "huge"], default=["huge"])
     flags.add_argument("--peers", nargs="*", choices=peers, default=peers)
     flags.add_argument("--rounds", type=int, default=5)
@@ -119,7 +128,7 @@ def run(role: str, description: str, peers: Sequence[str], images: int) -> None:
             if not written:
                 in_own_process(prepare, task)
             case = {"batch": batch, "dtype": dtype, "memory": memory}
-            rows += [case | r for r in contest(role, names, task, variables, options)]
+            rows += [case | r for r in contest(role, names, task, variables, options, tolerance)]
             print(table(rows[-len(names) :]), flush=True)
     finish(rows, options.out, *(f"{name}: {why}" for name, why in absent.items() if why))
 

@@ -191,7 +191,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),
         "Python": platform.python_version(),
-        **_versions("jax", "tensorflow-cpu", "torch"),
+        **_versions("jax", "tensorflow-cpu", "torch", "onnxruntime", "openvino"),
         "date": datetime.date.today().isoformat(),
     }
 

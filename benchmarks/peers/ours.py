@@ -21,7 +21,7 @@ from se_resnet.weights import pretrained
 
 def write_tensors(task: Task) -> None:
     """Writes random variables in which no gate is 1, no head 0 and no statistic at its start."""
-    classifier = _classifier(task, "plain")
+    classifier = classifier_of(task, "plain")
     shapes = flatten_dict(classifier.abstract_variables(), sep="/")
     rng = np.random.default_rng(0)
     tensors = {}
@@ -42,7 +42,7 @@ def trainer(task: Task, formulation: str) -> Work:
     state = TrainState.create(unflatten_dict(task.load(), sep="/"), [phase])
     state = jax.device_put(state, replicated(data_mesh()))
     recipe = Recipe(Augmentation(flip=False, rotate=False), seed=0)
-    step = make_train_step(_classifier(task, formulation), recipe, phase)
+    step = make_train_step(classifier_of(task, formulation), recipe, phase)
     importance = np.ones(task.batch_size, np.float32)
 
     def work(batches: Iterable[Batch]) -> list[float]:
@@ -60,7 +60,7 @@ def trainer(task: Task, formulation: str) -> Work:
 def predictor(task: Task, formulation: str) -> Work:
     """Returns the prediction of ``eval.py``, which folds normalisations in each call."""
     variables = jax.device_put(unflatten_dict(task.load(), sep="/"))
-    predict = _classifier(task, formulation).make_predict()
+    predict = classifier_of(task, formulation).make_predict()
     mask = np.ones(task.batch_size, bool)
 
     def work(batches: Iterable[Batch]) -> np.ndarray:
@@ -70,7 +70,8 @@ def predictor(task: Task, formulation: str) -> Work:
     return work
 
 
-def _classifier(task: Task, formulation: str) -> Classifier:
+def classifier_of(task: Task, formulation: str) -> Classifier:
+    """Returns the network of a task with its preprocessing."""
     model = create_model(
         attention="se",
         variant="v1",

@@ -498,3 +498,22 @@ def test_the_full_network_with_the_shipped_weights():
     heat = explain.grad_cam(classifier, variables, images)
     assert heat.shape == (1, 224, 224)
     assert 0 <= heat.min() < heat.max() == 1
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_maps_of_a_prediction_give_grad_cam_without_another_pass(count):
+    members = [VARIABLES, randomised(CLASSIFIER.model, seed=7)][:count]
+    batch = {"image": noise(4, SIZE, SIZE), "mask": np.array([True, True, True, False])}
+    forward = CLASSIFIER.make_predict()
+    logits, features, maps = forward.with_maps(members, batch)
+    expected_logits, expected_features = forward.with_features(members, [batch])
+    np.testing.assert_array_equal(logits, expected_logits)
+    np.testing.assert_array_equal(features, expected_features)
+    assert logits.shape == (count, 3) and [len(of_member) for of_member in maps] == [4] * count
+    for target in (0, 1, np.array([0, 1, 1, 0])):
+        expected = explain.grad_cam(CLASSIFIER, members, batch["image"], target=target)
+        heat = explain.grad_cam_of_maps(members, maps, (SIZE, SIZE), target)
+        assert expected.max() == 1
+        np.testing.assert_allclose(heat, expected, atol=1e-4)
+    with pytest.raises(UserError, match="unknown target 2"):
+        explain.grad_cam_of_maps(members, maps, (SIZE, SIZE), 2)

@@ -19,7 +19,7 @@ from se_resnet.models.preprocessing import IMAGENET
 from se_resnet.models.resnet import create_model
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.training.config import check_config
-from tests.helpers.networks import randomised
+from tests.helpers.networks import randomised, tiny_classifier
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 33, 47, 3), np.uint8)
 
@@ -103,3 +103,26 @@ def test_one_pass_gives_logits_and_the_pooled_features_of_the_first_network():
     expected = np.asarray(stages[model.stage_names[-1]]).mean(axis=(1, 2))[:2]
     np.testing.assert_allclose(features, np.concatenate([expected] * 2), rtol=1e-4, atol=1e-5)
     assert logits.shape == (2, 4) and features.dtype == np.float32
+
+
+def test_a_pass_that_keeps_folded_variables_folds_each_network_once(monkeypatch):
+    classifier = tiny_classifier()
+    members = [randomised(classifier.model, seed) for seed in range(2)]
+    batch = {"image": np.zeros((2, 16, 16, 3), np.uint8), "mask": np.ones(2, bool)}
+    usual, keeping = classifier.make_predict(), classifier.make_predict(keeps_folded=True)
+    expected = [usual(members, [batch]), usual(members[1:], [batch])]
+    folded, fold = [], usual._fold
+
+    def counted(variables):
+        folded.append(variables)
+        return fold(variables)
+
+    monkeypatch.setattr(keeping, "_fold", counted)
+    monkeypatch.setattr(usual, "_fold", counted)
+    for _ in range(2):
+        np.testing.assert_array_equal(keeping(members, [batch]), expected[0])
+        np.testing.assert_array_equal(keeping(members[1:], [batch]), expected[1])
+    assert len(folded) == 2
+    for _ in range(2):
+        usual(members, [batch])
+    assert len(folded) == 6, "variables that may change are folded in every call"

@@ -21,7 +21,7 @@ from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.models.resnet import count_parameters, create_model
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import load_best
-from se_resnet.weights import formats, pretrained
+from se_resnet.weights import formats, initialise, pretrained
 from tests.helpers import checkpoints
 from tests.helpers.configs import tiny_config
 
@@ -498,3 +498,18 @@ def test_conversion_reproduces_the_shipped_files_bit_for_bit(tmp_path):
         path.name: path.read_bytes() for path in pretrained.WEIGHTS_DIRECTORY.glob("resnet50_*")
     }
     assert made == shipped
+
+
+def test_equal_networks_share_the_program_that_initialises_them():
+    none = pretrained.load("none")
+    first, second = (
+        pretrained.initial_variables(small_model(none), none, jax.random.key(key), (16, 16))
+        for key in (1, 1)
+    )
+    before = initialise._program.cache_info()
+    other = pretrained.initial_variables(small_model(none), none, jax.random.key(2), (16, 16))
+    after = initialise._program.cache_info()
+    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    kernels = [variables["params"]["stem"]["conv"]["kernel"] for variables in (first, other)]
+    assert not np.array_equal(*kernels)
