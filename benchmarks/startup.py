@@ -1,15 +1,21 @@
-"""Times --help and imports of the commands, and the way to the first training step.
+"""Times --help and imports of the commands, and the way to the first steps of a training.
 
     python -m benchmarks.startup
+    python -m benchmarks.startup --folds no
 
 A training start is ``train.py --config=configs/quickstart.py`` (SE-ResNet50 at 224x224, the images
 that ship with the project) in a separate process, from the start of the interpreter to the line of
 the first step in ``metrics.jsonl``. The first start has empty caches. The second start has a new
 workdir, but finds the decoded images and the compiled programs.
+
+Then a cross-validation with one epoch trains two folds in one process, with caches that are empty
+at first. The first step of the second fold is timed from the report of the first fold, and each
+report from the last line of the log. ``benchmarks.evaluation`` times the parts of an evaluation.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import runpy
@@ -20,9 +26,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.measuring import ROOT, finish, parser
+from se_resnet.runs.evaluations import REPORT
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.cli import exit_on_user_error, path_option
 
@@ -33,7 +41,13 @@ COMMANDS = {
     "-m se_resnet.predict": "se_resnet.predict.__main__",
     "-m se_resnet.metrics compare": "se_resnet.metrics.__main__",
     "-m se_resnet.convert": "se_resnet.convert",
+    "-m se_resnet.export": "se_resnet.export.__main__",
+    "-m se_resnet.package": "se_resnet.package.__main__",
+    "-m se_resnet.app": "se_resnet.app.__main__",
+    "-m data.protocols": "data.protocols.__main__",
 }
+# What the Python API imports at once, and at its first use.
+IMPORTS = ("import se_resnet", "from se_resnet import load_run", "import data")
 TIMEOUT = 600
 
 
@@ -62,11 +76,11 @@ def run_until_interrupted(arguments: list[str]) -> None:
         print(json.dumps(seconds))
 
 
-def start_training(workdir: Path, cache: Path, config: str) -> dict:
-    flags = [f"--config={config}", f"--workdir={workdir}", "--config.log_every_steps=1"]
+def started(workdir: Path, cache: Path, config: str, *further: str) -> subprocess.Popen:
+    """Returns the process of a training with a log line for each step."""
+    flags = [f"--config={config}", f"--workdir={workdir}", "--config.log_every_steps=1", *further]
     script = f"from benchmarks.startup import *; run_until_interrupted({flags!r})"
-    start = time.monotonic()
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=ROOT,
         env={**os.environ, "SE_RESNET_CACHE": str(cache)},
@@ -74,13 +88,26 @@ def start_training(workdir: Path, cache: Path, config: str) -> dict:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    log = RunFolder(workdir).log_path
-    while not (log.exists() and log.read_text().endswith("\n")):
+
+
+def wait_for(event: Callable[[], bool], process: subprocess.Popen, name: str) -> float:
+    """Waits for an event in a training; returns the seconds that it took."""
+    start = time.monotonic()
+    while not event():
         if process.poll() is not None or time.monotonic() - start > TIMEOUT:
             process.kill()
-            raise SystemExit("training ended before its first step")
+            raise SystemExit(f"training ended before {name}")
         time.sleep(0.02)
-    total = time.monotonic() - start
+    return time.monotonic() - start
+
+
+def has_stepped(run: RunFolder) -> bool:
+    return run.log_path.exists() and run.log_path.read_text().endswith("\n")
+
+
+def start_training(workdir: Path, cache: Path, config: str) -> dict:
+    process = started(workdir, cache, config)
+    total = wait_for(lambda: has_stepped(RunFolder(workdir)), process, "its first step")
     seconds = json.loads(interrupted(process).splitlines()[-1])
     return {
         "to the first step, s": total,
@@ -88,6 +115,27 @@ def start_training(workdir: Path, cache: Path, config: str) -> dict:
         "tracing and lowering, s": seconds["jaxpr_trace_duration"]
         + seconds["jaxpr_to_mlir_module_duration"],
     }
+
+
+def start_folds(workdir: Path, cache: Path, config: str) -> list[dict]:
+    """Times the way to the first step, and from the last step to the report, of two folds."""
+    process = started(workdir, cache, config, "--config.split.fold=all", "--config.epochs=1")
+    rows = []
+    for number, name in enumerate(("first", "second")):
+        run = RunFolder(workdir / f"fold{number}")
+        to_first_step = wait_for(functools.partial(has_stepped, run), process, "its first step")
+        evaluation = run.evaluation()
+        wait_for(lambda folder=evaluation: folder.is_finished, process, "its report")
+        tail = (evaluation.path / REPORT).stat().st_mtime - run.log_path.stat().st_mtime
+        rows.append(
+            {
+                "fold": name,
+                "to the first step, s": to_first_step,
+                "from the last log line to the report, s": tail,
+            }
+        )
+    interrupted(process)
+    return rows
 
 
 def interrupted(process: subprocess.Popen) -> str:
@@ -104,6 +152,7 @@ def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--repeats", type=int, default=3)
     flags.add_argument("--config", type=path_option, default="configs/quickstart.py")
+    flags.add_argument("--folds", choices=["yes", "no"], default="yes", help="time two folds")
     options = flags.parse_args()
     rows = [
         {
@@ -113,13 +162,20 @@ def main() -> None:
         }
         for command, module in COMMANDS.items()
     ]
+    imports = [
+        {"statement": statement, "s": seconds_of(["-c", statement], options.repeats)}
+        for statement in IMPORTS
+    ]
+    folds: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         starts = [
             {"start": start} | start_training(folder / start, folder / "cache", options.config)
             for start in ("first", "second")
         ]
-    finish(rows, options.out, starts=starts)
+        if options.folds == "yes":
+            folds["folds"] = start_folds(folder / "all", folder / "new cache", options.config)
+    finish(rows, options.out, imports=imports, starts=starts, **folds)
 
 
 if __name__ == "__main__":

@@ -51,9 +51,22 @@ class Analyser:
     def warm_up(self) -> None:
         """Compiles the functions for an image, so that the first user does not wait."""
         blank = np.zeros((1, *self._run.classifier.size, 3), np.uint8)
-        predict(self._run, blank[None], ["blank"], {})
-        for target in (0, 1):
-            self._heat(blank, target)
+        if self._run.classifier.scale:
+            predict(self._run, blank[None], ["blank"], {})
+            explain.grad_cam(self._run.classifier, self._run.members, blank, target=1)
+        else:
+            self._predict(blank)
+
+    def _predict(self, tile: np.ndarray) -> tuple[Prediction, np.ndarray]:
+        """Returns the prediction and the Grad-CAM ``[H, W]`` for it, of ``uint8 [1, H, W, 3]``."""
+        (predicted,), further = predict(self._run, tile[None], ["image"], {})
+        assert further is not None  # without test-time augmentation there is a single pass
+        target = int(predicted.call == "malignant")
+        size = self._run.classifier.size
+        heat = explain.grad_cam_of_maps(self._run.members, further.maps, size, target)[0]
+        reasons = self._run.unlike_training(tile, 1, further.features)
+        (prediction,) = screened([predicted], reasons)
+        return prediction, heat
 
     def __call__(self, content: bytes, um_per_px: str = "") -> dict[str, Any]:
         """Analyses the content of an image file.
@@ -86,12 +99,7 @@ class Analyser:
             tile = resize(image, classifier.size, classifier.resize)
         except UserError as error:
             raise ValueError(f"does not fit: {error}") from error
-        (predicted,), further = predict(self._run, tile[None, None], ["image"], {})
-        assert further is not None  # without test-time augmentation there is a single pass
-        target = int(predicted.call == "malignant")
-        heat = explain.grad_cam_of_maps(self._run.members, further.maps, classifier.size, target)[0]
-        reasons = self._run.unlike_training(tile[None], 1, further.features)
-        (prediction,) = screened([predicted], reasons)
+        prediction, heat = self._predict(tile[None])
         # With rule 'squash' the network sees the whole image, so the original is shown.
         shown = image if classifier.resize == "squash" else tile
         return _answer(self._run, prediction, image, shown, heat)

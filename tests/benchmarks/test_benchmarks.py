@@ -17,10 +17,12 @@ from benchmarks import (
     inference,
     measuring,
     pipeline,
+    prediction,
     scaling,
     smote,
     train_step,
 )
+from benchmarks.measuring import ROOT
 from benchmarks.peers import Task
 from data.balance import Plan
 from data.breakhis.filenames import parse
@@ -144,6 +146,22 @@ def test_other_runtimes_predict_from_the_export(tmp_path, monkeypatch, runtime):
     _, peer = json.loads(out.read_text())["rows"]
     assert peer["contender"] == runtime and 0 <= peer["difference"] < 1e-5
     assert peer["images/s"] > 0
+
+
+@pytest.mark.compiled
+def test_the_parts_of_a_prediction_are_timed(tmp_path, monkeypatch):
+    out = tmp_path / "out.json"
+    shape = "--size 32 --width 4 --stage_sizes 1 1"
+    flags = f"--images 20 --rounds 1 --against {ROOT} {shape} --out {out}"
+    monkeypatch.setattr(sys, "argv", ["prediction", *flags.split()])
+    prediction.main()
+    written = json.loads(out.read_text())
+    *parts, total = written["rows"]
+    names = ("this: main thread, s", "this: other threads, s")
+    for part in parts[:-2]:
+        assert sum(part[name] for name in names) > 0, f"{part['part']} was renamed, or is not used"
+    assert 0 < sum(part[names[0]] for part in parts) <= total[names[0]]
+    assert [row["equal probabilities"] for row in written["checkouts"]] == [True, True]
 
 
 def first_turn(*values):
