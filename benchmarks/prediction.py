@@ -48,7 +48,7 @@ def make_run(workdir: Path, size: int, width: int, stage_sizes: Sequence[int]) -
     from se_resnet.input_gate.features import simple_features
     from se_resnet.input_gate.gate import fit
     from se_resnet.runs.run_folder import RunFolder
-    from se_resnet.runs.workdir import load_best
+    from se_resnet.runs.workdir import BEST_FORM, load_best
 
     config = breakhis.get_config()
     config.model.pretrained = "none"
@@ -56,6 +56,15 @@ def make_run(workdir: Path, size: int, width: int, stage_sizes: Sequence[int]) -
     config.data.size = (size, size)
     workdir.mkdir()
     prepare(workdir, config, *generated(1000, config.data.size))
+    run = RunFolder(workdir)
+    (variables,) = load_best(workdir).members
+    head = variables["params"]["head"]
+    # A new head is 0 and gives each image the same probability, which would prove nothing.
+    kernel = np.random.default_rng(0).normal(0, 0.1, head["kernel"].shape).astype(np.float32)
+    params = {**variables["params"], "head": {**head, "kernel": kernel}}
+    run.checkpoints.save_best(
+        1, {**variables, "params": params}, run.checkpoints.best_facts(BEST_FORM)
+    )
     images = np.stack([picture(row, size, size) for row in range(REFERENCE_IMAGES)])
     numbers = np.arange(REFERENCE_IMAGES)
     gate = fit(
@@ -64,7 +73,7 @@ def make_run(workdir: Path, size: int, width: int, stage_sizes: Sequence[int]) -
         numbers % 2 == 1,
         (numbers // 2).astype(str),
     )
-    gate.write(RunFolder(workdir).input_reference_path)
+    gate.write(run.input_reference_path)
 
 
 def predict_once(checkout: Path, folder: Path, overlays: bool) -> dict[str, Any]:
@@ -88,6 +97,8 @@ def predict_once(checkout: Path, folder: Path, overlays: bool) -> dict[str, Any]
         raise UserError(f"predict of {checkout} failed: {done.stderr[-1000:]}")
     with (out / "predictions.csv").open() as table:
         probabilities = [float(row["probability"]) for row in csv.DictReader(table)]
+    if len(set(probabilities)) < 2:
+        raise UserError(f"predict of {checkout} gives all images the same probability.")
     return json.loads(seconds.read_text()) | {"whole": whole, "probabilities": probabilities}
 
 
