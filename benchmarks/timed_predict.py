@@ -34,7 +34,7 @@ PARTS = {
     "network": ["se_resnet.models.classifier:Forward._outputs"],
     "input gate": ["se_resnet.runs.workdir:Run.unlike_training"],
     "Grad-CAM": ["se_resnet.explain:grad_cam", "se_resnet.explain:grad_cam_of_maps"],
-    "overlays: colours": ["se_resnet.explain:overlay"],
+    "overlays: colours": ["se_resnet.explain:overlay", "se_resnet.explain:beside"],
     "overlays: PNG": ["cv2:imencode"],
     "contact sheet": ["se_resnet.predict.folder:write_sheet"],
     "tables": ["se_resnet.predict.folder:write_table", "se_resnet.predict.folder:write_json"],
