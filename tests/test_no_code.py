@@ -42,6 +42,7 @@ ALLOWED = {
     "se_resnet/attention/user_module.py": {"importlib.import_module"},
     "se_resnet/attention/__init__.py": {"importlib.import_module"},
     "se_resnet/runtime/lazy.py": {"importlib.import_module"},
+    "se_resnet/runtime/data_package.py": {"importlib.import_module"},
 }
 
 
