@@ -89,10 +89,10 @@ def test_one_network_is_asked_for_by_its_repeat(place, finished, tmp_path):
 
 def test_views_are_evaluated_in_every_repeat_that_lacks_them(finished):
     evaluation.evaluate_run(finished / "repeat0", tta="dihedral")
-    page = finished / "repeat0" / "eval" / "test-dihedral" / "report.html"
-    before = page.stat().st_mtime_ns
+    metrics = finished / "repeat0" / "eval" / "test-dihedral" / "metrics.json"
+    before = metrics.stat().st_mtime_ns
     evaluation.evaluate_run(finished, tta="dihedral")
-    assert page.stat().st_mtime_ns == before
+    assert metrics.stat().st_mtime_ns == before
     assert (finished / "repeat1" / "eval" / "test-dihedral" / "report.html").exists()
     together = (finished / "eval" / "test-dihedral" / "report.html").read_text()
     assert "repeat1/eval/test-dihedral/report.html" in together
