@@ -151,14 +151,14 @@ def _summary(evaluation: Evaluation) -> list[str]:
     for name, estimate in headline(metrics).items():
         of_means = "mean_probability" in HEADLINE[name]
         label = metric_title(name) + (", mean probability" if of_means else "")
-        lines.append(f"  {label:<47}{_with_interval(estimate)}")
+        lines.append(f"  {label:<46} {_with_interval(estimate)}")
     for parts in ("folds", "members"):
         for name, across in metrics.get(parts, {}).items():
             if across["sd"] is not None:
                 label = f"{metric_title(name)}, mean of {parts}"
                 if metrics["threshold"] != 0.5 and "roc_auc" not in name:
                     label += " at 0.5"
-                lines.append(f"  {label:<47}{across['mean']:.3f}  (SD {across['sd']:.3f})")
+                lines.append(f"  {label:<46} {across['mean']:.3f}  (SD {across['sd']:.3f})")
     for part in metrics.get("decisions", [])[:1]:
         lines.append(f"  {Decision(**part).describe()}")
     return [*lines, *(f"  WARNING: {warning}" for warning in evaluation.warnings)]
