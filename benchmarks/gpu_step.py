@@ -136,7 +136,7 @@ def build(case: Case, seed: int = 0) -> Training:
 
 
 def ours(case: Case) -> Iterator[dict[str, Any]]:
-    """Compiles the step, then measures a round for every further value that is asked for.
+    """Compiles the step; each further value is the measurement of a round.
 
     Yields:
         First the seconds of compilation, the device and the counts of XLA; then the seconds of a

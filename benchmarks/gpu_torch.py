@@ -48,7 +48,7 @@ def augmented(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def theirs(case: Case) -> Iterator[dict[str, Any]]:
-    """Compiles the step, then measures a round for every further value that is asked for.
+    """Compiles the step; each further value is the measurement of a round.
 
     Data and plan are on the device, as for :func:`benchmarks.gpu_step.ours`.
 

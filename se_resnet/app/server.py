@@ -61,7 +61,7 @@ class Analyser:
         """Returns the prediction and the Grad-CAM ``[H, W]`` for it, of ``uint8 [1, H, W, 3]``."""
         (predicted,), further = predict(self._run, tile[None], ["image"], {})
         assert further is not None  # without test-time augmentation there is a single pass
-        target = int(predicted.call == "malignant")
+        target = CLASS_NAMES.index(predicted.call)
         size = self._run.classifier.size
         heat = explain.grad_cam_of_maps(self._run.members, further.maps, size, target)[0]
         reasons = self._run.unlike_training(tile, 1, further.features)
@@ -200,7 +200,7 @@ def _answer(
         "probability": prediction.probability,
         "calibrated_probability": prediction.calibrated_probability,
         "call": prediction.call,
-        "evidence": CLASS_NAMES[int(prediction.probability >= run.decision.threshold)],
+        "evidence": run.decision.call(prediction.probability),
         "uncertain": prediction.uncertain,
         "unlike_training_images": prediction.unlike_training_images,
         "image": data_uri(_shrink(shown), JPEG),

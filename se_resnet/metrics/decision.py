@@ -13,6 +13,7 @@ from se_resnet.errors import UserError
 from se_resnet.metrics.calibration import fit_temperature, scale
 from se_resnet.metrics.cohort import Cohort
 from se_resnet.metrics.intervals import kish
+from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.metrics.predictions import Predictions, concatenate, logit_of
 
 FEWEST_PATIENTS = 10  # of each class, who can choose a threshold and a temperature
@@ -144,6 +145,10 @@ class Decision:
             )
         reason = f"the threshold was given, in place of the run's {self.threshold:.3f}"
         return dataclasses.replace(self, threshold=float(threshold), reason=reason)
+
+    def call(self, probability: float) -> str:
+        """Returns ``'benign'`` or ``'malignant'``: the class on this side of the threshold."""
+        return CLASS_NAMES[int(probability >= self.threshold)]
 
     def distance(self, probability: np.ndarray) -> np.ndarray:
         """Returns the distances from the threshold: ``float64`` logits, not negative."""

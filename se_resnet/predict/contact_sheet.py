@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 from se_resnet.metrics.decision import Decision
-from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.image_files import OVERLAYS
 from se_resnet.predict.inference import NOTICE, Prediction
 from se_resnet.predict.pictures import overlay_name
@@ -80,7 +79,7 @@ def _card(prediction: Prediction, decision: Decision, folder: Path | None) -> di
         if (prediction.tiles or 1) > 1:
             names.append(overlay_name(prediction.file, MAP))
     # The class on this side of the threshold, also where the call is withheld.
-    explained = CLASS_NAMES[int(prediction.probability >= decision.threshold)]
+    explained = decision.call(prediction.probability)
     return {
         "prediction": prediction,
         "evidence": explained,

@@ -167,7 +167,7 @@ def describe(
         patient=patients.get(file, ""),
         probability=probability,
         calibrated_probability=float(scale(np.array(probability), decision.temperature)),
-        call="malignant" if probability >= decision.threshold else "benign",
+        call=decision.call(probability),
         uncertain=uncertain,
         **ensemble,
     )

@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from se_resnet.images.data_uri import PNG, encode
 from se_resnet.predict.views import OVERLAY, Views
 from se_resnet.runtime.files import atomic_write
 
@@ -53,9 +53,9 @@ class PictureWriter:
             future.result()
 
     def _write(self, file: str, ending: str, draw: Callable[[], np.ndarray]) -> None:
-        _, encoded = cv2.imencode(".png", cv2.cvtColor(draw(), cv2.COLOR_RGB2BGR))
+        content = encode(draw(), PNG)
         with atomic_write(self._folder / overlay_name(file, ending), "wb") as target:
-            target.write(encoded.tobytes())
+            target.write(content)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ def read_version(pyproject: Path = _PYPROJECT) -> str:
     """Returns the version that ``pyproject.toml`` states.
 
     A clone is read directly, because the metadata of an editable installation keeps the version of
-    the day it was installed. An installed package has no ``pyproject.toml`` and is asked for its
-    metadata.
+    the day it was installed. For an installed package, which has no
+    ``pyproject.toml``, the metadata state the version.
 
     Args:
         pyproject: file of the clone; it need not exist.

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import socket
 import time
 
 import pytest
 
+from tests.helpers.marks import NEEDS_APP
 from tests.helpers.serving import request, seconds_until_closed, send, serving
 
-pytestmark = [
-    pytest.mark.app,
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")),
-        reason="the extra app is not installed",
-    ),
-]
+pytestmark = NEEDS_APP
 
 SHORT = {"header_seconds": 0.4, "body_seconds": 0.4, "answer_seconds": 0.4}
 POST = b"POST /body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import importlib.util
 import json
 import os
 import re
@@ -28,16 +27,11 @@ from se_resnet.predict.inference import NOTICE
 from se_resnet.runs.workdir import load_best
 from tests.helpers.browser import FAULTS
 from tests.helpers.image_trees import random_image
+from tests.helpers.marks import NEEDS_APP
 from tests.helpers.run_folders import make_ensemble_folder
 from tests.helpers.serving import send
 
-pytestmark = [
-    pytest.mark.app,
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")),
-        reason="the extra app is not installed",
-    ),
-]
+pytestmark = NEEDS_APP
 
 MAX_UPLOADS = 8
 DONE = "document.getElementById('result').getAttribute('aria-busy') === 'false'"

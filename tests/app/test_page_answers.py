@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,16 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from tests.helpers.browser import FAULTS, LEGIBILITY, SCHEMES, WIDTHS
+from tests.helpers.marks import NEEDS_APP
 from tests.helpers.run_folders import make_run_folder
 from tests.helpers.serving import request, serving
 
-pytestmark = [
-    pytest.mark.app,
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")),
-        reason="the extra app is not installed",
-    ),
-]
+pytestmark = NEEDS_APP
 DONE = "document.getElementById('result').getAttribute('aria-busy') === 'false'"
 SHOWN = f"{DONE} && !document.getElementById('shown').hidden"
 

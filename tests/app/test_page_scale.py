@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -17,16 +16,11 @@ from se_resnet.predict.folder import predict_folder
 from tests.helpers.browser import FAULTS
 from tests.helpers.image_files import picture
 from tests.helpers.image_trees import encode
+from tests.helpers.marks import NEEDS_APP
 from tests.helpers.run_folders import make_run_folder
 from tests.helpers.serving import request, serving
 
-pytestmark = [
-    pytest.mark.app,
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")),
-        reason="the extra app is not installed",
-    ),
-]
+pytestmark = NEEDS_APP
 DONE = "document.getElementById('result').getAttribute('aria-busy') === 'false'"
 
 

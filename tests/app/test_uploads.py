@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 import time
@@ -10,15 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.helpers.marks import NEEDS_APP
 from tests.helpers.serving import request, send, serving
 
-pytestmark = [
-    pytest.mark.app,
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")),
-        reason="the extra app is not installed",
-    ),
-]
+pytestmark = NEEDS_APP
 
 
 def application(analyse):

@@ -1,10 +1,19 @@
-"""Marks for some of a test's parameters."""
+"""Marks of tests and of some of their parameters."""
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
+
+NEEDS_APP = [
+    pytest.mark.app,
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")),
+        reason="the extra app is not installed",
+    ),
+]
 
 
 def compiled(*values: Any) -> Any:

@@ -25,8 +25,8 @@ def listing(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 
 def test_every_command_is_listed_with_its_first_line():
-    told = listing()
-    assert told.returncode == 0 and told.stderr == ""
+    result = listing()
+    assert result.returncode == 0 and result.stderr == ""
     # The commands of packages, and the modules that are commands beside them.
     files = [*ROOT.glob("se_resnet/*/__main__.py"), *ROOT.glob("data/*/__main__.py")]
     files += [ROOT / "se_resnet/convert.py", ROOT / "data/spread.py"]
@@ -34,15 +34,15 @@ def test_every_command_is_listed_with_its_first_line():
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
         first = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
         (line,) = (
-            line for line in told.stdout.splitlines() if line.startswith(f"python -m {name} ")
+            line for line in result.stdout.splitlines() if line.startswith(f"python -m {name} ")
         )
         assert line.endswith(f"  {first}"), line
     assert set(modules()) == {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
         for path in files
     }
-    assert "python train.py" in told.stdout and "python eval.py" in told.stdout
-    assert told.stdout.startswith(f"se-resnet {se_resnet.__version__}. ")
+    assert "python train.py" in result.stdout and "python eval.py" in result.stdout
+    assert result.stdout.startswith(f"se-resnet {se_resnet.__version__}. ")
 
 
 def test_benchmarks_are_one_entry():
@@ -62,8 +62,8 @@ def test_an_installation_lists_what_it_has(tmp_path):
 
 
 def test_the_version_is_printed():
-    told = listing("--version")
-    assert (told.returncode, told.stdout) == (0, f"se-resnet {se_resnet.__version__}\n")
+    result = listing("--version")
+    assert (result.returncode, result.stdout) == (0, f"se-resnet {se_resnet.__version__}\n")
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_the_version_is_printed():
     [("predict", "did you mean python -m se_resnet.predict?"), ("--all", "give no arguments.")],
 )
 def test_an_argument_is_refused(word, hint):
-    told = listing(word)
-    assert told.returncode == 2 and told.stderr.startswith(f"error: '{word}' is no option")
-    assert told.stderr.endswith(f"{hint}\n") and told.stderr.count("\n") == 1
+    result = listing(word)
+    assert result.returncode == 2 and result.stderr.startswith(f"error: '{word}' is no option")
+    assert result.stderr.endswith(f"{hint}\n") and result.stderr.count("\n") == 1
 
 
 def test_a_package_data_of_the_folder_is_named(tmp_path):
@@ -81,9 +81,9 @@ def test_a_package_data_of_the_folder_is_named(tmp_path):
     own = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert "hides" not in listing(cwd=tmp_path, env=own).stdout
     (tmp_path / "data" / "__init__.py").touch()
-    told = listing(cwd=tmp_path, env=own)
-    assert told.returncode == 0
-    assert f"hides the package data by {tmp_path / 'data' / '__init__.py'}: start" in told.stdout
+    result = listing(cwd=tmp_path, env=own)
+    assert result.returncode == 0
+    assert f"hides the package data by {tmp_path / 'data' / '__init__.py'}: start" in result.stdout
     remedy = [sys.executable, "-P", "-m", "data.table", "--help"]
     done = subprocess.run(remedy, capture_output=True, text=True, cwd=tmp_path, env=own)
     assert done.returncode == 0 and "python -m data.table" in done.stdout
