@@ -10,9 +10,8 @@ Each function gives the result of the function of the same name in
 * A 3x3 convolution at stride 1 uses Winograd's algorithm, see :mod:`se_resnet.models.winograd`.
 * The maximum over windows is a chain of elementwise maxima of slices. The gradient of a windowed
   reduction is a select-and-scatter, which runs on one core, element by element.
-* The end of a residual block, ``relu(shortcut + attend(norm(x)))``, is one multiplication and one
-  addition per image and channel if attention gates channels. The means of ``x`` give the gates, and
-  two sums give the gradients of gates and normalisation. The normalised features are never stored.
+
+The end of a residual block is :func:`se_resnet.models.ops_fused.scale_add_relu`, as on a GPU.
 
 On a GPU cuDNN chooses its algorithms, and the plain operations are the better choice.
 """
@@ -21,7 +20,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from se_resnet.models import ops_plain, winograd
@@ -65,38 +63,6 @@ def winograd_applies(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
     """
     possible = len(kernel) == 3 and stride == 1 and x.dtype != jnp.bfloat16
     return possible and winograd.pays(x.shape, kernel.shape[-1])
-
-
-@jax.custom_vjp
-def scale_add_relu(
-    x: jax.Array, factor: jax.Array, offset: jax.Array, shortcut: jax.Array
-) -> jax.Array:
-    """Returns ``relu(shortcut + factor * x + offset)``.
-
-    Args:
-        x: ``[B, H, W, C]``.
-        factor: ``[B, C]``.
-        offset: ``[B, C]``.
-        shortcut: same shape and dtype as ``x``.
-    """
-    scaled = x * factor[:, None, None] + offset[:, None, None]
-    return nn.relu(shortcut + scaled).astype(x.dtype)
-
-
-def _scale_add_relu_forward(x, factor, offset, shortcut):
-    y = scale_add_relu(x, factor, offset, shortcut)
-    return y, (x, factor, y)
-
-
-def _scale_add_relu_backward(saved, dy):
-    x, factor, y = saved
-    dy = jnp.where(y > 0, dy, 0)
-    exact = dy.astype(factor.dtype)
-    dx = (exact * factor[:, None, None]).astype(x.dtype)
-    return dx, (exact * x).sum((1, 2)), exact.sum((1, 2)), dy
-
-
-scale_add_relu.defvjp(_scale_add_relu_forward, _scale_add_relu_backward)
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Normalisation and the end of a residual block in few passes over memory, for a GPU.
+"""Normalisation for a GPU, and the end of a residual block, in few passes over memory.
 
 On a GPU the arithmetic of a training step takes less time than reading and writing the features.
 Each function here reads its features as few times as possible and stores none that the gradients
@@ -6,8 +6,9 @@ can compute again:
 
 * :func:`moments` sums values and squares in one pass.
 * :func:`scale_relu` keeps its input only. Its gradient computes the sign of the output again.
-* :func:`scale_add_relu` applies normalisation, gates, addition and ReLU in one pass. The normalised
-  and the gated features are never stored.
+* :func:`scale_add_relu`, also for a CPU, is the end of a residual block whose attention gates
+  channels, ``relu(shortcut + attend(norm(x)))``, in one pass. The means of ``x`` give the gates.
+  The normalised and the gated features are never stored.
 * The gradients of factor and offset are two sums of one shape over the same pixels, see
   :func:`pixel_sums`, which XLA computes in one pass.
 

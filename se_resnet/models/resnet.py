@@ -28,7 +28,7 @@ from jax import lax
 from se_resnet import attention as attention_modules
 from se_resnet.attention import ChannelGate
 from se_resnet.errors import UserError
-from se_resnet.models import ops_fast, ops_fused
+from se_resnet.models import ops_fused
 from se_resnet.models.layers import (
     FORMULATIONS,
     BatchNorm,
@@ -128,7 +128,7 @@ class Bottleneck(nn.Module):
             if gate is not None:
                 gates = attention_modules.channel_gates(gate, factor * means + offset)
             factor, offset = lax.optimization_barrier((gates * factor, gates * offset))
-            return ops_fast.scale_add_relu(residual, factor, offset, x)
+            return ops_fused.scale_add_relu(residual, factor, offset, x)
         residual = norm(residual, train)
         if attend is not None:
             residual = attention_modules.attend(attend, residual)
