@@ -66,7 +66,10 @@ CONTENDERS = {
     "onnxruntime": Contender(
         "onnx_resnet", {"runtime": "onnxruntime"}, ("tf2onnx", "onnx", "onnxruntime")
     ),
-    "openvino": Contender("onnx_resnet", {"runtime": "openvino"}, ("tf2onnx", "onnx", "openvino")),
+    **{
+        name: Contender("onnx_resnet", {"runtime": name}, ("tf2onnx", "onnx", "openvino"))
+        for name in ("openvino", "openvino, streams")
+    },
 }
 
 

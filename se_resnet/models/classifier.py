@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -27,6 +29,7 @@ from se_resnet.runtime.processes import to_host
 from se_resnet.runtime.schema import Between, Maybe, misfit
 
 MAX_SIDE = 4096  # pixels of a network's input
+_PARTS = min(4, os.cpu_count() or 1)  # of a batch that a CPU computes at the same time
 # The form of as_dict(), for se_resnet.runtime.schema.
 FORM = {
     "model": {
@@ -145,6 +148,9 @@ class Forward:
     pass many batches in one call, or keep the folded variables. Features of float32 are computed in
     full float32 on every platform (:mod:`se_resnet.models.precision`).
 
+    On a CPU the parts of a batch run at the same time, each in a thread of its own. XLA divides
+    every operation over the cores too, but then all cores wait for the slowest after each one.
+
     Args:
         classifier: the network and its preprocessing.
         keeps_folded: True to fold the variables of a network in its first call only. This is for
@@ -153,6 +159,7 @@ class Forward:
 
     def __init__(self, classifier: Classifier, keeps_folded: bool = False):
         self._fold, self._forward = _programs(classifier)
+        self._compiled: set[tuple[int, ...]] = set()  # shapes of images
         self._keeps_folded = keeps_folded
         # By identity; the variables are kept too, so that no other object has the same identity.
         self._kept: dict[int, tuple[Mapping, Mapping]] = {}
@@ -206,7 +213,7 @@ class Forward:
         folded = [self._folded(variables) for variables in members]
         logits, features = [np.zeros((len(members), 0))], []
         for batch in batches:
-            outputs = [self._forward(variables, batch["image"]) for variables in folded]
+            outputs = self._forward_parts(folded, batch["image"])
             mask = to_host(batch["mask"])
             logits.append(np.stack([to_host(of_member)[mask] for of_member, *_ in outputs]))
             if maps is not None:
@@ -215,6 +222,31 @@ class Forward:
                 features.append(to_host(outputs[0][1])[mask])
         nothing = np.zeros((0, 0), np.float32)
         return np.concatenate(logits, axis=1), np.concatenate(features or [nothing])
+
+    def _forward_parts(
+        self, folded: Sequence[Mapping], images: jax.Array | np.ndarray
+    ) -> list[tuple[jax.Array, ...]]:
+        """Returns logits, features and maps of a batch by each network."""
+        count = _number_of_parts(len(images))
+        if count == 1:
+            return [self._forward(variables, images) for variables in folded]
+        parts = np.split(np.asarray(images), count)
+        tasks = [(variables, part) for variables in folded for part in parts]
+        # The first pass compiles the program, which threads would do once each.
+        with ThreadPoolExecutor(
+            count if parts[0].shape in self._compiled else 1, "predict"
+        ) as pool:
+            outputs = list(pool.map(lambda task: jax.device_get(self._forward(*task)), tasks))
+        self._compiled.add(parts[0].shape)
+        by_network = (outputs[start : start + count] for start in range(0, len(tasks), count))
+        return [tuple(map(jnp.concatenate, zip(*of_parts, strict=True))) for of_parts in by_network]
+
+
+def _number_of_parts(batch_size: int) -> int:
+    """Returns into how many equal parts to divide a batch."""
+    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+        return 1
+    return max(parts for parts in range(1, _PARTS + 1) if batch_size % parts == 0)
 
 
 @functools.lru_cache(maxsize=1)  # equal networks share the last programs, for example folds

@@ -130,21 +130,22 @@ def _split(matrix: np.ndarray, x: jax.Array) -> jax.Array:
     batch, height, width, channels = x.shape
     size = matrix.shape[1]
 
-    def windows(x: jax.Array) -> list[jax.Array]:
-        stop = x.shape[1] - size + 1
-        return [lax.slice_in_dim(x, i, i + stop, TILE, 1) for i in range(size)]
+    def windows(x: jax.Array, axis: int) -> list[jax.Array]:
+        stop = x.shape[axis] - size + 1
+        return [lax.slice_in_dim(x, i, i + stop, TILE, axis) for i in range(size)]
 
-    # Unused axes are merged: XLA compiles loops over fewer axes much faster.
-    x = _weighted_sums(matrix, windows(x.reshape(batch, height, width * channels)), 0)
+    # Unused axes are merged: XLA compiles loops over fewer axes much faster. The images stay the
+    # major part of their axis, so that XLA can divide it over devices.
+    x = _weighted_sums(matrix, windows(x.reshape(batch, height, width * channels), 1), 0)
     rows = x.shape[2]
-    x = _weighted_sums(matrix, windows(x.reshape(6 * batch * rows, width, channels)), 0)
+    x = _weighted_sums(matrix, windows(x.reshape(6, batch * rows, width, channels), 2), 0)
     return x.reshape(6, 6, batch, rows, -1, channels)
 
 
 def _join(tiles: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Joins ``A^T m A`` of tiles ``m [6, 6, B, H/4, W/4, K]`` to images ``[B, H, W, K]``."""
     _, _, batch, rows, columns, channels = tiles.shape
-    tiles = _weighted_sums(_A.T, list(tiles.reshape(6, -1, channels)), 1)
+    tiles = _weighted_sums(_A.T, list(tiles.reshape(6, 6, -1, channels)), 2)
     tiles = _weighted_sums(_A.T, list(tiles.reshape(6, batch * rows, -1)), 1)
     whole = tiles.reshape(batch, rows * TILE, columns * TILE, channels)
     return whole[:, : shape[1], : shape[2]]

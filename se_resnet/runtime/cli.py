@@ -86,10 +86,11 @@ def run_command(main: Callable[[], None], again: str = BEGINS_ANEW) -> None:
         main: the work.
         again: what the same command does after an interruption, for the message.
     """
-    from se_resnet.runtime import processes
+    from se_resnet.runtime import memory, processes
     from se_resnet.runtime.compilation_cache import keep_compiled_programs
 
     keep_compiled_programs()
+    memory.return_after_compilations()
     with processes.exit_together(), _exit_on_interrupt(again), _exit_on_user_error():
         launch.join()
         environment.require_devices()

@@ -20,7 +20,7 @@ from se_resnet.runs import provenance
 from se_resnet.runs.run_files import LAST
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runs.workdir import flatten
-from se_resnet.runtime import processes
+from se_resnet.runtime import memory, processes
 from se_resnet.runtime.log import log
 from se_resnet.runtime.signals import Interrupted, deferred
 from se_resnet.tracking import trackers
@@ -152,6 +152,7 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
                 metric_log.write(progress.step, metrics.take() | rate)
             if end_of_epoch:
                 display.validated(functools.partial(validate, state, progress, metric_log, check))
+                memory.return_freed()
             elif not interrupted:
                 since_save = time.monotonic() - last_save
                 if not processes.any_process(since_save >= 60 * config.checkpoint_minutes):

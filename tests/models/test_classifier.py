@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -126,3 +127,40 @@ def test_a_pass_that_keeps_folded_variables_folds_each_network_once(monkeypatch)
     for _ in range(2):
         usual(members, [batch])
     assert len(folded) == 6, "variables that may change are folded in every call"
+
+
+PIXELS = IMAGES[:, :16, :16]
+
+
+@pytest.mark.parametrize("count", [6, 5, 1])
+def test_a_batch_computed_in_parts_has_the_results_of_one_pass(monkeypatch, count):
+    classifier = tiny_classifier()
+    members = [randomised(classifier.model, seed) for seed in range(2)]
+    batch = {"image": PIXELS[:count], "mask": np.arange(count) != 3}
+
+    def outputs(parts: int) -> list:
+        monkeypatch.setattr("se_resnet.models.classifier._PARTS", parts)
+        predict = classifier.make_predict()
+        # The second call computes in threads.
+        return [jax.tree.leaves(predict.with_maps(members, batch)) for _ in range(2)]
+
+    (whole, _), divided = outputs(1), outputs(3)
+    for parts in divided:
+        for expected, found in zip(whole, parts, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_parts_of_a_batch_run_at_the_same_time(monkeypatch):
+    monkeypatch.setattr("se_resnet.models.classifier._PARTS", 2)
+    classifier = tiny_classifier()
+    predict, variables = classifier.make_predict(), [randomised(classifier.model)]
+    batch = {"image": PIXELS, "mask": np.ones(len(PIXELS), bool)}
+    expected = predict(variables, [batch])
+    together, forward = threading.Barrier(2), predict._forward
+
+    def slow(*task):
+        together.wait(timeout=60)
+        return forward(*task)
+
+    monkeypatch.setattr(predict, "_forward", slow)
+    np.testing.assert_array_equal(predict(variables, [batch]), expected)

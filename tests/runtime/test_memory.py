@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -38,3 +39,34 @@ def test_the_limit_of_a_container_counts(tmp_path, limit, used, available):
 
 def test_memory_that_is_not_known_is_zero(tmp_path):
     assert memory.available_bytes(tmp_path / "none", tmp_path) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the memory of glibc")
+def test_freed_memory_is_returned_after_a_long_compilation(monkeypatch):
+    returned = []
+    monkeypatch.setattr(memory, "return_freed", lambda: returned.append(True))
+    memory.return_after_compilations()
+    event = "/jax/core/compile/backend_compile_duration"
+    for name, seconds in ((event, 0.1), ("/jax/core/compile/jaxpr_trace_duration", 9.0)):
+        jax.monitoring.record_event_duration_secs(name, seconds)
+    assert not returned
+    jax.monitoring.record_event_duration_secs(event, 9.0)
+    assert returned == [True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the memory of glibc")
+def test_freed_memory_goes_back_to_the_system():
+    blocks = [b"x" * (100_000 + i) for i in range(2_000)]  # too small for a mapping of their own
+    last = b"x" * 100_000  # keeps malloc from returning the others by itself
+    with_blocks = resident_bytes()
+    del blocks
+    memory.return_freed()
+    assert with_blocks - resident_bytes() > 150_000_000
+    del last
+
+
+def resident_bytes() -> int:
+    import resource  # not on Windows
+
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
