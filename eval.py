@@ -54,6 +54,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -407,7 +408,10 @@ def _describe(
     data_facts, networks = joined_data_facts(run), run.networks()
     network, dataset, records = predicted.network, predicted.dataset, predicted.records
     predictions = _with_columns(records.predictions(predicted.probability), predicted)
-    metrics = all_metrics(predictions, [network.decision], config["permutations"], prevalence)
+    log("explain", "where the network looked, for errors and for random correct predictions")
+    with ThreadPoolExecutor(2, "explain") as pool:
+        explained = _explain(pool, predicted, predictions, config["seed"])
+        metrics = all_metrics(predictions, [network.decision], config["permutations"], prevalence)
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
         **data_facts["audit"],
@@ -420,14 +424,6 @@ def _describe(
         metrics["members"] = across_folds([part.metrics() for part in parts])
     notes, warnings = _scale_remarks(networks, config, data_facts, predicted, other)
     leaks = leak_warnings(metrics["audit"], split, config, metrics["decision"], other=other)
-    members = processes.to_local_device(network.members)
-    shown = (dataset.images, records.row)
-    log("explain", "where the network looked, for errors and for random correct predictions")
-    explained = (network.classifier, members, *shown)
-    gates, seed = None, config["seed"]
-    if len(members) == 1:
-        described = (network.classifier, members[0], *shown)
-        gates = attention_gates.describe(*described, predictions.label, seed=seed)
     copies = len(dataset.records) - len(records) if split == "all" else 0
     return Evaluation(
         title=f"{run.path.name}: {split} images",
@@ -450,18 +446,36 @@ def _describe(
         ],
         source=dataset.source if other else ImageSource.from_facts(data_facts),
         images=len(dataset.records) if other else 0,
-        gallery=gallery.make(
-            *explained,
+        **{name: future.result() for name, future in explained.items()},
+        parts=parts,
+    )
+
+
+def _explain(
+    pool: ThreadPoolExecutor, predicted: _Predicted, predictions: Predictions, seed: int
+) -> dict[str, Future]:
+    """Starts to compute gallery and gates in threads: XLA compiles a program for each."""
+    network, dataset, rows = predicted.network, predicted.dataset, predicted.records.row
+    members = processes.to_local_device(network.members)
+    work: dict[str, Future] = {
+        "gallery": pool.submit(
+            gallery.make,
+            network.classifier,
+            members,
+            dataset.images,
+            rows,
             predictions,
             threshold=network.decision.threshold,
             seed=seed,
             # A run with a scale sees a tile, which the gallery shows as it is.
             originals=None if network.classifier.scale else dataset.originals,
             rule=predicted.rule,
-        ),
-        gates=gates,
-        parts=parts,
-    )
+        )
+    }
+    if len(members) == 1:
+        described = (network.classifier, members[0], dataset.images, rows, predictions.label)
+        work["gates"] = pool.submit(attention_gates.describe, *described, seed=seed)
+    return work
 
 
 def _of_other_images(evaluation: Evaluation, run: RunFolder, data_dir: str) -> Evaluation:

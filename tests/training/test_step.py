@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -181,9 +182,35 @@ def test_a_sharded_batch_gives_the_gradient_of_the_whole_batch():
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        env={**__import__("os").environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
     )
     assert result.stdout == "equal\n", result.stderr
+
+
+@pytest.mark.compiled
+def test_devices_exchange_sums_and_no_images():
+    """Winograd's tiles too stay on the device of their image."""
+    code = """
+    import re
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import Mesh
+    from se_resnet.models import winograd
+    from se_resnet.runtime.mesh import batch_sharding, replicated
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    images = jax.device_put(np.ones((8, 12, 12, 64), np.float32), batch_sharding(mesh, 8))
+    kernel = jax.device_put(np.ones((3, 3, 64, 64), np.float32), replicated(mesh))
+    loss = lambda images, kernel: jnp.square(winograd.convolve(images, kernel)).sum()
+    program = jax.jit(jax.grad(loss, (0, 1))).lower(images, kernel).compile().as_text()
+    kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+    print(*{*re.findall(f" ({kinds})(?:-start)?[(]", program)})
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+    )
+    assert result.stdout == "all-reduce\n", result.stderr
 
 
 def test_a_batch_that_cannot_be_divided_is_refused():
