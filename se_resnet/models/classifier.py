@@ -232,12 +232,16 @@ class Forward:
             return [self._forward(variables, images) for variables in folded]
         parts = np.split(np.asarray(images), count)
         tasks = [(variables, part) for variables in folded for part in parts]
-        # The first pass compiles the program, which threads would do once each.
-        with ThreadPoolExecutor(
-            count if parts[0].shape in self._compiled else 1, "predict"
-        ) as pool:
-            outputs = list(pool.map(lambda task: jax.device_get(self._forward(*task)), tasks))
-        self._compiled.add(parts[0].shape)
+
+        def compute(task: tuple[Mapping, np.ndarray]) -> Any:
+            return jax.device_get(self._forward(*task))
+
+        if parts[0].shape in self._compiled:
+            with ThreadPoolExecutor(count, "predict") as pool:
+                outputs = list(pool.map(compute, tasks))
+        else:  # each thread would compile the program
+            outputs = list(map(compute, tasks))
+            self._compiled.add(parts[0].shape)
         by_network = (outputs[start : start + count] for start in range(0, len(tasks), count))
         return [tuple(map(jnp.concatenate, zip(*of_parts, strict=True))) for of_parts in by_network]
 
