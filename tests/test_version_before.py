@@ -50,23 +50,18 @@ def values_of(results):
     return {name: values_of(part) for name, part in parts.items()}
 
 
-def close(results):
-    """Equals the metrics up to the rounding of the logits."""
-    if isinstance(results, dict):
-        return {name: close(part) for name, part in results.items()}
-    return results if results is None else pytest.approx(results, rel=1e-6)
-
-
-def test_the_run_is_evaluated_to_the_same_metrics(there):
+def test_the_run_is_evaluated_to_the_same_metrics(there, monkeypatch):
+    # Version 0.1 computed whole batches; in parts, a logit may differ in its last digit.
+    monkeypatch.setattr("se_resnet.models.classifier._PARTS", 1)
     before = json.loads((there / "run" / "eval" / "test" / "metrics.json").read_text())
     cached = {path: path.stat().st_mtime_ns for path in (there / "cache").rglob("*")}
     assert cached
     found = json.loads(json.dumps(evaluation.evaluate_run("run")))
     for part in ("image", "patient", "by_magnification", "by_subtype"):
-        assert values_of(found[part]) == close(values_of(before[part])), part
+        assert values_of(found[part]) == values_of(before[part]), part
     chosen = "at_chosen_threshold"  # holds more parts today
     for part in before[chosen]:
-        assert values_of(found[chosen][part]) == close(values_of(before[chosen][part])), part
+        assert values_of(found[chosen][part]) == values_of(before[chosen][part]), part
     for part in ("counts", "threshold"):
         assert found[part] == before[part]
     for part in ("decision", "audit"):

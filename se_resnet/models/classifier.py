@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.models.preprocessing import Preprocessing
 from se_resnet.models.resnet import ResNet, count_parameters, create_model, flops
 from se_resnet.runtime.files import reason
+from se_resnet.runtime.parallel import parallel_map
 from se_resnet.runtime.processes import to_host
 from se_resnet.runtime.schema import Between, Maybe, misfit
 
@@ -237,8 +237,7 @@ class Forward:
             return jax.device_get(self._forward(*task))
 
         if parts[0].shape in self._compiled:
-            with ThreadPoolExecutor(count, "predict") as pool:
-                outputs = list(pool.map(compute, tasks))
+            outputs = list(parallel_map(compute, tasks, count))
         else:  # each thread would compile the program
             outputs = list(map(compute, tasks))
             self._compiled.add(parts[0].shape)

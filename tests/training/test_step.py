@@ -152,6 +152,15 @@ def test_the_state_is_donated():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
+def run_with_four_devices(code):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+    )
+
+
 @pytest.mark.compiled
 def test_a_sharded_batch_gives_the_gradient_of_the_whole_batch():
     """The same step on one and on four devices, in a process that has four."""
@@ -178,12 +187,7 @@ def test_a_sharded_batch_gives_the_gradient_of_the_whole_batch():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *states)
     print("equal")
     """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
-    )
+    result = run_with_four_devices(code)
     assert result.stdout == "equal\n", result.stderr
 
 
@@ -204,12 +208,7 @@ def test_devices_exchange_sums_and_no_images():
     kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
     print(*{*re.findall(f" ({kinds})(?:-start)?[(]", program)})
     """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
-    )
+    result = run_with_four_devices(code)
     assert result.stdout == "all-reduce\n", result.stderr
 
 
