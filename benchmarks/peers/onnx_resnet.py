@@ -71,7 +71,9 @@ def _openvino_streams(task: Task, path: Path) -> Callable[[np.ndarray], np.ndarr
     def run(images: np.ndarray) -> np.ndarray:
         found: dict[int, np.ndarray] = {}
         queue.set_callback(
-            lambda request, part: found.update({part: request.get_tensor("probability").data.copy()})
+            lambda request, part: found.update(
+                {part: request.get_tensor("probability").data.copy()}
+            )
         )
         for part, its_images in enumerate(np.split(images, parts)):
             queue.start_async({0: its_images}, part)
