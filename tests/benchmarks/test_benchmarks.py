@@ -113,9 +113,12 @@ def test_the_parts_of_an_evaluation_add_up(tmp_path, monkeypatch):
     assert all(part["calls"] for part in parts[:-1]), "a part was renamed or is not called any more"
     by_name = {part["part"]: part for part in parts}
     assert by_name["Grad-CAM"]["images backward"] == 24 and by_name["gates"]["images forward"] == 64
+    beside = {part["part"] for part in parts if part["thread"] == "other"}
+    assert beside == {"gallery", "Grad-CAM", "summary of gates", "gates"}
     for name in ("seconds, first", "seconds, again"):
-        assert sum(part[name] for part in parts) == pytest.approx(total[name])
-        assert all(part[name] >= 0 for part in parts)
+        in_turn = sum(part[name] for part in parts if part["thread"] == "main")
+        assert in_turn == pytest.approx(total[name])
+        assert all(0 <= part[name] <= total[name] for part in parts)
 
 
 TINY = ["--size", "32", "--width", "4", "--stage_sizes", "1", "2", "--batch", "2"]
