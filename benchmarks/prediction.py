@@ -1,7 +1,7 @@
 """Times ``python -m se_resnet.predict`` from start to end, and its parts.
 
     python -m benchmarks.prediction [--images 500] [--rounds 3] [--against ../other/checkout]
-    python -m benchmarks.prediction --overlays no
+    python -m benchmarks.prediction --overlays no --runtimes onnxruntime "openvino, streams"
 
 Predicts generated 700x460 PNG files with an SE-ResNet50 of random weights at 224x224 that has a
 reference of its training images. Each run is a process of its own. The first run of a checkout
@@ -9,14 +9,17 @@ compiles; later runs find the compiled programs. Seconds are medians of the late
 thread's seconds add up to the time that a user waits. Other threads work at the same time.
 
 ``--against`` names another checkout, for example that of the version before
-(``git worktree add FOLDER COMMIT``). Both take turns in every round, and their probabilities are
-compared.
+(``git worktree add FOLDER COMMIT``). ``--runtimes`` names other runtimes, which predict the same
+images from the file of ``python -m se_resnet.export --format=onnx`` in a small program that only
+writes the probabilities (:mod:`benchmarks.runtime_predict`); they draw no overlays. All take turns
+in every round, and their probabilities are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import os
 import statistics
@@ -32,6 +35,7 @@ import numpy as np
 
 from benchmarks.generate import names, picture, write_tree
 from benchmarks.measuring import ROOT, finish, in_own_process, parser
+from benchmarks.peers.onnx_resnet import RUNTIMES
 from benchmarks.timed_predict import ELSE, PARTS, START, STARTED, WAITING
 from se_resnet.errors import UserError
 from se_resnet.runtime.cli import exit_on_user_error, path_argument
@@ -76,6 +80,22 @@ def make_run(workdir: Path, size: int, width: int, stage_sizes: Sequence[int]) -
     gate.write(run.input_reference_path)
 
 
+def export(run: Path, out: Path, images: Path) -> None:
+    """Exports the run to ONNX; imports TensorFlow, so it runs in its own process."""
+    from se_resnet.export.exporting import export_run
+
+    export_run(run, "onnx", out, images)
+
+
+def predict_by_runtime(runtime: str, folder: Path) -> dict[str, Any]:
+    """Predicts the images by another runtime."""
+    table = folder / "by runtime.csv"
+    model = folder / "exported" / "model.onnx"
+    command = [sys.executable, "-m", "benchmarks.runtime_predict", runtime]
+    command += [str(path) for path in (model, folder / "images", table)]
+    return finished(runtime, command, ROOT, with_huge_pages(os.environ), table)
+
+
 def predict_once(checkout: Path, folder: Path, overlays: bool) -> dict[str, Any]:
     """Predicts the images with the code of a checkout; returns the seconds of its parts."""
     seconds, out = folder / "seconds.json", folder / f"out of {checkout.name}"
@@ -87,19 +107,28 @@ def predict_once(checkout: Path, folder: Path, overlays: bool) -> dict[str, Any]
         *(f"--workdir={folder / 'run'}", f"--input={folder / 'images'}", f"--out={out}"),
         f"--overlays={overlays}",
     ]
-    environment = with_huge_pages(os.environ) | {
-        "SE_RESNET_CACHE": str(folder / f"cache of {name}"),
-        STARTED: str(time.monotonic()),
-    }
-    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
-    whole = time.monotonic() - float(environment[STARTED])
+    cache = {"SE_RESNET_CACHE": str(folder / f"cache of {name}")}
+    environment = with_huge_pages(os.environ) | cache
+    result = finished(checkout.name, command, checkout, environment, out / "predictions.csv")
+    return result | json.loads(seconds.read_text())
+
+
+def finished(
+    name: str, command: Sequence[str], cwd: Path, environment: Mapping[str, str], table: Path
+) -> dict[str, Any]:
+    """Runs a command that writes a table. Returns its seconds and the probabilities."""
+    started = time.monotonic()
+    variables = {**environment, STARTED: str(started)}
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True)
+    whole = time.monotonic() - started
     if done.returncode:
-        raise UserError(f"predict of {checkout} failed: {done.stderr[-1000:]}")
-    with (out / "predictions.csv").open() as table:
-        probabilities = [float(row["probability"]) for row in csv.DictReader(table)]
+        raise UserError(f"the prediction by {name} failed: {done.stderr[-1000:]}")
+    with table.open() as lines:
+        found = sorted((row["file"], float(row["probability"])) for row in csv.DictReader(lines))
+    probabilities = [probability for _, probability in found]
     if len(set(probabilities)) < 2:
-        raise UserError(f"predict of {checkout} gives all images the same probability.")
-    return json.loads(seconds.read_text()) | {"whole": whole, "probabilities": probabilities}
+        raise UserError(f"{name} gives all images the same probability.")
+    return {"whole": whole, "probabilities": probabilities}
 
 
 def table_of(runs: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -123,23 +152,24 @@ def table_of(runs: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def summaries(runs: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Returns a row for each checkout: seconds, and ratios of each round."""
+    """Returns a row for each checkout and runtime: seconds, and ratios of each round."""
     ours = next(iter(runs.values()))
     rows = []
     for name, results in runs.items():
         ratios = [
             peer["whole"] / mine["whole"] for peer, mine in zip(results[1:], ours[1:], strict=True)
         ]
+        first, others = (np.array(r[0]["probabilities"]) for r in (ours, results))
         rows.append(
             {
-                "checkout": name,
+                "by": name,
                 "first run, s": results[0]["whole"],
                 "later runs, s": statistics.median(result["whole"] for result in results[1:]),
                 "time / this, first run": results[0]["whole"] / ours[0]["whole"],
                 "time / this": statistics.median(ratios),
                 "lowest": min(ratios),
                 "highest": max(ratios),
-                "equal probabilities": results[0]["probabilities"] == ours[0]["probabilities"],
+                "largest difference": float(abs(first - others).max()),
             }
         )
     return rows
@@ -154,7 +184,10 @@ def main() -> None:
     flags.add_argument("--size", type=int, default=224, help="pixels of the network's input")
     flags.add_argument("--width", type=int, default=64, help="channels of the stem")
     flags.add_argument("--stage_sizes", type=int, nargs="+", default=[3, 4, 6, 3])
+    flags.add_argument("--runtimes", nargs="+", choices=list(RUNTIMES), default=[])
     options: argparse.Namespace = flags.parse_args()
+    if options.runtimes and options.overlays == "yes":
+        raise UserError("other runtimes draw no overlays: add --overlays no.")
     checkouts = {"this": ROOT}
     if options.against:
         if not (options.against / "se_resnet" / "predict").is_dir():
@@ -165,12 +198,19 @@ def main() -> None:
         shape = options.size, options.width, options.stage_sizes
         in_own_process(make_run, folder / "run", *shape)
         write_tree(folder / "images", names(options.images))
-        runs: dict[str, list[dict[str, Any]]] = {label: [] for label in checkouts}
+        if options.runtimes:
+            in_own_process(export, folder / "run", folder / "exported", folder / "images")
+        predict = {
+            label: functools.partial(predict_once, checkout, folder, options.overlays == "yes")
+            for label, checkout in checkouts.items()
+        } | {name: functools.partial(predict_by_runtime, name, folder) for name in options.runtimes}
+        runs: dict[str, list[dict[str, Any]]] = {label: [] for label in predict}
         for _ in range(options.rounds + 1):
-            for label, checkout in checkouts.items():
-                runs[label].append(predict_once(checkout, folder, options.overlays == "yes"))
+            for label, one in predict.items():
+                runs[label].append(one())
     note = f"{options.images} images, overlays: {options.overlays}, {options.rounds} rounds"
-    finish(table_of(runs), options.out, note, checkouts=summaries(runs))
+    parts = {label: runs[label] for label in checkouts}
+    finish(table_of(parts), options.out, note, runs=summaries(runs))
 
 
 if __name__ == "__main__":

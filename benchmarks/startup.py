@@ -33,6 +33,7 @@ from benchmarks.measuring import ROOT, finish, parser
 from se_resnet.runs.evaluations import REPORT
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime.cli import exit_on_user_error, path_option
+from se_resnet.runtime.interpreter import with_huge_pages
 
 # Command line, and the module that it runs.
 COMMANDS = {
@@ -83,7 +84,7 @@ def started(workdir: Path, cache: Path, config: str, *further: str) -> subproces
     return subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=ROOT,
-        env={**os.environ, "SE_RESNET_CACHE": str(cache)},
+        env=with_huge_pages(os.environ) | {"SE_RESNET_CACHE": str(cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -139,13 +140,9 @@ def start_folds(workdir: Path, cache: Path, config: str) -> list[dict]:
 
 
 def interrupted(process: subprocess.Popen) -> str:
-    """Interrupts a process and returns its output. Repeats a signal that Python lost."""
-    while True:
-        process.send_signal(signal.SIGINT)
-        try:
-            return process.communicate(timeout=5)[0]
-        except subprocess.TimeoutExpired:
-            continue
+    """Interrupts a training, which then saves its state, and returns its output."""
+    process.send_signal(signal.SIGINT)  # once: a second signal would end it before it has saved
+    return process.communicate(timeout=TIMEOUT)[0]
 
 
 def main() -> None:

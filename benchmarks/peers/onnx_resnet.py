@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.measuring import ROOT
 from benchmarks.peers import Batch, Task, Work
 
+Predict = Callable[[np.ndarray], np.ndarray]  # images to probabilities ``float32 [B]``
 _EXPORT = "from benchmarks.peers.onnx_resnet import write_model; write_model({task!r}, {path!r})"
 
 
@@ -23,8 +24,7 @@ def predictor(task: Task, runtime: str) -> Work:
 
     Args:
         task: in float32.
-        runtime: ``'onnxruntime'``, ``'openvino'``, or ``'openvino, streams'``, which divides each
-            batch over the cores.
+        runtime: one of :data:`RUNTIMES`.
 
     Returns:
         The function of batches. It returns logits, computed in float64 from the probabilities of
@@ -32,12 +32,7 @@ def predictor(task: Task, runtime: str) -> Work:
     """
     if task.dtype != "float32":
         raise SystemExit(f"{runtime} runs the export in float32 only: leave out --dtype bfloat16.")
-    runtimes = {
-        "onnxruntime": _onnxruntime,
-        "openvino": _openvino,
-        "openvino, streams": _openvino_streams,
-    }
-    run = runtimes[runtime](task, _model(task))
+    run = RUNTIMES[runtime](_model(task), task.batch_size, (task.size, task.size))
 
     def work(batches: Iterable[Batch]) -> np.ndarray:
         probabilities = np.concatenate([run(images) for images, _ in batches]).astype(np.float64)
@@ -46,7 +41,7 @@ def predictor(task: Task, runtime: str) -> Work:
     return work
 
 
-def _onnxruntime(task: Task, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _onnxruntime(path: Path, _batch_size: int, _size: tuple[int, int]) -> Predict:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -55,17 +50,17 @@ def _onnxruntime(task: Task, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda images: session.run(["probability"], {"images": images})[0]
 
 
-def _openvino(task: Task, path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    compiled = _compiled_openvino(path, task, task.batch_size, "LATENCY")
+def _openvino(path: Path, batch_size: int, size: tuple[int, int]) -> Predict:
+    compiled = _compiled_openvino(path, batch_size, size, "LATENCY")
     return lambda images: compiled(images)["probability"].copy()
 
 
-def _openvino_streams(task: Task, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _openvino_streams(path: Path, batch_size: int, size: tuple[int, int]) -> Predict:
     import openvino
 
-    parts = math.gcd(len(os.sched_getaffinity(0)), task.batch_size)
+    parts = math.gcd(len(os.sched_getaffinity(0)), batch_size)
     queue = openvino.AsyncInferQueue(
-        _compiled_openvino(path, task, task.batch_size // parts, "THROUGHPUT")
+        _compiled_openvino(path, batch_size // parts, size, "THROUGHPUT")
     )
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -83,18 +78,27 @@ def _openvino_streams(task: Task, path: Path) -> Callable[[np.ndarray], np.ndarr
     return run
 
 
-def _compiled_openvino(path: Path, task: Task, batch_size: int, hint: str) -> Any:
+def _compiled_openvino(path: Path, batch_size: int, size: tuple[int, int], hint: str) -> Any:
     """Compiles for a hint: ``'LATENCY'``, all threads for one batch, or ``'THROUGHPUT'``."""
     import openvino
 
     model = openvino.Core().read_model(path)
-    model.reshape([batch_size, task.size, task.size, 3])  # faster than an unknown size
+    model.reshape([batch_size, *size, 3])  # faster than an unknown size
     settings = {
         "PERFORMANCE_HINT": hint,
         "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
         "INFERENCE_PRECISION_HINT": "f32",
     }
     return openvino.Core().compile_model(model, "CPU", settings)
+
+
+# Open an exported file for batches ``uint8 [B, H, W, 3]`` of a batch size, height and width.
+# ``openvino, streams`` divides each batch over the cores.
+RUNTIMES: dict[str, Callable[[Path, int, tuple[int, int]], Predict]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "openvino, streams": _openvino_streams,
+}
 
 
 def _model(task: Task) -> Path:

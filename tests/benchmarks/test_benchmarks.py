@@ -164,7 +164,7 @@ def test_the_parts_of_a_prediction_are_timed(tmp_path, monkeypatch):
     for part in parts[:-2]:
         assert sum(part[name] for name in names) > 0, f"{part['part']} was renamed, or is not used"
     assert 0 < sum(part[names[0]] for part in parts) <= total[names[0]]
-    assert [row["equal probabilities"] for row in written["checkouts"]] == [True, True]
+    assert [row["largest difference"] for row in written["runs"]] == [0, 0]
 
 
 def first_turn(*values):

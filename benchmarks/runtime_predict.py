@@ -1,0 +1,53 @@
+"""Predicts a folder of PNG files with another runtime, as a small program without JAX would.
+
+    python -m benchmarks.runtime_predict RUNTIME MODEL.onnx IMAGES TABLE.csv
+
+:mod:`benchmarks.prediction` starts it. RUNTIME is one of ``benchmarks.peers.onnx_resnet.RUNTIMES``,
+MODEL.onnx a file that ``python -m se_resnet.export --format=onnx`` wrote. Threads read, decode and
+resize the images of the next batches while the runtime works.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.onnx_resnet import RUNTIMES
+from se_resnet.images.decode import decode_image, read_file
+from se_resnet.images.resize import resize
+from se_resnet.runtime.files import read_json
+from se_resnet.runtime.parallel import parallel_map
+
+BATCH = 16
+
+
+def main() -> None:
+    runtime, model, images, table = sys.argv[1], *map(Path, sys.argv[2:])
+    facts = read_json(model.with_name("metadata.json"))["input"]
+    size = facts["shape"][1], facts["shape"][2]
+    paths = sorted(images.rglob("*.png"))
+    predict = RUNTIMES[runtime](model, BATCH, size)
+
+    def prepare(path: Path) -> np.ndarray:
+        return resize(decode_image(read_file(path)), size, facts["resize"]["rule"])
+
+    probabilities: list[float] = []
+    prepared = parallel_map(prepare, paths)
+    for start in range(0, len(paths), BATCH):
+        batch = np.zeros((BATCH, *size, 3), np.uint8)  # the last batch may have fewer images
+        rows = min(BATCH, len(paths) - start)
+        for row in range(rows):
+            batch[row] = next(prepared)
+        probabilities += predict(batch)[:rows].tolist()
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "probability"])
+        for path, value in zip(paths, probabilities, strict=True):
+            writer.writerow([path.relative_to(images).as_posix(), f"{value:.6f}"])
+
+
+if __name__ == "__main__":
+    main()
