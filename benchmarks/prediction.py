@@ -63,17 +63,20 @@ def make_run(workdir: Path, size: int, width: int, stage_sizes: Sequence[int]) -
     run = RunFolder(workdir)
     (variables,) = load_best(workdir).members
     head = variables["params"]["head"]
+    images = np.stack([picture(row, size, size) for row in range(REFERENCE_IMAGES)])
+    features = load_best(workdir).features(images, 16)
     # A new head is 0 and gives each image the same probability, which would prove nothing.
-    kernel = np.random.default_rng(0).normal(0, 0.1, head["kernel"].shape).astype(np.float32)
-    params = {**variables["params"], "head": {**head, "kernel": kernel}}
+    kernel = np.random.default_rng(0).normal(size=head["kernel"].shape).astype(np.float32)
+    logits = features @ kernel
+    trained = {"kernel": kernel / logits.std(), "bias": -logits.mean(0) / logits.std()}
+    params = {**variables["params"], "head": trained}
     run.checkpoints.save_best(
         1, {**variables, "params": params}, run.checkpoints.best_facts(BEST_FORM)
     )
-    images = np.stack([picture(row, size, size) for row in range(REFERENCE_IMAGES)])
     numbers = np.arange(REFERENCE_IMAGES)
     gate = fit(
         simple_features(images),
-        unit_length(load_best(workdir).features(images, 16)),
+        unit_length(features),
         numbers % 2 == 1,
         (numbers // 2).astype(str),
     )

@@ -46,7 +46,7 @@ def main() -> None:
         writer = csv.writer(file)
         writer.writerow(["file", "probability"])
         for path, value in zip(paths, probabilities, strict=True):
-            writer.writerow([path.relative_to(images).as_posix(), f"{value:.6f}"])
+            writer.writerow([path.relative_to(images).as_posix(), repr(value)])
 
 
 if __name__ == "__main__":

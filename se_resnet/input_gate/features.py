@@ -12,6 +12,8 @@ import itertools
 import cv2
 import numpy as np
 
+from se_resnet.runtime.parallel import parallel_map
+
 BLANK, BLURRED, COLOURS, SCALE, OTHER = "blank", "out of focus", "colours", "scale", "other"
 REASONS = (BLANK, BLURRED, COLOURS, SCALE, OTHER)
 
@@ -31,6 +33,8 @@ _COLOURED = 20  # difference of the largest and the smallest channel of a staine
 _SIGMAS = (1.0, 2.0, 4.0, 8.0)  # pixels
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _FLAT = 2.0  # of the contrast, a standard deviation of 2.7 of 255; real images have 4.6 and more
+# Optical density by grey value, float32 [256].
+_DENSITY = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
 _NOISE = 0.05  # variance of a band that rounding to 8 bits causes
 
 
@@ -49,7 +53,8 @@ def simple_features(images: np.ndarray) -> np.ndarray:
     Returns:
         ``float64 [N, 9]``, all finite.
     """
-    return np.array([_of_image(image) for image in images]).reshape(len(images), len(FEATURES))
+    rows = list(parallel_map(_of_image, images))
+    return np.array(rows).reshape(len(images), len(FEATURES))
 
 
 def is_flat(features: np.ndarray) -> np.ndarray:
@@ -64,13 +69,14 @@ def is_flat(features: np.ndarray) -> np.ndarray:
 def _of_image(image: np.ndarray) -> list[float]:
     pixels = image.astype(np.float32)
     luminance = pixels @ _LUMINANCE
-    density = -np.log10((pixels + 1) / 256)
-    by_channel = density.mean(axis=(0, 1))
+    by_channel = _DENSITY[image].mean(axis=(0, 1))
     shares = (by_channel + 0.01) / (by_channel.sum() + 0.03)
     blurred = [luminance, *(cv2.GaussianBlur(luminance, (0, 0), sigma) for sigma in _SIGMAS)]
     bands = [float((fine - coarse).var()) for fine, coarse in itertools.pairwise(blurred)]
     energy = np.log(np.array(bands) + _NOISE)
-    colour = np.ptp(image, axis=-1)
+    red, green, blue = (image[..., channel] for channel in range(3))
+    # np.ptp(image, axis=-1) takes twenty times as long.
+    colour = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     return [
         float((colour >= _COLOURED).mean()),
         float(np.log(luminance.var() + _NOISE)),

@@ -153,6 +153,13 @@ def max_pool(x: jax.Array, formulation: str) -> jax.Array:
     return ops_fast.max_pool(x) if is_fast(formulation) else ops_plain.max_pool(x)
 
 
+def add_relu(shortcut: jax.Array, residual: jax.Array, formulation: str) -> jax.Array:
+    """Returns ``relu(shortcut + residual)``, the end of a block; both ``[B, H, W, C]``."""
+    if chosen(formulation) == "plain":
+        return nn.relu(shortcut + residual)
+    return ops_fused.add_relu(shortcut, residual)
+
+
 def global_average_pool(x: jax.Array) -> jax.Array:
     """Returns the mean of ``[B, H, W, C]`` over height and width: ``[B, C]``."""
     # A dot with ones. XLA on CPU would fuse a mean with the layers before and round differently

@@ -8,7 +8,7 @@ can compute again:
 * :func:`scale_relu` keeps its input only. Its gradient computes the sign of the output again.
 * :func:`scale_add_relu`, also for a CPU, is the end of a residual block whose attention gates
   channels, ``relu(shortcut + attend(norm(x)))``, in one pass. The means of ``x`` give the gates.
-  The normalised and the gated features are never stored.
+  The normalised and the gated features are never stored. :func:`add_relu` is the end of any block.
 * The gradients of factor and offset are two sums of one shape over the same pixels, see
   :func:`pixel_sums`, which XLA computes in one pass.
 
@@ -127,6 +127,19 @@ def _scale_relu_backward(saved, dy):
 scale_relu.defvjp(_scale_relu_forward, _scale_relu_backward)
 
 
+def add_relu(shortcut: jax.Array, residual: jax.Array) -> jax.Array:
+    """Returns ``relu(shortcut + residual)``, both ``[B, H, W, C]``, to be stored in memory.
+
+    The result is the shortcut of the next block. On a CPU, XLA computes a maximum again wherever it
+    is used, with all that it can fuse before it. Each block would read the branches of all blocks
+    before it in its stage, forward and backward. A selection of rows, which the dot of the next 1x1
+    convolution uses as they are, is computed once.
+    """
+    rows = (-1, shortcut.shape[-1])
+    total = shortcut.reshape(rows) + residual.reshape(rows)
+    return jnp.where(total <= 0, 0, total).reshape(shortcut.shape)
+
+
 @jax.custom_vjp
 def scale_add_relu(
     x: jax.Array, factor: jax.Array, offset: jax.Array, shortcut: jax.Array
@@ -140,7 +153,7 @@ def scale_add_relu(
         shortcut: same shape and dtype as ``x``.
     """
     scaled = _over_pixels(factor) * x + _over_pixels(offset)
-    return nn.relu(shortcut + scaled).astype(x.dtype)
+    return add_relu(shortcut, scaled).astype(x.dtype)
 
 
 def _scale_add_relu_forward(x, factor, offset, shortcut):

@@ -33,6 +33,7 @@ from se_resnet.models.layers import (
     FORMULATIONS,
     BatchNorm,
     Conv,
+    add_relu,
     global_average_pool,
     is_fast,
     is_fused,
@@ -132,7 +133,7 @@ class Bottleneck(nn.Module):
         residual = norm(residual, train)
         if attend is not None:
             residual = attention_modules.attend(attend, residual)
-        return nn.relu(x + residual)
+        return add_relu(x, residual, self.formulation)
 
 
 class Stage(nn.Module):

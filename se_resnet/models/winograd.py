@@ -64,11 +64,13 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return convolve_transformed(x, transform_kernel(kernel))
 
 
+@jax.jit  # here and below: traced once for all layers of a shape
 def transform_kernel(kernel: jax.Array) -> jax.Array:
     """Returns ``G g G^T [6, 6, C, K]`` of a kernel ``[3, 3, C, K]``."""
     return _both_axes(_G, kernel)
 
 
+@jax.jit
 def convolve_transformed(x: jax.Array, transformed: jax.Array) -> jax.Array:
     """Computes :func:`convolve` with a kernel ``[6, 6, C, K]`` from :func:`transform_kernel`."""
     tiles = _input_tiles(x)
@@ -97,6 +99,7 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
     return convolve(x, kernel), (x, kernel)
 
 
+@jax.jit
 def _backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     tiles = _input_tiles(dy)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,6 +94,43 @@ def test_max_pool_shows_what_is_not_a_number():
         x = np.zeros((1, 3, 3, 1), np.float32)
         x.reshape(-1)[place] = np.nan
         np.testing.assert_array_equal(ops_fast.max_pool(x), ops_plain.max_pool(x))
+
+
+def test_the_end_of_a_block_shows_what_is_not_a_number():
+    a = np.array([1, -2, np.nan, 1, np.inf], np.float32).reshape(1, 1, 1, 5)
+    b = np.array([-2, 3, 0, np.nan, 1], np.float32).reshape(1, 1, 1, 5)
+    np.testing.assert_array_equal(ops_fused.add_relu(a, b), nn.relu(a + b))
+
+
+@pytest.mark.full_optimisation
+@pytest.mark.parametrize("attention", ["se", "cbam"])
+def test_the_output_of_a_block_is_computed_once(attention, monkeypatch):
+    def most_read(add_relu):
+        """The largest number of features of the size of a block's output that a fusion reads."""
+        monkeypatch.setattr(ops_fused, "add_relu", add_relu)
+        model = create_model(formulation="fast", attention=attention, stage_sizes=(6,), width=8)
+        variables, images = randomised(model), draw(0, 2, 32, 32, 3)
+
+        @jax.jit
+        def gradient(params):
+            apply = {**variables, "params": params}
+            return jax.grad(lambda v: model.apply(v, images, train=False).sum())(apply)["params"]
+
+        text = gradient.lower(variables["params"]).compile().as_text()
+        shapes = dict(re.findall(r"%([\w.-]+) = f32\[([\d,]+)\]", text))
+        reads = re.findall(r"fusion\((.*?)\), kind=kLoop", text)
+        size = 2 * 8 * 8 * 32  # images, height, width and channels
+        return max(
+            sum(
+                np.prod([int(side) for side in shapes.get(name, "0").split(",")]) == size
+                for name in re.findall(r"%([\w.-]+)", operands)
+            )
+            for operands in reads
+        )
+
+    stored = ops_fused.add_relu
+    assert most_read(stored) < most_read(lambda a, b: nn.relu(a + b))
+    assert most_read(stored) <= 6  # of one block, not of all six
 
 
 @pytest.mark.parametrize("train", [False, True])

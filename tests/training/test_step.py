@@ -16,7 +16,7 @@ from se_resnet.runtime.mesh import batch_sharding, data_mesh
 from se_resnet.training.augment import Augmentation
 from se_resnet.training.optim import Adam, Phase
 from se_resnet.training.recipe import Recipe
-from se_resnet.training.step import TrainState, make_train_step
+from se_resnet.training.step import TrainState, all_finite, make_train_step, sums_are_finite
 from tests.helpers.batches import OFF, make_batch
 from tests.helpers.networks import start, tiny_classifier
 
@@ -144,6 +144,17 @@ def test_each_step_augments_anew():
     assert len(set(losses)) == 3
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("finite", [all_finite, sums_are_finite])
+def test_a_single_value_that_is_not_finite_is_found(finite, value):
+    tree = {"a": jnp.full((3, 4), -1e30), "b": (jnp.zeros(2), jnp.array(5)), "c": jnp.ones(())}
+    assert bool(finite(tree))
+    for row in range(2):
+        broken = {**tree, "b": (tree["b"][0].at[row].set(value), tree["b"][1])}
+        assert not bool(finite(broken))
+    assert not bool(finite({**tree, "c": jnp.asarray(value)}))
+
+
 def test_the_state_is_donated():
     classifier = tiny_classifier()
     step = make_train_step(classifier, Recipe(OFF, 0), Phase(Adam(1e-2)))
@@ -234,7 +245,7 @@ def test_the_package_works_where_tensorflow_is_blocked():
             importlib.import_module(module.name)
     import jax, numpy as np
     from se_resnet.models import resnet
-    from se_resnet.training.step import TrainState, make_train_step
+    from se_resnet.training.step import TrainState, all_finite, make_train_step, sums_are_finite
     from se_resnet.weights import pretrained
     from se_resnet.training.augment import Augmentation
     from se_resnet.models.classifier import Classifier
