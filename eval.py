@@ -410,7 +410,7 @@ def _describe(
     predictions = _with_columns(records.predictions(predicted.probability), predicted)
     log("explain", "where the network looked, for errors and for random correct predictions")
     with ThreadPoolExecutor(2, "explain") as pool:
-        explained = _explain(pool, predicted, predictions, config["seed"])
+        explained = _explain(pool, predicted, predictions, config)
         metrics = all_metrics(predictions, [network.decision], config["permutations"], prevalence)
     metrics["audit"] = {
         "protocol": config["split"]["protocol"],
@@ -452,21 +452,22 @@ def _describe(
 
 
 def _explain(
-    pool: ThreadPoolExecutor, predicted: _Predicted, predictions: Predictions, seed: int
+    pool: ThreadPoolExecutor, predicted: _Predicted, predictions: Predictions, config: dict
 ) -> dict[str, Future]:
-    """Starts to compute gallery and gates in threads: XLA compiles a program for each."""
+    """Starts to compute gallery and gates in threads."""
     network, dataset, rows = predicted.network, predicted.dataset, predicted.records.row
     members = processes.to_local_device(network.members)
     work: dict[str, Future] = {
         "gallery": pool.submit(
             gallery.make,
-            network.classifier,
+            network.classifier.make_predict(),
             members,
             dataset.images,
             rows,
             predictions,
+            batch_size=config["eval_batch_size"],
             threshold=network.decision.threshold,
-            seed=seed,
+            seed=config["seed"],
             # A run with a scale sees a tile, which the gallery shows as it is.
             originals=None if network.classifier.scale else dataset.originals,
             rule=predicted.rule,
@@ -474,7 +475,7 @@ def _explain(
     }
     if len(members) == 1:
         described = (network.classifier, members[0], dataset.images, rows, predictions.label)
-        work["gates"] = pool.submit(attention_gates.describe, *described, seed=seed)
+        work["gates"] = pool.submit(attention_gates.describe, *described, seed=config["seed"])
     return work
 
 

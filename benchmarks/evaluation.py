@@ -35,7 +35,6 @@ from data.breakhis.filenames import parse
 from data.dataset import Dataset
 from data.protocols.roles import assign_roles
 from data.records import Records
-from se_resnet import explain
 from se_resnet.explain import attention_gates
 from se_resnet.metrics import calibration, full, selective
 from se_resnet.metrics.decision import decide
@@ -57,7 +56,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     ],
     "risk and coverage with intervals": [(selective, "risk_coverage")],
     "gallery": [(gallery, "make")],
-    "Grad-CAM": [(explain, "grad_cam")],
+    "Grad-CAM": [(gallery, "heats")],
     "summary of gates": [(attention_gates, "describe")],
     "gates": [(attention_gates, "gates")],
     "tables": [(Predictions, "write_csv"), (publish, "write_json")],
@@ -76,7 +75,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "strips of patients": [(report, "patient_groups")],
     "report.html": [(publish, "write_report")],
 }
-NETWORK = {"Grad-CAM": 1, "gates": 0}  # backward passes beside each forward pass
+NETWORK = ("Grad-CAM", "gates")  # the parts that run the network
 MAIN = "main"
 POOL = 64  # number of different images
 
@@ -198,7 +197,6 @@ def table_of(first: tuple[Stopwatch, float], again: tuple[Stopwatch, float]) -> 
             "thread": " and ".join(sorted(first[0].threads[part])),
             "calls": first[0].calls[part],
             "images forward": first[0].images.get(part),
-            "images backward": first[0].images[part] * NETWORK[part] if part in NETWORK else None,
             "seconds, first": first[0].seconds[part],
             "seconds, again": again[0].seconds[part],
         }

@@ -21,7 +21,7 @@ from se_resnet.runtime import processes
 
 # More images would change the limits little and cost a pass of the network each.
 MOST_TRAINING, MOST_CALIBRATION = 512, 1024
-_BATCH, _SEED = 16, 0
+_SEED = 0
 
 
 def make_reference(run: RunFolder, attention: str = "none") -> None:
@@ -70,7 +70,7 @@ def make_reference(run: RunFolder, attention: str = "none") -> None:
         local = dataclasses.replace(network, members=members)
         gate = fit(
             simple_features(images),
-            unit_length(local.features(images, _BATCH)),
+            unit_length(local.features(images, config["eval_batch_size"])),
             np.repeat([False, True], [len(part) for part in chosen]),
             records.accession,
         )

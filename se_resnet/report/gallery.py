@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from se_resnet import explain
-from se_resnet.explain.members import Variables
+from se_resnet.explain.members import Variables, networks_of
 from se_resnet.images.data_uri import JPEG, data_uri, encode
 from se_resnet.images.decode import decode_image
 from se_resnet.images.resize import reduce
 from se_resnet.metrics.predictions import Predictions
-from se_resnet.models.classifier import Classifier
+from se_resnet.models.classifier import Forward
 from se_resnet.runtime.batches import batches
 
 GALLERY = "gallery"  # folder of the pictures at full size, beside the report
@@ -37,7 +37,6 @@ FILES = tuple(
 _THUMBNAIL = 60_000  # pixels; enough for half a column of the page
 _LARGEST = 4_000_000  # pixels of an image at full size; larger images are shown reduced
 _QUALITY, _FULL_QUALITY = 85, 92
-_BATCH = 6
 _COLUMNS, _CHARACTERS = 8, 40  # of the further columns in a caption
 
 
@@ -101,12 +100,13 @@ def select(
 
 
 def make(
-    classifier: Classifier,
+    forward: Forward,
     variables: Variables,
     pixels: np.ndarray,
     rows: np.ndarray,
     predictions: Predictions,
     *,
+    batch_size: int,
     threshold: float = 0.5,
     seed: int = 0,
     originals: Callable[[Collection[str]], Mapping[str, bytes]] | None = None,
@@ -115,12 +115,13 @@ def make(
     """Selects, explains and encodes images for :func:`se_resnet.report.report.write_report`.
 
     Args:
-        classifier: the network and its preprocessing.
+        forward: the network's pass over batches, of which the explanations are computed.
         variables: ``{'params', 'batch_stats'}`` of the network, or a sequence of those of the
             members of an ensemble.
         pixels: RGB ``uint8 [M, H, W, 3]``; only the shown images are read.
         rows: ``int [N]``, positions of the images of ``predictions`` in ``pixels``.
         predictions: N images.
+        batch_size: images per batch of the pass.
         threshold: minimum probability of an image that is predicted malignant.
         seed: seed of the random choice.
         originals: returns the encoded bytes of image files by name, without those that are gone.
@@ -140,14 +141,10 @@ def make(
     shown = np.concatenate([group.index for group in groups])
     images = np.asarray(pixels[rows[shown]])
     predicted = predictions.probability[shown] >= threshold
-    heats = np.zeros(images.shape[:3], np.float32)
-    for target in (0, 1):
-        if (predicted == target).any():
-            heats[predicted == target] = _explain(
-                classifier, variables, images[predicted == target], target
-            )
+    targets = predicted.astype(int)
+    shown_heats = heats(forward, variables, images, targets, batch_size)
     found = originals(set(predictions.file[shown].tolist())) if originals else {}
-    pictures = iter(zip(shown.tolist(), images, heats, strict=True))
+    pictures = iter(zip(shown.tolist(), images, shown_heats, strict=True))
     return [
         {
             "label": group.label,
@@ -222,13 +219,26 @@ def further_values(predictions: Predictions, row: int) -> dict[str, str]:
     }
 
 
-def _explain(
-    classifier: Classifier, variables: Variables, images: np.ndarray, target: int
+def heats(
+    forward: Forward,
+    variables: Variables,
+    images: np.ndarray,
+    target: np.ndarray,
+    batch_size: int,
 ) -> np.ndarray:
-    """Computes Grad-CAM in batches of a fixed size, which need a single compilation."""
-    count = len(images)
-    maps = [
-        explain.grad_cam(classifier, variables, images[batch], target=target)
-        for batch, _ in batches(count, _BATCH)
-    ]
-    return np.concatenate(maps)[:count]
+    """Computes Grad-CAM of the last stage from the pass that predicts, ``float32 [B, H, W]``.
+
+    Args:
+        forward: the pass, which is compiled for this batch size where it predicted before.
+        variables: see :func:`make`.
+        images: ``uint8 [B, H, W, 3]``.
+        target: ``int [B]``, the explained class of each image.
+        batch_size: images per batch.
+    """
+    found = [np.zeros((0, *images.shape[1:3]), np.float32)]
+    networks = networks_of(variables)
+    for positions, mask in batches(len(images), batch_size):
+        *_, maps = forward.with_maps(networks, {"image": images[positions], "mask": mask})
+        of_batch = explain.grad_cam_of_maps(variables, maps, images.shape[1:3], target[positions])
+        found.append(of_batch[mask])
+    return np.concatenate(found)

@@ -112,7 +112,7 @@ def test_the_parts_of_an_evaluation_add_up(tmp_path, monkeypatch):
     *parts, total = written["rows"]
     assert all(part["calls"] for part in parts[:-1]), "a part was renamed or is not called any more"
     by_name = {part["part"]: part for part in parts}
-    assert by_name["Grad-CAM"]["images backward"] == 24 and by_name["gates"]["images forward"] == 64
+    assert by_name["Grad-CAM"]["images forward"] == 18 and by_name["gates"]["images forward"] == 64
     beside = {part["part"] for part in parts if part["thread"] == "other"}
     assert beside == {"gallery", "Grad-CAM", "summary of gates", "gates"}
     for name in ("seconds, first", "seconds, again"):

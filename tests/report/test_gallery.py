@@ -80,7 +80,8 @@ def test_pictures_are_those_of_the_rows_and_explain_the_call():
     pixels = np.stack([cv2.resize(one, (16, 16)) for one in coarse])
     rows = np.arange(12)[::-1]
     shown = predictions([1, 0] * 6, rng.random(12))
-    groups = gallery.make(classifier, variables, pixels, rows, shown, threshold=0.3)
+    forward = classifier.make_predict()
+    groups = gallery.make(*(forward, variables, pixels, rows, shown), batch_size=5, threshold=0.3)
     pictures = [(group, picture) for group in groups for picture in group["pictures"]]
     assert len(pictures) >= 8
     for group, picture in pictures:
@@ -119,7 +120,8 @@ def test_pictures_have_the_shape_of_the_image_file(rule):
         return {"0": content}
 
     groups = gallery.make(
-        *(classifier, variables, pixels, np.arange(1), predictions([1], [0.9])),
+        *(classifier.make_predict(), variables, pixels, np.arange(1), predictions([1], [0.9])),
+        batch_size=1,
         originals=originals,
         rule=rule,
     )
@@ -146,7 +148,8 @@ def test_a_file_that_is_gone_is_shown_as_the_network_sees_it(found):
     classifier, variables = network()
     pixels = smooth((16, 16))[None]
     groups = gallery.make(
-        *(classifier, variables, pixels, np.arange(1), predictions([1], [0.9])),
+        *(classifier.make_predict(), variables, pixels, np.arange(1), predictions([1], [0.9])),
+        batch_size=1,
         originals=lambda files: found,
     )
     (picture,) = [picture for group in groups for picture in group["pictures"]]
@@ -160,8 +163,10 @@ def test_every_picture_of_the_largest_gallery_has_a_file_of_its_own():
     probability = np.where(np.arange(40) < 20, label, 1 - label) * 0.8 + 0.1
     content = cv2.imencode(".png", smooth((20, 30)))[1].tobytes()
     groups = gallery.make(
-        *(classifier, variables, np.zeros((40, 16, 16, 3), np.uint8), np.arange(40)),
+        *(classifier.make_predict(), variables, np.zeros((40, 16, 16, 3), np.uint8)),
+        np.arange(40),
         predictions(label, probability),
+        batch_size=16,
         originals=lambda files: dict.fromkeys(files, content),
     )
     names = [picture["full"] for group in groups for picture in group["pictures"]]
