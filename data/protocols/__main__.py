@@ -23,6 +23,11 @@ which the accessions that leak are moved to one role with the fewest images move
 
 from __future__ import annotations
 
+from data.protocols.options import parser
+
+if __name__ == "__main__":  # before the imports that take seconds
+    parser(__doc__ or "").parse_command()
+
 import argparse
 import dataclasses
 import re
@@ -40,7 +45,6 @@ from data.protocols.audit_text import describe
 from data.protocols.published import publish
 from data.protocols.published.leak_table import describe as describe_leaks
 from data.protocols.roles import (
-    PROTOCOLS,
     SOURCE,
     assign_roles,
     check_split,
@@ -49,7 +53,7 @@ from data.protocols.roles import (
 from data.protocols.split_file import user_roles, write_split
 from se_resnet.errors import UserError
 from se_resnet.runs.run_files import read_split
-from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
+from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.folders import whole_folder
 from se_resnet.runtime.tables import write_table
@@ -61,7 +65,7 @@ _PAIR_COLUMNS = ("test_file", "file", "role", "distance", "same_accession")
 def main(argv: list[str] | None = None) -> None:
     """Runs the command. ``argv`` lacks the program name; None reads the command line."""
     with exit_on_user_error():
-        options = _parser().parse_args(argv)
+        options = parser(__doc__ or "").parse_args(argv)
         try:
             _run(options)
         except UserError as error:
@@ -84,7 +88,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _write_published(options: argparse.Namespace) -> None:
     """Prints the leaks of the published splits and writes the splits."""
-    defaults = vars(_parser().parse_args(["--published"]))
+    defaults = vars(parser(__doc__ or "").parse_args(["--published"]))
     for name, value in vars(options).items():
         if name != "out" and value != defaults[name]:
             raise UserError(f"--published takes no option but --out: leave out --{name}.")
@@ -172,52 +176,6 @@ def _open_images(options: argparse.Namespace, out: Path) -> Iterator[Dataset]:
 
 def _unchanged(images: np.ndarray) -> np.ndarray:
     return images
-
-
-def _magnifications(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 100,200") from error
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {2**32 - 1}")
-    return int(text)
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser("python -m data.protocols", __doc__ or "")
-    add = parser.add_argument
-    path: dict[str, Any] = {"type": path_option}
-    images = "BreaKHis tree or archive, a table of images, or 'sample'"
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data_dir", help=images, **path)
-    what.add_argument("--published", action="store_true", help="audit all published splits")
-    add("--split", metavar="FILE", help="audit this split.csv instead of a protocol", **path)
-    add("--protocol", default="strict", help=f"{', '.join(PROTOCOLS)} (default: strict)")
-    add("--folds", type=int, default=5, help="folds of strict and random (default: 5)")
-    add("--fold", type=int, default=0, help="the fold to test on, from 0 (default: 0)")
-    add("--name", default="", help="split of protocol published, for example eva")
-    add("--repaired", action="store_true", help="the repaired split of protocol published")
-    add("--val_folds", type=int, default=5, help="parts of the rest; one validates (default: 5)")
-    add("--seed", type=_seed, default=0, help="seed of the folds (default: 0)")
-    add("--file", default="", help="protocol table: a table with the columns file and role", **path)
-    add("--positive", default="", help="labels of the table that mean malignant, between commas")
-    add("--negative", default="", help="labels of the table that mean benign")
-    add("--patient", default="", help="column of the table with the patients (default: patient)")
-    add(
-        "--magnifications",
-        type=_magnifications,
-        default=(),
-        help="for example 200 or 100,200 (default: all)",
-    )
-    add("--on_bad_image", default="error", help="error, or skip to leave broken files out")
-    cache_help = "folder for decoded images (default: the user's cache)"
-    add("--cache_dir", default="", help=cache_help, **path)
-    add("--out", help="folder to write into (default: audit, or published)", **path)
-    return parser
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ lobular carcinoma, and its second copy is left out.
 from __future__ import annotations
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from data.breakhis.official import slide_table
 from data.protocols.given_roles import given_roles
@@ -239,6 +238,8 @@ def mark_fold(
                 f"{folds} folds need {folds} {unit_name} of each class, but there are {count} "
                 f"{name} {unit_name}: {remedy}bring more {name} {unit_name}."
             )
+    from sklearn.model_selection import StratifiedKFold  # takes seconds
+
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(first, label)
     held_out = np.zeros(len(first), bool)
     held_out[list(parts)[fold][1]] = True
@@ -265,6 +266,8 @@ def _source_test_images(images: Records) -> np.ndarray:
             f"{benign} benign and {malignant} malignant: audit the split.csv of a run of train.py "
             "or choose another config.split.protocol."
         )
+    from sklearn.model_selection import train_test_split
+
     _, test = train_test_split(np.argsort(images.row), test_size=0.2, random_state=42)
     is_test = np.zeros(len(images), bool)
     is_test[test] = True

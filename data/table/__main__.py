@@ -13,6 +13,11 @@ folder. Add further columns in a spreadsheet program. docs/your-own-images.md de
 
 from __future__ import annotations
 
+from data.table.options import parser
+
+if __name__ == "__main__":  # before the imports that take seconds
+    parser(__doc__ or "").parse_command()
+
 import os
 from pathlib import Path
 
@@ -22,7 +27,7 @@ from se_resnet.errors import UserError
 from se_resnet.images.scale import um_per_px_problem
 from se_resnet.metrics.labels import CLASS_NAMES
 from se_resnet.predict.patients import check_pattern
-from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
+from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.tables import write_table
 from se_resnet.runtime.walk import PassedOver
 
@@ -30,7 +35,7 @@ from se_resnet.runtime.walk import PassedOver
 def main(argv: list[str] | None = None) -> None:
     """Runs the command. ``argv`` lacks the program name; None reads the command line."""
     with exit_on_user_error():
-        _run(_parser().parse_args(argv))
+        _run(parser(__doc__ or "").parse_args(argv))
 
 
 def _run(options) -> None:  # a namespace of argparse
@@ -94,21 +99,6 @@ def _relative(folder: Path, table_folder: Path) -> str:
     if table_folder in folder.parents:
         return f"{os.path.relpath(folder, table_folder)}/".replace(os.sep, "/")
     return f"{folder.as_posix()}/"
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser("python -m data.table", __doc__ or "")
-    add = parser.add_argument
-    add("folder", type=path_option, help="folder with the class folders")
-    add("--patient", required=True, help="regular expression of the patient, or file")
-    add("--out", required=True, type=path_option, help="the table to write, *.csv")
-    add("--positive", default=CLASS_NAMES[1], help="folders that mean malignant (malignant)")
-    add("--negative", default=CLASS_NAMES[0], help="folders that mean benign (benign)")
-    add("--magnification", default="", help=r"regular expression, for example '(\d+)X'")
-    add("--slide", default="", help="regular expression of the slide")
-    add("--site", default="", help="regular expression of the hospital or scanner")
-    add("--um_per_px", type=float, help="side of a pixel in micrometres, the same for all images")
-    return parser
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ coverage). ``comparison``: two runs on the same images, for ``python -m se_resne
 RUN_A RUN_B``; ``seeds``: several repeats of a run, ``paired_repeats``: those of two runs.
 ``clinical``: predictive values, operating points, decision curve. ``sample_size``: numbers of
 patients, for ``python -m se_resnet.metrics patients``. ``simulation``: images of patients with a
-known AUC.
+known AUC. ``options``: the command line.
 
 This package uses NumPy and SciPy, not JAX, and reads and writes CSV files only. A new metric of
 images or patients goes to ``binary``. Imports :mod:`se_resnet.errors` and :mod:`se_resnet.runtime`.

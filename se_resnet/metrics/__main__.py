@@ -17,6 +17,11 @@ patients, or for a share of them such as a sensitivity.
 
 from __future__ import annotations
 
+from se_resnet.metrics.options import parser
+
+if __name__ == "__main__":  # before the imports that take seconds
+    parser(__doc__ or "").parse_command()
+
 import argparse
 from pathlib import Path
 
@@ -25,7 +30,7 @@ from se_resnet.metrics.comparison import compare, table
 from se_resnet.metrics.paired_repeats import compare_pairs, table_of_pairs
 from se_resnet.metrics.predictions import PREDICTIONS, Predictions
 from se_resnet.metrics.sample_size import patients_for_auc, patients_for_share
-from se_resnet.runtime.cli import ArgumentParser, exit_on_user_error, path_option
+from se_resnet.runtime.cli import exit_on_user_error
 from se_resnet.runtime.files import write_json
 from se_resnet.runtime.signals import postponed
 
@@ -33,8 +38,8 @@ from se_resnet.runtime.signals import postponed
 def main(argv: list[str] | None = None) -> None:
     """Runs the command; ``argv`` has no program name, None means ``sys.argv``."""
     with exit_on_user_error():
-        options = _parser().parse_args(argv)
-        options.run(options)
+        options = parser(__doc__ or "").parse_args(argv)
+        {"compare": _compare, "patients": _patients}[options.command](options)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -93,31 +98,6 @@ def _repeats(run: str, split: str) -> list[Predictions]:
             f"--split={split}, or compare two runs, for example {folder.repeats(1)[0].path}."
         )
     return [repeat.tested(tta or "none") for repeat in folder.repeats(count)]
-
-
-def _parser() -> ArgumentParser:
-    description = __doc__ or ""
-    parser = ArgumentParser("python -m se_resnet.metrics", description)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    compares = commands.add_parser("compare", description=description)
-    compares.set_defaults(run=_compare)
-    for name in ("run_a", "run_b"):
-        compares.add_argument(
-            name, metavar=name.upper(), type=path_option, help="workdir or predictions.csv"
-        )
-    compares.add_argument("--split", default="test", help="split of the workdirs (default: test)")
-    compares.add_argument(
-        "--json", metavar="FILE", type=path_option, help="write all estimates to FILE"
-    )
-    counts = commands.add_parser("patients", description=description)
-    counts.set_defaults(run=_patients)
-    counts.add_argument("--auc", type=float, help="expected AUC of patients")
-    counts.add_argument("--share", type=float, help="expected share of patients, as a sensitivity")
-    counts.add_argument("--width", type=float, required=True, help="of the 95 %% interval")
-    counts.add_argument(
-        "--malignant", type=float, default=0.7, help="share of malignant patients (default: 0.7)"
-    )
-    return parser
 
 
 if __name__ == "__main__":

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
-import data.protocols.__main__ as protocols
-import data.table.__main__ as table
+import data.protocols.options
+import data.table.options
 import se_resnet.attention.__main__ as attention
-import se_resnet.metrics.__main__ as metrics
-import se_resnet.report.__main__ as report
-import se_resnet.runs.__main__ as runs
+import se_resnet.metrics.options
 from se_resnet.errors import UserError
+from se_resnet.report.__main__ import _parser as report
+from se_resnet.runs.__main__ import _parser as runs
+
+metrics, table, protocols = (
+    functools.partial(module.parser, "the command")
+    for module in (se_resnet.metrics.options, data.table.options, data.protocols.options)
+)
 
 JARGON = ("argument ", "arguments", "invalid", "required", "expected", "None")
 
 
 @pytest.mark.parametrize(
-    ("command", "options", "sentence"),
+    ("parser", "options", "sentence"),
     [
         (runs, "", "FOLDER is missing: give FOLDER, folder of runs, or of one run"),
         (runs, "x --sort=y", "--sort = 'y' is not possible: choose from path, headline"),
@@ -42,9 +49,9 @@ JARGON = ("argument ", "arguments", "invalid", "required", "expected", "None")
         (protocols, "--data_dir=x --published", "--data_dir and --published exclude each other"),
     ],
 )
-def test_a_mistake_in_options_is_named_without_jargon(command, options, sentence):
+def test_a_mistake_in_options_is_named_without_jargon(parser, options, sentence):
     with pytest.raises(UserError) as raised:
-        command._parser().parse_args(options.split())
+        parser().parse_args(options.split())
     message = str(raised.value)
     assert message.startswith(sentence) and message.endswith(" (--help lists the options).")
     assert not any(word in message.replace("unexpected argument ", "") for word in JARGON)
