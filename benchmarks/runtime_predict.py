@@ -10,6 +10,7 @@ resize the images of the next batches while the runtime works.
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 from benchmarks.peers.onnx_resnet import RUNTIMES
 from se_resnet.images.decode import decode_image, read_file
 from se_resnet.images.resize import resize
+from se_resnet.runtime.batches import batch_positions
 from se_resnet.runtime.files import read_json
 from se_resnet.runtime.parallel import parallel_map
 
@@ -36,12 +38,9 @@ def main() -> None:
 
     probabilities: list[float] = []
     prepared = parallel_map(prepare, paths)
-    for start in range(0, len(paths), BATCH):
-        batch = np.zeros((BATCH, *size, 3), np.uint8)  # the last batch may have fewer images
-        rows = min(BATCH, len(paths) - start)
-        for row in range(rows):
-            batch[row] = next(prepared)
-        probabilities += predict(batch)[:rows].tolist()
+    while batch := list(itertools.islice(prepared, BATCH)):
+        positions, mask = batch_positions(len(batch), BATCH)  # fills the last batch
+        probabilities += predict(np.stack(batch)[positions])[mask].tolist()
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "probability"])

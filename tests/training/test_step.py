@@ -245,7 +245,7 @@ def test_the_package_works_where_tensorflow_is_blocked():
             importlib.import_module(module.name)
     import jax, numpy as np
     from se_resnet.models import resnet
-    from se_resnet.training.step import TrainState, all_finite, make_train_step, sums_are_finite
+    from se_resnet.training.step import TrainState, make_train_step
     from se_resnet.weights import pretrained
     from se_resnet.training.augment import Augmentation
     from se_resnet.models.classifier import Classifier
