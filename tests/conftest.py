@@ -21,6 +21,15 @@ from tests.helpers.programs import forget_programs
 LITTLE_EFFORT = "jax_disable_most_optimizations"
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names a test by its argument where that is bytes.
+
+    Bytes may differ between two processes of pytest, such as those of an archive, which holds the
+    time; both processes must find the same tests.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 def shared_folder(factory: pytest.TempPathFactory) -> Path:
     """The folder of this session that all of its processes share."""
     base = factory.getbasetemp()
