@@ -68,7 +68,9 @@ class Conv(nn.Module):
         if self.has_variable(TRANSFORMED, "kernel") or (
             preparing and ops_fast.winograd_applies(x, kernel, self.stride)
         ):
-            transformed = self.variable(TRANSFORMED, "kernel", winograd.transform_kernel, kernel)
+            transformed = self.variable(
+                TRANSFORMED, "kernel", winograd.transform_for, kernel, x.shape
+            )
             return winograd.convolve_transformed(x, transformed.value)
         return ops_fast.convolve(x, kernel, self.stride)
 

@@ -10,12 +10,17 @@ The sum over channels turns the products ``*`` of all tiles into 36 matrix produ
 bilinear, so the gradient of the kernel is its transpose, ``G^T [(B^T d B) * (A dy A^T)] G``, summed
 over tiles by 36 matrix products too. The gradient of the input is the convolution of ``dy`` with
 the kernel turned by 180 degrees.
+
+The matrices are kept as six arrays, one for each column of the 6x6 positions. XLA multiplies them
+faster than the 36 matrices of one array.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +54,19 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 _A, _B, _G = _matrices()
 
 
+@flax.struct.dataclass
+class Kernel:
+    """A kernel after the transformation ``G g G^T``.
+
+    Attributes:
+        columns: for each of six columns an array ``[6, C, K]``.
+        transposed: whether the arrays are ``[6, K, C]``.
+    """
+
+    columns: Sequence[jax.Array]
+    transposed: bool = flax.struct.field(pytree_node=False, default=False)
+
+
 @jax.custom_vjp
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolution of stride 1, padded by one zero on each side.
@@ -61,20 +79,41 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
         ``[B, H, W, K]``. In float32 the error is about 1e-6 of the outputs' standard deviation,
         several times that of a sum of products.
     """
-    return convolve_transformed(x, transform_kernel(kernel))
+    return convolve_transformed(x, transform(kernel))
 
 
-@jax.jit  # here and below: traced once for all layers of a shape
-def transform_kernel(kernel: jax.Array) -> jax.Array:
-    """Returns ``G g G^T [6, 6, C, K]`` of a kernel ``[3, 3, C, K]``."""
-    return _both_axes(_G, kernel)
+def transform_for(kernel: jax.Array, shape: tuple[int, ...]) -> Kernel:
+    """Returns a transformed kernel for many batches of images of one size.
+
+    Args:
+        kernel: ``[3, 3, C, K]``.
+        shape: shape of the images, ``(B, H, W, C)``. The result can be used for other sizes too.
+    """
+    # A product first copies its second factor to an order of its own. With a large kernel and few
+    # tiles, copying the tiles takes less.
+    return transform(kernel, transposed=64 * _tiles(shape) <= kernel.shape[-1])
+
+
+@functools.partial(jax.jit, static_argnames="transposed")  # traced once for all layers of a shape
+def transform(kernel: jax.Array, transposed: bool = False) -> Kernel:
+    """Returns ``G g G^T`` of a kernel ``[3, 3, C, K]``."""
+    if transposed:
+        kernel = kernel.swapaxes(2, 3)
+    size, _, *channels = kernel.shape
+    rows = _stacked(_sums(_G, list(kernel.reshape(size, size, -1))), 0)
+    columns = _sums(_G, [rows[:, i] for i in range(size)])
+    return Kernel([column.reshape(6, *channels) for column in columns], transposed)
 
 
 @jax.jit
-def convolve_transformed(x: jax.Array, transformed: jax.Array) -> jax.Array:
-    """Computes :func:`convolve` with a kernel ``[6, 6, C, K]`` from :func:`transform_kernel`."""
+def convolve_transformed(x: jax.Array, kernel: Kernel) -> jax.Array:
+    """Computes :func:`convolve` with a transformed kernel."""
     tiles = _input_tiles(x)
-    return _join(_product(tiles, transformed, (2, 1)).reshape(*tiles.shape[:-1], -1), x.shape)
+    if not kernel.transposed:
+        return _join(_products(tiles, kernel.columns, (2, 1)), x.shape)
+    # The barrier keeps XLA from changing the order of the factors again.
+    products = lax.optimization_barrier(_products(kernel.columns, tiles, (2, 2)))
+    return _join([product.swapaxes(1, 2) for product in products], x.shape)
 
 
 def pays(shape: tuple[int, ...], channels: int) -> bool:
@@ -84,15 +123,19 @@ def pays(shape: tuple[int, ...], channels: int) -> bool:
         shape: shape of the images, ``(B, H, W, C)``.
         channels: number of output channels, ``K``.
     """
-    tiles = -(-shape[1] // TILE) * -(-shape[2] // TILE)
     # The algorithm must save half of the multiplications: on few pixels a tile is mostly padding.
-    return 8 * tiles <= shape[1] * shape[2] and min(shape[3], channels) >= MIN_CHANNELS
+    saves = 8 * _tiles(shape) <= shape[1] * shape[2]
+    return saves and min(shape[3], channels) >= MIN_CHANNELS
 
 
 def pays_with_transform(shape: tuple[int, ...], channels: int) -> bool:
     """Returns the same as :func:`pays`, for a kernel that is transformed for this batch only."""
-    tiles = -(-shape[1] // TILE) * -(-shape[2] // TILE)
-    return pays(shape, channels) and 16 * shape[0] * tiles >= channels
+    return pays(shape, channels) and 16 * shape[0] * _tiles(shape) >= channels
+
+
+def _tiles(shape: tuple[int, ...]) -> int:
+    """Returns the number of tiles of an image."""
+    return -(-shape[1] // TILE) * -(-shape[2] // TILE)
 
 
 def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -102,23 +145,23 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 @jax.jit
 def _backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    tiles = _input_tiles(dy)
-    turned = transform_kernel(kernel[::-1, ::-1])
-    dx = _join(_product(tiles, turned, (2, 2)).reshape(*tiles.shape[:-1], -1), x.shape)
-    products = _product(_input_tiles(x), _output_tiles(dy), (1, 1))
-    return dx, _both_axes(_G.T, products.reshape(6, 6, *products.shape[1:]))
+    turned = transform(kernel[::-1, ::-1])
+    dx = _join(_products(_input_tiles(dy), turned.columns, (2, 2)), x.shape)
+    products = _products(_input_tiles(x), _output_tiles(dy), (1, 1))
+    columns = _stacked(_sums(_G.T, [product.reshape(6, -1) for product in products]), 1)
+    return dx, _stacked(_sums(_G.T, list(columns)), 0).reshape(kernel.shape)
 
 
 convolve.defvjp(_forward, _backward)
 
 
-def _input_tiles(x: jax.Array) -> jax.Array:
-    """Maps ``x [B, H, W, C]`` to ``B^T d B`` of its tiles ``[6, 6, B, H/4, W/4, C]``."""
+def _input_tiles(x: jax.Array) -> list[jax.Array]:
+    """Maps ``x [B, H, W, C]`` to ``B^T d B`` of its tiles: six columns ``[6, tiles, C]``."""
     return _split(_B.T, _pad(x, before=1, after=1))
 
 
-def _output_tiles(dy: jax.Array) -> jax.Array:
-    """Maps ``dy [B, H, W, K]`` to ``A dy A^T`` of its tiles ``[6, 6, B, H/4, W/4, K]``."""
+def _output_tiles(dy: jax.Array) -> list[jax.Array]:
+    """Maps ``dy [B, H, W, K]`` to ``A dy A^T`` of its tiles: six columns ``[6, tiles, K]``."""
     return _split(_A, _pad(dy, before=0, after=0))
 
 
@@ -128,7 +171,7 @@ def _pad(x: jax.Array, before: int, after: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), height, width, (0, 0)))
 
 
-def _split(matrix: np.ndarray, x: jax.Array) -> jax.Array:
+def _split(matrix: np.ndarray, x: jax.Array) -> list[jax.Array]:
     """Returns ``M d M^T`` of tiles that start every four pixels; ``M [6, size of a tile]``."""
     batch, height, width, channels = x.shape
     size = matrix.shape[1]
@@ -139,41 +182,40 @@ def _split(matrix: np.ndarray, x: jax.Array) -> jax.Array:
 
     # Unused axes are merged: XLA compiles loops over fewer axes much faster. The images stay the
     # major part of their axis, so that XLA can divide it over devices.
-    x = _weighted_sums(matrix, windows(x.reshape(batch, height, width * channels), 1), 0)
-    rows = x.shape[2]
-    x = _weighted_sums(matrix, windows(x.reshape(6, batch * rows, width, channels), 2), 0)
-    return x.reshape(6, 6, batch, rows, -1, channels)
+    rows = _stacked(_sums(matrix, windows(x.reshape(batch, height, width * channels), 1)), 0)
+    columns = _sums(matrix, windows(rows.reshape(6, -1, width, channels), 2))
+    return lax.optimization_barrier([column.reshape(6, -1, channels) for column in columns])
 
 
-def _join(tiles: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Joins ``A^T m A`` of tiles ``m [6, 6, B, H/4, W/4, K]`` to images ``[B, H, W, K]``."""
-    _, _, batch, rows, columns, channels = tiles.shape
-    tiles = _weighted_sums(_A.T, list(tiles.reshape(6, 6, -1, channels)), 2)
-    tiles = _weighted_sums(_A.T, list(tiles.reshape(6, batch * rows, -1)), 1)
-    whole = tiles.reshape(batch, rows * TILE, columns * TILE, channels)
+def _join(columns: Sequence[jax.Array], shape: tuple[int, ...]) -> jax.Array:
+    """Joins ``A^T m A`` of tiles, six columns ``[6, tiles, K]``, to images ``[B, H, W, K]``."""
+    batch, rows = shape[0], -(-shape[1] // TILE)
+    tiles = _stacked(_sums(_A.T, columns), 2)
+    tiles = _stacked(_sums(_A.T, list(tiles.reshape(6, batch * rows, -1))), 1)
+    whole = tiles.reshape(batch, rows * TILE, -1, columns[0].shape[-1])
     return whole[:, : shape[1], : shape[2]]
 
 
-def _both_axes(matrix: np.ndarray, kernel: jax.Array) -> jax.Array:
-    """Returns ``M g M^T`` for the first two axes of ``g [n, n, C, K]``."""
-    n, _, *channels = kernel.shape
-    columns = _weighted_sums(matrix, [kernel[:, i].reshape(n, -1) for i in range(n)], 0)
-    rows = _weighted_sums(matrix, [columns[:, i] for i in range(n)], 1)
-    return rows.reshape(*rows.shape[:2], *channels)
+def _stacked(parts: Sequence[jax.Array], axis: int) -> jax.Array:
+    """Stacks sums along one axis of the tiles, before those along the other."""
+    # The barrier keeps XLA from repeating them for each sum along the other axis.
+    return lax.optimization_barrier(jnp.stack(parts, axis))
 
 
-def _weighted_sums(matrix: np.ndarray, parts: Sequence[jax.Array], axis: int) -> jax.Array:
-    """Stacks ``sum_j matrix[i, j] * parts[j]`` of each row ``i`` along ``axis``."""
+def _sums(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:
+    """Returns ``sum_j matrix[i, j] * parts[j]`` of each row ``i``."""
     # Sums of whole arrays: a dot with such a small matrix would be several times slower.
-    sums = [
-        sum(part * float(weight) for weight, part in zip(row, parts, strict=True) if weight)
+    return [
+        sum(weight * part for weight, part in zip(row.tolist(), parts, strict=True) if weight)
         for row in matrix
     ]
-    # The barrier keeps XLA from repeating the sums along one axis for each sum along the other.
-    return lax.optimization_barrier(jnp.stack(sums, axis))
 
 
-def _product(a: jax.Array, b: jax.Array, contracted: tuple[int, int]) -> jax.Array:
-    """Returns the 36 matrix products of ``a [6, 6, ..., C]`` and ``b [6, 6, ..., K]``."""
-    a, b = (t.reshape(t.shape[0] * t.shape[1], -1, t.shape[-1]) for t in (a, b))
-    return lax.dot_general(a, b, (([contracted[0]], [contracted[1]]), ([0], [0])))
+def _products(
+    a: Sequence[jax.Array], b: Sequence[jax.Array], contracted: tuple[int, int]
+) -> list[jax.Array]:
+    """Returns the matrix products of the columns, contracted over one axis of each."""
+    left, right = contracted
+    return [
+        lax.dot_general(x, y, (([left], [right]), ([0], [0]))) for x, y in zip(a, b, strict=True)
+    ]

@@ -1,7 +1,8 @@
 """One training step and everything that determines it.
 
-``step``: the jitted step, a pure function of state and batch; read this first. ``recipe``: the
-configured parts of a step: ``losses``, ``augment``, ``mixup``. ``optim`` (optimizers, schedules,
+``step``: the jitted step, a pure function of state and batch; read this first. ``gradient``: the
+gradient of a batch, or the sum over its parts. ``recipe``: the configured parts of a step:
+``losses``, ``augment``, ``mixup``. ``optim`` (optimizers, schedules,
 phases) and ``lr_multipliers`` (per parameter, by regular expression). ``arguments`` makes the
 numbers of these parts arguments of the compiled step. ``config``: validates a configuration and
 builds the recipe. ``loop``: all steps, with log, validation and checkpoints. ``progress``: length

@@ -36,9 +36,9 @@ from se_resnet.training.recipe import Recipe
 from se_resnet.training.step import (
     Metrics,
     TrainState,
+    all_finite,
     make_train_step,
     make_train_steps,
-    sums_are_finite,
 )
 from se_resnet.training.step_metrics import StepMetrics
 from se_resnet.training.validation import validation_metrics
@@ -146,7 +146,7 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
             display.add_steps([*metrics.read(leave=0 if pause or interrupted else 1)])
             if not (pause or interrupted):
                 continue
-            check("the training state", progress.step, bool(sums_are_finite(state)))
+            check("the training state", progress.step, bool(all_finite(state)))
             if pause:
                 rate = {"train/learning_rate": phase.learning_rate(progress.step - 1)}
                 metric_log.write(progress.step, metrics.take() | rate)

@@ -8,6 +8,7 @@
 # phase, and the moving averages.  TrainState holds everything that a step changes. Recipe
 # (training/recipe.py) and Phase (training/optim.py) hold everything that is fixed. Their numbers
 # are arguments of the compiled program, so that folds, seeds and learning rates share a program.
+# With recipe.accumulate a step is several programs, or a loop in the program of many steps.
 
 from __future__ import annotations
 
@@ -20,17 +21,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jax import lax
 
 from se_resnet.models.classifier import Classifier
-from se_resnet.models.layers import BatchNorm
+from se_resnet.training import gradient
 from se_resnet.training.arguments import is_on
+from se_resnet.training.gradient import Batch, Gradient, Metrics
 from se_resnet.training.optim import Phase, merge
 from se_resnet.training.recipe import Recipe
-
-Batch = Mapping[str, jax.Array]
-Metrics = dict[str, jax.Array]
 
 
 @flax.struct.dataclass
@@ -88,7 +86,8 @@ def make_train_step(classifier: Classifier, recipe: Recipe, phase: Phase) -> Pro
         ``float32 []``; a mixed image has the class of its larger share. ``finite`` is ``bool []``,
         true if the whole gradient is finite.
     """
-    return Program(_step_program(classifier), recipe, phase)
+    program = _step_program if recipe.accumulate == 1 else _parts_program
+    return Program(program(classifier), recipe, phase)
 
 
 def make_train_steps(
@@ -117,7 +116,7 @@ def make_train_steps(
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A jitted function of a recipe, a phase and further arguments, with a recipe and a phase."""
+    """A function of a recipe, a phase and further arguments, with a recipe and a phase."""
 
     function: Any
     recipe: Recipe
@@ -128,7 +127,7 @@ class Program:
         return self.function(self.recipe, self.phase, *arguments)
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
-        """Lowers the program for arguments or their shapes."""
+        """Lowers the program for arguments or their shapes; not possible with accumulation."""
         return self.function.lower(self.recipe, self.phase, *arguments)
 
 
@@ -139,6 +138,53 @@ _shared = functools.lru_cache(maxsize=1)
 @_shared
 def _step_program(classifier: Classifier) -> Any:
     return jax.jit(_step(classifier), donate_argnames="state")
+
+
+@_shared
+def _parts_program(classifier: Classifier) -> Any:
+    """Returns a step of several programs, one of which computes the gradient of a part.
+
+    As one program it needs more: the loop over the parts takes a CPU twice the time, and without a
+    loop all parts take memory at once.
+    """
+
+    @jax.jit
+    def begin(
+        recipe: Recipe, phase: Phase, state: TrainState, batch: Batch
+    ) -> tuple[Gradient, list[tuple[Batch, jax.Array]]]:
+        prepared, key = gradient.prepare(classifier, recipe, state.step, batch)
+        parts, keys = gradient.divide(recipe, prepared, key)
+        total = gradient.start(phase, state.params, state.batch_stats)
+        return total, [
+            (jax.tree.map(lambda x, i=i: x[i], parts), key) for i, key in enumerate(keys)
+        ]
+
+    @functools.partial(jax.jit, donate_argnames="total")
+    def add(
+        recipe: Recipe,
+        phase: Phase,
+        params: Mapping,
+        total: Gradient,
+        part: Batch,
+        key: jax.Array,
+    ) -> Gradient:
+        return gradient.add(classifier, recipe, phase, params, total, part, key)
+
+    @functools.partial(jax.jit, donate_argnames="state")
+    def end(
+        recipe: Recipe, phase: Phase, state: TrainState, total: Gradient
+    ) -> tuple[TrainState, Metrics]:
+        return _update(recipe, phase, state, gradient.mean(recipe, total))
+
+    def step(
+        recipe: Recipe, phase: Phase, state: TrainState, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
+        total, parts = begin(recipe, phase, state, batch)
+        for part, key in parts:
+            total = add(recipe, phase, state.params, total, part, key)
+        return end(recipe, phase, state, total)
+
+    return step
 
 
 @_shared
@@ -175,99 +221,50 @@ def _step(
     def step(
         recipe: Recipe, phase: Phase, state: TrainState, batch: Batch
     ) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
-        images = recipe.augment(key, batch["image"].astype(jnp.float32))
-        mixed = recipe.mixing(jax.random.fold_in(key, 1), {**batch, "image": images})
-        mixed["image"] = classifier.preprocessing(mixed["image"])
-        trained, frozen = phase.split(state.params)
+        params, batch_stats = state.params, state.batch_stats
+        batch, key = gradient.prepare(classifier, recipe, state.step, batch)
+        if recipe.accumulate == 1:
+            whole = gradient.gradient(classifier, recipe, phase, params, batch_stats, batch, key)
+            return _update(recipe, phase, state, whole)
 
-        def loss_fn(trained, batch_stats, batch, key):
-            with nn.intercept_methods(_fix_statistics(recipe, phase)):
-                logits, updates = classifier.model.apply(
-                    {"params": merge(trained, frozen), "batch_stats": batch_stats},
-                    batch["image"],
-                    train=True,
-                    mutable=["batch_stats"],
-                    rngs={"dropout": key},
-                )
-            losses = recipe.loss(logits[:, 0], batch["label"])
-            accuracy = jnp.mean((logits[:, 0] > 0) == (batch["label"] > 0.5))
-            loss = jnp.mean(batch["importance"] * losses)
-            return loss, ({"loss": loss, "accuracy": accuracy}, updates["batch_stats"])
+        def add(total: Gradient, part: tuple[Batch, jax.Array]) -> tuple[Gradient, None]:
+            return gradient.add(classifier, recipe, phase, params, total, *part), None
 
-        gradient_fn = _accumulated(jax.grad(loss_fn, has_aux=True), recipe.accumulate)
-        gradients, (metrics, batch_stats) = gradient_fn(
-            trained, state.batch_stats, mixed, jax.random.fold_in(key, 2)
-        )
-        metrics = {**metrics, "finite": all_finite(gradients)}
-        opt_state = list(state.opt_state)
-        updates, opt_state[phase.number] = phase.optimizer.update(
-            gradients, opt_state[phase.number], trained
-        )
-        params = merge(optax.apply_updates(trained, updates), frozen)
-        average = state.average
-        if is_on(recipe.ema_decay):
-            decay = jnp.minimum(recipe.ema_decay, (1 + state.step) / (10 + state.step))
-            average = jax.tree.map(
-                # In this form what is frozen stays the same to the last bit.
-                lambda mean, value: mean + (1 - decay) * (value - mean),
-                average,
-                {"params": params, "batch_stats": batch_stats},
-            )
-        return TrainState(state.step + 1, params, batch_stats, tuple(opt_state), average), metrics
+        parts = gradient.divide(recipe, batch, key)
+        total, _ = lax.scan(add, gradient.start(phase, params, batch_stats), parts)
+        return _update(recipe, phase, state, gradient.mean(recipe, total))
 
     return step
 
 
-def _fix_statistics(recipe: Recipe, phase: Phase) -> Callable:
-    """For ``nn.intercept_methods``: lets normalisations use and keep their running statistics."""
-
-    def intercept(call, args, kwargs, context):
-        module = context.module
-        if isinstance(module, BatchNorm) and context.method_name == "coefficients":
-            path = "/".join(module.path)
-            if recipe.fixed_statistics or phase.frozen >= {f"{path}/scale", f"{path}/bias"}:
-                x, _ = args
-                return call(x, False)
-        return call(*args, **kwargs)
-
-    return intercept
-
-
-def _accumulated(gradient_fn: Callable, parts: int) -> Callable:
-    """The mean of ``gradient_fn`` over parts of the batch, one after another."""
-    if parts == 1:
-        return gradient_fn
-
-    def accumulated(trained, batch_stats, batch, key):
-        def one(carry, part):
-            batch_stats, total = carry
-            gradients, (metrics, batch_stats) = gradient_fn(trained, batch_stats, *part)
-            return (batch_stats, jax.tree.map(jnp.add, total, gradients)), metrics
-
-        # Part i is every parts-th image from i on, so that each device keeps its own images.
-        batches = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
-        start = (batch_stats, jax.tree.map(jnp.zeros_like, trained))
-        (batch_stats, total), metrics = jax.lax.scan(
-            one, start, (batches, jax.random.split(key, parts))
+def _update(
+    recipe: Recipe, phase: Phase, state: TrainState, found: Gradient
+) -> tuple[TrainState, Metrics]:
+    """Returns the state after the update by the gradient of the whole batch, and the metrics."""
+    trained, frozen = phase.split(state.params)
+    opt_state = list(state.opt_state)
+    updates, opt_state[phase.number] = phase.optimizer.update(
+        found.of_params, opt_state[phase.number], trained
+    )
+    params = merge(optax.apply_updates(trained, updates), frozen)
+    average = state.average
+    if is_on(recipe.ema_decay):
+        decay = jnp.minimum(recipe.ema_decay, (1 + state.step) / (10 + state.step))
+        average = jax.tree.map(
+            # In this form what is frozen stays the same to the last bit.
+            lambda mean, value: mean + (1 - decay) * (value - mean),
+            average,
+            {"params": params, "batch_stats": found.batch_stats},
         )
-        mean_metrics = jax.tree.map(lambda values: values.mean(0), metrics)
-        return jax.tree.map(lambda leaf: leaf / parts, total), (mean_metrics, batch_stats)
-
-    return accumulated
-
-
-def all_finite(tree: Any) -> jax.Array:
-    """Returns whether every value of the tree is finite: ``bool []``."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+    after = TrainState(state.step + 1, params, found.batch_stats, tuple(opt_state), average)
+    return after, {**found.metrics, "finite": all_finite(found.of_params)}
 
 
 @jax.jit
-def sums_are_finite(tree: Any) -> jax.Array:
-    """Returns the result of :func:`all_finite` from the sum of each array: ``bool []``.
+def all_finite(tree: Any) -> jax.Array:
+    """Returns whether every value of the tree is finite: ``bool []``.
 
-    For the hundreds of arrays of a state, XLA compiles sums several times as fast. They run slower,
-    so that a step tests its gradients by :func:`all_finite`. A sum of finite values overflows only
-    near 1e38.
+    It tests the sum of each array, which takes XLA less time to compile, and to run, than a test of
+    each value. A sum of finite values overflows only near 1e38.
     """
     return jnp.isfinite(jnp.stack([leaf.sum() for leaf in jax.tree.leaves(tree)])).all()

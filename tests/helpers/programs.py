@@ -12,6 +12,7 @@ def forget_programs() -> None:
     for shared in (
         classifier._programs,
         step._step_program,
+        step._parts_program,
         step._steps_program,
         initialise._program,
     ):

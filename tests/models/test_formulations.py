@@ -44,6 +44,24 @@ def test_winograd_is_a_convolution_and_so_are_its_gradients(shape):
         assert_close(got, wanted, 5e-6)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_transformed_kernel_gives_the_same_convolution_of_any_images(transposed):
+    kernel = draw(1, 3, 3, 16, 8)
+    transformed = winograd.transform(kernel, transposed=transposed)
+    for shape in ((2, 8, 8), (1, 9, 14)):
+        x = draw(0, *shape, 16)
+        actual = winograd.convolve_transformed(x, transformed)
+        assert_close(actual, ops_plain.convolve(x, kernel, 1), 5e-6)
+
+
+def test_large_kernels_of_small_images_are_transposed():
+    for side, channels, expected in ((7, 512, True), (14, 256, False), (56, 64, False)):
+        kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), jnp.float32)
+        shape = (1, side, side, channels)
+        found = jax.eval_shape(lambda k, shape=shape: winograd.transform_for(k, shape), kernel)
+        assert found.transposed is expected
+
+
 @pytest.mark.parametrize("size, stride", [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
 def test_convolutions_agree(size, stride):
     x, kernel = draw(0, 2, 13, 16, 64), draw(1, size, size, 64, 64)
@@ -290,7 +308,7 @@ def test_folding_leaves_the_logits_alone(formulation, variant, attention):
     assert "batch_stats" not in folded
     transformed = folded.get("transformed", {})
     assert (
-        len(jax.tree.leaves(transformed))
+        len(flatten_dict(transformed))
         == {"plain": 0, "fast": 2 if variant == "v1" else 1}[formulation]
     )
     if formulation == "fast":

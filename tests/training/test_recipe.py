@@ -22,7 +22,7 @@ from se_resnet.training.lr_multipliers import multipliers, parse_rules
 from se_resnet.training.mixup import Mixing
 from se_resnet.training.optim import Phase
 from se_resnet.training.recipe import Recipe
-from se_resnet.training.step import TrainState, make_train_step
+from se_resnet.training.step import TrainState, make_train_step, make_train_steps
 from se_resnet.weights import pretrained
 from tests.helpers.batches import OFF, make_batch
 from tests.helpers.marks import compiled
@@ -154,6 +154,40 @@ def test_the_parts_of_a_batch_give_the_gradient_of_the_whole():
     (parts,), (of_parts,) = run(dataclasses.replace(fixed, accumulate=4))
     assert largest_difference(whole.params, parts.params) < 1e-5
     assert of_parts == pytest.approx(loss, rel=1e-5) and int(parts.step) == 1
+
+
+def test_programs_of_parts_do_what_the_loop_over_parts_does():
+    """A program of many steps has the loop; statistics, dropout and mixing differ by part."""
+    recipe = dataclasses.replace(RECIPE, mixing=Mixing(mixup=0.4), accumulate=4)
+    classifier, phase = tiny_classifier(dropout=0.5), phase_of()
+    batches = [make_batch(seed=seed) for seed in (0, 1)]
+
+    def begin():
+        return TrainState.create(jax.tree.map(jnp.asarray, initial(tiny_classifier())), [phase])
+
+    state, losses = begin(), []
+    step = make_train_step(classifier, recipe, phase)
+    for batch in batches:
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    data = jax.tree.map(lambda *values: jnp.stack(values), *batches)
+    steps = make_train_steps(
+        classifier, recipe, phase, lambda data, rows: jax.tree.map(lambda x: x[rows[0]], data)
+    )
+    looped, metrics = steps(data, begin(), jnp.array([[0], [1]]), jnp.int32(2))
+    assert largest_difference(looped.params, state.params) < 1e-5
+    assert largest_difference(looped.batch_stats, state.batch_stats) < 1e-5
+    np.testing.assert_allclose(metrics["loss"], losses, rtol=1e-4)
+    assert int(state.step) == 2
+
+
+def test_a_step_in_parts_takes_over_the_memory_of_its_state():
+    step = make_train_step(
+        tiny_classifier(), dataclasses.replace(RECIPE, accumulate=2), phase := phase_of()
+    )
+    state = TrainState.create(jax.tree.map(jnp.asarray, initial(tiny_classifier())), [phase])
+    step(state, make_batch())
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
 def test_each_part_of_a_batch_has_statistics_of_its_own():
