@@ -100,7 +100,7 @@ def transform(kernel: jax.Array, transposed: bool = False) -> Kernel:
     if transposed:
         kernel = kernel.swapaxes(2, 3)
     size, _, *channels = kernel.shape
-    rows = _stacked(_sums(_G, list(kernel.reshape(size, size, -1))), 0)
+    rows = _stacked_sums(_G, list(kernel.reshape(size, size, -1)), 0)
     columns = _sums(_G, [rows[:, i] for i in range(size)])
     return Kernel([column.reshape(6, *channels) for column in columns], transposed)
 
@@ -148,8 +148,8 @@ def _backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Ar
     turned = transform(kernel[::-1, ::-1])
     dx = _join(_products(_input_tiles(dy), turned.columns, (2, 2)), x.shape)
     products = _products(_input_tiles(x), _output_tiles(dy), (1, 1))
-    columns = _stacked(_sums(_G.T, [product.reshape(6, -1) for product in products]), 1)
-    return dx, _stacked(_sums(_G.T, list(columns)), 0).reshape(kernel.shape)
+    columns = _stacked_sums(_G.T, [product.reshape(6, -1) for product in products], 1)
+    return dx, _stacked_sums(_G.T, list(columns), 0).reshape(kernel.shape)
 
 
 convolve.defvjp(_forward, _backward)
@@ -182,7 +182,7 @@ def _split(matrix: np.ndarray, x: jax.Array) -> list[jax.Array]:
 
     # Unused axes are merged: XLA compiles loops over fewer axes much faster. The images stay the
     # major part of their axis, so that XLA can divide it over devices.
-    rows = _stacked(_sums(matrix, windows(x.reshape(batch, height, width * channels), 1)), 0)
+    rows = _stacked_sums(matrix, windows(x.reshape(batch, height, width * channels), 1), 0)
     columns = _sums(matrix, windows(rows.reshape(6, -1, width, channels), 2))
     return lax.optimization_barrier([column.reshape(6, -1, channels) for column in columns])
 
@@ -190,16 +190,16 @@ def _split(matrix: np.ndarray, x: jax.Array) -> list[jax.Array]:
 def _join(columns: Sequence[jax.Array], shape: tuple[int, ...]) -> jax.Array:
     """Joins ``A^T m A`` of tiles, six columns ``[6, tiles, K]``, to images ``[B, H, W, K]``."""
     batch, rows = shape[0], -(-shape[1] // TILE)
-    tiles = _stacked(_sums(_A.T, columns), 2)
-    tiles = _stacked(_sums(_A.T, list(tiles.reshape(6, batch * rows, -1))), 1)
+    tiles = _stacked_sums(_A.T, columns, 2)
+    tiles = _stacked_sums(_A.T, list(tiles.reshape(6, batch * rows, -1)), 1)
     whole = tiles.reshape(batch, rows * TILE, -1, columns[0].shape[-1])
     return whole[:, : shape[1], : shape[2]]
 
 
-def _stacked(parts: Sequence[jax.Array], axis: int) -> jax.Array:
-    """Stacks sums along one axis of the tiles, before those along the other."""
-    # The barrier keeps XLA from repeating them for each sum along the other axis.
-    return lax.optimization_barrier(jnp.stack(parts, axis))
+def _stacked_sums(matrix: np.ndarray, parts: Sequence[jax.Array], axis: int) -> jax.Array:
+    """Stacks the :func:`_sums` along ``axis``."""
+    # The barrier keeps XLA from repeating the sums along one axis for each sum along the other.
+    return lax.optimization_barrier(jnp.stack(_sums(matrix, parts), axis))
 
 
 def _sums(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:

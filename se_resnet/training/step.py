@@ -159,16 +159,7 @@ def _parts_program(classifier: Classifier) -> Any:
             (jax.tree.map(lambda x, i=i: x[i], parts), key) for i, key in enumerate(keys)
         ]
 
-    @functools.partial(jax.jit, donate_argnames="total")
-    def add(
-        recipe: Recipe,
-        phase: Phase,
-        params: Mapping,
-        total: Gradient,
-        part: Batch,
-        key: jax.Array,
-    ) -> Gradient:
-        return gradient.add(classifier, recipe, phase, params, total, part, key)
+    add = jax.jit(functools.partial(gradient.add, classifier), donate_argnames="total")
 
     @functools.partial(jax.jit, donate_argnames="state")
     def end(
