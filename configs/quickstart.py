@@ -3,7 +3,7 @@
     python train.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 The images are a small sample of BreaKHis. The numbers show that the program works; they are not a
-result on BreaKHis. Expected: two to five minutes and 3.7 GB on two CPU cores, an image accuracy of
+result on BreaKHis. Expected: two to six minutes and 3.7 GB on two CPU cores, an image accuracy of
 0.826 (95 % interval 0.469 to 0.962) on 23 test images of 8 patients.
 """
 
