@@ -474,8 +474,16 @@ def _explain(
         )
     }
     if len(members) == 1:
-        described = (network.classifier, members[0], dataset.images, rows, predictions.label)
-        work["gates"] = pool.submit(attention_gates.describe, *described, seed=config["seed"])
+        work["gates"] = pool.submit(
+            attention_gates.describe,
+            network.classifier.make_predict(),
+            members[0],
+            dataset.images,
+            rows,
+            predictions.label,
+            batch_size=config["eval_batch_size"],
+            seed=config["seed"],
+        )
     return work
 
 

@@ -58,7 +58,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "gallery": [(gallery, "make")],
     "Grad-CAM": [(gallery, "heats")],
     "summary of gates": [(attention_gates, "describe")],
-    "gates": [(attention_gates, "gates")],
+    "gates": [(attention_gates, "_gates")],
     "tables": [(Predictions, "write_csv"), (publish, "write_json")],
     "plots": [
         (plots, name)

@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 32
     config.epochs = 10
     config.log_every_steps = 10
-    config.checkpoint_minutes = 10.0  # and at the end of every epoch
+    config.checkpoint_minutes = 10.0  # and at the end of epochs, at most a tenth of the time
     config.eval_batch_size = 32
     config.permutations = 2000  # of the patients' labels, for the p-value of the AUC
     # Trackers of metrics besides W/metrics.jsonl: 'tensorboard', 'wandb', 'mlflow', joined by

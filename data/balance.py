@@ -13,14 +13,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE, RandomOverSampler
 from scipy import sparse
 
-from data.image_neighbours import FEATURES, ImageNeighbours, image_features
 from data.records import Records
 from se_resnet.errors import UserError, one_line
 from se_resnet.metrics.labels import CLASS_NAMES, magnification_name
 
+FEATURES = ("pixels", "thumbnail")
 METHODS = ("smote", "borderline_smote", "adasyn", "oversample", "class_weights", "none")
 # Their cluster and support-vector models are fitted to the rows, and a one-hot row does not
 # describe the image that it stands for.
@@ -161,6 +160,11 @@ def _oversample(
     members: Records, images: np.ndarray, method: str, features: str, k: int, seed: int
 ) -> tuple[Plan, str]:
     """Returns the new minority rows of one group, and a note if the method had to be adapted."""
+    # These imports take a second, and only a training needs them.
+    from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE, RandomOverSampler
+
+    from data.image_neighbours import ImageNeighbours, image_features
+
     counts = np.bincount(members.label)
     minority, available = int(counts.argmin()), int(counts.min())
     note = ""

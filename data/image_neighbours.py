@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 
 from data.records import Records
 
-FEATURES = ("pixels", "thumbnail")
 _THUMBNAIL_SIDE = 32
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from se_resnet.metrics.labels import CLASS_NAMES
-from se_resnet.models.classifier import Classifier
-from se_resnet.models.precision import full_float32
+from se_resnet.models.classifier import Classifier, Forward
 from se_resnet.runtime.batches import batches
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_BATCH = 16
 
 
 def gates(
@@ -36,17 +31,8 @@ def gates(
         a stage. The result is empty for a network without gates, and for attention that does not
         gate whole channels: ``coord``, ``gc`` and ``simam``.
     """
-    intermediates = flatten_dict(_intermediates(classifier, variables, images))
-    by_module = {
-        "/".join(path[:-2]): np.asarray(values[0])
-        for path, values in intermediates.items()
-        if path[-1] == "gates"
-    }
-    # A jitted function sorts keys as text: block10 comes before block2.
-    return {
-        name: by_module[name]
-        for name in sorted(by_module, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
-    }
+    batch = {"image": images, "mask": np.ones(len(images), bool)}
+    return _gates(classifier.make_predict(), variables, batch)
 
 
 def gate_summary(
@@ -84,23 +70,25 @@ def gate_summary(
 
 
 def describe(
-    classifier: Classifier,
+    forward: Forward,
     variables: Mapping[str, Any],
     pixels: np.ndarray,
     rows: np.ndarray,
     label: np.ndarray,
     *,
+    batch_size: int,
     limit: int = 64,
     seed: int = 0,
 ) -> dict[str, list[dict[str, Any]]]:
     """Summarises the gates of a random subset of the images.
 
     Args:
-        classifier: the network and its preprocessing.
+        forward: the forward pass of the network.
         variables: ``{'params', 'batch_stats'}`` of the network.
         pixels: RGB ``uint8 [M, H, W, 3]``; only the sampled images are read.
         rows: ``int [N]``, N >= 1, positions of the evaluated images in ``pixels``.
         label: ``int [N]``, 0 benign and 1 malignant.
+        batch_size: images in a batch of the forward pass.
         limit: maximum number of sampled images, regardless of class.
         seed: seed of the random choice.
 
@@ -111,16 +99,18 @@ def describe(
     count = min(limit, len(rows))
     sampled = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))
     parts = [
-        gates(classifier, variables, pixels[rows[sampled][batch]])
-        for batch, _ in batches(count, _BATCH)
+        _gates(forward, variables, {"image": pixels[rows[sampled][positions]], "mask": mask})
+        for positions, mask in batches(count, batch_size)
     ]
-    values = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {f"{by}s": gate_summary(values, label[sampled], by=by) for by in ("block", "stage")}
 
 
-@functools.partial(jax.jit, static_argnames="classifier")
-@full_float32
-def _intermediates(classifier: Classifier, variables: Mapping[str, Any], images: jax.Array) -> Any:
-    inputs = classifier.preprocessing(images)
-    _, state = classifier.model.apply(variables, inputs, train=False, mutable=["intermediates"])
-    return state.get("intermediates", {})
+def _gates(
+    forward: Forward, variables: Mapping[str, Any], batch: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the result of :func:`gates` for one batch."""
+    by_module = forward.gates(variables, batch)
+    # A jitted function sorts keys as text: block10 comes before block2.
+    by_position = sorted(by_module, key=lambda path: [int(n) for n in re.findall(r"\d+", path)])
+    return {path.removesuffix("/attention"): by_module[path] for path in by_position}

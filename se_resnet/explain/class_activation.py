@@ -13,7 +13,7 @@ import numpy as np
 from se_resnet.errors import UserError
 from se_resnet.explain.members import Variables, networks_of
 from se_resnet.explain.target import check_target, sign_of
-from se_resnet.models.classifier import Classifier
+from se_resnet.models.classifier import Array, Classifier
 from se_resnet.models.precision import full_float32
 from se_resnet.models.resnet import PERTURBATIONS
 
@@ -55,7 +55,7 @@ def grad_cam(
 
 def grad_cam_of_maps(
     variables: Variables,
-    maps: Sequence[jax.Array],
+    maps: Sequence[Array],
     size: tuple[int, int],
     target: int | np.ndarray,
 ) -> np.ndarray:

@@ -6,11 +6,12 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from se_resnet import attention
 from se_resnet.errors import UserError
@@ -22,12 +23,19 @@ from se_resnet.models.layers import global_average_pool
 from se_resnet.models.precision import full_float32
 from se_resnet.models.preprocessing import FORM as PREPROCESSING_FORM
 from se_resnet.models.preprocessing import Preprocessing
-from se_resnet.models.resnet import ResNet, count_parameters, create_model, flops
+from se_resnet.models.resnet import (
+    ResNet,
+    count_parameters,
+    create_model,
+    flops,
+    variable_shapes,
+)
 from se_resnet.runtime.files import reason
 from se_resnet.runtime.parallel import parallel_map
 from se_resnet.runtime.processes import to_host
 from se_resnet.runtime.schema import Between, Maybe, misfit
 
+Array: TypeAlias = jax.Array | np.ndarray
 MAX_SIDE = 4096  # pixels of a network's input
 _PARTS = min(4, os.cpu_count() or 1)  # of a batch that a CPU computes at the same time
 # The form of as_dict(), for se_resnet.runtime.schema.
@@ -128,11 +136,8 @@ class Classifier:
         Raises:
             ValueError: the values do not form a network.
         """
-        images = jax.ShapeDtypeStruct((1, *self.size, 3), jnp.float32)
-        # All formulations have the same variables; this one is traced in half the time.
-        model = self.model.clone(formulation="plain")
         try:
-            return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+            return variable_shapes(self.model, self.size)
         except Exception as error:  # an attention module may raise any error
             raise ValueError(f"they do not form a network: {reason(error)}") from error
 
@@ -186,15 +191,24 @@ class Forward:
 
     def with_maps(
         self, members: Sequence[Mapping], batch: Mapping
-    ) -> tuple[np.ndarray, np.ndarray, tuple[jax.Array, ...]]:
+    ) -> tuple[np.ndarray, np.ndarray, tuple[Array, ...]]:
         """Returns the result of :meth:`with_features` for one batch, and the last feature maps.
 
         The maps are those of the last stage by each network, ``[B, h, w, D]`` of the same pass,
         with those of images whose mask is false.
         """
-        maps: list[jax.Array] = []
+        maps: list[Array] = []
         logits, features = self._outputs(members, [batch], wants_features=True, maps=maps)
         return logits, features, tuple(maps)
+
+    def gates(self, variables: Mapping, batch: Mapping) -> dict[str, np.ndarray]:
+        """Returns the channel factors of the attention modules for one batch, ``float32 [M, C]``.
+
+        The key is the path of the module, such as ``'stage1/block2/attention'``.
+        """
+        (outputs,) = self._forward_parts([self._folded(variables)], batch["image"])
+        mask = to_host(batch["mask"])
+        return {path: to_host(values)[mask] for path, values in outputs.gates.items()}
 
     def _folded(self, variables: Mapping) -> Mapping:
         if not self._keeps_folded:
@@ -209,25 +223,23 @@ class Forward:
         batches: Iterable[Mapping],
         *,
         wants_features: bool,
-        maps: list[jax.Array] | None = None,
+        maps: list[Array] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         folded = [self._folded(variables) for variables in members]
         logits, features = [np.zeros((len(members), 0))], []
         for batch in batches:
             outputs = self._forward_parts(folded, batch["image"])
             mask = to_host(batch["mask"])
-            logits.append(np.stack([to_host(of_member)[mask] for of_member, *_ in outputs]))
+            logits.append(np.stack([to_host(of_member.logits)[mask] for of_member in outputs]))
             if maps is not None:
-                maps += [of_member for *_, of_member in outputs]
+                maps += [of_member.maps for of_member in outputs]
             if wants_features:
-                features.append(to_host(outputs[0][1])[mask])
+                features.append(to_host(outputs[0].features)[mask])
         nothing = np.zeros((0, 0), np.float32)
         return np.concatenate(logits, axis=1), np.concatenate(features or [nothing])
 
-    def _forward_parts(
-        self, folded: Sequence[Mapping], images: jax.Array | np.ndarray
-    ) -> list[tuple[jax.Array, ...]]:
-        """Returns logits, features and maps of a batch by each network."""
+    def _forward_parts(self, folded: Sequence[Mapping], images: Array) -> list[_Outputs]:
+        """Returns the outputs for a batch by each network."""
         count = _number_of_parts(len(images))
         if count == 1:
             return [self._forward(variables, images) for variables in folded]
@@ -243,7 +255,7 @@ class Forward:
             outputs = list(map(compute, tasks))
             self._compiled.add(parts[0].shape)
         by_network = (outputs[start : start + count] for start in range(0, len(tasks), count))
-        return [tuple(map(jnp.concatenate, zip(*of_parts, strict=True))) for of_parts in by_network]
+        return [jax.tree.map(lambda *parts: np.concatenate(parts), *parts) for parts in by_network]
 
 
 def _number_of_parts(batch_size: int) -> int:
@@ -253,9 +265,18 @@ def _number_of_parts(batch_size: int) -> int:
     return max(parts for parts in range(1, _PARTS + 1) if batch_size % parts == 0)
 
 
+class _Outputs(NamedTuple):
+    """What a pass of one network returns, on the device or on the host."""
+
+    logits: Array
+    features: Array
+    maps: Array
+    gates: dict[str, Array]
+
+
 @functools.lru_cache(maxsize=1)  # equal networks share the last programs, for example folds
 def _programs(classifier: Classifier) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns the jitted functions that fold variables, and that compute logits, features, maps."""
+    """Returns the jitted functions that fold variables, and that compute the outputs."""
     model = classifier.model
 
     @full_float32
@@ -263,11 +284,18 @@ def _programs(classifier: Classifier) -> tuple[Callable[..., Any], Callable[...,
         return fold(model, variables, classifier.size)
 
     @full_float32
-    def forward(variables: Mapping, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def forward(variables: Mapping, images: jax.Array) -> _Outputs:
         inputs = classifier.preprocessing(images)
-        output: Any = model.apply(variables, inputs, train=False, return_stages=True)
-        logits, stages = output
+        (logits, stages), sown = model.apply(
+            variables, inputs, train=False, return_stages=True, mutable=["intermediates"]
+        )
         maps = stages[model.stage_names[-1]]
-        return logits[:, 0], global_average_pool(maps).astype(jnp.float32), maps
+        gates = {
+            "/".join(path[:-1]): values[0].astype(jnp.float32)
+            for path, values in flatten_dict(sown.get("intermediates", {})).items()
+            if path[-1] == "gates" and values[0].ndim == 2
+        }
+        features = global_average_pool(maps).astype(jnp.float32)
+        return _Outputs(logits[:, 0], features, maps, gates)
 
     return jax.jit(fold_variables), jax.jit(forward)

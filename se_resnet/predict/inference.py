@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from se_resnet.input_gate.gate import WITHHELD
 from se_resnet.metrics.calibration import scale
 from se_resnet.metrics.decision import Decision
 from se_resnet.metrics.predictions import probability_of
+from se_resnet.models.classifier import Array
 from se_resnet.predict.tta import mean_logits
 from se_resnet.runs.workdir import Run
 from se_resnet.runtime.batches import batch_positions
@@ -95,7 +95,7 @@ class Pass:
     """
 
     features: np.ndarray
-    maps: tuple[jax.Array, ...]
+    maps: tuple[Array, ...]
 
 
 def predict(

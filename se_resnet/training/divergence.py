@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.runs.checkpoint import Checkpoints
 
 _SHOWN_FILES = 5
+
+
+def is_finite(tree: Any) -> bool:
+    """Returns whether every value of the tree is finite; its arrays are on all devices.
+
+    It tests the sum of each array, on the host: a program for the hundreds of arrays of a training
+    state would take seconds to compile. A sum of finite values overflows only near 1e38.
+    """
+    with np.errstate(all="ignore"):
+        sums = [np.asarray(leaf.addressable_data(0)).sum() for leaf in jax.tree.leaves(tree)]
+    return bool(np.isfinite(sums).all())
 
 
 def make_check(

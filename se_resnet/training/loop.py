@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -29,17 +28,12 @@ from se_resnet.tracking.metric_log import MetricLog
 from se_resnet.tracking.profiling import Profiler
 from se_resnet.training.config import without_paths
 from se_resnet.training.display import Display
-from se_resnet.training.divergence import make_check
+from se_resnet.training.divergence import is_finite, make_check
 from se_resnet.training.optim import Phase, phase_at
 from se_resnet.training.progress import Progress, Steps
 from se_resnet.training.recipe import Recipe
-from se_resnet.training.step import (
-    Metrics,
-    TrainState,
-    all_finite,
-    make_train_step,
-    make_train_steps,
-)
+from se_resnet.training.saving import Saver
+from se_resnet.training.step import Metrics, TrainState, make_train_step, make_train_steps
 from se_resnet.training.step_metrics import StepMetrics
 from se_resnet.training.validation import validation_metrics
 
@@ -125,14 +119,16 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
     advance = [
         display.compiled_at_first(compiled(training, feed, phase)) for phase in training.phases
     ]
-    validate = functools.partial(_validate, training, training.classifier.make_predict(), feed)
+    saver = Saver(checkpoints, config.checkpoint_minutes)
+    validate = functools.partial(
+        _validate, training, training.classifier.make_predict(), feed, saver
+    )
     stop = start if progress.early_stopping.stopped else steps.total
-    interrupted, alone, last_save = False, jax.process_count() == 1, time.monotonic()
+    interrupted, alone = False, jax.process_count() == 1
     with deferred() as signals:
         for block, count in feed.blocks(start, stop):
-            # Do not change the order. Metrics are checked before they are logged, logged before
-            # the state is saved, and the weights to evaluate are saved before the state that knows
-            # them: a process that is killed anywhere resumes to the same end.
+            # Do not change the order. Metrics are checked before they are logged, and logged before
+            # the state is saved: a process that is killed anywhere resumes to the same end.
             profiler.reach(progress.step, state)
             phase = phase_at(training.phases, progress.step)
             state, block_metrics = advance[phase.number](state, block, steps=count)
@@ -146,21 +142,19 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
             display.add_steps([*metrics.read(leave=0 if pause or interrupted else 1)])
             if not (pause or interrupted):
                 continue
-            check("the training state", progress.step, bool(all_finite(state)))
+            check("the training state", progress.step, is_finite(state))
             if pause:
                 rate = {"train/learning_rate": phase.learning_rate(progress.step - 1)}
                 metric_log.write(progress.step, metrics.take() | rate)
             if end_of_epoch:
                 display.validated(functools.partial(validate, state, progress, metric_log, check))
                 memory.return_freed()
-            elif not interrupted:
-                since_save = time.monotonic() - last_save
-                if not processes.any_process(since_save >= 60 * config.checkpoint_minutes):
-                    continue
+            ends = interrupted or progress.is_finished(steps)
+            if not (ends or processes.any_process(saver.is_due(end_of_epoch))):
+                continue
             metric_log.sync()
             progress.unlogged = metrics.rows()
-            checkpoints.save_latest(progress.step, state, progress.facts())
-            last_save = time.monotonic()
+            saver.save(progress.step, state, progress.facts())
             provenance.reach(training.run, progress.step)
             if progress.early_stopping.stopped or interrupted:
                 break
@@ -189,12 +183,13 @@ def _validate(
     training: Training,
     predict: Callable[..., np.ndarray],
     feed: Feed,
+    saver: Saver,
     state: TrainState,
     progress: Progress,
     metric_log: MetricLog,
     check: Callable[[str, int, bool], None],
 ) -> Epoch | None:
-    """Evaluates the validation images, saves the chosen weights and updates ``progress``.
+    """Evaluates the validation images, keeps the chosen weights and updates ``progress``.
 
     The weights of an epoch are chosen if their score is the best so far, or under
     ``config.checkpoint.choose = 'last'`` if the training ends with this epoch. The row of the epoch
@@ -217,5 +212,5 @@ def _validate(
     if is_chosen:
         decision = decide(predictions, training.config.decision.target)
         facts = {**training.classifier.as_dict(), "decision": dataclasses.asdict(decision)}
-        training.run.checkpoints.save_best(step, state.variables, facts)
+        saver.choose(step, state.variables, facts)
     return metric_log.last_epoch

@@ -62,7 +62,7 @@ class TrainState:
             batch_stats,
             tuple(phase.optimizer.init(phase.split(params)[0]) for phase in phases),
             # Copies, because a step takes over the memory of its whole state.
-            jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
+            jax.device_put({"params": params, "batch_stats": batch_stats}, may_alias=False)
             if averaged
             else None,
         )
@@ -251,7 +251,6 @@ def _update(
     return after, {**found.metrics, "finite": all_finite(found.of_params)}
 
 
-@jax.jit
 def all_finite(tree: Any) -> jax.Array:
     """Returns whether every value of the tree is finite: ``bool []``.
 

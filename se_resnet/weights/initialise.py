@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from se_resnet import attention
 from se_resnet.errors import UserError
-from se_resnet.models.resnet import ResNet
+from se_resnet.models.resnet import ResNet, initialiser, variable_shapes
 from se_resnet.weights import layout
 from se_resnet.weights.record import Pretrained
 
@@ -54,7 +53,7 @@ def initial_variables(
     _check_shapes(pretrained, backbone, shapes)
     fresh = initialise(key)
     # A copy: the loaded arrays must survive a training step that reuses its arguments' memory.
-    loaded = {path: jnp.array(value, copy=True) for path, value in backbone.items()}
+    loaded = jax.device_put(backbone, may_alias=False)
     return unflatten_dict(
         {path: fresh[path] if path in fresh else loaded[path] for path in shapes}, sep="/"
     )
@@ -71,21 +70,18 @@ def _program(
         image_size: height and width in pixels of the images to come.
         loaded: paths of the variables that the function does not return.
     """
-    # All formulations have the same variables; this one is traced in half the time.
-    model = model.clone(formulation="plain")
-
-    @jax.jit  # traced once, for the shapes and for the values
-    def initialise(key: jax.Array) -> dict[str, jax.Array]:
-        variables = model.init(key, jnp.zeros((1, *image_size, 3)), train=False)
-        return flatten_dict(variables, sep="/")
-
+    initialise = initialiser(model, image_size)
     shapes = {
-        path: leaf.shape for path, leaf in jax.eval_shape(initialise, jax.random.key(0)).items()
+        path: leaf.shape
+        for path, leaf in flatten_dict(variable_shapes(model, image_size), sep="/").items()
     }
-    # The jitted function does not return what was loaded, so XLA does not compute it.
-    return shapes, jax.jit(
-        lambda key: {path: v for path, v in initialise(key).items() if path not in loaded}
-    )
+
+    @jax.jit  # does not return what was loaded, so XLA does not compute it
+    def fresh(key: jax.Array) -> dict[str, jax.Array]:
+        variables = flatten_dict(initialise(key), sep="/")
+        return {path: value for path, value in variables.items() if path not in loaded}
+
+    return shapes, fresh
 
 
 def _check_facts(model: ResNet, pretrained: Pretrained) -> None:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from se_resnet.explain import attention_gates, class_activation
+from se_resnet.explain import class_activation
 from se_resnet.models import classifier as classifiers
 from se_resnet.training.optim import Adam, Phase
 from se_resnet.training.recipe import Recipe
@@ -44,7 +44,6 @@ def test_predictions_and_explanations_are_in_full_float32(formulation):
     assert set(precisions(fold.lower(variables))) <= {"HIGHEST"}
     maps = class_activation._features_and_gradients
     assert is_full(maps.lower(classifier, variables, IMAGES, stage="stage1"))
-    assert is_full(attention_gates._intermediates.lower(classifier, variables, IMAGES))
     features = jax.ShapeDtypeStruct((2, 4, 4, 8), np.float32)
     signs = jax.ShapeDtypeStruct((2,), np.float32)
     combined = class_activation._combine.lower(

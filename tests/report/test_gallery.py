@@ -179,7 +179,10 @@ def test_gates_of_a_part_of_the_images(limit):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, 16, 16, 3)).astype(np.uint8)
     rows, label = np.arange(40)[::-1], (np.arange(40) >= 20).astype(int)
-    found = attention_gates.describe(classifier, variables, pixels, rows, label, limit=limit)
+    forward = classifier.make_predict()
+    found = attention_gates.describe(
+        forward, variables, pixels, rows, label, batch_size=16, limit=limit
+    )
     names = [row["block"] for row in found["blocks"]]
     assert names == 2 * ["stage1/block1"] + 2 * ["stage2/block1"]
     assert sum(row["images"] for row in found["stages"]) == 2 * limit
@@ -196,7 +199,8 @@ def test_a_network_without_gates_has_none_to_show():
     classifier, variables = network("none")
     pixels = np.zeros((3, 16, 16, 3), np.uint8)
     found = attention_gates.describe(
-        classifier, variables, pixels, np.arange(3), np.array([0, 1, 1])
+        *(classifier.make_predict(), variables, pixels, np.arange(3), np.array([0, 1, 1])),
+        batch_size=2,
     )
     assert found == {"blocks": [], "stages": []}
 

@@ -69,6 +69,19 @@ def test_the_configured_schedule_is_the_optimizers():
     assert float(updates["head"]["bias"][0]) == pytest.approx(-0.05, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"weight_decay": 0.1, "clip_norm": 1.0, "layer_decay": 0.5}, {"schedule": "cosine"}],
+)
+def test_the_first_state_is_that_of_optax(changes):
+    optimizer = phases_of(**changes)[-1].optimizer
+    wanted, found = optimizer._transformation().init(PARAMS), optimizer.init(PARAMS)
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for made, expected in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert (made.dtype, made.weak_type) == (expected.dtype, expected.weak_type)
+        np.testing.assert_array_equal(made, expected)
+
+
 def test_weights_decay_but_neither_biases_nor_normalisations():
     (phase,) = phases_of(weight_decay=0.1, learning_rate=0.5)
     updates, _ = update(phase, gradient=0.0)
