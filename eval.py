@@ -460,7 +460,7 @@ def _explain(
     work: dict[str, Future] = {
         "gallery": pool.submit(
             gallery.make,
-            network.classifier.make_predict(),
+            network.predict,
             members,
             dataset.images,
             rows,
@@ -476,7 +476,7 @@ def _explain(
     if len(members) == 1:
         work["gates"] = pool.submit(
             attention_gates.describe,
-            network.classifier.make_predict(),
+            network.predict,
             members[0],
             dataset.images,
             rows,
