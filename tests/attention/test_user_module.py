@@ -144,12 +144,13 @@ def test_the_command_finds_the_file_in_the_current_directory(folder):
     assert "of the shape [1, 8, 8, 32]" in last
 
 
-SLOW = ["ese", "eca", "cbam", "gc", "simam"]
+# With little effort, XLA rounds features for their maximum and for the gradient of the maximum
+# differently; it then finds no feature that equals the maximum, and divides by zero.
+CBAM = pytest.param("cbam", marks=[pytest.mark.slow, pytest.mark.full_optimisation])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ese", "eca", "gc", "simam")]
 
 
-@pytest.mark.parametrize(
-    "name", [compiled("coord"), *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
-)
+@pytest.mark.parametrize("name", [compiled("coord"), CBAM, *SLOW])
 def test_a_run_with_every_module_makes_its_report(name, place, tmp_path):
     config = tiny_config(*place)
     config.model.attention = name
