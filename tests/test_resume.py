@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -24,7 +25,7 @@ from se_resnet.runs.integrity import facts_of
 from se_resnet.runs.lock import locked
 from se_resnet.runs.run_folder import RunFolder
 from se_resnet.runtime import signals
-from se_resnet.training import losses
+from se_resnet.training import losses, saving
 from se_resnet.training.divergence import make_check
 from se_resnet.training.optim import Adam, Phase
 from se_resnet.training.recipe import Recipe
@@ -80,6 +81,39 @@ def test_signals_and_a_full_disk_change_nothing_in_the_end(run, place, tmp_path,
 def test_the_same_seed_gives_the_same_run_to_the_last_bit(run, place, tmp_path):
     train.train_and_evaluate(tiny_config(*place), tmp_path / "again")
     assert kill_test.differences(tmp_path / "again", run) == []
+
+
+@pytest.mark.usefixtures("no_evaluation")
+def test_a_training_that_ends_between_saves_repeats_the_epochs_since(place, tmp_path, monkeypatch):
+    """Saving may take no time here, so that each process saves its first epoch and the last."""
+    monkeypatch.setattr(saving, "LARGEST_SHARE", 0.0)
+    config = tiny_config(*place)
+    config.epochs = 4
+    config.checkpoint.choose = "best"
+    whole, ended = tmp_path / "whole", tmp_path / "ended"
+    train.train_and_evaluate(config, whole)
+
+    def fail():
+        raise RuntimeError("ended")
+
+    with monkeypatch.context() as patch:
+        before_step(patch, 45, fail)
+        with pytest.raises(RuntimeError, match="ended"):
+            train.train_and_evaluate(config, ended)
+    assert Checkpoints(ended / "checkpoints").steps("latest") == [13]
+    train.train_and_evaluate(config, ended)
+    assert kill_test.differences(ended, whole) == []
+    for folder, first in ((whole, 13), (ended, 26)):
+        checkpoints = Checkpoints(folder / "checkpoints")
+        assert checkpoints.steps("latest") == [first, 52]
+        assert checkpoints.steps("best")[-1] == chosen_step(folder)
+
+
+def chosen_step(folder: Path) -> int:
+    """The step of the best validation by AUC and then loss, by the log."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    validations = [line for line in lines if "val/loss" in line]
+    return max(validations, key=lambda line: (line["val/roc_auc"], -line["val/loss"]))["step"]
 
 
 @pytest.mark.slow

@@ -128,7 +128,8 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
     with deferred() as signals:
         for block, count in feed.blocks(start, stop):
             # Do not change the order. Metrics are checked before they are logged, and logged before
-            # the state is saved: a process that is killed anywhere resumes to the same end.
+            # the state is checked and saved: a process that is killed anywhere resumes to the same
+            # end.
             profiler.reach(progress.step, state)
             phase = phase_at(training.phases, progress.step)
             state, block_metrics = advance[phase.number](state, block, steps=count)
@@ -142,7 +143,6 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
             display.add_steps([*metrics.read(leave=0 if pause or interrupted else 1)])
             if not (pause or interrupted):
                 continue
-            check("the training state", progress.step, is_finite(state))
             if pause:
                 rate = {"train/learning_rate": phase.learning_rate(progress.step - 1)}
                 metric_log.write(progress.step, metrics.take() | rate)
@@ -152,6 +152,7 @@ def run(training: Training, state: TrainState, progress: Progress, feed: Feed) -
             ends = interrupted or progress.is_finished(steps)
             if not (ends or processes.any_process(saver.is_due(end_of_epoch))):
                 continue
+            check("the training state", progress.step, is_finite(state))
             metric_log.sync()
             progress.unlogged = metrics.rows()
             saver.save(progress.step, state, progress.facts())
