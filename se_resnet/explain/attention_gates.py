@@ -31,8 +31,7 @@ def gates(
         a stage. The result is empty for a network without gates, and for attention that does not
         gate whole channels: ``coord``, ``gc`` and ``simam``.
     """
-    batch = {"image": images, "mask": np.ones(len(images), bool)}
-    return _gates(classifier.make_predict(), variables, batch)
+    return _gates(classifier.make_predict(), variables, images, np.ones(len(images), bool))
 
 
 def gate_summary(
@@ -99,7 +98,7 @@ def describe(
     count = min(limit, len(rows))
     sampled = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))
     parts = [
-        _gates(forward, variables, {"image": pixels[rows[sampled][positions]], "mask": mask})
+        _gates(forward, variables, pixels[rows[sampled][positions]], mask)
         for positions, mask in batches(count, batch_size)
     ]
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -107,10 +106,10 @@ def describe(
 
 
 def _gates(
-    forward: Forward, variables: Mapping[str, Any], batch: Mapping[str, np.ndarray]
+    forward: Forward, variables: Mapping[str, Any], images: np.ndarray, mask: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns the result of :func:`gates` for one batch."""
-    by_module = forward.gates(variables, batch)
+    """Returns the result of :func:`gates` for the images of a batch whose mask is true."""
+    by_module = forward.gates(variables, {"image": images, "mask": mask})
     # A jitted function sorts keys as text: block10 comes before block2.
     by_position = sorted(by_module, key=lambda path: [int(n) for n in re.findall(r"\d+", path)])
     return {path.removesuffix("/attention"): by_module[path] for path in by_position}
