@@ -135,7 +135,7 @@ def logits_at_the_start(name, dtype):
 
 
 @pytest.mark.full_optimisation
-@pytest.mark.slow  # compiles bfloat16
+@pytest.mark.compiled
 @pytest.mark.parametrize("name, exact", [("se", True), ("coord", False)])
 def test_in_bfloat16_new_channel_gates_keep_the_logits_exactly(name, exact):
     expected = logits_at_the_start("none", "bfloat16")

@@ -18,7 +18,6 @@ from se_resnet.errors import UserError
 from se_resnet.runs import workdir
 from tests.helpers import ROOT
 from tests.helpers.configs import tiny_config
-from tests.helpers.marks import compiled
 
 
 @pytest.fixture
@@ -123,7 +122,7 @@ def test_what_goes_wrong_in_the_file_itself_keeps_its_traceback(folder):
         attention.create("broken:Mine")
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 def test_the_command_finds_the_file_in_the_current_directory(folder):
     (folder / "flat.py").write_text(
         "import flax.linen as nn\n"
@@ -146,11 +145,11 @@ def test_the_command_finds_the_file_in_the_current_directory(folder):
 
 # With little effort, XLA rounds features for their maximum and for the gradient of the maximum
 # differently; it then finds no feature that equals the maximum, and divides by zero.
-CBAM = pytest.param("cbam", marks=[pytest.mark.slow, pytest.mark.full_optimisation])
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ese", "eca", "gc", "simam")]
+CBAM = pytest.param("cbam", marks=pytest.mark.full_optimisation)
 
 
-@pytest.mark.parametrize("name", [compiled("coord"), CBAM, *SLOW])
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", ["coord", "ese", "eca", CBAM, "gc", "simam"])
 def test_a_run_with_every_module_makes_its_report(name, place, tmp_path):
     config = tiny_config(*place)
     config.model.attention = name
