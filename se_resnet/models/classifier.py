@@ -266,7 +266,7 @@ def _number_of_parts(batch_size: int) -> int:
 
 
 class _Outputs(NamedTuple):
-    """What a pass of one network returns, on the device or on the host."""
+    """Outputs of one network for a batch, on the device or on the host."""
 
     logits: Array
     features: Array

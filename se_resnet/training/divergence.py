@@ -10,6 +10,7 @@ import numpy as np
 
 from se_resnet.errors import UserError
 from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runtime import processes
 
 _SHOWN_FILES = 5
 
@@ -21,7 +22,8 @@ def is_finite(tree: Any) -> bool:
     state would take seconds to compile. A sum of finite values overflows only near 1e38.
     """
     with np.errstate(all="ignore"):
-        sums = [np.asarray(leaf.addressable_data(0)).sum() for leaf in jax.tree.leaves(tree)]
+        leaves = jax.tree.leaves(processes.to_local_device(tree))
+        sums = [np.asarray(leaf).sum() for leaf in leaves]
     return bool(np.isfinite(sums).all())
 
 

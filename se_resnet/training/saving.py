@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from se_resnet.runs.checkpoint import Checkpoints
+from se_resnet.runtime import processes
 
 LARGEST_SHARE = 0.1  # of the time, for saving at the end of epochs
 
@@ -43,7 +44,7 @@ class Saver:
                 next step takes over their memory.
             facts: see :meth:`se_resnet.runs.checkpoint.Checkpoints.save_best`.
         """
-        copy = jax.tree.map(lambda leaf: np.array(leaf.addressable_data(0)), variables)
+        copy = jax.tree.map(np.array, processes.to_local_device(variables))
         self._chosen = step, copy, facts
 
     def is_due(self, end_of_epoch: bool) -> bool:
